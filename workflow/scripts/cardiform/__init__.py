@@ -1,0 +1,7 @@
+"""Cardiform: from cardiac label maps to trained 3-D shape models.
+
+The library behind the scripts of the workflow. A script's own folder is on
+``sys.path``, so ``import cardiform`` needs no installation.
+"""
+
+__version__ = "0.1.0"

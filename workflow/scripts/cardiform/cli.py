@@ -1,0 +1,229 @@
+"""Options dataclass <-> command-line flags <-> config section (standard library only)."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import functools
+import logging
+import shlex
+import signal
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .errors import InputError
+
+EXIT_BAD_INPUT = 2
+
+
+def build_parser(description: str | None, options: type) -> argparse.ArgumentParser:
+    """A parser with one ``--key value`` flag per field of ``options``.
+
+    description : the script's docstring; its first line heads the help.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    group = parser.add_argument_group("options")
+    for field in dataclasses.fields(options):
+        group.add_argument(
+            "--" + field.name.replace("_", "-"),
+            dest="option_" + field.name,
+            default=field.default,
+            type=functools.partial(_parse_text, field.name, _types(options)[field.name]),
+            metavar=_metavar(field, _types(options)[field.name]),
+            help=f"{field.metadata['help']} (default: {to_text(field.default) or 'empty'})".replace(
+                "%", "%%"
+            ),
+        )
+    return parser
+
+
+def parse(
+    parser: argparse.ArgumentParser, options: type, arguments: Sequence[str] | None = None
+) -> tuple[Any, argparse.Namespace]:
+    """Parse the command line into checked options and the remaining arguments."""
+    namespace = parser.parse_args(arguments)
+    values = {
+        f.name: namespace.__dict__.pop("option_" + f.name) for f in dataclasses.fields(options)
+    }
+    try:
+        return checked(options, values), namespace
+    except InputError as error:
+        parser.error("\n".join(error.problems))
+
+
+def flags(options) -> str:
+    """``options`` as sorted, quoted flags: the same values always give the same text."""
+    pairs = sorted((f.name, getattr(options, f.name)) for f in dataclasses.fields(options))
+    return " ".join(
+        f"--{name.replace('_', '-')} {shlex.quote(to_text(value))}" for name, value in pairs
+    )
+
+
+def from_section(options: type, section: Mapping[str, Any] | None, where: str):
+    """Options from a config section; unknown and unfit keys are all named at once.
+
+    where : the section's name in messages.
+    """
+    section = section or {}
+    if not isinstance(section, Mapping):
+        raise InputError(f"config: {where} is {section!r}; write keys and values below it")
+    types = _types(options)
+    problems, values = [], {}
+    for key, value in section.items():
+        if key not in types:
+            near = difflib.get_close_matches(str(key), list(types), n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(types)}"
+            problems.append(f"config: {where}.{key} is not a known key; {hint}")
+            continue
+        try:
+            values[key] = _coerce(value, types[key])
+        except (TypeError, ValueError):
+            problems.append(f"config: {where}.{key} is {value!r}; {_expected(types[key])}")
+    try:
+        result = checked(options, values, where=f"config: {where}.")
+    except InputError as error:
+        problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return result
+
+
+def checked(options: type, values: Mapping[str, Any], where: str = "--"):
+    """Construct ``options`` and hold every value against its choices and range."""
+    problems = []
+    for field in dataclasses.fields(options):
+        value = values.get(field.name, field.default)
+        meta = field.metadata
+        name = where + (field.name.replace("_", "-") if where == "--" else field.name)
+        if meta["choices"] and value not in meta["choices"]:
+            problems.append(f"{name} is {value!r}; one of {', '.join(meta['choices'])}")
+        for item in value if isinstance(value, tuple) else (value,):
+            if meta["minimum"] is not None and not item >= meta["minimum"]:
+                problems.append(f"{name} is {item}; at least {meta['minimum']}")
+            if meta["maximum"] is not None and not item <= meta["maximum"]:
+                problems.append(f"{name} is {item}; at most {meta['maximum']}")
+    if problems:
+        raise InputError(problems)
+    return options(**values)
+
+
+def json_schema(sections: Mapping[str, type]) -> dict:
+    """The JSON schema of a config file: every key typed, no key beside them."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: _section_schema(cls) for name, cls in sections.items()},
+    }
+
+
+def to_text(value) -> str:
+    """A value as a flag's text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(to_text(v) for v in value)
+    return str(value)
+
+
+def run(main: Callable[[], int | None]) -> typing.NoReturn:
+    """Run a script's ``main``: log to stderr, print bad input without a traceback."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        sys.exit(main() or 0)
+    except InputError as error:
+        for line in error.problems:
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@functools.cache
+def _types(options: type) -> dict[str, Any]:
+    return typing.get_type_hints(options)
+
+
+def _element_type(kind):
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
+
+
+def _coerce(value, kind):
+    """A config value as ``kind``; TypeError or ValueError where it does not fit."""
+    element = _element_type(kind)
+    if element is not None:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(_coerce(item, element) for item in items)
+    if kind is float and isinstance(value, str):
+        return float(value)  # YAML reads 1e-4 as text
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is str and value is None:
+        return ""
+    if type(value) is not kind:
+        raise TypeError(value)
+    return value
+
+
+def _parse_text(name: str, kind, text: str):
+    element = _element_type(kind)
+    try:
+        if element is not None:
+            return tuple(_parse_text(name, element, part) for part in text.split(","))
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return kind(text)
+    except (KeyError, ValueError):
+        raise argparse.ArgumentTypeError(f"{text!r}: {_expected(kind)}") from None
+
+
+def _expected(kind) -> str:
+    element = _element_type(kind)
+    if element is not None:
+        return f"expected a list of {element.__name__}"
+    names = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
+    return f"expected {names[kind]}"
+
+
+def _metavar(field, kind) -> str:
+    if field.metadata["choices"]:
+        return "|".join(field.metadata["choices"])
+    element = _element_type(kind)
+    return f"{element.__name__},..." if element is not None else kind.__name__
+
+
+def _section_schema(options: type) -> dict:
+    return {
+        "type": ["object", "null"],
+        "description": (options.__doc__ or "").strip(),
+        "additionalProperties": False,
+        "properties": {
+            f.name: _field_schema(f, _types(options)[f.name]) for f in dataclasses.fields(options)
+        },
+    }
+
+
+def _field_schema(field, kind) -> dict:
+    meta, element = field.metadata, _element_type(kind)
+    # numbers may be written as 1e-4, which YAML 1.1 reads as text
+    names = {bool: "boolean", int: "integer", float: ["number", "string"], str: ["string", "null"]}
+    value: dict[str, Any] = {"type": names[element or kind]}
+    if meta["choices"]:
+        value["enum"] = list(meta["choices"])
+    for key in ("minimum", "maximum"):
+        if meta[key] is not None:
+            value[key] = meta[key]
+    if element is not None:
+        value = {"type": "array", "items": value}
+    default = list(field.default) if isinstance(field.default, tuple) else field.default
+    return {**value, "description": meta["help"], "default": default}

@@ -1,0 +1,1 @@
+"""Datasets: one per task, every random draw determined by (seed, draw)."""

@@ -1,0 +1,1 @@
+"""Label maps, surfaces and signed distances: numpy arrays, millimetres, RAS. No torch."""

@@ -1,0 +1,154 @@
+"""The label table: the only place where class numbers live (standard library only)."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from .errors import InputError, problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelClass:
+    """One structure of the label table.
+
+    value : the integer in the label maps, 1-255.
+    name : short identifier, used in file names and figures (letters, digits, ``_``).
+    title : the name shown to people.
+    color : ``#rrggbb`` in pictures.
+    components : connected parts that a complete structure has.
+    priority : where label maps overlap, the class with the smaller number wins.
+    """
+
+    value: int
+    name: str
+    title: str
+    color: str
+    components: int = 1
+    priority: int = 0
+
+
+# STACOM-2025 public cardiac CT labels. Colours: oxygenated blood red and orange,
+# venous blood blue, muscle brown, coronaries yellow.
+STACOM_2025 = tuple(
+    LabelClass(value=v, name=n, title=t, color=c, components=k, priority=p)
+    for v, n, t, c, k, p in (
+        (1, "myocardium", "Myocardium", "#b5654a", 1, 6),
+        (2, "left_atrium", "Left atrium", "#e8543f", 1, 4),
+        (3, "left_ventricle", "Left ventricle", "#c41e2a", 1, 5),
+        (4, "right_atrium", "Right atrium", "#4f8fd6", 1, 8),
+        (5, "right_ventricle", "Right ventricle", "#2a5db0", 1, 9),
+        (6, "aorta", "Aorta", "#f08a24", 2, 7),
+        (7, "pulmonary_artery", "Pulmonary artery", "#6cc0e5", 1, 10),
+        (8, "left_atrial_appendage", "Left atrial appendage", "#f29bb0", 1, 2),
+        (9, "coronary", "Coronary arteries", "#f5d142", 2, 1),
+        (10, "pulmonary_veins", "Pulmonary veins", "#a04fb5", 2, 3),
+    )
+)
+
+
+@dataclass(frozen=True)
+class LabelTable(Sequence[LabelClass]):
+    """The classes of a cohort in channel order: channel ``i`` is ``table[i]``."""
+
+    classes: tuple[LabelClass, ...] = STACOM_2025
+
+    def __getitem__(self, channel):
+        return self.classes[channel]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __iter__(self) -> Iterator[LabelClass]:
+        return iter(self.classes)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        return tuple(c.value for c in self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.classes)
+
+    def channel(self, name: str) -> int:
+        """Channel of the class called ``name``."""
+        if name not in self.names:
+            raise InputError(f"label table: no class {name!r}; one of {', '.join(self.names)}")
+        return self.names.index(name)
+
+    def as_dicts(self) -> list[dict]:
+        """Plain builtins, as stored in model files."""
+        return [asdict(c) for c in self.classes]
+
+    @classmethod
+    def from_dicts(cls, rows: Sequence[dict]) -> LabelTable:
+        """The inverse of :meth:`as_dicts`."""
+        return cls(tuple(LabelClass(**row) for row in rows))
+
+
+def load_label_table(path: str | Path = "") -> LabelTable:
+    """The label table of a TSV file; the STACOM-2025 table where no file is named.
+
+    The file has a header line and the columns value, name, title, color, components,
+    priority, separated by tabs.
+
+    Raises
+    ------
+    InputError
+        Naming every missing column and every bad row.
+    """
+    if not str(path):
+        return LabelTable()
+    path = Path(path)
+    columns = [f.name for f in fields(LabelClass)]
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream, delimiter="\t")
+            missing = [c for c in columns if c not in (reader.fieldnames or [])]
+            if missing:
+                raise InputError(
+                    problem(path, f"no column {', '.join(missing)}", f"name {', '.join(columns)}")
+                )
+            rows = list(reader)
+    except OSError as error:
+        raise InputError(
+            problem(path, f"cannot be read ({error.strerror})", "see labels: in the config")
+        ) from None
+    problems, classes = [], []
+    for line, row in enumerate(rows, start=2):
+        try:
+            classes.append(_checked_row(row))
+        except (ValueError, TypeError) as error:
+            problems.append(problem(f"{path}:{line}", str(error), "correct this row"))
+    for what in ("value", "name"):
+        seen = [getattr(c, what) for c in classes]
+        for twice in sorted({x for x in seen if seen.count(x) > 1}):
+            problems.append(problem(path, f"{what} {twice} stands twice", "keep one row"))
+    if not rows:
+        problems.append(problem(path, "has no rows", "list at least one class"))
+    if problems:
+        raise InputError(problems)
+    return LabelTable(tuple(classes))
+
+
+def _checked_row(row: dict[str, str]) -> LabelClass:
+    label = LabelClass(
+        value=int(row["value"]),
+        name=row["name"].strip(),
+        title=row["title"].strip(),
+        color=row["color"].strip(),
+        components=int(row["components"]),
+        priority=int(row["priority"]),
+    )
+    if not 1 <= label.value <= 255:
+        raise ValueError(f"value {label.value} is not within 1-255")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", label.name):
+        raise ValueError(f"name {label.name!r} is not made of letters, digits and _")
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", label.color):
+        raise ValueError(f"color {label.color!r} is not of the form #rrggbb")
+    if label.components < 1:
+        raise ValueError(f"components {label.components} is less than 1")
+    return label

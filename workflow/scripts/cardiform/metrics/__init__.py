@@ -1,0 +1,1 @@
+"""Figures: per class, in millimetres, on full grids."""

@@ -1,0 +1,1 @@
+"""Networks. They know torch and nothing of files, cases or training loops."""

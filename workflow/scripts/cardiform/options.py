@@ -1,0 +1,181 @@
+"""Every option of every stage: key, default, unit, range and effect (standard library only).
+
+One frozen dataclass per config section. The command-line flags, the JSON schema, the
+tables of config/README.md and the config check all derive from these classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+def option(default, help: str, *, choices=None, minimum=None, maximum=None, resumable=False):
+    """A field with its documentation.
+
+    resumable : the key does not change what is computed, so a training goes on when it
+        changes (see ``cardiform.training.checkpoint``).
+    """
+    metadata = {
+        "help": help,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+        "resumable": resumable,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """The built-in cohort of procedural hearts, used where cohort.table is empty."""
+
+    cases: int = option(16, "hearts to draw", minimum=3)
+    spacing_mm: float = option(1.5, "median voxel edge, mm", minimum=0.2, maximum=5.0)
+    seed: int = option(0, "seed of every random draw", minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortOptions:
+    """The case table and what to do with bad cases."""
+
+    name: str = option("demo", "name of the cohort: results go to results/<name>/")
+    table: str = option("", "case table, TSV or CSV; empty: the built-in demo cohort")
+    labels: str = option("", "label table, TSV; empty: STACOM-2025")
+    on_bad_case: str = option(
+        "stop", "stop at bad cases, or skip them and say so", choices=("stop", "skip")
+    )
+    max_bad_cases: int = option(10, "with skip: more bad cases than this stop the run", minimum=0)
+    chunks: int = option(
+        64, "per-case jobs: a larger cohort is dealt into this many chunks", minimum=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """Train, validation and test split by patient."""
+
+    validation: float = option(0.1, "share of the patients", minimum=0.0, maximum=0.9)
+    test: float = option(0.1, "share of the patients", minimum=0.0, maximum=0.9)
+    folds: int = option(0, "k of a k-fold; 0: one split by the shares", minimum=0)
+    fold: int = option(0, "with folds: the fold that is tested, counted from 0", minimum=0)
+    seed: int = option(0, "seed of the patient hash", minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshesOptions:
+    """Label map to surfaces."""
+
+    smoothing_vox: float = option(
+        1.0, "Gaussian sigma of the distance smoothing, voxels", minimum=0.0, maximum=2.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointsOptions:
+    """Surface, near and volume points with signed distances to all classes."""
+
+    surface_points: int = option(200_000, "points on the surfaces of a case", minimum=100)
+    min_class_points: int = option(
+        4_000, "least surface points of a class that is there", minimum=1
+    )
+    near_points: int = option(500_000, "points near the surfaces", minimum=100)
+    near_sigma: tuple[float, ...] = option(
+        (0.005, 0.015), "standard deviations of the near offsets, unit frame; equal shares"
+    )
+    volume_points: int = option(500_000, "points uniform in the cube [-1, 1]^3", minimum=100)
+    seed: int = option(0, "seed of the draws", minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Options that every training shares (see docs/training.md)."""
+
+    steps: int = option(100_000, "optimiser steps", minimum=1)
+    batch_size: int = option(64, "samples per step over all GPUs and accumulation", minimum=1)
+    accumulate: int = option(1, "micro-batches per step on each GPU", minimum=1)
+    lr: float = option(1e-4, "peak learning rate", minimum=0.0)
+    lr_reference_batch: int = option(
+        0, "scale lr by batch_size / this (0: lr is taken as it is)", minimum=0
+    )
+    final_lr: float = option(1e-6, "learning rate at the last step", minimum=0.0)
+    warmup_steps: int = option(1_000, "steps of linear warm-up", minimum=0)
+    weight_decay: float = option(0.01, "AdamW decay, on matrices only", minimum=0.0)
+    clip_norm: float = option(1.0, "gradient norm limit (0: none)", minimum=0.0)
+    ema_decay: float = option(0.999, "decay of the weight average (0: none)", minimum=0, maximum=1)
+    precision: str = option(
+        "bf16", "autocast type on CUDA; the CPU computes in fp32", choices=("fp32", "bf16", "fp16")
+    )
+    seed: int = option(0, "seed of weights, order and draws", minimum=0)
+    validate_every: int = option(1_000, "steps between validations (0: only at the end)", minimum=0)
+    preview_every: int = option(5_000, "steps between preview pictures (0: none)", minimum=0)
+    fast_dev_run: int = option(
+        0, "run this many steps and validation batches only (0: all)", minimum=0
+    )
+    checkpoint_every: int = option(500, "steps between checkpoints", minimum=1, resumable=True)
+    log_every: int = option(50, "steps between log lines", minimum=1, resumable=True)
+    max_minutes: float = option(
+        0.0, "save and exit 75 after this long (0: no limit)", minimum=0.0, resumable=True
+    )
+    workers: int = option(4, "loader processes per GPU", minimum=0, resumable=True)
+    device: str = option(
+        "auto", "auto: CUDA where there is one", resumable=True, choices=("auto", "cpu", "cuda")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VecsetOptions(TrainingOptions):
+    """The VecSet autoencoder (see docs/vecset.md)."""
+
+    preset: str = option("base", "network size", choices=("demo", "small", "base", "xl"))
+    queries: str = option(
+        "fps", "encoder queries: farthest-point subset or learned", choices=("fps", "learned")
+    )
+    bottleneck: str = option(
+        "normalized", "latent bottleneck", choices=("normalized", "kl", "identity")
+    )
+    input_points: int = option(8_192, "surface points that are encoded", minimum=16)
+    volume_queries: int = option(1_024, "volume points per sample and step", minimum=2)
+    near_queries: int = option(1_024, "near points per sample and step", minimum=2)
+    surface_queries: int = option(1_024, "surface points per sample and step", minimum=1)
+    eikonal_queries: int = option(512, "points with an eikonal term", minimum=1)
+    truncation: float = option(0.1, "distances are clipped at this, unit frame", minimum=0.001)
+    weight_volume: float = option(1.0, "weight of the volume L1", minimum=0.0)
+    weight_near: float = option(10.0, "weight of the near L1", minimum=0.0)
+    weight_surface: float = option(1.0, "weight of |f| on the own surface", minimum=0.0)
+    weight_eikonal: float = option(0.001, "weight of (|grad f| - 1)^2 (0: off)", minimum=0.0)
+    weight_kl: float = option(0.001, "weight of the KL term of the kl bottleneck", minimum=0.0)
+    eikonal: str = option(
+        "autograd", "exact gradient, or tetrahedral differences", choices=("autograd", "tetra")
+    )
+    eikonal_start: int = option(1_000, "first step with the eikonal term", minimum=0)
+    augment_rotation_deg: float = option(
+        20.0, "largest random rotation, degrees", minimum=0.0, maximum=180.0
+    )
+    augment_scale: float = option(0.1, "largest relative scaling per axis", minimum=0, maximum=0.5)
+    augment_shift: float = option(0.05, "largest shift, unit frame", minimum=0.0, maximum=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VecsetReconstructOptions:
+    """Reconstruction of the validation and test cases."""
+
+    spacing_mm: float = option(
+        0.0, "edge of the evaluation lattice (0: the label map's own grid)", minimum=0.0
+    )
+    input_points: int = option(0, "encoded surface points (0: as in training)", minimum=0)
+    query_batch: int = option(65_536, "query points per network call", minimum=1)
+    seed: int = option(0, "seed of the encoded points", minimum=0)
+    device: str = option("auto", "auto: CUDA where there is one", choices=("auto", "cpu", "cuda"))
+
+
+# Config section -> options, in the order of config/config.yaml.
+SECTIONS: dict[str, type] = {
+    "cohort": CohortOptions,
+    "demo": DemoOptions,
+    "split": SplitOptions,
+    "meshes": MeshesOptions,
+    "points": PointsOptions,
+    "vecset": VecsetOptions,
+    "vecset_reconstruct": VecsetReconstructOptions,
+}

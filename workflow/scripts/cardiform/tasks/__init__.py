@@ -1,0 +1,1 @@
+"""Trainings: what is optimised and how it is judged, one class per task."""
