@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""Cardiform without an installation: set up .venv once, then run a command inside it.
+
+    python3 run.py demo              the whole workflow on the built-in demo cohort
+    python3 run.py test              all tests
+    python3 run.py snakemake ...     Snakemake (or any other command) inside the environment
+    python3 run.py setup             the set-up alone
+
+The set-up installs requirements/lock.txt (hash-checked) and requirements/torch.txt with pip,
+so pip's own settings (index, proxy, cache) hold. Where the default index would bring a build
+of PyTorch that does not suit the machine, name another one:
+
+    python3 run.py setup --torch-index URL
+"""
+
+import argparse
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / "python"
+STAMP = VENV / "cardiform-setup.txt"
+REQUIREMENTS = (ROOT / "requirements" / "lock.txt", ROOT / "requirements" / "torch.txt")
+OLDEST = (3, 11)
+
+
+def main():
+    if sys.version_info < OLDEST:
+        fail(
+            f"Python {sys.version_info[0]}.{sys.version_info[1]} is too old: Cardiform needs "
+            f"{OLDEST[0]}.{OLDEST[1]} or newer; call run.py with such an interpreter, "
+            f"for example python{OLDEST[0]}.{OLDEST[1]} run.py demo"
+        )
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", help="demo, test, setup, snakemake or any other program")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to the command")
+    args = parser.parse_args()
+    set_up(torch_index(args.rest) if args.command == "setup" else None)
+    if args.command == "setup":
+        return 0
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
+    environment["VIRTUAL_ENV"] = str(VENV)
+    environment.pop("PYTHONHOME", None)
+    command = {"demo": demo_command, "test": pytest_command}.get(args.command)
+    arguments = command(environment, args.rest) if command else [args.command, *args.rest]
+    return hand_over(arguments, environment)
+
+
+def demo_command(environment, rest):
+    """The whole DAG with the demo's settings, on all cores of this machine."""
+    os.chdir(ROOT)
+    return ["snakemake", "--profile", "profiles/default", "--configfile", "config/demo.yaml", *rest]
+
+
+def pytest_command(environment, rest):
+    """All tests, one process per core: each of them computes on one thread."""
+    os.chdir(ROOT)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        environment[name] = "1"
+    # "-q" twice would hide the closing line; durations tell where the time went.
+    workers = ["-n", str(min(os.cpu_count() or 1, 8))]
+    return ["python", "-m", "pytest", *workers, "--durations", "15", *rest]
+
+
+def hand_over(arguments, environment):
+    """Become the command, so that signals and the exit status are its own."""
+    program = shutil.which(arguments[0], path=environment["PATH"])
+    if program is None:
+        fail(f"{arguments[0]}: no such program in .venv or on PATH; see python3 run.py --help")
+    sys.stdout.flush()
+    if os.name == "nt":  # there, exec returns to the shell before the command ends
+        return subprocess.call([program, *arguments[1:]], env=environment)
+    os.execve(program, arguments, environment)
+
+
+def set_up(index):
+    """Make .venv match the requirement files; nothing to do where its stamp says so."""
+    wanted = stamp_text(index)
+    if STAMP.is_file() and (STAMP.read_text() == wanted or (index is None and same_lock(wanted))):
+        return
+    with exclusive(ROOT / ".venv.lock"):
+        if STAMP.is_file() and STAMP.read_text() == wanted:
+            return  # another run did it meanwhile
+        say("Setting up .venv (once; a few minutes and 1.5 GB or more, mostly PyTorch)")
+        STAMP.unlink(missing_ok=True)
+        if not usable_interpreter():
+            shutil.rmtree(VENV, ignore_errors=True)
+            venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(VENV)
+        pip = pip_command()
+        say("  1 of 2: packages of requirements/lock.txt")
+        install(pip, ["--require-hashes", "--no-deps", "-r", str(REQUIREMENTS[0])])
+        say("  2 of 2: PyTorch, requirements/torch.txt")
+        source = ["--index-url", index] if index else []
+        install(pip, [*source, "-r", str(REQUIREMENTS[1])])
+        STAMP.write_text(wanted)
+        say("  done")
+
+
+def stamp_text(index):
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in REQUIREMENTS)).hexdigest()
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return f"requirements {digest}\npython {python}\ntorch index {index or 'default'}\n"
+
+
+def same_lock(wanted):
+    """True where only the PyTorch source differs: a later plain call keeps the chosen one."""
+    return STAMP.read_text().splitlines()[:2] == wanted.splitlines()[:2]
+
+
+def usable_interpreter():
+    """True where .venv holds a working Python of this version."""
+    code = "import sys; print(*sys.version_info[:2])"
+    try:
+        result = subprocess.run([str(PYTHON), "-c", code], capture_output=True, text=True)
+    except OSError:
+        return False
+    return result.stdout.split() == [str(n) for n in sys.version_info[:2]]
+
+
+def pip_command():
+    """A pip that installs into .venv: this interpreter's, or one put there by ensurepip."""
+    outside = [sys.executable, "-m", "pip", "--python", str(PYTHON)]
+    if subprocess.run([*outside, "--version"], capture_output=True).returncode == 0:
+        return outside
+    inside = [str(PYTHON), "-m", "pip"]
+    if subprocess.run([*inside, "--version"], capture_output=True).returncode == 0:
+        return inside
+    made = subprocess.run([str(PYTHON), "-m", "ensurepip"], capture_output=True)
+    if made.returncode == 0:
+        return inside
+    fail(
+        "this Python has neither pip 22.3 (or newer) nor ensurepip; install one of them "
+        "(Debian and Ubuntu: apt install python3-pip python3-venv) and run the same command again"
+    )
+
+
+def install(pip, arguments):
+    command = [*pip, "install", "--quiet", "--no-input", "--disable-pip-version-check", *arguments]
+    if subprocess.run(command).returncode:
+        fail(
+            "the installation failed (pip's message stands above); if it is the network or a "
+            "proxy, mend that and run the same command again: what was downloaded is kept"
+        )
+
+
+def torch_index(rest):
+    parser = argparse.ArgumentParser(prog="run.py setup")
+    parser.add_argument("--torch-index", help="package index that holds the wanted PyTorch build")
+    return parser.parse_args(rest).torch_index
+
+
+@contextlib.contextmanager
+def exclusive(path):
+    """Only one set-up at a time; the lock goes with the process."""
+    with path.open("w") as stream:
+        if os.name != "nt":
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def fail(text):
+    say(f"error: {text}")
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

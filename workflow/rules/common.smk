@@ -1,0 +1,100 @@
+"""The config, the cases, the chunks and what every rule needs to call its script."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+WORKFLOW = Path(workflow.basedir)
+SCRIPTS = WORKFLOW / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from cardiform import cli, cohort
+from cardiform.errors import InputError
+from cardiform.options import SECTIONS
+
+validate(config, str(WORKFLOW / "schemas" / "config.schema.json"))
+
+
+def script(name):
+    """A script as a parameter. Snakemake tracks builtin types only: a checkout that moves
+    makes nothing out of date."""
+    return SCRIPTS / name
+
+
+def flags(section, **changes):
+    """The options of a config section as sorted command-line flags."""
+    return cli.flags(replace(OPTIONS[section], **changes))
+
+
+def existing(paths):
+    """The files that are there: check_cohort tells of all missing ones at once, where
+    Snakemake would stop at the first."""
+    return [path for path in paths if Path(path).exists()]
+
+
+def labels_flag(wildcards=None):
+    return f"--labels {COHORT.labels}" if COHORT.labels else ""
+
+
+def chunk_labels(wildcards):
+    """Label maps of a chunk: the demo's are made by a rule, a user's are there or reported."""
+    paths = [CASES[case_id].labels for case_id in CHUNKS[wildcards.chunk]]
+    return paths if IS_DEMO else existing(paths)
+
+
+def chunk_cases(wildcards):
+    return " ".join(CHUNKS[wildcards.chunk])
+
+
+def chunk_threads(wildcards):
+    """A chunk of one case has nothing to share out."""
+    return min(len(CHUNKS[wildcards.chunk]), 4)
+
+
+def folder_of_output(wildcards, output):
+    return str(Path(output[0]).parent)
+
+
+def folder_of_stage(wildcards, output):
+    """results/acme/meshes of results/acme/meshes/manifest/chunk_000.tsv"""
+    return str(Path(output[0]).parents[1])
+
+
+def folder_of_meshes(wildcards, input):
+    first = input.meshes if isinstance(input.meshes, str) else input.meshes[0]
+    return str(Path(first).parents[1])
+
+
+def manifests(stage):
+    return expand(f"{RESULTS}/{stage}/manifest/{{chunk}}.tsv", chunk=CHUNKS)
+
+
+try:
+    OPTIONS = {
+        name: cli.from_section(cls, config.get(name), name) for name, cls in SECTIONS.items()
+    }
+    COHORT = OPTIONS["cohort"]
+    IS_DEMO = not COHORT.table
+    DEMO_FOLDER = "resources/demo"
+    CASE_TABLE = COHORT.table or f"{DEMO_FOLDER}/cases.tsv"
+    CASES = {
+        case.case_id: case
+        for case in (
+            cohort.demo_cases(OPTIONS["demo"].cases, f"{DEMO_FOLDER}")
+            if IS_DEMO
+            else cohort.read_case_table(COHORT.table)
+        )
+    }
+    CHUNKS = cohort.assign_chunks(CASES, COHORT.chunks)
+except InputError as error:
+    raise WorkflowError("\n".join(error.problems)) from None
+
+RESULTS = f"results/{COHORT.name}"
+LOGS = f"logs/{COHORT.name}"
+
+
+wildcard_constraints:
+    chunk="[A-Za-z0-9._-]+",

@@ -1,0 +1,68 @@
+rule meshes:
+    input:
+        manifests("meshes"),
+
+
+rule points:
+    input:
+        manifests("points"),
+
+
+# cases.tsv only says that the cases are checked: a new row in it must not send every chunk
+# round again, so it is ancient; what a chunk depends on is its own label maps and case ids.
+rule extract_meshes:
+    input:
+        labels=chunk_labels,
+        cases=ancient(f"{RESULTS}/cases.tsv"),
+        label_table=[COHORT.labels] if COHORT.labels else [],
+    output:
+        f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
+    log:
+        f"{LOGS}/extract_meshes/{{chunk}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/extract_meshes/{{chunk}}.tsv"
+    conda:
+        "../envs/geometry.yaml"
+    threads: chunk_threads
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: 1500 * threads * attempt,
+    params:
+        script=script("extract_meshes.py"),
+        flags=flags("meshes"),
+        label_table=labels_flag,
+        select=chunk_cases,
+        out=folder_of_stage,
+    shell:
+        "python {params.script} --cases {input.cases} --select {params.select}"
+        " --out {params.out} --manifest {output} --processes {threads}"
+        " {params.label_table} {params.flags} 2>&1 | tee {log}"
+
+
+rule sample_sdf:
+    input:
+        labels=chunk_labels,
+        meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
+        cases=ancient(f"{RESULTS}/cases.tsv"),
+        label_table=[COHORT.labels] if COHORT.labels else [],
+    output:
+        f"{RESULTS}/points/manifest/{{chunk}}.tsv",
+    log:
+        f"{LOGS}/sample_sdf/{{chunk}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/sample_sdf/{{chunk}}.tsv"
+    conda:
+        "../envs/geometry.yaml"
+    threads: chunk_threads
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: 1500 * threads * attempt,
+    params:
+        script=script("sample_sdf.py"),
+        flags=flags("points"),
+        label_table=labels_flag,
+        select=chunk_cases,
+        meshes=folder_of_meshes,
+        out=folder_of_stage,
+    shell:
+        "python {params.script} --cases {input.cases} --select {params.select}"
+        " --meshes {params.meshes} --out {params.out} --manifest {output}"
+        " --processes {threads} {params.label_table} {params.flags} 2>&1 | tee {log}"

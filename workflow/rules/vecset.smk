@@ -1,0 +1,70 @@
+rule vecset:
+    input:
+        f"{RESULTS}/vecset/model.pt",
+        f"{RESULTS}/vecset/reconstructions/metrics.json",
+
+
+# Only the final files are outputs: Snakemake deletes outputs before a job and after a failure,
+# and the checkpoints beside them must outlive both.
+rule train_vecset:
+    input:
+        train=f"{RESULTS}/split/train.csv",
+        validation=f"{RESULTS}/split/val.csv",
+        points=manifests("points"),
+        label_table=[COHORT.labels] if COHORT.labels else [],
+    output:
+        model=f"{RESULTS}/vecset/model.pt",
+        metrics=f"{RESULTS}/vecset/metrics.json",
+    log:
+        f"{LOGS}/train_vecset.log",
+    benchmark:
+        f"{LOGS}/benchmark/train_vecset.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime=1440,
+    params:
+        launcher=script("launch.py"),
+        script=script("train_vecset.py"),
+        flags=flags("vecset"),
+        label_table=labels_flag,
+        out=folder_of_output,
+    shell:
+        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        " --train {input.train} --validation {input.validation}"
+        " --out {params.out} {params.label_table} {params.flags} 2>&1 | tee {log}"
+
+
+rule reconstruct_vecset:
+    input:
+        model=f"{RESULTS}/vecset/model.pt",
+        splits=expand(f"{RESULTS}/split/{{part}}.csv", part=["train", "val", "test"]),
+        points=manifests("points"),
+        meshes=manifests("meshes"),
+        cases=f"{RESULTS}/cases.tsv",
+    output:
+        f"{RESULTS}/vecset/reconstructions/metrics.json",
+    log:
+        f"{LOGS}/reconstruct_vecset.log",
+    benchmark:
+        f"{LOGS}/benchmark/reconstruct_vecset.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        script=script("reconstruct_vecset.py"),
+        flags=flags("vecset_reconstruct"),
+        meshes=folder_of_meshes,
+        out=folder_of_output,
+    shell:
+        "python {params.script} --model {input.model} --train {input.splits[0]}"
+        " --validation {input.splits[1]} --test {input.splits[2]} --cases {input.cases}"
+        " --meshes {params.meshes} --out {params.out} --metrics {output}"
+        " {params.flags} 2>&1 | tee {log}"

@@ -1,0 +1,222 @@
+"""Every case looked at before any compute is spent: problems, warnings and figures per case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .cohort import OK, Case
+from .errors import InputError, problem
+from .files import read_json, write_json
+from .labels import LabelTable
+from .nifti import LabelMap, image_grid, load_image, load_label_map
+
+# A surface is about a tenth of the coarsest voxel edge accurate: beyond these it shows.
+MAX_SPACING_MM = 3.0
+MAX_SPACING_RATIO = 4.0
+# Fewer voxels than this make a speck, not a structure.
+MIN_CLASS_VOXELS = 9
+GRID_TOLERANCE_MM = 1e-2
+
+
+def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
+    """Check one case and write ``folder/<case_id>.json``; never raises for bad input.
+
+    The report holds ``problems`` (the case cannot be used), ``warnings``, ``shape``,
+    ``spacing_mm`` and, per class name, ``voxels``, ``volume_ml``, ``components`` and
+    ``touches_border``.
+    """
+    report = {"case_id": case.case_id, "problems": [], "warnings": [], "classes": {}}
+    labels = None
+    for path, check in (
+        (case.labels, lambda: load_label_map(case.labels)),
+        (case.image, lambda: load_image(case.image)),
+        (case.pointcloud, lambda: check_point_cloud(case.pointcloud)),
+    ):
+        try:
+            result = check() if path else None
+            labels = result if path == case.labels else labels
+        except InputError as error:
+            report["problems"] += error.problems
+    if labels is not None:
+        report["problems"] += _label_problems(case, labels, table)
+        report |= describe(labels, table)
+        report["warnings"] = _warnings(report, table)
+    output = folder / f"{case.case_id}.json"
+    write_json(output, report)
+    return [output]
+
+
+def describe(labels: LabelMap, table: LabelTable) -> dict:
+    """Shape, spacing and the figures of every class that is there."""
+    import cc3d
+
+    voxel_ml = float(abs(np.linalg.det(labels.affine[:3, :3])) / 1000)
+    counts = np.bincount(labels.data.ravel(), minlength=256)
+    border = _border_values(labels.data)
+    classes = {}
+    for label in table:
+        voxels = int(counts[label.value])
+        if voxels:
+            mask = _cropped(labels.data == label.value)
+            classes[label.name] = {
+                "voxels": voxels,
+                "volume_ml": round(voxels * voxel_ml, 4),
+                "components": int(cc3d.connected_components(mask, connectivity=26).max()),
+                "touches_border": label.value in border,
+            }
+    return {
+        "shape": list(labels.data.shape),
+        "spacing_mm": [round(float(s), 4) for s in labels.spacing],
+        "classes": classes,
+    }
+
+
+def check_point_cloud(path: str | Path) -> None:
+    """Raise InputError where an HDF5 point cloud cannot be opened."""
+    import h5py
+
+    if not Path(path).is_file():
+        raise InputError(problem(path, "does not exist", "correct the path in the case table"))
+    try:
+        with h5py.File(path) as archive:
+            empty = not len(archive)
+    except OSError as error:
+        raise InputError(
+            problem(path, f"is not a readable HDF5 file ({error})", "export the file again")
+        ) from None
+    if empty:
+        raise InputError(problem(path, "holds no dataset", "export the file again"))
+
+
+def judge(
+    cases: Sequence[Case], reports: Iterable[Path], *, on_bad_case: str, max_bad_cases: int
+) -> tuple[list[Case], list[dict]]:
+    """Cases with their status, and their reports.
+
+    Raises
+    ------
+    InputError
+        All problems of all cases, where ``on_bad_case`` is ``stop`` or more than
+        ``max_bad_cases`` are bad; or no case is left.
+    """
+    reports = [read_json(path) for path in reports]
+    bad = {r["case_id"]: r["problems"] for r in reports if r["problems"]}
+    lines = [f"case {name}: {line}" for name, found in bad.items() for line in found]
+    if bad and on_bad_case == "stop":
+        hint = "cohort: set cohort.on_bad_case to skip to go on without"
+        raise InputError([*lines, f"{hint} {len(bad)} of {len(cases)} cases"])
+    if len(bad) > max_bad_cases:
+        raise InputError(
+            [*lines, f"cohort: {len(bad)} bad cases; max_bad_cases is {max_bad_cases}"]
+        )
+    if len(bad) == len(cases):
+        raise InputError([*lines, "cohort: no usable case is left; repair the files above"])
+    judged = [
+        replace(case, status="skipped", reason="; ".join(bad[case.case_id]).replace("\t", " "))
+        if case.case_id in bad
+        else replace(case, status=OK, reason="")
+        for case in cases
+    ]
+    return judged, reports
+
+
+def summarise(reports: Sequence[dict], table: LabelTable) -> dict:
+    """Per class over all good cases: in how many, and the spread of their volumes in ml."""
+    summary = {}
+    for label in table:
+        found = [r["classes"][label.name] for r in reports if label.name in r["classes"]]
+        volumes = np.array([c["volume_ml"] for c in found])
+        summary[label.name] = {"cases": len(found)} | (
+            {
+                "volume_ml": {
+                    "mean": round(float(volumes.mean()), 3),
+                    "sd": round(float(volumes.std()), 3),
+                    "min": round(float(volumes.min()), 3),
+                    "max": round(float(volumes.max()), 3),
+                },
+                "touches_border": sum(c["touches_border"] for c in found),
+                "other_components": sum(c["components"] != label.components for c in found),
+            }
+            if found
+            else {}
+        )
+    return summary
+
+
+def _label_problems(case: Case, labels: LabelMap, table: LabelTable) -> list[str]:
+    problems = []
+    values = np.flatnonzero(np.bincount(labels.data.ravel(), minlength=256))
+    unknown = [int(v) for v in values if v and v not in table.values]
+    if unknown:
+        problems.append(
+            problem(
+                case.labels,
+                f"label {', '.join(map(str, unknown))} is not in the label table "
+                f"({', '.join(map(str, table.values))})",
+                "add it to the table of cohort.labels, or remap it",
+            )
+        )
+    if not set(table.values) & set(values.tolist()):
+        problems.append(
+            problem(case.labels, "holds no class of the label table", "segment at least one")
+        )
+    if case.image:
+        problems += _grid_problems(case, labels)
+    return problems
+
+
+def _grid_problems(case: Case, labels: LabelMap) -> list[str]:
+    try:
+        shape, affine = image_grid(case.image)
+    except InputError:
+        return []  # told already, as the image's own problem
+    remedy = "resample one to the other's grid"
+    if tuple(shape) != labels.data.shape:
+        text = f"shape {tuple(shape)} differs from the label map's {labels.data.shape}"
+        return [problem(case.image, text, remedy)]
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
+    shift = (affine - labels.affine)[:3, :3] @ corners + (affine - labels.affine)[:3, 3:]
+    worst = float(np.linalg.norm(shift, axis=0).max())
+    if worst > GRID_TOLERANCE_MM:
+        text = f"lies up to {worst:.3g} mm beside the label map {case.labels}"
+        return [problem(case.image, text, remedy)]
+    return []
+
+
+def _warnings(report: dict, table: LabelTable) -> list[str]:
+    warnings = []
+    spacing = report["spacing_mm"]
+    if max(spacing) > MAX_SPACING_MM or max(spacing) > MAX_SPACING_RATIO * min(spacing):
+        warnings.append(f"coarse grid: {' x '.join(map(str, spacing))} mm")
+    for label in table:
+        found = report["classes"].get(label.name)
+        if found is None:
+            warnings.append(f"{label.name} is missing")
+            continue
+        if found["voxels"] < MIN_CLASS_VOXELS:
+            warnings.append(f"{label.name} has {found['voxels']} voxels only")
+        if found["components"] != label.components:
+            warnings.append(
+                f"{label.name} has {found['components']} components, expected {label.components}"
+            )
+        if found["touches_border"]:
+            warnings.append(f"{label.name} is cut by the image border")
+    return warnings
+
+
+def _border_values(data: np.ndarray) -> set[int]:
+    faces = [data.take(end, axis=axis) for axis in range(3) for end in (0, -1)]
+    return set(np.unique(np.concatenate([face.ravel() for face in faces])).tolist())
+
+
+def _cropped(mask: np.ndarray) -> np.ndarray:
+    """The bounding box of a mask that is not empty."""
+    box = []
+    for axis in range(3):
+        line = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        box.append(slice(line[0], line[-1] + 1))
+    return mask[tuple(box)]
