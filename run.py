@@ -59,7 +59,8 @@ def main():
 def demo_command(environment, rest):
     """The whole DAG with the demo's settings, on all cores of this machine."""
     os.chdir(ROOT)
-    return ["snakemake", "--profile", "profiles/default", "--configfile", "config/demo.yaml", *rest]
+    settings = ["--profile", "profiles/default", "--configfile", "config/demo.yaml"]
+    return ["snakemake", *rest, *settings]
 
 
 def pytest_command(environment, rest):

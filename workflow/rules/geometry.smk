@@ -8,12 +8,13 @@ rule points:
         manifests("points"),
 
 
-# cases.tsv only says that the cases are checked: a new row in it must not send every chunk
-# round again, so it is ancient; what a chunk depends on is its own label maps and case ids.
+# A changed cohort sends every chunk round again: finished cases are known by their hashes and
+# skipped in no time. cases.tsv is not ancient() here: Snakemake looks no further at jobs behind
+# one that runs, so a chunk with a new case would be passed over.
 rule extract_meshes:
     input:
         labels=chunk_labels,
-        cases=ancient(f"{RESULTS}/cases.tsv"),
+        cases=f"{RESULTS}/cases.tsv",
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
@@ -42,7 +43,7 @@ rule sample_sdf:
     input:
         labels=chunk_labels,
         meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
-        cases=ancient(f"{RESULTS}/cases.tsv"),
+        cases=f"{RESULTS}/cases.tsv",
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{RESULTS}/points/manifest/{{chunk}}.tsv",

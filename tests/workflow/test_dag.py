@@ -1,0 +1,171 @@
+"""The DAG: what a changed key, a new case and a changed label map send round again.
+
+A stand-in ``python`` on PATH makes the outputs of every script at once, so that these tests
+look at Snakemake's decisions alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+STAND_IN = """#!{python}
+import sys, pathlib, hashlib
+arguments = sys.argv[1:]
+name = next(pathlib.Path(a).stem for a in arguments if a.endswith(".py") and "launch" not in a)
+value = lambda flag: pathlib.Path(arguments[arguments.index(flag) + 1])
+content = hashlib.sha256(" ".join(arguments).encode()).hexdigest()
+def put(path, text=content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+out = value("--out")
+if name == "check_cohort":
+    put(out / "cases.tsv", value("--table").read_text())
+    put(out / "qc" / "cohort.json")
+elif name == "split_cohort":
+    for part in ("train", "val", "test"):
+        put(out / (part + ".csv"), value("--cases").read_text())
+elif name == "train_vecset":
+    put(out / "model.pt"); put(out / "metrics.json")
+elif name == "reconstruct_vecset":
+    put(value("--metrics"))
+else:
+    put(value("--manifest"))
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A working directory with twelve cases and a config."""
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    stand_in = bin_folder / "python"
+    stand_in.write_text(STAND_IN.format(python=sys.executable))
+    stand_in.chmod(0o755)
+    (tmp_path / "data").mkdir()
+    write_table(tmp_path, 12)
+    write_config(tmp_path)
+    return tmp_path
+
+
+def write_table(folder, cases, first=0):
+    lines = ["case_id\tpatient_id\tlabels"]
+    for i in range(first, cases):
+        path = folder / "data" / f"{i}.nii.gz"
+        if not path.exists():
+            path.write_text(f"labels {i}")
+        lines.append(f"case{i}\tp{i}\tdata/{i}.nii.gz")
+    (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
+
+
+def write_config(folder, text="", chunks=4):
+    (folder / "mine.yaml").write_text(
+        f"cohort:\n  name: acme\n  table: cohort.tsv\n  chunks: {chunks}\n{text}"
+    )
+
+
+def snakemake(folder, *arguments, profile="default"):
+    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "snakemake"), "-s", str(ROOT / "workflow" / "Snakefile")]
+        + ["--profile", str(ROOT / "profiles" / profile)]
+        + ["--configfile", "mine.yaml", "--cores", "2", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def planned(folder, *arguments) -> dict[str, int]:
+    """Rule -> number of jobs that a dry-run lists."""
+    result = snakemake(folder, "-n", *arguments)
+    assert result.returncode == 0, result.stdout + result.stderr
+    table = re.search(
+        r"^job +count\n-.*?\n(.*?)\ntotal", result.stderr + result.stdout, re.M | re.S
+    )
+    return (
+        {line.split()[0]: int(line.split()[1]) for line in table[1].splitlines()} if table else {}
+    )
+
+
+def run(folder, *arguments):
+    result = snakemake(folder, *arguments)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+VECSET = {"train_vecset": 1, "reconstruct_vecset": 1, "all": 1}
+
+
+def test_a_changed_key_reruns_its_stage_and_what_follows(project):
+    run(project)
+    assert planned(project) == {}
+    write_config(project, "vecset:\n  lr: 3.0e-4\n")
+    assert planned(project) == VECSET
+    write_config(project, "# a comment\nvecset:\n  seed: 0\n  lr: 1.0e-4\n")
+    assert planned(project) == {}, "comments and spelled-out defaults change nothing"
+    write_config(project, "points:\n  seed: 5\n")
+    assert planned(project) == {"sample_sdf": 4, **VECSET}
+    write_config(project, "vecset_reconstruct:\n  seed: 5\n")
+    assert planned(project) == {"reconstruct_vecset": 1, "all": 1}
+
+
+def test_a_new_case_or_a_changed_label_map_runs_its_chunk(project):
+    """Every chunk is looked at again (finished cases are skipped inside), none is forgotten."""
+    run(project)
+    write_table(project, 13)
+    whole = {"check_cohort": 1, "extract_meshes": 4, "sample_sdf": 4, "split_cohort": 1, **VECSET}
+    assert planned(project) == whole
+    run(project)
+    assert planned(project) == {}
+    (project / "data" / "3.nii.gz").write_text("another segmentation")
+    assert planned(project) == whole
+
+
+def test_named_targets_and_single_files(project):
+    assert set(planned(project, "meshes")) == {"check_cohort", "extract_meshes", "meshes"}
+    assert planned(project, "results/acme/cases.tsv") == {"check_cohort": 1, "total": 1} or planned(
+        project, "results/acme/cases.tsv"
+    ) == {"check_cohort": 1}
+    assert "train_vecset" in planned(project, "vecset")
+    assert "reconstruct_vecset" not in planned(project, "results/acme/vecset/model.pt")
+
+
+def test_jobs_are_bounded_by_the_chunks(project):
+    write_table(project, 200)
+    write_config(project, chunks=16)
+    plan = planned(project)
+    assert plan["extract_meshes"] == plan["sample_sdf"] == 16
+
+
+def test_missing_table_and_bad_rows_are_told_without_a_traceback(project):
+    (project / "cohort.tsv").write_text("case_id\tlabels\na b\tx.nii.gz\nc\t\n")
+    result = snakemake(project, "-n")
+    text = result.stdout + result.stderr
+    assert result.returncode != 0 and "Traceback" not in text
+    assert "case_id 'a b' is not usable" in text and "labels is empty" in text
+    (project / "cohort.tsv").unlink()
+    result = snakemake(project, "-n")
+    assert "cohort.tsv: cannot be read" in result.stdout + result.stderr
+
+
+def test_slurm_profile_asks_for_gpus(project):
+    result = snakemake(project, "-n", profile="slurm")
+    text = result.stdout + result.stderr
+    assert result.returncode == 0, text
+    blocks = {b.split(":")[0]: b for b in re.split(r"^rule ", text, flags=re.M)[1:]}
+    for rule in ("train_vecset", "reconstruct_vecset"):
+        assert re.search(r"resources: .*\bgpu=[1-9]", blocks[rule]), blocks[rule]
+    assert "gpu=" not in blocks["extract_meshes"]
+
+
+def test_rulegraph(project):
+    result = snakemake(project, "--rulegraph", "mermaid-js")
+    assert result.returncode == 0 and "train_vecset" in result.stdout
