@@ -90,7 +90,7 @@ def load_npz(path: str | Path) -> dict:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise InputError(problem(path, "does not exist", "run the stage that makes it")) from None

@@ -1,0 +1,86 @@
+"""Options <-> flags <-> config sections."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cardiform import cli, options
+from cardiform.errors import InputError
+from cardiform.options import PointsOptions, VecsetOptions
+
+SCRIPTS = Path(cli.__file__).resolve().parents[1]
+
+
+def parsed(cls, text):
+    return cli.parse(cli.build_parser("x", cls), cls, shlex.split(text))[0]
+
+
+@pytest.mark.parametrize("cls", options.SECTIONS.values(), ids=options.SECTIONS)
+def test_flags_round_trip(cls):
+    assert parsed(cls, cli.flags(cls())) == cls()
+
+
+def test_flags_are_sorted_and_quoted():
+    text = cli.flags(options.CohortOptions(table="my cohort; rm.tsv"))
+    names = [word for word in shlex.split(text) if word.startswith("--")]
+    assert names == sorted(names)
+    assert parsed(options.CohortOptions, text).table == "my cohort; rm.tsv"
+
+
+def test_section_accepts_yaml_notations():
+    section = {"lr": "1e-4", "steps": 10, "augment_scale": 0}
+    assert cli.from_section(VecsetOptions, section, "vecset").lr == 1e-4
+    assert cli.from_section(PointsOptions, {"near_sigma": [0.1, 1]}, "points").near_sigma == (
+        0.1,
+        1,
+    )
+    assert cli.from_section(PointsOptions, None, "points") == PointsOptions()
+
+
+def test_section_names_every_problem_at_once():
+    with pytest.raises(InputError) as caught:
+        cli.from_section(
+            VecsetOptions, {"lrr": 1, "steps": "x", "batch_size": 0, "preset": "huge"}, "vecset"
+        )
+    text = str(caught.value)
+    assert len(caught.value.problems) == 4
+    assert "vecset.lrr is not a known key; did you mean lr?" in text
+    assert "vecset.steps is 'x'; expected an integer" in text
+    assert "vecset.batch_size is 0; at least 1" in text
+    assert "vecset.preset is 'huge'; one of" in text
+
+
+@pytest.mark.parametrize("value", [True, None, [1], 1.5])
+def test_integers_are_integers(value):
+    with pytest.raises(InputError):
+        cli.from_section(VecsetOptions, {"steps": value}, "vecset")
+
+
+def test_not_a_number_is_out_of_range():
+    with pytest.raises(InputError):
+        cli.from_section(VecsetOptions, {"lr": float("nan")}, "vecset")
+
+
+def test_bad_flag_exits_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parsed(VecsetOptions, "--steps 0")
+    assert caught.value.code == 2
+    assert "--steps is 0; at least 1" in capsys.readouterr().err
+
+
+def test_bad_input_prints_lines_without_traceback():
+    code = (
+        "from cardiform import cli\nfrom cardiform.errors import InputError\n"
+        "def main(): raise InputError(['a.nii: broken; mend it', 'b.nii: gone; find it'])\n"
+        "cli.run(main)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert result.stderr == "error: a.nii: broken; mend it\nerror: b.nii: gone; find it\n"

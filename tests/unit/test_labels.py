@@ -1,0 +1,48 @@
+"""The label table."""
+
+from __future__ import annotations
+
+import pytest
+
+from cardiform.errors import InputError
+from cardiform.labels import LabelTable, load_label_table
+
+HEADER = "value\tname\ttitle\tcolor\tcomponents\tpriority\n"
+
+
+def test_stacom_defaults():
+    table = LabelTable()
+    assert table.values == tuple(range(1, 11))
+    assert [c.components for c in table] == [1, 1, 1, 1, 1, 2, 1, 1, 2, 2]
+    ranked = [c.value for c in sorted(table, key=lambda c: c.priority)]
+    assert ranked == [9, 8, 10, 2, 3, 1, 6, 4, 5, 7]
+    assert table.channel("coronary") == 8
+    assert LabelTable.from_dicts(table.as_dicts()) == table
+
+
+def test_own_table(tmp_path):
+    path = tmp_path / "labels.tsv"
+    path.write_text(HEADER + "7\tliver\tLiver\t#884422\t1\t2\n3\tspleen\tSpleen\t#aa0000\t1\t1\n")
+    table = load_label_table(path)
+    assert table.values == (7, 3) and table.names == ("liver", "spleen")
+
+
+def test_every_bad_row_is_named(tmp_path):
+    path = tmp_path / "labels.tsv"
+    path.write_text(
+        HEADER
+        + "0\ta\tA\t#884422\t1\t2\nx\tb\tB\t#884422\t1\t2\n2\tc d\tC\t#884422\t1\t1\n"
+        + "3\te\tE\tred\t1\t1\n4\tf\tF\t#884422\t0\t1\n5\tg\tG\t#884422\t1\t1\n"
+        + "5\tg\tG\t#884422\t1\t1\n"
+    )
+    with pytest.raises(InputError) as caught:
+        load_label_table(path)
+    text = str(caught.value)
+    for part in (":2: value 0", ":3: invalid literal", ":4: name 'c d'", ":5: color 'red'",
+                 ":6: components 0", "value 5 stands twice", "name g stands twice"):  # fmt: skip
+        assert part in text
+    path.write_text("value\tname\n1\ta\n")
+    with pytest.raises(InputError, match="no column title, color, components, priority"):
+        load_label_table(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_label_table(tmp_path / "none.tsv")

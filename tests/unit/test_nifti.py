@@ -1,0 +1,155 @@
+"""NIfTI label maps: what is read, and what is refused with which words."""
+
+from __future__ import annotations
+
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cardiform import nifti
+from cardiform.errors import InputError
+
+AFFINE = np.diag([0.5, 0.5, 2.0, 1.0])
+
+
+def volume(dtype=np.uint8):
+    data = np.zeros((5, 6, 7), dtype)
+    data[1:3, 2:5, 1:6] = 3
+    return data
+
+
+def noise():
+    return np.random.default_rng(0).integers(0, 9, (40, 40, 40), np.uint8)
+
+
+def write(path, data, affine=AFFINE, sform=1, qform=1, slope=None):
+    image = nib.Nifti1Image(data, affine)
+    image.set_sform(affine, sform)
+    image.set_qform(affine, qform)
+    if slope:
+        image.header.set_slope_inter(*slope)
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_label_types(tmp_path, dtype, suffix):
+    labels = nifti.load_label_map(write(tmp_path / f"a{suffix}", volume(dtype)))
+    assert labels.data.dtype == np.uint8 and (labels.data == volume()).all()
+    assert np.allclose(labels.spacing, [0.5, 0.5, 2.0]) and np.allclose(labels.affine, AFFINE)
+
+
+def test_one_trailing_volume_is_squeezed(tmp_path):
+    labels = nifti.load_label_map(write(tmp_path / "a.nii.gz", volume()[..., None]))
+    assert labels.data.shape == (5, 6, 7)
+
+
+def test_scaled_labels_are_read_through_the_slope(tmp_path):
+    path = tmp_path / "a.nii"
+    write(path, (volume() // 3).astype(np.int16))
+    image = nib.load(path)
+    raw = bytearray(path.read_bytes())
+    slope = np.frombuffer(np.float32(3).tobytes(), np.uint8)
+    raw[112:116] = bytes(slope)  # scl_slope
+    path.write_bytes(bytes(raw))
+    del image
+    assert (nifti.load_label_map(path).data == volume()).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (volume(np.float32) * 0.5, "values are not integers"),
+        (np.full((4, 4, 4), np.nan, np.float32), "not finite"),
+        (volume(np.int16) * -1, "values run from -3 to 0"),
+        (volume(np.int16) * 100, "values run from 0 to 300"),
+        (np.zeros((4, 4), np.uint8), "not one 3-D volume"),
+        (np.zeros((4, 4, 4, 2), np.uint8), "4x4x4x2 is not one 3-D volume"),
+    ],
+)
+def test_bad_values(tmp_path, data, words):
+    with pytest.raises(InputError, match=words) as caught:
+        nifti.load_label_map(write(tmp_path / "case.nii.gz", data))
+    assert str(caught.value).startswith(str(tmp_path / "case.nii.gz")) and "; " in str(caught.value)
+
+
+def test_truncated_and_foreign_files(tmp_path):
+    path = write(
+        tmp_path / "a.nii.gz", np.random.default_rng(0).integers(0, 9, (40, 40, 40), np.uint8)
+    )
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(InputError, match="cannot be read to its end"):
+        nifti.load_label_map(path)
+    plain = write(tmp_path / "b.nii", volume())
+    plain.write_bytes(plain.read_bytes()[:-10])
+    with pytest.raises(InputError, match="cannot be read to its end"):
+        nifti.load_label_map(plain)
+    (tmp_path / "c.nii.gz").write_bytes(gzip.compress(b"no image"))
+    (tmp_path / "d.nii").write_bytes(b"")
+    for name in ("c.nii.gz", "d.nii"):
+        with pytest.raises(InputError, match="not a readable NIfTI file"):
+            nifti.load_label_map(tmp_path / name)
+    with pytest.raises(InputError, match="does not exist"):
+        nifti.load_label_map(tmp_path / "none.nii.gz")
+
+
+def test_flipped_byte_in_a_gzip_is_found(tmp_path):
+    path = write(
+        tmp_path / "a.nii.gz", np.random.default_rng(0).integers(0, 9, (30, 30, 30), np.uint8)
+    )
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 255
+    path.write_bytes(bytes(raw))
+    with pytest.raises(InputError):
+        nifti.load_label_map(path)
+
+
+def test_bad_affines(tmp_path):
+    singular = AFFINE.copy()
+    singular[:, 1] = singular[:, 0]
+    sheared = AFFINE.copy()
+    sheared[0, 1] = 0.1
+    infinite = AFFINE.copy()
+    infinite[0, 3] = np.nan
+    for affine, words in (
+        (singular, "affine is singular"), (sheared, "axes are sheared"), (infinite, "not finite")
+    ):  # fmt: skip
+        image = nib.Nifti1Image(volume(), None)
+        image.set_sform(affine, 1)
+        image.set_qform(None, 0)
+        nib.save(image, tmp_path / "a.nii")
+        with pytest.raises(InputError, match=words):
+            nifti.load_label_map(tmp_path / "a.nii")
+
+
+def test_unknown_place_and_differing_forms(tmp_path):
+    with pytest.raises(InputError, match="neither sform nor qform"):
+        nifti.load_label_map(write(tmp_path / "a.nii", volume(), sform=0, qform=0))
+    image = nib.Nifti1Image(volume(), AFFINE)
+    image.set_sform(AFFINE, 1)
+    moved = AFFINE.copy()
+    moved[0, 3] = 3
+    image.set_qform(moved, 1)
+    nib.save(image, tmp_path / "b.nii")
+    with pytest.raises(InputError, match="sform and qform differ by 6 voxels"):
+        nifti.load_label_map(tmp_path / "b.nii")
+
+
+def test_saved_label_maps_are_the_same_bytes_and_read_back(tmp_path):
+    affine = AFFINE @ np.array([[0, -1, 0, 3], [1, 0, 0, -4], [0, 0, -1, 5], [0, 0, 0, 1.0]])
+    for name in ("a.nii.gz", "b.nii.gz"):
+        nifti.save_label_map(tmp_path / name, volume(), affine)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    labels = nifti.load_label_map(tmp_path / "a.nii.gz")
+    assert (labels.data == volume()).all() and np.allclose(labels.affine, affine)
+
+
+def test_images_keep_their_units(tmp_path):
+    hounsfield = volume(np.int16) * 100 - 1000
+    nifti.save_image(tmp_path / "ct.nii.gz", hounsfield, AFFINE)
+    data, affine = nifti.load_image(tmp_path / "ct.nii.gz")
+    assert data.dtype == np.float32 and (data == hounsfield).all() and np.allclose(affine, AFFINE)
+    assert nifti.image_grid(tmp_path / "ct.nii.gz")[0] == (5, 6, 7)
