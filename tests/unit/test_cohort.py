@@ -28,8 +28,8 @@ def cases(number, visits=1):
 def test_table_paths_count_from_its_folder(tmp_path, delimiter):
     rows = [
         ["case_id", "labels", "image"],
-        ["a", "x/a.nii.gz", ""],
-        ["b", "/abs/b.nii", "ct/b.nii"],
+        ["a", "x/a.nii", ""],
+        ["b", "/abs/b.nii", "b.ct.nii"],
     ]
     path = tmp_path / "t.tsv"
     path.write_text("\ufeff" + "\n".join(delimiter.join(r) for r in rows) + "\n")

@@ -156,11 +156,11 @@ def _label_problems(case: Case, labels: LabelMap, table: LabelTable) -> list[str
             problem(
                 case.labels,
                 f"label {', '.join(map(str, unknown))} is not in the label table "
-                f"({', '.join(map(str, table.values))})",
+                f"({_ranges(table.values)})",
                 "add it to the table of cohort.labels, or remap it",
             )
         )
-    if not set(table.values) & set(values.tolist()):
+    elif not values.any():
         problems.append(
             problem(case.labels, "holds no class of the label table", "segment at least one")
         )
@@ -206,6 +206,17 @@ def _warnings(report: dict, table: LabelTable) -> list[str]:
         if found["touches_border"]:
             warnings.append(f"{label.name} is cut by the image border")
     return warnings
+
+
+def _ranges(values: Sequence[int]) -> str:
+    """Class values as people write them: 1-10, 12."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
 
 
 def _border_values(data: np.ndarray) -> set[int]:

@@ -1,0 +1,99 @@
+"""The bootstrapper: nothing is installed here, its decisions are looked at."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).resolve().parents[2] / "run.py"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """run.py as a module whose .venv lies in a folder of the test."""
+    spec = importlib.util.spec_from_file_location("run", RUN)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.ROOT = tmp_path
+    module.VENV = tmp_path / ".venv"
+    module.BIN = module.VENV / "bin"
+    module.PYTHON = module.BIN / "python"
+    module.STAMP = module.VENV / "stamp.txt"
+    return module
+
+
+def test_needs_nothing_but_the_standard_library():
+    result = subprocess.run(
+        [sys.executable, "-S", "-I", str(RUN), "--help"], capture_output=True, text=True
+    )
+    assert result.returncode == 0 and "python3 run.py demo" in result.stdout
+
+
+def test_old_python_is_told(run, monkeypatch, capsys):
+    monkeypatch.setattr(run.sys, "version_info", (3, 9, 1))
+    with pytest.raises(SystemExit):
+        run.main()
+    assert "Python 3.9 is too old" in capsys.readouterr().err
+
+
+def test_a_failed_installation_is_told_and_not_stamped(run, monkeypatch, capsys):
+    calls = []
+
+    def fail(command, **kwargs):
+        calls.append(command)
+        return subprocess.CompletedProcess(command, 1 if "install" in command else 0, "", "")
+
+    monkeypatch.setattr(run.subprocess, "run", fail)
+    monkeypatch.setattr(run.venv.EnvBuilder, "create", lambda self, path: path.mkdir())
+    with pytest.raises(SystemExit):
+        run.set_up(None)
+    assert "run the same command again" in capsys.readouterr().err
+    assert not run.STAMP.exists() and any("--require-hashes" in c for c in calls)
+
+
+def test_second_setup_does_nothing_until_the_requirements_change(run, monkeypatch):
+    installed = []
+    monkeypatch.setattr(run, "usable_interpreter", lambda: True)
+    monkeypatch.setattr(run, "pip_command", lambda: ["pip"])
+    monkeypatch.setattr(run, "install", lambda pip, arguments: installed.append(arguments))
+    run.VENV.mkdir()
+    run.set_up(None)
+    run.set_up(None)
+    assert len(installed) == 2
+    lock = run.ROOT / "lock.txt"
+    lock.write_text("another==1")
+    run.REQUIREMENTS = (lock, run.REQUIREMENTS[1])
+    run.set_up(None)
+    assert len(installed) == 4
+    run.set_up("https://example.org/cpu")
+    assert installed[-1][:2] == ["--index-url", "https://example.org/cpu"]
+    run.set_up(None)  # keeps the chosen PyTorch
+    assert len(installed) == 6
+
+
+def test_environment_comes_first_on_path(run, monkeypatch):
+    seen = {}
+
+    def hand_over(arguments, environment):
+        seen.update(arguments=arguments, environment=environment)
+
+    monkeypatch.setattr(run, "set_up", lambda index: None)
+    monkeypatch.setattr(run, "hand_over", hand_over)
+    monkeypatch.setattr(run.sys, "argv", ["run.py", "snakemake", "-n", "--cores", "2"])
+    run.main()
+    assert seen["arguments"] == ["snakemake", "-n", "--cores", "2"]
+    assert seen["environment"]["PATH"].startswith(str(run.BIN))
+    monkeypatch.setattr(run.sys, "argv", ["run.py", "demo", "-n"])
+    run.main()
+    assert seen["arguments"][:2] == ["snakemake", "-n"]
+    assert "config/demo.yaml" in seen["arguments"]
+
+
+def test_unknown_program_is_told(run, capsys):
+    with pytest.raises(SystemExit):
+        run.hand_over(["no-such-program"], {"PATH": ""})
+    assert "no such program" in capsys.readouterr().err
