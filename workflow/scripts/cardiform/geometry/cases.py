@@ -1,0 +1,131 @@
+"""The two geometry stages of one case: label map -> meshes and frame -> points."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from ..cohort import Case
+from ..errors import InputError, problem
+from ..files import read_json, save_npz, write_json
+from ..labels import LabelTable
+from ..nifti import load_label_map
+from ..options import MeshesOptions, PointsOptions
+from .frame import Frame
+from .meshfile import read_mesh, write_ply
+from .points_check import check_points
+from .sampling import case_points
+from .sdf import class_fields
+from .surface import is_watertight, signed_volume, surface_area
+
+log = logging.getLogger(__name__)
+
+FRAME_VERSION = 1
+
+
+def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Path) -> list[Path]:
+    """Write ``out/<case>/<class name>.ply`` of every class and ``out/<case>/frame.json``.
+
+    Returns
+    -------
+    The written paths. Meshes of an earlier run whose class is gone are deleted.
+
+    Raises
+    ------
+    InputError
+        Unusable label map, a label that the table lacks, nothing labelled.
+    """
+    label_map = load_label_map(case.labels)
+    folder = out / case.case_id
+    fields = _fields(case, label_map, table, options)
+    names = dict(zip(table.values, table.names))
+    vertices, classes, paths = [], {}, []
+    for value, field in fields.items():
+        mesh = field.surface()
+        paths.append(folder / f"{names[value]}.ply")
+        write_ply(paths[-1], mesh)
+        vertices.append(mesh.vertices)
+        watertight = is_watertight(mesh)
+        if not watertight:
+            log.warning("%s: the %s mesh is not watertight", case.case_id, names[value])
+        classes[names[value]] = {
+            "value": value,
+            "voxels": field.voxels,
+            "volume_voxels_mm3": field.voxel_volume,
+            "volume_mesh_mm3": signed_volume(mesh),
+            "area_mm2": surface_area(mesh),
+            "shift_mm": field.shift,
+            "touches_border": field.touches_border,
+            "watertight": watertight,
+        }
+    frame = Frame.around(np.concatenate(vertices))
+    paths.append(folder / "frame.json")
+    write_json(
+        paths[-1],
+        {
+            "format_version": FRAME_VERSION,
+            "center_mm": frame.center.tolist(),
+            "scale": frame.scale,
+            "affine": label_map.affine.tolist(),
+            "spacing_mm": label_map.spacing.tolist(),
+            "shape": list(label_map.data.shape),
+            "smoothing_vox": options.smoothing_vox,
+            "classes": classes,
+        },
+    )
+    for stale in set(folder.glob("*.ply")) - set(paths):
+        stale.unlink()
+    return paths
+
+
+def sample_case(
+    case: Case, *, table: LabelTable, options: PointsOptions, meshes: Path, out: Path
+) -> list[Path]:
+    """Write ``out/<case>.npz`` from the label map and the meshes of :func:`mesh_case`.
+
+    Raises
+    ------
+    InputError
+        Missing or unfit meshes, or points that fail
+        :func:`cardiform.geometry.points_check.check_points`.
+    """
+    frame_path = meshes / case.case_id / "frame.json"
+    record = read_json(frame_path)
+    label_map = load_label_map(case.labels)
+    shifts = {c["value"]: c["shift_mm"] for c in record["classes"].values()}
+    fields = _fields(
+        case, label_map, table, MeshesOptions(smoothing_vox=record["smoothing_vox"]), shifts
+    )
+    if set(fields) != set(shifts) or not np.array_equal(label_map.affine, record["affine"]):
+        raise InputError(
+            problem(frame_path, f"was not made from {case.labels}", "run extract_meshes again")
+        )
+    names = dict(zip(table.values, table.names))
+    surfaces = {v: read_mesh(frame_path.with_name(f"{names[v]}.ply")) for v in fields}
+    frame = Frame(np.array(record["center_mm"]), record["scale"])
+    rng = np.random.default_rng([options.seed, _seed_of(case.case_id)])
+    arrays, surface_sdf = case_points(fields, surfaces, frame, table, options, rng)
+    check_points(arrays, surface_sdf, options.near_sigma, where=case.labels)
+    path = out / f"{case.case_id}.npz"
+    save_npz(path, **arrays)
+    return [path]
+
+
+def mesh_files(case: Case, meshes: Path) -> list[Path]:
+    """The files of :func:`mesh_case` that belong to ``case``, frame.json first."""
+    folder = meshes / case.case_id
+    return [folder / "frame.json", *sorted(folder.glob("*.ply"))]
+
+
+def _fields(case, label_map, table, options, shifts=None):
+    try:
+        return class_fields(label_map, table, options, shifts)
+    except InputError as error:
+        raise InputError([f"{case.labels}: {line}" for line in error.problems]) from None
+
+
+def _seed_of(case_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(case_id.encode()).digest()[:8], "little")

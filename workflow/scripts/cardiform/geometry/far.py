@@ -1,0 +1,142 @@
+"""Coarse distances for the space between and around the fine crops of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import edt
+import numpy as np
+
+from ..nifti import spacing_of
+from .frame import UNIT_RADIUS, apply_affine
+from .lookup import trilinear
+
+# Cells along the longest axis: a 512 x 512 x 300 case gets cells of about 4 voxels.
+CELLS = 128
+# Not more than a crop is wide: every crop holds the centre of a cell.
+STEP_VOX = (2, 8)
+
+
+@dataclass(frozen=True)
+class FarGrid:
+    """A coarse lattice on the voxel axes that holds the unit cube of the case.
+
+    origin : (3,) int, voxel index of the first voxel of cell (0, 0, 0).
+    step : (3,) int, voxels per cell.
+    shape : cells per axis.
+    spacing : (3,) float64, cell edges, mm.
+    """
+
+    origin: np.ndarray
+    step: np.ndarray
+    shape: tuple[int, int, int]
+    spacing: np.ndarray
+
+    @property
+    def first_centre(self) -> np.ndarray:
+        """(3,) float32 voxel index of the centre of cell (0, 0, 0)."""
+        return (self.origin + (self.step - 1) / 2).astype(np.float32)
+
+    def lookup(self, far: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """(N,) float32 mm of a far field at (N, 3) float32 voxel indices.
+
+        Past the lattice the way back to it is added: an upper bound, for points that no
+        unit cube holds.
+        """
+        cell = (index - self.first_centre) / self.step.astype(np.float32)
+        nearest = np.clip(cell, 0, np.array(self.shape, np.float32) - 1)
+        beyond = np.linalg.norm((cell - nearest) * self.spacing.astype(np.float32), axis=1)
+        return trilinear(far, nearest) + beyond
+
+
+def far_grid(
+    affine: np.ndarray, boxes: Sequence[tuple[slice, slice, slice]], margin: int
+) -> FarGrid:
+    """The lattice over the unit cube of the anatomy.
+
+    boxes : one (3,) tuple of voxel slices per class.
+    margin : voxels around the boxes that lie on the lattice in any case.
+    """
+    start = np.min([[s.start for s in box] for box in boxes], axis=0) - 1
+    stop = np.max([[s.stop for s in box] for box in boxes], axis=0)
+    corners = np.stack(np.meshgrid(*zip(start, stop), indexing="ij"), axis=-1).reshape(-1, 3)
+    world = apply_affine(affine, corners.astype(np.float64))
+    centre = (world.min(axis=0) + world.max(axis=0)) / 2
+    # The frame's vertices lie within this box, so its cube is smaller than the box's own.
+    half = np.linalg.norm(world - centre, axis=1).max() / UNIT_RADIUS
+    inverse = np.linalg.inv(affine)
+    middle = apply_affine(inverse, centre)
+    reach = np.abs(inverse[:3, :3]).sum(axis=1) * half
+    low = np.floor(np.minimum(middle - reach, start - margin)).astype(int)
+    high = np.ceil(np.maximum(middle + reach, stop + margin)).astype(int)
+    spacing = spacing_of(affine)
+    edge = ((high - low) * spacing).max() / CELLS
+    step = np.clip(np.rint(edge / spacing), *STEP_VOX).astype(int)
+    shape = (high - low) // step + 2
+    return FarGrid(low, step, tuple(shape.tolist()), spacing * step)
+
+
+def far_field(
+    grid: FarGrid, mask: np.ndarray, values: np.ndarray, origin: np.ndarray
+) -> np.ndarray:
+    """Coarse distances of one class that meet its fine field at the faces of the crop.
+
+    Parameters
+    ----------
+    mask, values : (X, Y, Z) bool and float32 mm
+        The class and its field on the crop.
+    origin : (3,) int
+        Voxel index of the crop's first voxel.
+
+    Returns
+    -------
+    (x, y, z) float32, mm, on ``grid``.
+
+    Notes
+    -----
+    A cell counts where any of its voxels does: one-voxel structures survive. The distances
+    to cell centres carry a bias (see ``sdf.smooth_distance``) that cell size and shape add
+    to; on the cells within the crop the fine field tells it.
+    """
+    occupied, first = _cells(grid, mask, origin)
+    coarse = np.ones(grid.shape, np.uint8)
+    window = tuple(slice(a, a + n) for a, n in zip(first, occupied.shape))
+    coarse[window] += occupied
+    far = edt.edt(coarse, anisotropy=tuple(map(float, grid.spacing)))
+    volume = np.float32(np.prod(grid.spacing))
+    far -= np.minimum(np.sqrt(volume / far) / 2, far / 2)
+    np.negative(far, out=far, where=coarse > 1)
+    inner, fine = _fine_on_cells(grid, values, origin)
+    rim = fine - far[inner]
+    rim = np.concatenate(
+        [rim.take(side, axis=axis).ravel() for axis in range(3) for side in (0, -1)]
+    )
+    far += np.float32(np.median(rim))
+    far[inner] = fine
+    return far
+
+
+def _cells(grid: FarGrid, mask: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Which cells hold a voxel of the mask, on the window of cells over the crop."""
+    first = []
+    for axis in range(3):
+        step = int(grid.step[axis])
+        offset = int(origin[axis] - grid.origin[axis])
+        cell = offset // step
+        starts = np.arange(cell + 1, (offset + mask.shape[axis] - 1) // step + 1) * step - offset
+        mask = np.logical_or.reduceat(mask, np.concatenate([[0], starts]), axis=axis)
+        first.append(cell)
+    return mask, first
+
+
+def _fine_on_cells(grid: FarGrid, values: np.ndarray, origin: np.ndarray):
+    """The cells whose centres lie in the crop, and the fine field there."""
+    centre = grid.first_centre - origin
+    low = np.ceil(-centre / grid.step).astype(int)
+    high = np.floor((np.array(values.shape) - 1 - centre) / grid.step).astype(int)
+    axes = [np.arange(a, b + 1) for a, b in zip(low, high)]
+    nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    fine = trilinear(values, (nodes * grid.step + centre).astype(np.float32))
+    window = tuple(slice(a, b + 1) for a, b in zip(low, high))
+    return window, fine.reshape([len(a) for a in axes])

@@ -1,0 +1,60 @@
+"""Mesh files: write binary PLY, read PLY, STL and OBJ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError, problem
+from ..files import atomic_path
+from .surface import Mesh
+
+FORMATS = (".ply", ".stl", ".obj")
+
+
+def write_ply(path: str | Path, mesh: Mesh) -> None:
+    """Write vertices (mm) and faces as binary PLY, atomically."""
+    import trimesh
+    from trimesh.exchange.ply import export_ply
+
+    content = export_ply(
+        trimesh.Trimesh(mesh.vertices, mesh.faces, process=False), vertex_normal=False
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_mesh(path: str | Path) -> Mesh:
+    """Vertices and triangles of a mesh file, as they stand.
+
+    STL repeats every vertex for every triangle: equal ones are merged.
+
+    Raises
+    ------
+    InputError
+        Missing or unreadable file, unknown format, no triangles, coordinates not finite.
+    """
+    import trimesh
+
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(
+            problem(path, "is no known mesh format", f"save it as {', '.join(FORMATS)}")
+        )
+    if not path.is_file():
+        raise InputError(problem(path, "does not exist", "run the stage that makes it"))
+    try:
+        mesh = trimesh.load_mesh(path, process=False)
+        vertices = np.asarray(mesh.vertices, np.float32)
+        faces = np.asarray(mesh.faces, np.int32)
+    except Exception as error:  # the readers fail in as many ways as files are damaged
+        raise InputError(
+            problem(path, f"cannot be read ({error})", "export the mesh again")
+        ) from None
+    if not len(faces) or not np.isfinite(vertices).all():
+        raise InputError(problem(path, "has no usable triangles", "export the mesh again"))
+    if path.suffix.lower() == ".stl":
+        vertices, inverse = np.unique(vertices, axis=0, return_inverse=True)
+        faces = inverse.reshape(-1).astype(np.int32)[faces]
+    return Mesh(vertices, faces)

@@ -1,0 +1,107 @@
+"""What the points of a case must fulfil before anything is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ..errors import InputError, problem
+from .sampling import LIMIT
+
+MAX_NEAR = 2.0
+# Between a corner of the cube and a class at the other end of the ball of radius 0.95.
+MAX_VOLUME = 1.01 * (np.sqrt(3) + 0.95)
+BALANCE = (0.4, 0.6)
+SLOPE = (0.9, 1.1)
+SLOPE_POINTS = 500
+REMEDY = "look at the label map; if it is sound, report this as a defect"
+
+
+def check_points(
+    arrays: Mapping[str, np.ndarray],
+    surface_sdf: np.ndarray,
+    near_sigma: tuple[float, ...],
+    where: str | Path = "points",
+) -> None:
+    """Hold a points npz against what its field promises.
+
+    Parameters
+    ----------
+    arrays : the points npz (see docs/formats.md).
+    surface_sdf : (N,) distance of each surface point to its own class, unit frame.
+    near_sigma : offsets of the near points, unit frame.
+    where : the file's name in messages.
+
+    Raises
+    ------
+    InputError
+        All violations at once.
+    """
+    facts = [*_range_facts(arrays), *_surface_facts(arrays, surface_sdf)]
+    for channel in np.flatnonzero(arrays["annotated"]):
+        facts += _class_facts(arrays, int(channel), max(near_sigma))
+    if facts:
+        raise InputError([problem(where, fact, REMEDY) for fact in facts])
+
+
+def _range_facts(arrays) -> list[str]:
+    facts = []
+    annotated = arrays["annotated"]
+    for name in ("surface", "near", "volume"):
+        points = arrays[f"{name}_points"]
+        largest = float(np.abs(points).max(initial=0))
+        if not (np.isfinite(points).all() and largest <= LIMIT):
+            facts.append(f"{name} points reach {largest:.3g} (at most {LIMIT})")
+    for name, limit in (("near", MAX_NEAR), ("volume", MAX_VOLUME)):
+        sdf = arrays[f"{name}_sdf"]
+        known = sdf[:, annotated]
+        if not np.isfinite(known).all():
+            facts.append(f"{name} distances of annotated classes are not finite")
+        elif np.abs(known).max(initial=0) > limit:
+            facts.append(f"{name} distances reach {np.abs(known).max():.3g} (at most {limit:.3g})")
+        if not np.isnan(sdf[:, ~annotated]).all():
+            facts.append(f"{name} distances of classes that are not annotated are not NaN")
+    return facts
+
+
+def _surface_facts(arrays, surface_sdf) -> list[str]:
+    voxel = float(arrays["spacing"].max() * arrays["scale"])
+    worst = float(np.abs(surface_sdf).max(initial=0))
+    if not worst < voxel:
+        return [f"surface points lie up to {worst:.3g} off their surface (a voxel: {voxel:.3g})"]
+    return []
+
+
+def _class_facts(arrays, channel: int, sigma: float) -> list[str]:
+    """Balance, width and slope of one class."""
+    value = int(arrays["class_values"][channel])
+    own = arrays["near_sdf"][arrays["near_labels"] == value, channel].astype(np.float32)
+    if not len(own):
+        return [f"class {value} has no near points"]
+    facts = []
+    inside = float((own < 0).mean())
+    if not BALANCE[0] <= inside <= BALANCE[1]:
+        facts.append(f"class {value}: {inside:.0%} of the near points lie inside (40-60 %)")
+    median = float(np.median(np.abs(own)))
+    if not median < 3 * sigma:
+        facts.append(f"class {value}: near points are {median:.3g} away (sigma {sigma:.3g})")
+    slope = _slope(arrays, channel, value)
+    if not SLOPE[0] <= slope <= SLOPE[1]:
+        facts.append(f"class {value}: distances grow by {slope:.3g} per unit of way (0.9-1.1)")
+    return facts
+
+
+def _slope(arrays, channel: int, value: int) -> float:
+    """Stored distances over distances to the stored surface points, far enough away that
+    the gaps between these do not matter."""
+    surface = arrays["surface_points"][arrays["surface_labels"] == value]
+    if not len(surface):
+        return float("nan")
+    points = arrays["volume_points"][:SLOPE_POINTS]
+    measured, _ = cKDTree(surface).query(points)
+    stored = np.abs(arrays["volume_sdf"][:SLOPE_POINTS, channel].astype(np.float32))
+    far = measured >= np.median(measured)
+    return float(np.median(stored[far] / measured[far]))

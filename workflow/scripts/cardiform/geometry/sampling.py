@@ -1,0 +1,194 @@
+"""Training points of a case: on the surfaces, near them and in the unit cube."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..labels import LabelTable
+from ..options import PointsOptions
+from .frame import Frame
+from .sdf import ClassField, distances
+from .surface import Mesh, face_vectors
+
+FORMAT_VERSION = 1
+# The anatomy ends at 0.95; near points may not leave this cube.
+LIMIT = 1.05
+# One near draw brings this many candidates per wanted point and side.
+SURPLUS = 1.3
+# Inside thin vessels wide offsets leave at once: each further round halves them.
+ROUNDS = 8
+
+
+def case_points(
+    fields: Mapping[int, ClassField],
+    meshes: Mapping[int, Mesh],
+    frame: Frame,
+    table: LabelTable,
+    options: PointsOptions,
+    rng: np.random.Generator,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The arrays of a points npz, and each surface point's distance to its own class.
+
+    fields, meshes : by class value; the classes that are annotated.
+
+    Returns
+    -------
+    arrays : dict
+        The points npz: all coordinates and distances in the unit frame, points shuffled,
+        so that any first part is a fair sample.
+    surface_sdf : (N,) float32
+        For :func:`cardiform.geometry.points_check.check_points`.
+    """
+    channels = [fields.get(value) for value in table.values]
+    surface, normals, labels = surface_points(meshes, options, rng)
+    own = _own_distances(fields, surface, labels)
+    near, near_labels = near_points(fields, meshes, frame, options, rng)
+    near_sdf = distances(channels, frame.to_world(near))
+    volume = rng.uniform(-1, 1, (options.volume_points, 3)).astype(np.float32)
+    volume_sdf = distances(channels, frame.to_world(volume))
+    first = next(iter(fields.values()))
+    order, near_order = rng.permutation(len(surface)), rng.permutation(len(near))
+    return {
+        "surface_points": frame.to_unit(surface).astype(np.float32)[order],
+        "surface_normals": normals[order],
+        "surface_labels": labels[order],
+        "near_points": near[near_order],
+        "near_sdf": _unit_f16(near_sdf, frame)[near_order],
+        "near_labels": near_labels[near_order],
+        "volume_points": volume,
+        "volume_sdf": _unit_f16(volume_sdf, frame),
+        "annotated": np.array([value in fields for value in table.values]),
+        "class_values": np.array(table.values, np.uint8),
+        "center": np.asarray(frame.center, np.float64),
+        "scale": np.float64(frame.scale),
+        "affine": first.affine,
+        "spacing": first.spacing.astype(np.float32),
+        "format_version": np.int64(FORMAT_VERSION),
+    }, own[order] * np.float32(frame.scale)
+
+
+def surface_points(
+    meshes: Mapping[int, Mesh], options: PointsOptions, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points by area, but enough of every class.
+
+    Returns
+    -------
+    points : (N, 3) float64, RAS mm
+    normals : (N, 3) float32, outward
+    labels : (N,) uint8, class values
+    """
+    areas = [np.linalg.norm(face_vectors(mesh), axis=1).sum() for mesh in meshes.values()]
+    counts = area_quotas(areas, options.surface_points, options.min_class_points)
+    parts = [draw(mesh, n, rng) for mesh, n in zip(meshes.values(), counts)]
+    labels = np.repeat(np.array(list(meshes), np.uint8), counts)
+    return np.concatenate([p for p, _ in parts]), np.concatenate([n for _, n in parts]), labels
+
+
+def area_quotas(areas: Sequence[float], total: int, least: int) -> np.ndarray:
+    """(C,) int points per class: by area, none below ``least`` (or equal shares of
+    ``total``, where that is fewer), ``total`` in all."""
+    areas = np.asarray(areas, np.float64)
+    least = min(least, total // len(areas))
+    small = np.zeros(len(areas), bool)
+    while True:
+        rest = total - least * small.sum()
+        share = np.where(small, least, rest * areas / max(areas[~small].sum(), 1e-30))
+        below = ~small & (share < least)
+        if not below.any():
+            return _rounded(share, total)
+        small |= below
+
+
+def draw(mesh: Mesh, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Systematic draws by area: (N, 3) float64 points (mm) and (N, 3) float32 normals.
+
+    Equal steps along the summed area with one random start spread the points more evenly
+    than independent draws do, at no price.
+    """
+    vectors = face_vectors(mesh)
+    areas = np.linalg.norm(vectors, axis=1)
+    summed = np.cumsum(areas)
+    at = (np.arange(number) + rng.random()) * (summed[-1] / number)
+    face = np.minimum(np.searchsorted(summed, at, side="right"), len(areas) - 1)
+    # Uniform in a triangle: Osada et al., "Shape distributions", ACM TOG 21 (2002), eq. 1.
+    root, other = np.sqrt(rng.random(number)), rng.random(number)
+    corners = mesh.vertices.astype(np.float64)[mesh.faces[face]]
+    weights = np.stack([1 - root, root * (1 - other), root * other], axis=1)
+    points = np.einsum("nk,nkd->nd", weights, corners)
+    normals = vectors[face] / np.maximum(areas[face], 1e-30)[:, None]
+    return points, normals.astype(np.float32)
+
+
+def near_points(
+    fields: Mapping[int, ClassField],
+    meshes: Mapping[int, Mesh],
+    frame: Frame,
+    options: PointsOptions,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Surface points with Gaussian offsets, half of them inside their own class.
+
+    Every class has an equal share: by area the coronaries would have one point in thirty.
+
+    Returns
+    -------
+    points : (M, 3) float32, unit frame
+    labels : (M,) uint8, the class that a point was drawn from
+    """
+    sigmas = options.near_sigma
+    groups = [(value, sigma) for value in meshes for sigma in sigmas]
+    counts = _rounded(np.full(len(groups), options.near_points / len(groups)), options.near_points)
+    points = [
+        _balanced(fields[value], meshes[value], frame, sigma, number, rng)
+        for (value, sigma), number in zip(groups, counts)
+    ]
+    labels = np.repeat(np.array([value for value, _ in groups], np.uint8), counts)
+    return np.concatenate(points), labels
+
+
+def _balanced(field, mesh, frame, sigma, number, rng) -> np.ndarray:
+    """(number, 3) float32 unit points about one surface, inside and outside in halves."""
+    wanted = {True: number // 2, False: number - number // 2}
+    kept = []
+    for _ in range(ROUNDS):
+        missing = max(wanted.values())
+        if not missing:
+            break
+        base, _ = draw(mesh, max(int(2 * SURPLUS * missing), 16), rng)
+        offset = rng.standard_normal(base.shape) * sigma
+        points = (frame.to_unit(base) + offset).astype(np.float32)
+        points = points[(np.abs(points) <= LIMIT).all(axis=1)]
+        inside = field.lookup(frame.to_world(points)) < 0
+        for side in wanted:
+            # Draws come in the order of the faces: a first part would be one end of the
+            # vessel.
+            found = rng.permutation(np.flatnonzero(inside == side))[: wanted[side]]
+            kept.append(points[found])
+            wanted[side] -= len(found)
+        sigma /= 2
+    else:
+        # A structure of a few voxels has hardly an inside: its surface fills the rest.
+        base, _ = draw(mesh, sum(wanted.values()), rng)
+        kept.append(frame.to_unit(base).astype(np.float32))
+    return np.concatenate(kept)
+
+
+def _own_distances(fields, points, labels) -> np.ndarray:
+    result = np.empty(len(points), np.float32)
+    for value, field in fields.items():
+        result[labels == value] = field.lookup(points[labels == value])
+    return result
+
+
+def _unit_f16(sdf_mm: np.ndarray, frame: Frame) -> np.ndarray:
+    return (sdf_mm * np.float32(frame.scale)).astype(np.float16)
+
+
+def _rounded(shares: np.ndarray, total: int) -> np.ndarray:
+    """Integers near ``shares`` that sum up to ``total``."""
+    ends = np.rint(np.cumsum(shares)).astype(int)
+    ends[-1] = total
+    return np.diff(ends, prepend=0)

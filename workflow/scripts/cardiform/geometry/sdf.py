@@ -1,0 +1,250 @@
+"""Label map -> one smooth signed-distance field per class, and its distance at any point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import edt
+import numpy as np
+from scipy import ndimage
+
+from ..errors import InputError
+from ..labels import LabelTable
+from ..nifti import LabelMap, spacing_of
+from ..options import MeshesOptions
+from .far import FarGrid, far_field, far_grid
+from .frame import apply_affine
+from .lookup import trilinear
+from .surface import Mesh, extract_surface, signed_volume, surface_area
+
+# Room around a class where the fine field is known: PAD_MM, but within these bounds.
+PAD_MM = 3.0
+PAD_VOX = (5, 8)
+# The volume is matched by moving the surface, never by more than half a voxel.
+MAX_SHIFT_VOX = 0.5
+VOLUME_TOLERANCE = 0.002
+VOLUME_PASSES = 2
+# Voxel centres keep this distance from the surface, so that the mask can be read back.
+MIN_DISTANCE_VOX = 0.1
+CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class ClassField:
+    """The signed distance to one class: exact to a tenth of a voxel near its surface.
+
+    values : (X, Y, Z) float32, mm, negative inside, at the voxel centres of the crop.
+    origin : (3,) int, voxel index of ``values[0, 0, 0]`` in the label map.
+    affine : (4, 4) float64, voxel indices of the label map to RAS mm.
+    shift : mm added to the distances to keep the class's volume.
+    voxels : voxels of the class.
+    touches_border : the class reaches the border of the label map and may be cut.
+    far : coarse (x, y, z) float32 distances on ``far_grid``, mm, for points off the crop.
+    """
+
+    values: np.ndarray
+    origin: np.ndarray
+    affine: np.ndarray
+    shift: float
+    voxels: int
+    touches_border: bool
+    far: np.ndarray
+    far_grid: FarGrid
+
+    @property
+    def crop_affine(self) -> np.ndarray:
+        """(4, 4) indices of ``values`` to RAS mm."""
+        affine = self.affine.copy()
+        affine[:3, 3] = apply_affine(self.affine, self.origin)
+        return affine
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """(3,) float64 voxel edges, mm."""
+        return spacing_of(self.affine)
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of the class's voxels, mm^3."""
+        return self.voxels * float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def mask(self) -> np.ndarray:
+        """(X, Y, Z) bool: the class on the crop, read back from the field."""
+        return self.values < 0
+
+    def surface(self) -> Mesh:
+        """The zero surface."""
+        return extract_surface(self.values, self.crop_affine)
+
+    def lookup(self, world: np.ndarray) -> np.ndarray:
+        """(N,) float32 signed distance in mm at (N, 3) RAS mm."""
+        return distances([self], world)[:, 0]
+
+    def lookup_index(self, index: np.ndarray) -> np.ndarray:
+        """(N,) float32 signed distance in mm at (N, 3) float32 voxel indices."""
+        local = index - self.origin.astype(np.float32)
+        last = np.array(self.values.shape, np.float32) - 1
+        inside = ((local >= 0) & (local <= last)).all(axis=1)
+        result = np.empty(len(index), np.float32)
+        result[inside] = trilinear(self.values, local[inside])
+        outside = ~inside
+        if outside.any():
+            result[outside] = self.far_grid.lookup(self.far, index[outside])
+        return result
+
+
+def distances(fields, world: np.ndarray) -> np.ndarray:
+    """(N, C) float32 signed distances in mm at (N, 3) RAS mm; NaN where a field is None.
+
+    fields : sequence of ClassField or None, all of one label map.
+    """
+    result = np.full((len(world), len(fields)), np.nan, np.float32)
+    known = [f for f in fields if f is not None]
+    if not known:
+        return result
+    inverse = np.linalg.inv(known[0].affine)
+    for start in range(0, len(world), CHUNK):
+        part = slice(start, start + CHUNK)
+        index = apply_affine(inverse, world[part].astype(np.float64)).astype(np.float32)
+        for channel, field in enumerate(fields):
+            if field is not None:
+                result[part, channel] = field.lookup_index(index)
+    return result
+
+
+def class_fields(
+    label_map: LabelMap,
+    table: LabelTable,
+    options: MeshesOptions,
+    shifts: Mapping[int, float] | None = None,
+) -> dict[int, ClassField]:
+    """One field per class that is there, keyed by class value in table order.
+
+    Parameters
+    ----------
+    shifts : class value -> mm
+        Shifts of an earlier call on the same label map (``ClassField.shift``): the same
+        fields come out without extracting a surface to match the volumes.
+
+    Raises
+    ------
+    InputError
+        The label map holds a value that the table lacks, or no class at all.
+    """
+    boxes = class_boxes(label_map.data)
+    unknown = sorted(set(boxes) - set(table.values))
+    if unknown:
+        raise InputError(
+            f"label {', '.join(map(str, unknown))} is not in the label table "
+            f"({', '.join(map(str, table.values))}); add it to the table or remap it"
+        )
+    if not boxes:
+        raise InputError("no voxel is labelled; leave the case out")
+    grid = far_grid(label_map.affine, list(boxes.values()), margin=PAD_VOX[1] + 1)
+    return {
+        value: _class_field(
+            label_map, value, boxes[value], grid, options, None if shifts is None else shifts[value]
+        )
+        for value in table.values
+        if value in boxes
+    }
+
+
+def class_boxes(data: np.ndarray) -> dict[int, tuple[slice, slice, slice]]:
+    """The bounding box of every value above 0 in an (X, Y, Z) uint8 label map."""
+    # find_objects walks in C order; NIfTI data come in Fortran order.
+    if data.flags.f_contiguous and not data.flags.c_contiguous:
+        boxes = [box and box[::-1] for box in ndimage.find_objects(data.T)]
+    else:
+        boxes = ndimage.find_objects(data)
+    return {value: box for value, box in enumerate(boxes, start=1) if box is not None}
+
+
+def smooth_distance(mask: np.ndarray, spacing: np.ndarray, sigma_vox: float) -> np.ndarray:
+    """(X, Y, Z) float32 signed distance in mm to the smooth surface behind a mask.
+
+    The sign agrees with the mask at every voxel centre.
+
+    Parameters
+    ----------
+    mask : (X, Y, Z) bool
+        With a rim of False.
+    spacing : (3,) float, mm
+    sigma_vox : float
+        Gaussian sigma in voxels; 0 leaves the distances unsmoothed.
+
+    Notes
+    -----
+    1. Distance to the nearest voxel of the other kind, inside and outside in one pass.
+    2. That voxel centre lies beyond the surface by ``sqrt(v / d) / 2`` on average: a ball
+       cap of height t at distance d holds ``pi d t^2 / v`` voxel centres (v: voxel volume).
+    3. Twicing (Tukey, Exploratory Data Analysis, 1977): smooth, then add the smoothed
+       residual. A single Gaussian would shrink vessels.
+    4. Where smoothing changed the sign at a voxel centre, keep half the distance: a line
+       of single voxels keeps its surface.
+    """
+    distance = edt.edt(mask.view(np.uint8) + np.uint8(1), anisotropy=tuple(map(float, spacing)))
+    volume = np.float32(np.prod(spacing))
+    distance -= np.minimum(np.sqrt(volume / distance) / 2, distance / 2)
+    np.negative(distance, out=distance, where=mask)
+    if not sigma_vox:
+        return distance
+    smooth = ndimage.gaussian_filter(distance, sigma_vox, truncate=3.0, mode="nearest")
+    smooth += ndimage.gaussian_filter(distance - smooth, sigma_vox, truncate=3.0, mode="nearest")
+    flipped = (smooth < 0) != mask
+    smooth[flipped] = distance[flipped] / 2
+    return smooth
+
+
+def _class_field(label_map, value, box, grid, options, shift) -> ClassField:
+    spacing = label_map.spacing
+    mask, origin = _padded_mask(label_map.data, value, box, spacing)
+    raw = smooth_distance(mask, spacing, options.smoothing_vox)
+    voxels = int(np.count_nonzero(mask))
+    if shift is None:
+        shift = _matching_shift(raw, mask, spacing, voxels)
+    values = _shifted(raw, mask, shift, spacing)
+    return ClassField(
+        values=values,
+        origin=origin,
+        affine=label_map.affine,
+        shift=shift,
+        voxels=voxels,
+        touches_border=any(s.start == 0 or s.stop == n for s, n in zip(box, label_map.data.shape)),
+        far=far_field(grid, mask, values, origin),
+        far_grid=grid,
+    )
+
+
+def _padded_mask(data, value, box, spacing) -> tuple[np.ndarray, np.ndarray]:
+    """The class on its box and a rim around it, which may reach past the image."""
+    pad = np.clip(np.ceil(PAD_MM / spacing), *PAD_VOX).astype(int)
+    start = np.array([s.start for s in box]) - pad
+    stop = np.array([s.stop for s in box]) + pad
+    mask = np.zeros(stop - start, bool)
+    mask[tuple(slice(p, -p) for p in pad)] = data[box] == value
+    return mask, start
+
+
+def _shifted(raw, mask, shift, spacing) -> np.ndarray:
+    values = raw + np.float32(shift)
+    least = np.float32(MIN_DISTANCE_VOX * spacing.min())
+    np.minimum(values, -least, out=values, where=mask)
+    np.maximum(values, least, out=values, where=~mask)
+    return values
+
+
+def _matching_shift(raw, mask, spacing, voxels) -> float:
+    """mm to add to ``raw`` so that its surface encloses as much as the voxels do."""
+    target = voxels * float(np.prod(spacing))
+    bound = MAX_SHIFT_VOX * float(spacing.min())
+    scale = np.diag([*spacing, 1.0])
+    shift = 0.0
+    for _ in range(VOLUME_PASSES):
+        mesh = extract_surface(_shifted(raw, mask, shift, spacing), scale)
+        excess = signed_volume(mesh) - target
+        if abs(excess) <= VOLUME_TOLERANCE * target:
+            break
+        shift = float(np.clip(shift + excess / surface_area(mesh), -bound, bound))
+    return shift

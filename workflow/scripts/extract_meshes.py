@@ -1,0 +1,39 @@
+"""Turn label maps into closed surfaces in millimetres.
+
+    python extract_meshes.py --cases results/acme/cases.tsv --out results/acme/meshes \\
+        --manifest results/acme/meshes/manifest/all.tsv
+
+Writes <out>/<case>/<class>.ply for every class that is there and <out>/<case>/frame.json:
+the unit frame of the case, volumes in voxels and mesh, and which classes the image border
+cuts.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from cardiform import cli, cohort, labels
+from cardiform.options import MeshesOptions
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, MeshesOptions)
+    cohort.add_case_arguments(parser)
+    options, args = cli.parse(parser, MeshesOptions)
+
+    from cardiform.geometry.cases import mesh_case
+
+    table = labels.load_label_table(args.labels)
+    cohort.run_cases(
+        cohort.read_checked_cases(args.cases, args.select),
+        functools.partial(mesh_case, table=table, options=options, out=args.out),
+        inputs=lambda case: [case.labels],
+        parameters={"options": cli.flags(options), "labels": table.as_dicts()},
+        state=args.out / "state",
+        manifest=args.manifest,
+        processes=args.processes,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

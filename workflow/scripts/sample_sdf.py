@@ -1,0 +1,41 @@
+"""Draw surface, near and volume points with their signed distances to all classes.
+
+    python sample_sdf.py --cases results/acme/cases.tsv --meshes results/acme/meshes \\
+        --out results/acme/points --manifest results/acme/points/manifest/all.tsv
+
+Writes <out>/<case>.npz, in the unit frame of the case (see docs/formats.md).
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from cardiform import cli, cohort, labels
+from cardiform.options import PointsOptions
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, PointsOptions)
+    cohort.add_case_arguments(parser)
+    parser.add_argument("--meshes", required=True, type=Path, help="output of extract_meshes")
+    options, args = cli.parse(parser, PointsOptions)
+
+    from cardiform.geometry.cases import mesh_files, sample_case
+
+    table = labels.load_label_table(args.labels)
+    cohort.run_cases(
+        cohort.read_checked_cases(args.cases, args.select),
+        functools.partial(
+            sample_case, table=table, options=options, meshes=args.meshes, out=args.out
+        ),
+        inputs=lambda case: [case.labels, *mesh_files(case, args.meshes)],
+        parameters={"options": cli.flags(options), "labels": table.as_dicts()},
+        state=args.out / "state",
+        manifest=args.manifest,
+        processes=args.processes,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
