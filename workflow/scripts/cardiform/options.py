@@ -135,6 +135,15 @@ class VecsetOptions(TrainingOptions):
         "normalized", "latent bottleneck", choices=("normalized", "kl", "identity")
     )
     input_points: int = option(8_192, "surface points that are encoded", minimum=16)
+    balanced: float = option(
+        0.5,
+        "share of the surface and near points that is drawn evenly over the classes",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    cached_points: int = option(
+        200_000, "near and volume points of a case that are kept in memory (0: all)", minimum=0
+    )
     volume_queries: int = option(1_024, "volume points per sample and step", minimum=2)
     near_queries: int = option(1_024, "near points per sample and step", minimum=2)
     surface_queries: int = option(1_024, "surface points per sample and step", minimum=1)
@@ -152,7 +161,7 @@ class VecsetOptions(TrainingOptions):
     augment_rotation_deg: float = option(
         20.0, "largest random rotation, degrees", minimum=0.0, maximum=180.0
     )
-    augment_scale: float = option(0.1, "largest relative scaling per axis", minimum=0, maximum=0.5)
+    augment_scale: float = option(0.1, "largest relative scaling, the same on all axes", minimum=0, maximum=0.5)
     augment_shift: float = option(0.05, "largest shift, unit frame", minimum=0.0, maximum=0.5)
 
 

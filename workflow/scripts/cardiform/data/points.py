@@ -1,0 +1,262 @@
+"""Labelled surface points and distances of a cohort, drawn and augmented for the VecSet.
+
+An item (all float32 unless said, unit frame): points (N, 3 + C), fps (M,) int64, volume
+(V, 3), volume_sdf (V, C), near (Q, 3), near_sdf (Q, C), surface (S, 3), surface_channel
+(S,) int64, annotated (C,) bool, case_id str. Distances of unknown classes are NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError, problem
+from ..files import load_npz
+from ..labels import LabelTable
+
+ARRAYS = (
+    "surface_points",
+    "surface_labels",
+    "near_points",
+    "near_sdf",
+    "near_labels",
+    "volume_points",
+    "volume_sdf",
+    "annotated",
+    "class_values",
+)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Points that belong to a surface: positions (N, 3) float32 and channels (N,) uint8."""
+
+    points: np.ndarray
+    channels: np.ndarray
+    rows: tuple[np.ndarray, ...]  # per class that is there: its rows
+
+    @classmethod
+    def of(cls, points: np.ndarray, channels: np.ndarray) -> Labelled:
+        present = np.unique(channels)
+        return cls(points, channels, tuple(np.flatnonzero(channels == c) for c in present))
+
+    def draw(self, count: int, balanced: float, rng: np.random.Generator) -> np.ndarray:
+        """``count`` rows with replacement, a share of them even over the classes."""
+        even = round(count * balanced)
+        rows = rng.integers(len(self.points), size=count)
+        kinds = rng.integers(len(self.rows), size=even)
+        places = rng.random(even)
+        for kind, members in enumerate(self.rows):
+            chosen = np.flatnonzero(kinds == kind)
+            rows[chosen] = members[(places[chosen] * len(members)).astype(np.int64)]
+        return rows
+
+
+@dataclass(frozen=True)
+class CasePoints:
+    """What is kept in memory of a points file; distances stay (N, C) float16."""
+
+    case_id: str
+    surface: Labelled
+    near: Labelled
+    near_sdf: np.ndarray
+    volume: np.ndarray
+    volume_sdf: np.ndarray
+    annotated: np.ndarray
+
+
+def load_case_points(
+    path: str | Path, case_id: str, labels: LabelTable, keep: int = 0
+) -> CasePoints:
+    """Read the points file of a case.
+
+    keep : first near and volume points that are kept (0: all). Files are shuffled, so the
+        first ones are a fair sample.
+
+    Raises
+    ------
+    InputError
+        All problems of the file: arrays missing, another label table, no points.
+    """
+    arrays = load_npz(path)
+    again = "run sample_sdf again"
+    missing = [name for name in ARRAYS if name not in arrays]
+    if missing:
+        raise InputError(problem(path, f"has no {', '.join(missing)}", again))
+    values = tuple(int(v) for v in arrays["class_values"])
+    if values != labels.values:
+        text = f"was made for the classes {values}, the label table has {labels.values}"
+        raise InputError(problem(path, text, again))
+    problems = [
+        problem(path, f"{name} is empty", again)
+        for name in ("surface_points", "near_points", "volume_points")
+        if not len(arrays[name])
+    ]
+    if problems:
+        raise InputError(problems)
+    channel = np.zeros(256, np.uint8)
+    channel[list(values)] = np.arange(len(values))
+    head = slice(0, keep or None)
+    near_channels = channel[arrays["near_labels"][head]]
+    return CasePoints(
+        case_id=case_id,
+        surface=Labelled.of(arrays["surface_points"], channel[arrays["surface_labels"]]),
+        near=Labelled.of(arrays["near_points"][head].copy(), near_channels),
+        near_sdf=arrays["near_sdf"][head].copy(),
+        volume=arrays["volume_points"][head].copy(),
+        volume_sdf=arrays["volume_sdf"][head].copy(),
+        annotated=arrays["annotated"].astype(bool),
+    )
+
+
+def labelled_points(points: np.ndarray, channels: np.ndarray, classes: int) -> np.ndarray:
+    """(N, 3) positions and (N,) channels to the network's (N, 3 + C) float32 input."""
+    one_hot = np.eye(classes, dtype=np.float32)[channels]
+    return np.concatenate([points.astype(np.float32), one_hot], axis=1)
+
+
+def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
+    """Rows (count,) int64 of farthest-point samples, class by class.
+
+    Each class gets its share of the input, so thin structures keep latents of their own;
+    within a class the rule is Eldar et al. 1997, from its first point on. Deterministic.
+
+    points : (N, 3 + C) float32, positions and one-hot labels (C may be 0: one class).
+
+    Raises
+    ------
+    InputError
+        fpsample is not installed. There is no fallback: random points would be another model.
+    """
+    try:
+        import fpsample
+    except ImportError:
+        raise InputError("fpsample is not installed; run: pip install fpsample") from None
+    if not 0 < count <= len(points):
+        raise ValueError(f"cannot choose {count} of {len(points)} points")
+    classes = points[:, 3:].argmax(1) if points.shape[1] > 3 else np.zeros(len(points), int)
+    sizes = np.bincount(classes)
+    chosen = []
+    for kind, quota in enumerate(_quotas(sizes, count)):
+        if quota:
+            rows = np.flatnonzero(classes == kind)
+            place = np.ascontiguousarray(points[rows, :3], np.float32)
+            chosen.append(rows[fpsample.fps_sampling(place, int(quota), start_idx=0)])
+    return np.concatenate(chosen).astype(np.int64)
+
+
+def draw_input(
+    surface: Labelled,
+    classes: int,
+    *,
+    input_points: int,
+    latents: int,
+    balanced: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The encoder's input: points (N, 3 + C) float32 and fps (M,) int64."""
+    rows = surface.draw(input_points, balanced, rng)
+    points = labelled_points(surface.points[rows], surface.channels[rows], classes)
+    return points, farthest_points(points, latents)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """x -> scale * rotation @ x + shift. Distances grow by ``scale`` exactly.
+
+    Scaling by axis would not keep distance fields distances, and mirrored hearts do not
+    occur: neither is drawn.
+    """
+
+    rotation: np.ndarray
+    scale: float
+    shift: np.ndarray
+
+    @classmethod
+    def draw(
+        cls, rng: np.random.Generator, rotation_deg: float, scale: float, shift: float
+    ) -> Similarity:
+        """Random axis and angle, scale within 1 +- ``scale``, shift in a cube."""
+        axis = rng.normal(size=3)
+        axis /= np.linalg.norm(axis)
+        angle = np.deg2rad(rng.uniform(-rotation_deg, rotation_deg))
+        cross = np.cross(np.eye(3), axis)
+        # Rodrigues' formula
+        rotation = np.eye(3) - np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+        factor = 1 + rng.uniform(-scale, scale)
+        return cls(rotation, float(factor), rng.uniform(-shift, shift, size=3))
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """(N, 3) to (N, 3) float32."""
+        return (points @ (self.scale * self.rotation.T) + self.shift).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """How an item is drawn; the names are those of VecsetOptions."""
+
+    input_points: int
+    volume_queries: int
+    near_queries: int
+    surface_queries: int
+    balanced: float
+    latents: int
+    augment_rotation_deg: float = 0.0
+    augment_scale: float = 0.0
+    augment_shift: float = 0.0
+    seed: int = 0
+
+
+class PointDataset:
+    """Cases in memory; ``dataset[index, draw]`` is an item, decided by (seed, draw) alone."""
+
+    def __init__(self, cases: Sequence[CasePoints], draw: Draw):
+        self.cases, self.draw = list(cases), draw
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        index, number = key
+        case, draw = self.cases[index], self.draw
+        rng = np.random.default_rng((draw.seed, number))
+        classes = case.near_sdf.shape[1]
+        move = Similarity.draw(
+            rng, draw.augment_rotation_deg, draw.augment_scale, draw.augment_shift
+        )
+        points, fps = draw_input(
+            case.surface,
+            classes,
+            input_points=draw.input_points,
+            latents=draw.latents,
+            balanced=draw.balanced,
+            rng=rng,
+        )
+        points[:, :3] = move.apply(points[:, :3])
+        near = case.near.draw(draw.near_queries, draw.balanced, rng)
+        volume = rng.integers(len(case.volume), size=draw.volume_queries)
+        surface = case.surface.draw(draw.surface_queries, draw.balanced, rng)
+        return {
+            "points": points,
+            "fps": fps,
+            "volume": move.apply(case.volume[volume]),
+            "volume_sdf": case.volume_sdf[volume].astype(np.float32) * np.float32(move.scale),
+            "near": move.apply(case.near.points[near]),
+            "near_sdf": case.near_sdf[near].astype(np.float32) * np.float32(move.scale),
+            "surface": move.apply(case.surface.points[surface]),
+            "surface_channel": case.surface.channels[surface].astype(np.int64),
+            "annotated": case.annotated,
+            "case_id": case.case_id,
+        }
+
+
+def _quotas(sizes: np.ndarray, count: int) -> np.ndarray:
+    """``count`` dealt out in proportion to ``sizes``, by largest remainder."""
+    exact = sizes * count / sizes.sum()
+    quotas = np.floor(exact).astype(np.int64)
+    rest = np.argsort(quotas - exact, kind="stable")[: count - quotas.sum()]
+    quotas[rest] += 1
+    return quotas

@@ -1,0 +1,71 @@
+"""What a latent may carry: nothing less, a Gaussian posterior, or unit-variance codes.
+
+``narrow(x, sample)`` gives (codes (B, M, width), penalty 0-d); ``widen(codes)`` undoes it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class IdentityBottleneck(nn.Module):
+    """Latents as wide as the trunk."""
+
+    def __init__(self, dim: int, latent_dim: int):
+        super().__init__()
+        self.width = dim
+
+    def narrow(self, x: Tensor, sample: bool) -> tuple[Tensor, Tensor]:
+        return x, x.new_zeros(())
+
+    def widen(self, codes: Tensor) -> Tensor:
+        return codes
+
+
+class KLBottleneck(nn.Module):
+    """Diagonal Gaussian posterior (Kingma and Welling 2014); the mean where not sampled."""
+
+    def __init__(self, dim: int, latent_dim: int):
+        super().__init__()
+        self.width = latent_dim
+        self.mean = nn.Linear(dim, latent_dim)
+        self.log_variance = nn.Linear(dim, latent_dim)
+        self.out = nn.Linear(latent_dim, dim)
+
+    def narrow(self, x: Tensor, sample: bool) -> tuple[Tensor, Tensor]:
+        mean = self.mean(x).float()
+        log_variance = self.log_variance(x).float().clamp(-30.0, 20.0)
+        penalty = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+        if not sample:
+            return mean, penalty
+        return mean + torch.randn_like(mean) * (0.5 * log_variance).exp(), penalty
+
+    def widen(self, codes: Tensor) -> Tensor:
+        return self.out(codes)
+
+
+class NormalizedBottleneck(nn.Module):
+    """Codes of zero mean and unit variance per latent (LaGeM, Zhang and Wonka 2024)."""
+
+    def __init__(self, dim: int, latent_dim: int):
+        super().__init__()
+        self.width = latent_dim
+        self.codes = nn.Linear(dim, latent_dim)
+        self.gain = nn.Parameter(torch.ones(latent_dim))
+        self.shift = nn.Parameter(torch.zeros(latent_dim))
+        self.out = nn.Linear(latent_dim, dim)
+
+    def narrow(self, x: Tensor, sample: bool) -> tuple[Tensor, Tensor]:
+        return F.layer_norm(self.codes(x).float(), (self.width,)), x.new_zeros(())
+
+    def widen(self, codes: Tensor) -> Tensor:
+        return self.out(codes * self.gain + self.shift)
+
+
+BOTTLENECKS = {
+    "identity": IdentityBottleneck,
+    "kl": KLBottleneck,
+    "normalized": NormalizedBottleneck,
+}
