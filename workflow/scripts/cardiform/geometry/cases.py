@@ -18,7 +18,7 @@ from .frame import Frame
 from .meshfile import read_mesh, write_ply
 from .points_check import check_points
 from .sampling import case_points
-from .sdf import class_fields
+from .sdf import class_boxes, each_class_field
 from .surface import is_watertight, signed_volume, surface_area
 
 log = logging.getLogger(__name__)
@@ -40,10 +40,9 @@ def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Pat
     """
     label_map = load_label_map(case.labels)
     folder = out / case.case_id
-    fields = _fields(case, label_map, table, options)
     names = dict(zip(table.values, table.names))
     vertices, classes, paths = [], {}, []
-    for value, field in fields.items():
+    for value, field in _fields(case, label_map, table, options):
         mesh = field.surface()
         paths.append(folder / f"{names[value]}.ply")
         write_ply(paths[-1], mesh)
@@ -96,13 +95,14 @@ def sample_case(
     record = read_json(frame_path)
     label_map = load_label_map(case.labels)
     shifts = {c["value"]: c["shift_mm"] for c in record["classes"].values()}
-    fields = _fields(
-        case, label_map, table, MeshesOptions(smoothing_vox=record["smoothing_vox"]), shifts
-    )
-    if set(fields) != set(shifts) or not np.array_equal(label_map.affine, record["affine"]):
+    if set(class_boxes(label_map.data)) != set(shifts) or not np.array_equal(
+        label_map.affine, record["affine"]
+    ):
         raise InputError(
             problem(frame_path, f"was not made from {case.labels}", "run extract_meshes again")
         )
+    smoothing = MeshesOptions(smoothing_vox=record["smoothing_vox"])
+    fields = dict(_fields(case, label_map, table, smoothing, shifts))
     names = dict(zip(table.values, table.names))
     surfaces = {v: read_mesh(frame_path.with_name(f"{names[v]}.ply")) for v in fields}
     frame = Frame(np.array(record["center_mm"]), record["scale"])
@@ -122,7 +122,7 @@ def mesh_files(case: Case, meshes: Path) -> list[Path]:
 
 def _fields(case, label_map, table, options, shifts=None):
     try:
-        return class_fields(label_map, table, options, shifts)
+        yield from each_class_field(label_map, table, options, shifts)
     except InputError as error:
         raise InputError([f"{case.labels}: {line}" for line in error.problems]) from None
 

@@ -16,6 +16,7 @@ from .lookup import trilinear
 CELLS = 128
 # Not more than a crop is wide: every crop holds the centre of a cell.
 STEP_VOX = (2, 8)
+FADE_CELLS = 4
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,32 @@ class FarGrid:
     def lookup(self, far: np.ndarray, index: np.ndarray) -> np.ndarray:
         """(N,) float32 mm of a far field at (N, 3) float32 voxel indices.
 
-        Past the lattice the way back to it is added: an upper bound, for points that no
-        unit cube holds.
+        Past the lattice, the distance to the surface point that is closest to the nearest
+        point of the lattice.
         """
         cell = (index - self.first_centre) / self.step.astype(np.float32)
         nearest = np.clip(cell, 0, np.array(self.shape, np.float32) - 1)
-        beyond = np.linalg.norm((cell - nearest) * self.spacing.astype(np.float32), axis=1)
-        return trilinear(far, nearest) + beyond
+        result = trilinear(far, nearest)
+        past = np.flatnonzero((cell != nearest).any(axis=1))
+        if len(past):
+            edge = self.spacing.astype(np.float32)
+            to_surface = self._gradient(far, nearest[past]) * result[past, None]
+            way = (cell[past] - nearest[past]) * edge + to_surface
+            result[past] = np.linalg.norm(way, axis=1)
+        return result
+
+    def _gradient(self, far: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        """(N, 3) float32 unit vectors away from the class, at (N, 3) cells."""
+        last = np.array(self.shape, np.float32) - 1
+        slopes = []
+        for axis in range(3):
+            step = np.zeros(3, np.float32)
+            step[axis] = 1
+            ends = np.clip(cell + step, 0, last), np.clip(cell - step, 0, last)
+            rise = trilinear(far, ends[0]) - trilinear(far, ends[1])
+            slopes.append(rise / ((ends[0] - ends[1])[:, axis] * self.spacing[axis]))
+        gradient = np.stack(slopes, axis=1)
+        return gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-6)
 
 
 def far_grid(
@@ -77,15 +97,13 @@ def far_grid(
     return FarGrid(low, step, tuple(shape.tolist()), spacing * step)
 
 
-def far_field(
-    grid: FarGrid, mask: np.ndarray, values: np.ndarray, origin: np.ndarray
-) -> np.ndarray:
+def far_field(grid: FarGrid, values: np.ndarray, origin: np.ndarray) -> np.ndarray:
     """Coarse distances of one class that meet its fine field at the faces of the crop.
 
     Parameters
     ----------
-    mask, values : (X, Y, Z) bool and float32 mm
-        The class and its field on the crop.
+    values : (X, Y, Z) float32, mm
+        The field of the class on its crop.
     origin : (3,) int
         Voxel index of the crop's first voxel.
 
@@ -99,7 +117,7 @@ def far_field(
     to cell centres carry a bias (see ``sdf.smooth_distance``) that cell size and shape add
     to; on the cells within the crop the fine field tells it.
     """
-    occupied, first = _cells(grid, mask, origin)
+    occupied, first = _cells(grid, values < 0, origin)
     coarse = np.ones(grid.shape, np.uint8)
     window = tuple(slice(a, a + n) for a, n in zip(first, occupied.shape))
     coarse[window] += occupied
@@ -107,14 +125,26 @@ def far_field(
     volume = np.float32(np.prod(grid.spacing))
     far -= np.minimum(np.sqrt(volume / far) / 2, far / 2)
     np.negative(far, out=far, where=coarse > 1)
-    inner, fine = _fine_on_cells(grid, values, origin)
-    rim = fine - far[inner]
-    rim = np.concatenate(
-        [rim.take(side, axis=axis).ravel() for axis in range(3) for side in (0, -1)]
-    )
-    far += np.float32(np.median(rim))
-    far[inner] = fine
+    _fit(far, *_fine_on_cells(grid, values, origin))
     return far
+
+
+def _fit(far: np.ndarray, inner: tuple[slice, ...], fine: np.ndarray) -> None:
+    """Make ``far`` equal to ``fine`` on its cells and continuous beyond them, in place."""
+    error = fine - far[inner]
+    rim = [error.take(side, axis=axis).ravel() for axis in range(3) for side in (0, -1)]
+    offset = np.float32(np.median(np.concatenate(rim)))
+    far += offset
+    # What is left of the error at the faces fades out over the next cells.
+    low = [min(FADE_CELLS, s.start) for s in inner]
+    high = [min(FADE_CELLS, n - s.stop) for s, n in zip(inner, far.shape)]
+    error = np.pad(error - offset, list(zip(low, high)), mode="edge")
+    for axis, n in enumerate(error.shape):
+        cell = np.arange(n)
+        beyond = np.maximum(low[axis] - cell, 0) + np.maximum(cell - (n - 1 - high[axis]), 0)
+        fading = (1 - beyond / (FADE_CELLS + 1)).astype(np.float32)
+        error *= fading.reshape([-1 if a == axis else 1 for a in range(3)])
+    far[tuple(slice(s.start - a, s.stop + b) for s, a, b in zip(inner, low, high))] += error
 
 
 def _cells(grid: FarGrid, mask: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, list[int]]:

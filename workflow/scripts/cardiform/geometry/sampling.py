@@ -152,7 +152,7 @@ def near_points(
 def _balanced(field, mesh, frame, sigma, number, rng) -> np.ndarray:
     """(number, 3) float32 unit points about one surface, inside and outside in halves."""
     wanted = {True: number // 2, False: number - number // 2}
-    kept = []
+    kept = [np.empty((0, 3), np.float32)]
     for _ in range(ROUNDS):
         missing = max(wanted.values())
         if not missing:

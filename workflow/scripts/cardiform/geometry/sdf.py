@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import edt
@@ -40,7 +41,7 @@ class ClassField:
     shift : mm added to the distances to keep the class's volume.
     voxels : voxels of the class.
     touches_border : the class reaches the border of the label map and may be cut.
-    far : coarse (x, y, z) float32 distances on ``far_grid``, mm, for points off the crop.
+    far_grid : the coarse lattice of the case, for points off the crop.
     """
 
     values: np.ndarray
@@ -49,8 +50,12 @@ class ClassField:
     shift: float
     voxels: int
     touches_border: bool
-    far: np.ndarray
     far_grid: FarGrid
+
+    @functools.cached_property
+    def far(self) -> np.ndarray:
+        """Coarse (x, y, z) float32 distances on ``far_grid``, mm; made when first asked for."""
+        return far_field(self.far_grid, self.values, self.origin)
 
     @property
     def crop_affine(self) -> np.ndarray:
@@ -94,10 +99,10 @@ class ClassField:
         return result
 
 
-def distances(fields, world: np.ndarray) -> np.ndarray:
+def distances(fields: Sequence[ClassField | None], world: np.ndarray) -> np.ndarray:
     """(N, C) float32 signed distances in mm at (N, 3) RAS mm; NaN where a field is None.
 
-    fields : sequence of ClassField or None, all of one label map.
+    fields : all of one label map.
     """
     result = np.full((len(world), len(fields)), np.nan, np.float32)
     known = [f for f in fields if f is not None]
@@ -119,13 +124,23 @@ def class_fields(
     options: MeshesOptions,
     shifts: Mapping[int, float] | None = None,
 ) -> dict[int, ClassField]:
-    """One field per class that is there, keyed by class value in table order.
+    """All fields of :func:`each_class_field` by class value."""
+    return dict(each_class_field(label_map, table, options, shifts))
+
+
+def each_class_field(
+    label_map: LabelMap,
+    table: LabelTable,
+    options: MeshesOptions,
+    shifts: Mapping[int, float] | None = None,
+) -> Iterator[tuple[int, ClassField]]:
+    """The value and the field of each class that is there, one at a time, in table order.
 
     Parameters
     ----------
     shifts : class value -> mm
         Shifts of an earlier call on the same label map (``ClassField.shift``): the same
-        fields come out without extracting a surface to match the volumes.
+        fields come out without extracting surfaces to match the volumes.
 
     Raises
     ------
@@ -142,13 +157,10 @@ def class_fields(
     if not boxes:
         raise InputError("no voxel is labelled; leave the case out")
     grid = far_grid(label_map.affine, list(boxes.values()), margin=PAD_VOX[1] + 1)
-    return {
-        value: _class_field(
-            label_map, value, boxes[value], grid, options, None if shifts is None else shifts[value]
-        )
-        for value in table.values
-        if value in boxes
-    }
+    for value in table.values:
+        if value in boxes:
+            shift = None if shifts is None else shifts[value]
+            yield value, _class_field(label_map, value, boxes[value], grid, options, shift)
 
 
 def class_boxes(data: np.ndarray) -> dict[int, tuple[slice, slice, slice]]:
@@ -212,7 +224,6 @@ def _class_field(label_map, value, box, grid, options, shift) -> ClassField:
         shift=shift,
         voxels=voxels,
         touches_border=any(s.start == 0 or s.stop == n for s, n in zip(box, label_map.data.shape)),
-        far=far_field(grid, mask, values, origin),
         far_grid=grid,
     )
 
