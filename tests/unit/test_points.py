@@ -195,9 +195,16 @@ def test_input_carries_the_label_of_each_point(tmp_path):
 def test_only_the_first_points_are_kept(tmp_path):
     path = write_spheres(tmp_path / "a.npz")
     case = load_case_points(path, "a", TABLE, keep=10)
-    assert len(case.near.points) == len(case.near_sdf) == len(case.volume) == 10
+    assert len(case.near.points) == len(case.near_sdf) == len(case.volume.points) == 10
     assert case.near.channels.shape == (10,)
     assert case.volume_sdf.base is None  # a copy: the rest of the file is let go
+
+
+def test_volume_points_are_balanced_over_inside_and_outside(tmp_path):
+    item = dataset(tmp_path, volume_queries=2_000, balanced=1.0)[0, 0]
+    inside = np.where(item["volume_sdf"].min(1) < 0, item["volume_sdf"].argmin(1), 3)
+    # the largest of concentric spheres is the deepest everywhere within it
+    np.testing.assert_allclose(np.bincount(inside, minlength=4) / 2_000, [0, 0, 0.5, 0.5], atol=0.05)
 
 
 def test_absent_classes_stay_unknown(tmp_path):

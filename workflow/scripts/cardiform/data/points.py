@@ -32,7 +32,11 @@ ARRAYS = (
 
 @dataclass(frozen=True)
 class Labelled:
-    """Points that belong to a surface: positions (N, 3) float32 and channels (N,) uint8."""
+    """Positions (N, 3) float32 and a kind (N,) uint8 for each.
+
+    The kind is the channel of the surface that a point lies on or near; for volume points
+    the channel that they lie within, C outside of all.
+    """
 
     points: np.ndarray
     channels: np.ndarray
@@ -63,7 +67,7 @@ class CasePoints:
     surface: Labelled
     near: Labelled
     near_sdf: np.ndarray
-    volume: np.ndarray
+    volume: Labelled
     volume_sdf: np.ndarray
     annotated: np.ndarray
 
@@ -101,13 +105,14 @@ def load_case_points(
     channel[list(values)] = np.arange(len(values))
     head = slice(0, keep or None)
     near_channels = channel[arrays["near_labels"][head]]
+    volume_sdf = arrays["volume_sdf"][head].copy()
     return CasePoints(
         case_id=case_id,
         surface=Labelled.of(arrays["surface_points"], channel[arrays["surface_labels"]]),
         near=Labelled.of(arrays["near_points"][head].copy(), near_channels),
         near_sdf=arrays["near_sdf"][head].copy(),
-        volume=arrays["volume_points"][head].copy(),
-        volume_sdf=arrays["volume_sdf"][head].copy(),
+        volume=Labelled.of(arrays["volume_points"][head].copy(), _within(volume_sdf)),
+        volume_sdf=volume_sdf,
         annotated=arrays["annotated"].astype(bool),
     )
 
@@ -237,12 +242,12 @@ class PointDataset:
         )
         points[:, :3] = move.apply(points[:, :3])
         near = case.near.draw(draw.near_queries, draw.balanced, rng)
-        volume = rng.integers(len(case.volume), size=draw.volume_queries)
+        volume = case.volume.draw(draw.volume_queries, draw.balanced, rng)
         surface = case.surface.draw(draw.surface_queries, draw.balanced, rng)
         return {
             "points": points,
             "fps": fps,
-            "volume": move.apply(case.volume[volume]),
+            "volume": move.apply(case.volume.points[volume]),
             "volume_sdf": case.volume_sdf[volume].astype(np.float32) * np.float32(move.scale),
             "near": move.apply(case.near.points[near]),
             "near_sdf": case.near_sdf[near].astype(np.float32) * np.float32(move.scale),
@@ -251,6 +256,12 @@ class PointDataset:
             "annotated": case.annotated,
             "case_id": case.case_id,
         }
+
+
+def _within(sdf: np.ndarray) -> np.ndarray:
+    """(N, C) distances to the channel (N,) of the deepest class, C outside of all."""
+    known = np.where(np.isnan(sdf), np.float16(np.inf), sdf)
+    return np.where(known.min(1) < 0, known.argmin(1), sdf.shape[1]).astype(np.uint8)
 
 
 def _quotas(sizes: np.ndarray, count: int) -> np.ndarray:

@@ -24,7 +24,7 @@ class NeighbourAttention(nn.Module):
         self.heads, self.neighbours = heads, neighbours
         self.context = nn.Linear(context_dim, dim)
         self.offset = nn.Linear(4, dim, bias=False)
-        self.score = nn.Linear(dim, heads)
+        self.score = nn.Linear(dim, heads, bias=False)
         self.out = nn.Linear(dim, dim)
 
     def forward(self, positions: Tensor, anchors: Tensor, context: Tensor) -> Tensor:

@@ -153,7 +153,7 @@ class VecSet(nn.Module):
         else:
             x = self.decoder(x, tokens)
         with torch.autocast(x.device.type, enabled=False):
-            return self.head(self.head_norm(x.float()))
+            return self.head(self.head_norm(x.to(self.head.weight.dtype)))
 
     def forward(
         self, points: Tensor, fps: Tensor | None, queries: Tensor
