@@ -204,7 +204,9 @@ def test_volume_points_are_balanced_over_inside_and_outside(tmp_path):
     item = dataset(tmp_path, volume_queries=2_000, balanced=1.0)[0, 0]
     inside = np.where(item["volume_sdf"].min(1) < 0, item["volume_sdf"].argmin(1), 3)
     # the largest of concentric spheres is the deepest everywhere within it
-    np.testing.assert_allclose(np.bincount(inside, minlength=4) / 2_000, [0, 0, 0.5, 0.5], atol=0.05)
+    np.testing.assert_allclose(
+        np.bincount(inside, minlength=4) / 2_000, [0, 0, 0.5, 0.5], atol=0.05
+    )
 
 
 def test_absent_classes_stay_unknown(tmp_path):

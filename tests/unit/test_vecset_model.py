@@ -35,9 +35,7 @@ def inputs(batch=2, count=24, classes=3, latents=8, seed=0):
     xyz = torch.rand(batch, count, 3, generator=generator) * 2 - 1
     kinds = torch.randint(classes, (batch, count), generator=generator)
     points = torch.cat([xyz, torch.nn.functional.one_hot(kinds, classes).float()], dim=-1)
-    fps = torch.stack(
-        [torch.randperm(count, generator=generator)[:latents] for _ in range(batch)]
-    )
+    fps = torch.stack([torch.randperm(count, generator=generator)[:latents] for _ in range(batch)])
     queries = torch.rand(batch, 20, 3, generator=generator) * 2 - 1
     return points, fps, queries
 
@@ -162,7 +160,7 @@ def test_kl_samples_in_training_only_and_is_penalised():
 
 
 def test_learned_queries_need_no_fps_and_fps_queries_do():
-    points, fps, _ = inputs()
+    points, _fps, _ = inputs()
     assert network(GLOBAL, queries="learned").encode(points).shape == (2, 8, 4)
     with pytest.raises(ValueError, match="fps"):
         network(GLOBAL).encode(points)

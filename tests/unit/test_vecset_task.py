@@ -10,7 +10,7 @@ from cardiform.labels import STACOM_2025, LabelTable
 from cardiform.models import vecset
 from cardiform.models.vecset import Shape
 from cardiform.options import VecsetOptions
-from cardiform.tasks.vecset import VecsetTask, exact_gradient, tetrahedral_gradient
+from cardiform.tasks.vecset import VecsetTask, exact_gradient, tetrahedral_gradient, truncated_error
 
 LABELS = LabelTable(STACOM_2025[:2])
 RADII = torch.tensor([0.4, 0.7])
@@ -58,7 +58,9 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(make_task):
     total, figures = task.loss(batch(), "model", 0)
     weights = {"volume": 2.0, "near": 10.0, "surface": 1.0, "kl": 0.5, "eikonal": 0.1}
     assert set(figures) == {"loss", *weights}
-    assert float(total.detach()) == pytest.approx(sum(w * float(figures[n]) for n, w in weights.items()))
+    assert float(total.detach()) == pytest.approx(
+        sum(w * float(figures[n]) for n, w in weights.items())
+    )
     assert not any(value.requires_grad for value in figures.values())
 
 
@@ -67,14 +69,28 @@ def test_the_terms_are_what_they_are_called(make_task):
     data = batch()
     data["volume_sdf"][0, 0, 0] = 5.0  # clipped like every distance
     limit = task.options.truncation
+
+    def off(predicted, target):  # beyond the limit on the right side is right
+        same = predicted.sign() == target.sign()
+        return (predicted.clamp(-limit, limit) - target.clamp(-limit, limit)).abs() * (
+            same & (target.abs() >= limit)
+        ) + (predicted - target.clamp(-limit, limit)).abs() * ~(same & (target.abs() >= limit))
+
     model = task.model.eval()
     tokens = model.expand(model.encode(data["points"], data["fps"]))
     _, figures = task.loss(data, "model", 0)
     for name in ("volume", "near"):
-        error = model.query(tokens, data[name]) - data[name + "_sdf"].clamp(-limit, limit)
-        assert float(figures[name]) == pytest.approx(float(error.abs().mean()), rel=1e-4)
+        error = off(model.query(tokens, data[name]).detach(), data[name + "_sdf"])
+        assert float(figures[name]) == pytest.approx(float(error.mean()), rel=1e-4)
     on = model.query(tokens, data["surface"]).gather(2, data["surface_channel"][..., None])
     assert float(figures["surface"]) == pytest.approx(float(on.abs().mean()), rel=1e-4)
+
+
+def test_beyond_the_truncation_only_the_wrong_side_is_an_error():
+    predicted = torch.tensor([0.3, 0.05, -0.2, -0.3, 0.1, 0.02])
+    target = torch.tensor([0.1, 0.1, 0.1, -0.1, -0.1, 0.05])
+    wanted = torch.tensor([0.0, 0.05, 0.3, 0.0, 0.2, 0.03])
+    torch.testing.assert_close(truncated_error(predicted, target, 0.1), wanted)
 
 
 @pytest.mark.parametrize("eikonal", ["autograd", "tetra"])
@@ -195,7 +211,7 @@ def test_training_learns_two_spheres(make_task):
     torch.nn.init.zeros_(task.model.head.weight)
     optimizer = torch.optim.Adam(task.parameters("model"), lr=5e-3)
     before = task.evaluate([batch(seed=99)])
-    for step in range(150):
+    for step in range(300):
         torch.manual_seed(step)
         total, _ = task.loss(batch(seed=step), "model", step)
         optimizer.zero_grad()

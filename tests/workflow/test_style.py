@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "cohort": {"errors", "files", "options"},
     "nifti": {"errors", "files"},
     "cohort_check": BASE | {"nifti"},
-    "phantom": BASE | {"nifti", "geometry"},
+    "phantom": BASE | {"nifti", "geometry", "phantom"},
     "render": BASE,
     "curves": BASE,
     "geometry": BASE | {"nifti", "geometry"},

@@ -74,6 +74,16 @@ def sha256_json(content) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def sha256_sources() -> str:
+    """Hex digest of the package's own source, for the figures of a run.
+
+    Snakemake does not rerun a stage for edited code, so the figures say which code made them.
+    """
+    folder = Path(__file__).parent
+    files = {str(p.relative_to(folder)): sha256_file(p) for p in sorted(folder.rglob("*.py"))}
+    return sha256_json(files)
+
+
 def save_npz(path: str | Path, **arrays) -> None:
     """Write arrays to an uncompressed npz, atomically."""
     import numpy as np

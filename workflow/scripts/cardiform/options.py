@@ -161,7 +161,9 @@ class VecsetOptions(TrainingOptions):
     augment_rotation_deg: float = option(
         20.0, "largest random rotation, degrees", minimum=0.0, maximum=180.0
     )
-    augment_scale: float = option(0.1, "largest relative scaling, the same on all axes", minimum=0, maximum=0.5)
+    augment_scale: float = option(
+        0.1, "largest relative scaling, the same on all axes", minimum=0, maximum=0.5
+    )
     augment_shift: float = option(0.05, "largest shift, unit frame", minimum=0.0, maximum=0.5)
 
 

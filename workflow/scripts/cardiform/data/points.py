@@ -7,16 +7,21 @@ An item (all float32 unless said, unit frame): points (N, 3 + C), fps (M,) int64
 
 from __future__ import annotations
 
+import concurrent.futures
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ..errors import InputError, problem
 from ..files import load_npz
 from ..labels import LabelTable
+from ..options import VecsetOptions
 
+LOADERS = 4  # files that are read at a time
 ARRAYS = (
     "surface_points",
     "surface_labels",
@@ -70,6 +75,39 @@ class CasePoints:
     volume: Labelled
     volume_sdf: np.ndarray
     annotated: np.ndarray
+
+    def digest(self) -> str:
+        """Hex digest of the case id and of all that is kept."""
+        state = hashlib.sha256(self.case_id.encode())
+        for part in (self.surface, self.near, self.volume):
+            state.update(np.ascontiguousarray(part.points))
+            state.update(np.ascontiguousarray(part.channels))
+        for array in (self.near_sdf, self.volume_sdf, self.annotated):
+            state.update(np.ascontiguousarray(array))
+        return state.hexdigest()
+
+
+def load_cases(
+    rows: Sequence[tuple[str, Path]], labels: LabelTable, keep: int = 0
+) -> list[CasePoints]:
+    """:func:`load_case_points` for the (case id, path) rows of a split, several at a time.
+
+    Raises
+    ------
+    InputError
+        All problems of all files.
+    """
+    problems, cases = [], []
+    with concurrent.futures.ThreadPoolExecutor(LOADERS) as pool:
+        loads = [pool.submit(load_case_points, path, name, labels, keep) for name, path in rows]
+        for load in tqdm(loads, desc="reading cases", unit="case", disable=None, delay=2):
+            try:
+                cases.append(load.result())
+            except InputError as error:
+                problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return cases
 
 
 def load_case_points(
@@ -213,6 +251,14 @@ class Draw:
     augment_scale: float = 0.0
     augment_shift: float = 0.0
     seed: int = 0
+
+    @classmethod
+    def from_options(cls, options: VecsetOptions, latents: int, augment: bool) -> Draw:
+        """The draws that ``options`` describe; only training items are augmented."""
+        names = {field.name for field in fields(cls)} - {"latents"}
+        if not augment:
+            names -= {"augment_rotation_deg", "augment_scale", "augment_shift"}
+        return cls(latents=latents, **{name: getattr(options, name) for name in names})
 
 
 class PointDataset:

@@ -86,7 +86,7 @@ class VecsetTask:
 
     def _data_terms(self, batch: dict, predicted: Tensor) -> dict[str, Tensor]:
         target, known = self._target(batch)
-        error = (predicted[:, : target.shape[1]] - target).abs()
+        error = truncated_error(predicted[:, : target.shape[1]], target, self.options.truncation)
         volume = batch["volume"].shape[1]
         own = predicted[:, target.shape[1] :].gather(2, batch["surface_channel"][..., None])
         return {
@@ -125,6 +125,17 @@ class VecsetTask:
         channels = (torch.rand_like(sloped, dtype=torch.float32) * sloped).argmax(dim=-1)
         counts = sloped.gather(2, channels[..., None]).squeeze(-1)
         return positions[:, rows], channels, counts
+
+
+def truncated_error(predicted: Tensor, target: Tensor, limit: float) -> Tensor:
+    """|predicted - target|; where the target stands at the limit, a prediction beyond it is right.
+
+    The network may then go on growing away from a surface, as distances do, where a clipped
+    target would ask for a plateau. That takes most of the errors deep inside of chambers.
+    """
+    error = (predicted - target).abs()
+    error = torch.where(target >= limit, (limit - predicted).clamp(min=0), error)
+    return torch.where(target <= -limit, (predicted + limit).clamp(min=0), error)
 
 
 def exact_gradient(model: VecSet, tokens: Tensor, points: Tensor, channels: Tensor) -> Tensor:
