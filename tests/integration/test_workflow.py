@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from cardiform import cohort, nifti
 from cardiform.labels import LabelTable
-from cardiform.options import SplitOptions
-
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
 
 TINY = {
     "cohort": {"name": "tiny", "chunks": 3},
@@ -52,45 +43,8 @@ TINY = {
 }
 
 
-def seed_that_fills_every_part(names, **shares) -> int:
-    """The first split seed with a case in each part; so small a cohort needs a choice."""
-    members = [cohort.Case(case_id=n, patient_id=n, labels="x") for n in names]
-    for seed in range(1000):
-        try:
-            cohort.split_cases(members, SplitOptions(seed=seed, **shares))
-            return seed
-        except cohort.InputError:
-            continue
-    raise AssertionError("no seed fills every part")
-
-
-def snakemake(folder, *arguments):
-    environment = {
-        **os.environ,
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-    }
-    return subprocess.run(
-        [str(BIN / "snakemake"), *arguments, "-s", str(ROOT / "workflow" / "Snakefile")]
-        + ["--profile", str(ROOT / "profiles" / "default")]
-        + ["--configfile", "mine.yaml", "--cores", "2"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-
-
-def run(folder, config, *arguments) -> str:
-    (folder / "mine.yaml").write_text(yaml.safe_dump(config))
-    result = snakemake(folder, *arguments)
-    text = result.stdout + result.stderr
-    assert result.returncode == 0, text[-6000:]
-    return text
-
-
-def planned(folder, config) -> set[str]:
-    text = run(folder, config, "-n")
+def planned(run_workflow, folder, config) -> set[str]:
+    text = run_workflow(folder, config, "-n")
     table = re.search(r"^job +count\n-.*?\n(.*?)\ntotal", text, re.M | re.S)
     return {line.split()[0] for line in table[1].splitlines()} if table else set()
 
@@ -100,13 +54,13 @@ def changed(config, section, **keys):
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def tiny(tmp_path_factory, run_workflow, seed_that_fills_every_part):
     """A finished run on five coarse hearts."""
     folder = tmp_path_factory.mktemp("tiny")
     names = [case.case_id for case in cohort.demo_cases(5, "x")]
     seed = seed_that_fills_every_part(names, **TINY["split"])
     config = changed(TINY, "split", seed=seed)
-    run(folder, config)
+    run_workflow(folder, config)
     return folder, config
 
 
@@ -137,16 +91,19 @@ def test_every_output_is_there_and_held_out(tiny):
 
 
 @pytest.mark.slow
-def test_a_changed_key_lists_its_stage_and_what_follows(tiny):
+def test_a_changed_key_lists_its_stage_and_what_follows(tiny, run_workflow):
     folder, config = tiny
-    assert planned(folder, config) == set()
+    assert planned(run_workflow, folder, config) == set()
     vecset = {"train_vecset", "reconstruct_vecset", "all"}
-    assert planned(folder, changed(config, "vecset", lr=3e-4)) == vecset
-    assert planned(folder, changed(config, "points", seed=1)) == {"sample_sdf", *vecset}
+    assert planned(run_workflow, folder, changed(config, "vecset", lr=3e-4)) == vecset
+    assert planned(run_workflow, folder, changed(config, "points", seed=1)) == {
+        "sample_sdf",
+        *vecset,
+    }
 
 
 @pytest.mark.slow
-def test_a_changed_label_map_is_the_only_case_done_again(tiny):
+def test_a_changed_label_map_is_the_only_case_done_again(tiny, run_workflow):
     folder, config = tiny
     path = folder / "resources" / "demo" / "labels" / "phantom_001.nii.gz"
     points = folder / "results" / "tiny" / "points"
@@ -155,6 +112,6 @@ def test_a_changed_label_map_is_the_only_case_done_again(tiny):
     data = labels.data.copy()
     data[data == 9] = 0
     nifti.save_label_map(path, data, labels.affine)
-    run(folder, config, "points")
+    run_workflow(folder, config, "points")
     after = {p.name: p.stat().st_mtime_ns for p in points.glob("*.npz")}
     assert {name for name in before if after[name] != before[name]} == {"phantom_001.npz"}

@@ -1,0 +1,62 @@
+"""Running the real workflow in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cardiform import cohort
+from cardiform.options import SplitOptions
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="session")
+def run_workflow():
+    """Run Snakemake in ``folder`` with a config, on top of a config file of the project."""
+
+    def run(folder, config, *arguments, base=None) -> str:
+        (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+        environment = {
+            **os.environ,
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+        }
+        files = [str(ROOT / "config" / base)] if base else []
+        result = subprocess.run(
+            [str(BIN / "snakemake"), *arguments, "-s", str(ROOT / "workflow" / "Snakefile")]
+            + ["--profile", str(ROOT / "profiles" / "default")]
+            + ["--configfile", *files, "mine.yaml", "--cores", "2"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        text = result.stdout + result.stderr
+        assert result.returncode == 0, text[-6000:]
+        return text
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def seed_that_fills_every_part():
+    """The first split seed with a case in each part; so small a cohort needs a choice."""
+
+    def find(names, **shares) -> int:
+        members = [cohort.Case(case_id=n, patient_id=n, labels="x") for n in names]
+        for seed in range(1000):
+            try:
+                cohort.split_cases(members, SplitOptions(seed=seed, **shares))
+                return seed
+            except cohort.InputError:
+                continue
+        raise AssertionError("no seed fills every part")
+
+    return find

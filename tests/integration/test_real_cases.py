@@ -1,0 +1,58 @@
+"""Real label maps, most classes missing, through the settings of config/few_cases.yaml."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from cardiform import nifti
+
+FILES = {
+    "chest": "chest_heart1_aorta6_pa7.nii.gz",
+    "thorax": "thorax_heart1_lad9.nii.gz",
+    "artery": "chest_pulmonary_artery_other_grid.nii.gz",
+}
+CLASSES = {
+    "chest": {"myocardium", "aorta", "pulmonary_artery"},
+    "thorax": {"myocardium", "coronary"},
+    "artery": {"myocardium"},  # this file calls its artery 1
+}
+SHARES = {"validation": 0.25, "test": 0.25}
+
+
+@pytest.mark.slow
+def test_real_cases_go_through(tmp_path, real_data, run_workflow, seed_that_fills_every_part):
+    rows = [f"{case}\t{real_data / name}" for case, name in FILES.items()]
+    (tmp_path / "cohort.tsv").write_text("\n".join(["case_id\tlabels", *rows]) + "\n")
+    config = {
+        "cohort": {"name": "real", "table": "cohort.tsv"},
+        "split": {"seed": seed_that_fills_every_part(FILES, **SHARES)},
+        # enough steps to see that the loss falls, not enough to see hearts
+        "vecset": {"steps": 20, "validate_every": 10, "input_points": 512, "device": "cpu"},
+        "vecset_reconstruct": {"device": "cpu"},
+    }
+    run_workflow(tmp_path, config, base="few_cases.yaml")
+
+    results = tmp_path / "results" / "real"
+    for case, names in CLASSES.items():
+        meshes = {path.stem for path in (results / "meshes" / case).glob("*.ply")}
+        assert meshes == names
+    losses = [
+        event["figures"]["loss"]
+        for event in map(
+            json.loads, (results / "vecset" / "metrics.jsonl").read_text().splitlines()
+        )
+        if event["event"] == "validation"
+    ]
+    assert losses[-1] < losses[0]
+    metrics = json.loads((results / "vecset" / "reconstructions" / "metrics.json").read_text())
+    assert "NaN" not in json.dumps(metrics)
+    made = [p.parent for p in (results / "vecset" / "reconstructions").glob("*/labels.nii.gz")]
+    assert len(made) == 2, "one validation and one test case"
+    for folder in made:
+        truth = nifti.load_label_map(real_data / FILES[folder.name])
+        labels = nifti.load_label_map(folder / "labels.nii.gz")
+        assert labels.data.shape == truth.data.shape
+        assert np.allclose(labels.affine, truth.affine, atol=1e-4)
