@@ -105,15 +105,15 @@ def chambers_and_vessels(a: Anatomy) -> dict[str, Shape]:
     Where two overlap, the label table's priority decides (the myocardium is the filled
     ventricle here: the cavity goes before it).
     """
-    apical = HalfSpace(APEX, 0.0)  # the atrial side of the base plane
     aorta = _aorta(a)
-    left_atrium = _left_atrium(a, aorta, apical)
+    left_atrium = _left_atrium(a, aorta)
+    left = _ventricle(a, a.wall)
     return {
-        "myocardium": _ventricle(a, a.wall, base=1.0),
+        "myocardium": Cut(left, (HalfSpace(APEX, 1.0),), blend=3.0),
         "left_atrium": left_atrium,
-        "left_ventricle": _ventricle(a, 0.0, base=0.0),
+        "left_ventricle": Cut(_ventricle(a, 0.0), (HalfSpace(APEX, 0.0),), blend=3.0),
         "right_atrium": _right_atrium(a),
-        "right_ventricle": _right_ventricle(a),
+        "right_ventricle": _right_ventricle(a, left),
         "aorta": aorta,
         "pulmonary_artery": _pulmonary_artery(a),
         "left_atrial_appendage": Cut(_appendage(a), (left_atrium,), margin=-2.0),
@@ -121,53 +121,64 @@ def chambers_and_vessels(a: Anatomy) -> dict[str, Shape]:
     }
 
 
-def _ventricle(a: Anatomy, wall: float, base: float) -> Shape:
+def _ventricle(a: Anatomy, wall: float) -> Ellipsoid:
+    """The left ventricle with ``wall`` mm around it, not cut at the base."""
     semi = np.array([a.lv_radius + wall, a.lv_radius + wall, 0.64 * a.lv_length + 0.85 * wall])
-    whole = Ellipsoid(at(0, 0, a.lv_center), semi, SHORT_AXIS)
-    return Cut(whole, (HalfSpace(APEX, base),), blend=3.0)
+    return Ellipsoid(at(0, 0, a.lv_center), semi, SHORT_AXIS)
 
 
-def _left_atrium(a: Anatomy, aorta: Shape, apical: HalfSpace) -> Shape:
+def _left_atrium(a: Anatomy, aorta: Shape) -> Shape:
     center = np.array([8.0, -22.0, 14.0])
-    body = Ellipsoid(center, a.la * np.array([27.0, 20.0 * a.la_flat, 23.0]))
+    body = Ellipsoid(center, a.la * np.array([29.0, 20.0 * a.la_flat, 24.0]))
     mitral = at(-6, -4, 4)
-    vestibule = Tube.along([center, (center + mitral) / 2, mitral], [18 * a.la, 17, 16])
+    vestibule = Tube.along([center, (center + mitral) / 2, mitral], [19 * a.la, 18, 17])
     whole = Union((body, vestibule), blend=8.0)
-    ventricular = HalfSpace(-APEX, 0.0)
-    return (
-        Cut(whole, (ventricular,), blend=2.0)
-        if aorta is None
-        else Cut(Cut(whole, (aorta,), margin=1.5, blend=2.0), (ventricular,), blend=2.0)
-    )
+    beside_root = Cut(whole, (aorta,), margin=1.5, blend=2.0)
+    return Cut(beside_root, (HalfSpace(-APEX, 0.0),), blend=2.0)
 
 
 def _right_atrium(a: Anatomy) -> Shape:
     center = np.array([51.0, 6.0, 4.0])
     body = Ellipsoid(center, a.ra * np.array([22.0, 23.0, 29.0]))
-    auricle = Ellipsoid(np.array([37.0, 25.0, 23.0]), a.ra * np.array([11.0, 13.0, 12.0]))
+    auricle = Tube.along(
+        [(46.0, 12.0, 20.0), (37.0, 24.0, 23.0), (27.0, 31.0, 21.0)], a.ra * np.array([14, 12, 7])
+    )
     valve = at(38 * a.rv, -6, 3)
     vestibule = Tube.along([center, (center + valve) / 2, valve], [20 * a.ra, 18, 17])
     whole = Union((body, vestibule, auricle), blend=7.0)
     return Cut(whole, (HalfSpace(-APEX, 1.0),), blend=2.0)
 
 
-def _right_ventricle(a: Anatomy) -> Shape:
-    body = Ellipsoid(
-        at(30 + 0.5 * (a.wall + a.lv_radius - 33.5), -5, 0.32 * a.lv_length),
-        np.array([37.0 * a.rv, 36.0 * a.rv, 0.6 * a.lv_length]),
-        SHORT_AXIS,
+def _right_ventricle(a: Anatomy, left: Shape) -> Shape:
+    f, length = a.rv, a.lv_length
+    beside = 0.5 * (a.wall + a.lv_radius - 33.5)  # a thick left ventricle pushes it aside
+    base, middle = at(31 + beside, -6, -4), at(33 + beside, -6, 0.32 * length)
+    body = Union(
+        (
+            Tube(np.stack([base, middle]), f * np.array([33.5, 32.0])),
+            Tube(np.stack([middle, at(24, -2, 0.84 * length)]), f * np.array([32.0, 13.0])),
+        ),
+        blend=8.0,
     )
     inflow = Cut(body, (HalfSpace(APEX, -1.0),), blend=4.0)
-    valve = _pulmonary_valve(a)
-    outflow = Tube.along(
-        [at(36, 8, 30), at(30, 26, 24), (at(30, 26, 24) + 2 * valve) / 3 + (0, 1, 0), valve],
-        [21 * a.rv, 18 * a.rv, 15 * a.rv, a.pa_radius],
+    valve, ahead = _pulmonary_valve(a)
+    below = valve - 13 * ahead
+    outflow = Union(
+        (
+            Tube(np.stack([at(33, 10, 28), below]), np.array([21 * f, a.pa_radius * 1.1])),
+            Tube(np.stack([below, valve + 3 * ahead]), a.pa_radius * np.array([1.1, 1.0])),
+        ),
+        blend=4.0,
     )
-    return Union((inflow, outflow), blend=9.0)
+    whole = Union((inflow, outflow), blend=9.0)
+    return Cut(whole, (left, HalfSpace(-ahead, -float(valve @ ahead))))
 
 
-def _pulmonary_valve(a: Anatomy) -> np.ndarray:
-    return np.array([-14.0, 35.0, 26.0]) + 0.5 * np.array(a.pa_shift)
+def _pulmonary_valve(a: Anatomy) -> tuple[np.ndarray, np.ndarray]:
+    """Centre of the valve, and the unit direction of the blood through it."""
+    ahead = np.array([-0.15, -0.5, 0.85])
+    centre = np.array([-14.0, 35.0, 26.0]) + 0.5 * np.array(a.pa_shift)
+    return centre, ahead / np.linalg.norm(ahead)
 
 
 def _aorta(a: Anatomy) -> Shape:
@@ -195,22 +206,21 @@ def _aorta(a: Anatomy) -> Shape:
 
 def _pulmonary_artery(a: Anatomy) -> Shape:
     r, shift = a.pa_radius, np.array(a.pa_shift)
-    valve = _pulmonary_valve(a)
+    valve, ahead = _pulmonary_valve(a)
     fork = np.array([-14.0, 1.0, 57.0]) + shift
+
+    def vessel(offsets, factors) -> Tube:
+        return Tube.along(fork + np.array(offsets), r * np.array(factors), step=1.5)
+
     trunk = Tube.along(
-        [valve, np.array([-18.5, 22.0, 43.0]) + shift, fork],
-        [r * 0.9, r * 1.02, r * 0.92],
+        [valve - 5 * ahead, valve + 5 * ahead, np.array([-18.5, 21.0, 44.0]) + shift, fork],
+        [r, 1.02 * r, 1.02 * r, 0.92 * r],
         step=1.5,
     )
-    right = Tube.along(
-        [fork, fork + (15, -20, -3), fork + (40, -23, -7), fork + (68, -23, -11)],
-        [r * 0.8, r * 0.7, r * 0.68, r * 0.58],
-        step=1.5,
-    )
-    left = Tube.along(
-        [fork, fork + (-18, -17, 4), fork + (-40, -36, 1)], [r * 0.8, r * 0.72, r * 0.58], step=1.5
-    )
-    return Union((trunk, right, left), blend=4.0)
+    root = Cut(trunk, (HalfSpace(ahead, float(valve @ ahead)),))
+    right = vessel([(0, 0, 0), (15, -20, -3), (40, -23, -7), (68, -23, -11)], [0.8, 0.7, 0.68, 0.58])
+    left = vessel([(0, 0, 0), (-18, -17, 4), (-40, -36, 1)], [0.8, 0.72, 0.58])
+    return Union((root, right, left), blend=4.0)
 
 
 def _appendage(a: Anatomy) -> Shape:
@@ -218,21 +228,21 @@ def _appendage(a: Anatomy) -> Shape:
     length, bend = a.laa_length, a.laa_bend
     way = [
         start,
-        start + length * np.array([-16.0, 13.0, 4.0 + 2 * bend]),
-        start + length * np.array([-29.0, 25.0, 1.0 + 2 * bend]),
-        start + length * np.array([-35.0, 34.0, -9.0 - 3 * bend]),
+        start + length * np.array([-14.0, 11.0, 4.0 + 2 * bend]),
+        start + length * np.array([-26.0, 22.0, 1.0 + 2 * bend]),
+        start + length * np.array([-29.0, 30.0, -8.0 - 3 * bend]),
     ]
-    body = Tube.along(way, [9.0, 9.0, 9.5, 5.0])
+    body = Tube.along(way, [9.0, 8.5, 9.5, 5.5])
     lobes = [
-        Tube.along([way[2], way[2] + length * np.array(tip)], [7.0, 4.0])
-        for tip in ((-12.0, -4.0, -4.0), (-9.0, 4.0, 9.0), (-2.0, 12.0, -6.0))[: a.laa_lobes]
+        Tube(np.stack([way[k], way[k] + length * np.array(tip)]), np.array([7.5, 4.5]))
+        for k, tip in ((2, (-11, -3, -5)), (1, (-7, -4, -9)), (2, (-7, 6, 8)))[: a.laa_lobes]
     ]
     return Union((body, *lobes), blend=4.0)
 
 
 def _pulmonary_veins(a: Anatomy) -> Shape:
     r, s = a.pv_radius, a.pv_spread
-    edge = 27.0 * (a.la - 1)
+    edge = 29.0 * (a.la - 1) + 1
     left = np.array([-14.0 - edge, -29.0, 14.0])
     right = np.array([29.0 + edge, -30.0, 13.0])
     veins = [

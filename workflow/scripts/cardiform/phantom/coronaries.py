@@ -28,7 +28,7 @@ def coronary_trees(
     least_radius : no vessel is thinner than this, mm (a coarse grid would break it).
     """
     heart = Union(tuple(solids[name] for name in _CARRIERS), blend=GROOVE_BLEND_MM)
-    course = _Course(a, heart, least_radius)
+    course = _Course(a, heart, solids["right_ventricle"], least_radius)
     return course.left(), course.right()
 
 
@@ -46,9 +46,10 @@ _CARRIERS = (
 class _Course:
     """Draws the branches of one heart."""
 
-    def __init__(self, a: Anatomy, heart: Shape, least_radius: float):
+    def __init__(self, a: Anatomy, heart: Shape, rv: Shape, least_radius: float):
         self.a = a
         self.heart = heart
+        self.rv = rv
         self.least = least_radius
         self.outer = a.lv_radius + a.wall
 
@@ -78,6 +79,20 @@ class _Course:
         r = (radius or self.outer + 2) * self.slimming(apex)
         return at(r * np.cos(x), r * np.sin(x), apex)
 
+    def groove(self, depths, side: int) -> np.ndarray:
+        """Angles of the interventricular groove at ``depths`` mm, above (+1) or below (-1).
+
+        The left ventricle's surface is followed towards the right ventricle until that is
+        near; beyond its apex the groove goes on as it was.
+        """
+        sweep = side * np.arange(150.0, 20.0, -1.0)
+        angles: list[float] = []
+        for depth in depths:
+            ring = np.stack([self.around(x, depth) for x in sweep])
+            near = np.flatnonzero(self.rv.evaluate(ring)[0] < self.a.coronary_radius)
+            angles.append(sweep[near[0]] if near.size else angles[-1])
+        return np.array(angles)
+
     def slimming(self, apex: float) -> float:
         """Relative radius of the ventricle at ``apex`` mm below the base."""
         semi = 0.64 * self.a.lv_length + 0.85 * self.a.wall
@@ -92,8 +107,8 @@ class _Course:
         fork = at(-4, self.outer + 3, 5)
         main = self.branch([ostium, (ostium + fork) / 2, fork], 1.1 * r, r, fixed=1)
         fork = main.points[-1]
-        depths = np.array([0.14, 0.3, 0.5, 0.7, 0.85, 1.0]) * a.lad_reach * (length + 6)
-        angles = np.array([84, 74, 66, 62, 58, 56]) + 2 * c[0]
+        depths = np.array([0.14, 0.3, 0.5, 0.7, 0.85, 1.0]) * a.lad_reach * (length + a.wall)
+        angles = self.groove(depths, +1)
         anterior = self.branch(
             [fork, *(self.around(x, z) for x, z in zip(angles, depths))], r, END_RADIUS_MM
         )
@@ -127,8 +142,9 @@ class _Course:
         main = self.branch([ostium, first, *ring, crux], 0.98 * r, 0.75 * r, fixed=1)
         crux = main.points[-1]
         depths = np.array([0.16, 0.35, 0.55, 0.7]) * a.lv_length
+        angles = self.groove(depths, -1)
         posterior = self.branch(
-            [crux, *(self.around(-58 + 2 * c[4], z) for z in depths)], 0.75 * r, END_RADIUS_MM
+            [crux, *(self.around(x, z) for x, z in zip(angles, depths))], 0.75 * r, END_RADIUS_MM
         )
         lateral = self.branch(
             [crux, self.around(-88, 8.0), self.around(-104, 24.0), self.around(-110, 40.0)],

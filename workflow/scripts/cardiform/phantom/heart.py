@@ -68,7 +68,7 @@ class Phantom:
         arch = (aorta - self.size * shapes["aorta"].radii).max()
         pulmonary = max(
             (self._to_world(t.points)[:, 2] + self.size * t.radii).max()
-            for t in shapes["pulmonary_artery"].parts
+            for t in shapes["pulmonary_artery"].parts[1:]
         )
         apex = self._world_box(shapes["myocardium"])[0, 2]
         rv = self._world_box(shapes["right_ventricle"])[0, 2]

@@ -77,7 +77,7 @@ class Tube:
     """Cones with round ends along a polyline.
 
     points : (K, 3) float64, mm, K >= 2, about ``TUBE_STEP_MM`` apart.
-    radii : (K,) float64, mm; the radius changes slowly (its slope counts in second order).
+    radii : (K,) float64, mm; neighbours differ by less than their distance.
     """
 
     points: np.ndarray
@@ -107,25 +107,43 @@ class Tube:
     def _tree(self) -> cKDTree:
         return cKDTree(self.points)
 
+    @cached_property
+    def _cones(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Edge vectors (K - 1, 3), their lengths, radius steps, and foot shifts per mm.
+
+        The sphere that is nearest to a point beside a cone does not sit at the foot of the
+        perpendicular but ``shift`` times the distance towards the thick end.
+        """
+        edges = np.diff(self.points, axis=0)
+        lengths = np.linalg.norm(edges, axis=1)
+        slope = np.diff(self.radii) / lengths
+        return edges, lengths, np.diff(self.radii), slope / np.sqrt(1 - slope**2)
+
     def evaluate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        _, nearest = self._tree.query(points)
-        best, gradient = self._segment(points, np.minimum(nearest, len(self.radii) - 2))
-        other, other_gradient = self._segment(points, np.maximum(nearest - 1, 0))
+        away, nearest = self._tree.query(points)
+        last = len(self.radii) - 2
+        _, lengths, _, shift = self._cones
+        # From the nearest centre towards the thick end, as far as the cone leans.
+        first = np.minimum(nearest, last)
+        nearest = nearest + np.rint(shift[first] * away / lengths[first]).astype(np.int64)
+        best, gradient = self._cone(points, np.clip(nearest, 0, last))
+        other, other_gradient = self._cone(points, np.clip(nearest - 1, 0, last))
         closer = other < best
         return (
             np.where(closer, other, best),
             np.where(closer[:, None], other_gradient, gradient),
         )
 
-    def _segment(self, points, index) -> tuple[np.ndarray, np.ndarray]:
-        """Distance to the cone between centres ``index`` and ``index + 1``, (N,) each."""
-        start, edge = self.points[index], np.diff(self.points, axis=0)[index]
-        along = np.einsum("ij,ij->i", points - start, edge) / np.einsum("ij,ij->i", edge, edge)
-        along = np.clip(along, 0, 1)
+    def _cone(self, points: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distance to the round cone between centres ``index`` and ``index + 1``, (N,) each."""
+        edges, lengths, steps, shift = self._cones
+        start, edge, length = self.points[index], edges[index], lengths[index]
+        along = np.einsum("ij,ij->i", points - start, edge) / length**2
+        beside = np.linalg.norm(points - (start + along[:, None] * edge), axis=1)
+        along = np.clip(along + shift[index] * beside / length, 0, 1)
         away = points - (start + along[:, None] * edge)
-        length = np.maximum(np.linalg.norm(away, axis=1), 1e-9)
-        radius = self.radii[index] + along * np.diff(self.radii)[index]
-        return length - radius, away / length[:, None]
+        distance = np.maximum(np.linalg.norm(away, axis=1), 1e-9)
+        return distance - (self.radii[index] + along * steps[index]), away / distance[:, None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,314 @@
+"""Off-screen pictures of surface meshes: a small rasteriser, and labelled figures.
+
+The rasteriser is a z-buffer in numpy: exact occlusion for any number of triangles, smooth
+shading from vertex normals, no window system. World coordinates are RAS millimetres; views
+are (elevation, azimuth) in degrees as in matplotlib, so azimuth 90 looks from anterior with
+the patient's right on the left of the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .files import atomic_path
+
+# vertices (V, 3), faces (F, 3), "#rrggbb", alpha
+Mesh = tuple[np.ndarray, np.ndarray, str, float]
+
+ANTERIOR = (8.0, 90.0)
+POSTERIOR_LEFT = (12.0, 235.0)
+BACKGROUND = np.ones(3)
+# Pictures are drawn at this multiple of their size and averaged down.
+SUPERSAMPLING = 2
+# Pixel candidates that are tested at a time: bounds the memory (about 100 bytes each).
+CHUNK_CANDIDATES = 1 << 21
+EMPTY = np.iinfo(np.int64).max
+
+# Light directions in the camera's axes (right, up, towards the eye) and their strengths.
+_LIGHTS = ((np.array([-0.45, 0.6, 0.66]), 0.62), (np.array([0.7, 0.1, 0.7]), 0.22))
+_AMBIENT = 0.3
+_GLOSS, _SHININESS = 0.16, 28
+# Darkening of surfaces that lie behind their surroundings, over this share of the picture.
+_OCCLUSION, _OCCLUSION_REACH = 0.35, 0.02
+
+
+@dataclass(frozen=True)
+class Camera:
+    """An orthographic view.
+
+    axes : (3, 3) rows right, up, towards the eye. center : (3,) mm, in the middle of the
+    picture. half_width : mm from the middle to the edge.
+    """
+
+    axes: np.ndarray
+    center: np.ndarray
+    half_width: float
+
+    @classmethod
+    def around(cls, vertices: np.ndarray, view: tuple[float, float]) -> Camera:
+        """The camera that shows all (V, 3) vertices from ``view``, with a small rim."""
+        elevation, azimuth = np.radians(view)
+        eye = np.array(
+            [
+                np.cos(elevation) * np.cos(azimuth),
+                np.cos(elevation) * np.sin(azimuth),
+                np.sin(elevation),
+            ]
+        )
+        right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
+        axes = np.stack([right, np.cross(eye, right), eye])
+        if not len(vertices):
+            return cls(axes, np.zeros(3), 1.0)
+        seen = vertices @ axes.T
+        low, high = seen.min(axis=0), seen.max(axis=0)
+        return cls(axes, (low + high) / 2 @ axes, float((high - low)[:2].max() / 2 * 1.04 + 1e-6))
+
+    def project(self, vertices: np.ndarray, size: int) -> np.ndarray:
+        """(V, 3) world to column, row and depth in pixels; smaller depths are nearer."""
+        seen = (vertices - self.center) @ self.axes.T * (size / (2 * self.half_width))
+        return np.stack([seen[:, 0] + size / 2, size / 2 - seen[:, 1], -seen[:, 2]], axis=1)
+
+
+def render_meshes(
+    meshes: Sequence[Mesh],
+    view: tuple[float, float] = ANTERIOR,
+    size: int = 600,
+    camera: Camera | None = None,
+) -> np.ndarray:
+    """A picture of meshes.
+
+    meshes : (vertices (V, 3), faces (F, 3), "#rrggbb", alpha in 0-1) each.
+    view : elevation and azimuth in degrees, unused where a camera is given.
+    size : edge of the square picture, pixels.
+    Returns (size, size, 3) uint8.
+    """
+    meshes = [m for m in meshes if len(m[1])]
+    if camera is None:
+        vertices = [np.asarray(m[0]) for m in meshes] or [np.empty((0, 3))]
+        camera = Camera.around(np.concatenate(vertices), view)
+    pixels = size * SUPERSAMPLING
+    layers = []
+    opaque = [m for m in meshes if m[3] >= 1]
+    if opaque:
+        layers.append(_layer(_merged(opaque), camera, pixels, 1.0))
+    layers += [_layer(_merged([m]), camera, pixels, m[3]) for m in meshes if m[3] < 1]
+    picture = _composite(layers, pixels)
+    picture = picture.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 3).mean(axis=(1, 3))
+    return np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)
+
+
+def case_picture(
+    path: str | Path,
+    meshes: Sequence[Mesh],
+    *,
+    legend: Mapping[str, str] | None = None,
+    title: str = "",
+    caption: str = "",
+    size: int = 500,
+) -> None:
+    """A PNG of one case from anterior and from posterior left.
+
+    legend : title -> "#rrggbb" of the classes shown.
+    """
+    _figure(path, [meshes], [title], legend or {}, caption, size)
+
+
+def compare_picture(
+    path: str | Path,
+    truth: Sequence[Mesh],
+    reconstruction: Sequence[Mesh],
+    *,
+    titles: tuple[str, str] = ("Truth", "Reconstruction"),
+    legend: Mapping[str, str] | None = None,
+    caption: str = "",
+    size: int = 420,
+) -> None:
+    """A PNG with truth beside reconstruction, the same cameras for both, two views.
+
+    legend : title -> "#rrggbb" of the classes shown.
+    """
+    _figure(path, [truth, reconstruction], list(titles), legend or {}, caption, size)
+
+
+def _figure(path, columns, titles, legend, caption, size) -> None:
+    """Rows are views, columns are mesh lists, every row with one camera."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    everything = [np.asarray(m[0]) for meshes in columns for m in meshes if len(m[1])]
+    vertices = np.concatenate(everything or [np.empty((0, 3))])
+    views = (("anterior", ANTERIOR), ("posterior left", POSTERIOR_LEFT))
+    cells = [
+        [(title, name, view, meshes) for title, meshes in zip(titles, columns)]
+        for name, view in views
+    ]
+    if len(columns) == 1:
+        cells = [[row[0] for row in cells]]  # one case: its views side by side
+    dpi, foot = 100, 0.55 + 0.25 * (bool(caption) + (len(legend) + 4) // 5)
+    width, height = len(cells[0]) * size / dpi, len(cells) * size / dpi + foot
+    figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
+    FigureCanvasAgg(figure)
+    for r, row in enumerate(cells):
+        for c, (title, name, view, meshes) in enumerate(row):
+            bottom = foot / height + (len(cells) - 1 - r) * size / dpi / height
+            axes = figure.add_axes(
+                (c / len(row), bottom, 1 / len(row), size / dpi / height), frameon=False
+            )
+            axes.set_axis_off()
+            camera = Camera.around(vertices, view)
+            axes.imshow(render_meshes(meshes, size=size, camera=camera), interpolation="none")
+            text = ", ".join(x for x in (title, name) if x)
+            axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", fontsize=10)
+    if legend:
+        figure.legend(
+            handles=[Patch(color=color, label=name) for name, color in legend.items()],
+            loc="lower center",
+            bbox_to_anchor=(0.5, 0.35 / height if caption else 0.0),
+            ncols=5,
+            fontsize=8,
+            frameon=False,
+        )
+    if caption:
+        figure.text(0.5, 0.12 / height, caption, ha="center", va="bottom", fontsize=9)
+    with atomic_path(path) as temporary:
+        # Without the version string the same picture is always the same bytes.
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def _merged(meshes: Sequence[Mesh]):
+    """Vertices, unit vertex normals, faces and a colour per face of all meshes."""
+    vertices, normals, faces, colors, start = [], [], [], [], 0
+    for points, triangles, color, _ in meshes:
+        points, triangles = np.asarray(points, np.float64), np.asarray(triangles, np.int64)
+        vertices.append(points)
+        normals.append(_vertex_normals(points, triangles))
+        faces.append(triangles + start)
+        rgb = [int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        colors.append(np.tile(np.array(rgb, np.float32), (len(triangles), 1)))
+        start += len(points)
+    return tuple(np.concatenate(x) for x in (vertices, normals, faces, colors))
+
+
+def _vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    face_normals = np.cross(b - a, c - a)  # length: twice the area, the weight wanted
+    normals = np.empty_like(vertices)
+    for axis in range(3):
+        weights = np.repeat(face_normals[:, axis], 3)
+        normals[:, axis] = np.bincount(faces.ravel(), weights, minlength=len(vertices))
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
+def _layer(scene, camera: Camera, pixels: int, alpha: float):
+    """Depth (pixels, pixels; inf where empty), colour and alpha of the nearest surface."""
+    vertices, normals, faces, colors = scene
+    projected = camera.project(vertices, pixels)
+    depth = np.full(pixels * pixels, np.inf, np.float32)
+    color = np.ones((pixels * pixels, 3), np.float32)
+    hit = _nearest_triangles(projected, faces, pixels)
+    seen = np.flatnonzero(hit >= 0)
+    if seen.size:
+        triangle = hit[seen]
+        weights = _barycentric(projected, faces[triangle], seen % pixels, seen // pixels)
+        weights = np.clip(weights, 0, 1)
+        depth[seen] = np.einsum("nk,nk->n", weights, projected[faces[triangle], 2])
+        normal = np.einsum("nk,nkd->nd", weights, normals[faces[triangle]]) @ camera.axes.T
+        color[seen] = _shade(normal, colors[triangle])
+    depth = depth.reshape(pixels, pixels)
+    color = color.reshape(pixels, pixels, 3) * _occlusion(depth)[..., None]
+    return depth, color, alpha
+
+
+def _nearest_triangles(projected: np.ndarray, faces: np.ndarray, pixels: int) -> np.ndarray:
+    """(pixels * pixels,) index of the nearest triangle at every pixel centre, -1: none."""
+    corners = projected[faces]
+    low = np.ceil(corners[..., :2].min(axis=1) - 0.5).astype(np.int64)
+    high = np.floor(corners[..., :2].max(axis=1) - 0.5).astype(np.int64)
+    low, high = np.maximum(low, 0), np.minimum(high, pixels - 1)
+    extent = high - low + 1
+    near = corners[..., 2].min() if len(corners) else 0.0
+    far = corners[..., 2].max() if len(corners) else 1.0
+    scale = ((1 << 30) - 1) / max(far - near, 1e-6)
+    buffer = np.full(pixels * pixels, EMPTY)
+    drawable = np.flatnonzero((extent > 0).all(axis=1))
+    # Triangles of about the same size are tested together, each on a square of pixels.
+    edge = 1 << np.ceil(np.log2(np.maximum(extent[drawable].max(axis=1), 1))).astype(np.int64)
+    for size in np.unique(edge):
+        group = drawable[edge == size]
+        step = max(1, CHUNK_CANDIDATES // int(size * size))
+        offset = np.indices((size, size)).reshape(2, -1)
+        for start in range(0, len(group), step):
+            part = group[start : start + step]
+            x, y = low[part, :1] + offset[0], low[part, 1:] + offset[1]
+            candidate = (x <= high[part, :1]) & (y <= high[part, 1:])
+            row, _ = np.nonzero(candidate)
+            x, y, triangle = x[candidate], y[candidate], part[row]
+            weights = _barycentric(projected, faces[triangle], x, y)
+            inside = (weights >= -1e-9).all(axis=1)
+            x, y, triangle = x[inside], y[inside], triangle[inside]
+            depth = np.einsum("nk,nk->n", weights[inside], projected[faces[triangle], 2])
+            # Depth above, triangle below: the smallest key is the nearest triangle.
+            key = (((depth - near) * scale).astype(np.int64) << 32) | triangle
+            np.minimum.at(buffer, y * pixels + x, key)
+    return np.where(buffer == EMPTY, -1, buffer & 0xFFFFFFFF)
+
+
+def _barycentric(projected, triangles, x, y) -> np.ndarray:
+    """(N, 3) weights of the pixel centres (x, y) in their triangles; NaN where degenerate."""
+    a, b, c = (projected[triangles[:, k], :2] for k in range(3))
+    px, py = x + 0.5, y + 0.5
+    with np.errstate(invalid="ignore", divide="ignore"):
+        area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (
+            c[:, 0] - a[:, 0]
+        )
+        wb = ((px - a[:, 0]) * (c[:, 1] - a[:, 1]) - (py - a[:, 1]) * (c[:, 0] - a[:, 0])) / area
+        wc = ((b[:, 0] - a[:, 0]) * (py - a[:, 1]) - (b[:, 1] - a[:, 1]) * (px - a[:, 0])) / area
+    return np.stack([1 - wb - wc, wb, wc], axis=1)
+
+
+def _shade(normal: np.ndarray, color: np.ndarray) -> np.ndarray:
+    """Lambert with two lights, and a soft highlight; normals in camera axes, (N, 3)."""
+    normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    # Both sides of a surface are lit: an open mesh shows its inside too.
+    normal = normal * np.where(normal[:, 2:] < 0, -1.0, 1.0)
+    light = np.full(len(normal), _AMBIENT)
+    for direction, strength in _LIGHTS:
+        light += strength * np.maximum(normal @ (direction / np.linalg.norm(direction)), 0)
+    half = _LIGHTS[0][0] / np.linalg.norm(_LIGHTS[0][0]) + (0, 0, 1)
+    gloss = _GLOSS * np.maximum(normal @ (half / np.linalg.norm(half)), 0) ** _SHININESS
+    return (color * light[:, None] + gloss[:, None]).astype(np.float32)
+
+
+def _occlusion(depth: np.ndarray) -> np.ndarray:
+    """Brightness factors below 1 where the surroundings stand before a surface."""
+    from scipy.ndimage import gaussian_filter
+
+    there = np.isfinite(depth)
+    if not there.any():
+        return np.ones_like(depth)
+    reach = _OCCLUSION_REACH * len(depth)
+    filled = np.where(there, depth, 0.0)
+    weight = gaussian_filter(there.astype(np.float32), reach, truncate=2.5)
+    around = gaussian_filter(filled, reach, truncate=2.5) / np.maximum(weight, 1e-6)
+    behind = np.clip((filled - around) / (2 * reach), 0, 1)
+    return np.where(there, 1 - _OCCLUSION * behind, 1.0)
+
+
+def _composite(layers, pixels: int) -> np.ndarray:
+    """(pixels, pixels, 3) in 0-1: the layers over the background, per pixel far to near."""
+    picture = np.tile(BACKGROUND, (pixels, pixels, 1))
+    if not layers:
+        return picture
+    order = np.argsort(-np.stack([depth for depth, _, _ in layers]), axis=0, kind="stable")
+    opaque = np.where([alpha >= 1 for _, _, alpha in layers])[0]
+    limit = layers[opaque[0]][0] if len(opaque) else np.full((pixels, pixels), np.inf)
+    for rank in range(len(layers)):
+        for k, (depth, color, alpha) in enumerate(layers):
+            shown = (order[rank] == k) & np.isfinite(depth) & (depth <= limit)
+            picture[shown] += alpha * (color[shown] - picture[shown])
+    return picture
