@@ -263,9 +263,7 @@ def _barycentric(projected, triangles, x, y) -> np.ndarray:
     a, b, c = (projected[triangles[:, k], :2] for k in range(3))
     px, py = x + 0.5, y + 0.5
     with np.errstate(invalid="ignore", divide="ignore"):
-        area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (
-            c[:, 0] - a[:, 0]
-        )
+        area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
         wb = ((px - a[:, 0]) * (c[:, 1] - a[:, 1]) - (py - a[:, 1]) * (c[:, 0] - a[:, 0])) / area
         wc = ((b[:, 0] - a[:, 0]) * (py - a[:, 1]) - (b[:, 1] - a[:, 1]) * (px - a[:, 0])) / area
     return np.stack([1 - wb - wc, wb, wc], axis=1)

@@ -218,7 +218,9 @@ def _pulmonary_artery(a: Anatomy) -> Shape:
         step=1.5,
     )
     root = Cut(trunk, (HalfSpace(ahead, float(valve @ ahead)),))
-    right = vessel([(0, 0, 0), (15, -20, -3), (40, -23, -7), (68, -23, -11)], [0.8, 0.7, 0.68, 0.58])
+    right = vessel(
+        [(0, 0, 0), (15, -20, -3), (40, -23, -7), (68, -23, -11)], [0.8, 0.7, 0.68, 0.58]
+    )
     left = vessel([(0, 0, 0), (-18, -17, 4), (-40, -36, 1)], [0.8, 0.72, 0.58])
     return Union((root, right, left), blend=4.0)
 
