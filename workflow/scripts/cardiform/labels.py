@@ -49,6 +49,9 @@ STACOM_2025 = tuple(
     )
 )
 
+# What a mean figure over large structures covers; the rest is thin or small.
+CHAMBERS_AND_GREAT_VESSELS = tuple(c.name for c in STACOM_2025 if c.value <= 7)
+
 
 @dataclass(frozen=True)
 class LabelTable(Sequence[LabelClass]):

@@ -172,7 +172,9 @@ class VecsetReconstructOptions:
     """Reconstruction of the validation and test cases."""
 
     spacing_mm: float = option(
-        0.0, "edge of the evaluation lattice (0: the label map's own grid)", minimum=0.0
+        0.0,
+        "edge of the grid that the meshes are cut from, mm (0: the label map's own grid)",
+        minimum=0.0,
     )
     input_points: int = option(0, "encoded surface points (0: as in training)", minimum=0)
     query_batch: int = option(65_536, "query points per network call", minimum=1)

@@ -1,0 +1,89 @@
+"""Reconstruct the validation and test cases with a trained VecSet, and measure how well.
+
+    python reconstruct_vecset.py --model results/acme/vecset/model.pt \\
+        --train results/acme/split/train.csv --validation results/acme/split/val.csv \\
+        --test results/acme/split/test.csv --cases results/acme/cases.tsv \\
+        --meshes results/acme/meshes --out results/acme/vecset/reconstructions \\
+        --metrics results/acme/vecset/reconstructions/metrics.json
+
+Per case: labels.nii.gz on the label map's own grid, a mesh per class, latents.npz, compare.png
+and figures.json. Cases that are finished already are skipped. The training cases serve the
+mean-shape baseline alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+
+from cardiform import cli, cohort
+from cardiform.files import sha256_file, sha256_sources, write_json
+from cardiform.options import VecsetReconstructOptions
+
+log = logging.getLogger("reconstruct_vecset")
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, VecsetReconstructOptions)
+    group = parser.add_argument_group("files")
+    group.add_argument("--model", required=True, type=Path, help="model.pt of train_vecset")
+    for part in ("train", "validation", "test"):
+        group.add_argument(f"--{part}", required=True, type=Path, help=f"split CSV: {part} cases")
+    group.add_argument("--cases", required=True, type=Path, help="cases.tsv of check_cohort")
+    group.add_argument("--meshes", required=True, type=Path, help="output of extract_meshes")
+    group.add_argument("--out", required=True, type=Path, help="output folder")
+    group.add_argument("--metrics", required=True, type=Path, help="figures to write, JSON")
+    options, args = cli.parse(parser, VecsetReconstructOptions)
+
+    from cardiform import reconstruct
+    from cardiform.geometry.cases import mesh_files
+    from cardiform.training.distributed import choose_device
+
+    network = reconstruct.Reconstructor.load(args.model, options, choose_device(options.device))
+    known = {case.case_id: case for case in cohort.read_checked_cases(args.cases)}
+    rows = {
+        part: cohort.read_split(getattr(args, part)) for part in ("train", "validation", "test")
+    }
+    parts = {p: reconstruct.checked_cases(r, known, args.cases) for p, r in rows.items()}
+    held_out = [*parts["validation"], *parts["test"]]
+    points = {case.case_id: path for case, path in held_out}
+    log.info("mean shape of %d training cases", len(parts["train"]))
+    mean_shape = reconstruct.MeanShape.of(parts["train"], network.table)
+    cohort.run_cases(
+        [case for case, _ in held_out],
+        functools.partial(
+            reconstruct.reconstruct_case,
+            points=points,
+            meshes=args.meshes,
+            out=args.out,
+            network=network,
+            mean_shape=mean_shape,
+        ),
+        inputs=lambda case: [
+            case.labels,
+            points[case.case_id],
+            *mesh_files(case, args.meshes),
+            args.model,
+            args.train,
+        ],
+        parameters={"options": cli.flags(options)},
+        state=args.out / "state",
+        manifest=args.out / "manifest.tsv",
+    )
+    names = {p: [case.case_id for case, _ in parts[p]] for p in ("validation", "test")}
+    figures = reconstruct.summarise(names, args.out)
+    for part, found in figures.items():
+        if names[part]:
+            log.info(
+                "%s, %d cases\n%s",
+                part,
+                len(names[part]),
+                reconstruct.table_of_figures(found, network.table),
+            )
+    record = {"model_sha256": sha256_file(args.model), "source_sha256": sha256_sources()}
+    write_json(args.metrics, {**figures, **record})
+
+
+if __name__ == "__main__":
+    cli.run(main)
