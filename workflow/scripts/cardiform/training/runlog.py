@@ -1,0 +1,146 @@
+"""What a training tells: lines or a bar on stderr, metrics.jsonl, TensorBoard files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ..files import write_text
+
+LOG = logging.getLogger("cardiform.training")
+
+
+class RunLog:
+    """The voice of a training; silent on every rank but the main one.
+
+    metrics.jsonl has one JSON object per line: ``event`` (start, resume, log, validation,
+    stop, end), ``step`` (completed steps) and the event's own entries. A figure that is not
+    finite is written as null.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of metrics.jsonl and tensorboard/.
+    steps : int
+        Steps of the whole training.
+    resumed_at : int or None
+        Step from which a run goes on: later events, of the run that was killed, are removed.
+        None: a run from the start, nothing is kept.
+    enabled : bool
+        False: say and write nothing.
+    """
+
+    def __init__(self, out: Path, *, steps: int, resumed_at: int | None, enabled: bool):
+        self.steps, self.enabled = steps, enabled
+        self._closing = ExitStack()
+        self._bar = None
+        if not enabled:
+            return
+        path = out / "metrics.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        truncate(path, resumed_at)
+        self._stream = self._closing.enter_context(path.open("a", encoding="utf-8"))
+        self._board = self._open_board(out / "tensorboard", resumed_at)
+        if sys.stderr.isatty():
+            self._open_bar(resumed_at or 0)
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._closing.close()
+
+    def say(self, text: str, *arguments, level: int = logging.INFO) -> None:
+        """One line on stderr."""
+        if self.enabled:
+            LOG.log(level, text, *arguments)
+
+    def event(self, kind: str, step: int, **entries: Any) -> None:
+        """One line in metrics.jsonl, on the disk of this machine when the call returns."""
+        if self.enabled:
+            line = json.dumps({"event": kind, "step": step, **_finite(entries)})
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    def scalars(self, group: str, step: int, figures: Mapping[str, float]) -> None:
+        """Figures to TensorBoard as ``group/name``."""
+        if self.enabled:
+            for name, value in figures.items():
+                self._board.add_scalar(f"{group}/{name}", value, step)
+
+    def advance(self) -> None:
+        """One step is done: moves the bar, where there is one."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def progress(self, step: int, loss: float, lr: float, rate: float) -> None:
+        """The state of affairs: on the bar, or as a line where stderr is no terminal.
+
+        rate : steps per second.
+        """
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {loss:.4g} lr {lr:.1e}", refresh=False)
+        else:
+            eta = clock((self.steps - step) / rate) if rate > 0 else "?"
+            line = "step %d/%d loss %.4g lr %.1e %.3g it/s eta %s"
+            self.say(line, step, self.steps, loss, lr, rate, eta)
+
+    def _open_bar(self, first_step: int) -> None:
+        from tqdm import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
+
+        self._closing.enter_context(logging_redirect_tqdm())
+        bar = tqdm(total=self.steps, initial=first_step, unit="step", dynamic_ncols=True)
+        self._bar = self._closing.enter_context(bar)
+
+    def _open_board(self, folder: Path, resumed_at: int | None):
+        from tensorboardX import SummaryWriter
+
+        if resumed_at is None:
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that never got to a checkpoint
+        # TensorBoard hides what a killed run wrote from the purge step on
+        purge_step = None if resumed_at is None else resumed_at + 1
+        board = SummaryWriter(str(folder), purge_step=purge_step)
+        self._closing.callback(board.close)
+        return board
+
+
+def truncate(path: Path, step: int | None) -> None:
+    """Keep the events up to ``step`` that a run resumed there will not write again.
+
+    With None nothing is kept. The line that a kill cut short is dropped.
+    """
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if step is not None and _keep(line, step)]
+    write_text(path, "".join(kept))
+
+
+def clock(seconds: float) -> str:
+    """``hh:mm:ss``."""
+    minutes, second = divmod(int(seconds), 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}"
+
+
+def _keep(line: str, step: int) -> bool:
+    try:
+        event = json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return line.endswith("\n") and event["step"] <= step and event["event"] != "end"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
