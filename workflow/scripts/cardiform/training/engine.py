@@ -9,52 +9,25 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
-from ..errors import InputError, problem
+from ..errors import InputError
 from ..options import TrainingOptions
 from . import sampling
 from .checkpoint import Checkpoints, resume_key
 from .distributed import World, connect
 from .interruption import EXIT_RESUMABLE, StopRequests
-from .optimisation import WeightAverage, build_optimizer, learning_rate
-from .runlog import RunLog
-from .sampling import seed_everything
+from .optimisation import learning_rate
+from .runlog import RunLog, Window
+from .steps import Stepper
+from .task import Task
 
 HIGH_FIRST_LOSS = 5.0  # a well-scaled loss of an untrained network lies below
-AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class TrainingError(InputError):
-    """A training that cannot go on as it is set up: numbers not finite, memory exhausted."""
-
-
-class Task(Protocol):
-    """What the engine asks of a training. ``step`` counts completed steps, from 0.
-
-    Optional, found by name: ``after_step(step)`` after the weights moved and before they are
-    averaged, with the same random numbers on every rank; ``preview(batches, folder, step)``,
-    like ``evaluate``; ``find_unused_parameters = True`` where some trainable parameters get
-    no gradient in some steps (several ranks only).
-    """
-
-    module: nn.Module  # all weights; the engine moves it, saves it, averages its weights
-    updates: tuple[str, ...]  # one optimiser each, stepped in this order
-
-    def parameters(self, update: str) -> Iterable[nn.Parameter]:
-        """The parameters that this update trains; no parameter belongs to two updates."""
-
-    def loss(self, batch: dict, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Scalar loss, the mean over the batch, and figures to log (detached scalars)."""
-
-    def evaluate(self, batches: Iterable[dict]) -> dict[str, float]:
-        """Figures over all batches with the averaged weights; ``loss`` picks the best."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +39,7 @@ class Outcome:
     weights : state dict to ship, CPU: the averaged weights of the best validation, or those
         of the last step where there is no validation set.
     steps : completed steps.    seconds : over all resumed runs.
+    out : folder that holds the files; a rehearsal has one of its own.
     """
 
     best: dict[str, float]
@@ -75,6 +49,7 @@ class Outcome:
     weights: dict[str, Tensor]
     steps: int
     seconds: float
+    out: Path
 
 
 def train(
@@ -116,7 +91,7 @@ def train(
         out = out / "fast_dev_run"  # a rehearsal leaves the real training's files alone
         options = _rehearsal(options)
     with StopRequests(options.max_minutes) as stop, connect(options.device) as world:
-        _check(task, train_set, validation_set, options, world)
+        _check(train_set, options, world)
         if options.fast_dev_run and world.is_main:
             shutil.rmtree(out, ignore_errors=True)
         checkpoints = Checkpoints(out)
@@ -129,86 +104,52 @@ def train(
             out, steps=options.steps, resumed_at=resumed_at, enabled=world.is_main
         ) as runlog:
             runlog.say(decision)
-            training = _Training(
-                task, train_set, validation_set, options, world, runlog, checkpoints, key, collate
-            )
-            training.begin(state)
-            training.run(stop)
-            return training.finish()
-
-
-@dataclass
-class Window:
-    """Sums of the figures since the last log line, on the device: no step waits for them."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, name: str, value: Tensor | float) -> None:
-        """Take up one value of a figure."""
-        value = torch.as_tensor(value).detach().double()
-        self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.counts[name] = self.counts.get(name, 0) + 1
-
-    def reduced(self, world: World) -> Window:
-        """Averaged over the ranks, which must hold the same names; on the CPU."""
-        names = sorted(self.sums)
-        if not names:
-            return Window()
-        total = world.mean(torch.stack([self.sums[n].to(world.device) for n in names])).cpu()
-        return Window(dict(zip(names, total)), dict(self.counts))
-
-    def means(self) -> dict[str, float]:
-        """Mean of every figure."""
-        return {name: float(total) / self.counts[name] for name, total in self.sums.items()}
-
-
-class _LossOf(nn.Module):
-    """One update's loss as a forward call, so that DDP reduces that update's gradients."""
-
-    def __init__(self, task: Task, update: str, parameters: list[nn.Parameter]):
-        super().__init__()
-        self.trained = nn.ParameterList(parameters)  # DDP sees these and nothing else
-        self.task, self.update = _Hidden(task), update
-
-    def forward(self, batch: dict, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.task.content.loss(batch, self.update, step)
+            data = Data(train_set, validation_set, collate, options, world)
+            loop = Loop(task, data, options, world, runlog, checkpoints, key)
+            loop.begin(state)
+            loop.run(stop)
+            return loop.finish()
 
 
 @dataclass(frozen=True)
-class _Hidden:
-    content: Any  # a task that is itself an nn.Module must not be registered as a child
+class Data:
+    """Both datasets and how to make batches of them."""
+
+    train_set: Any
+    validation_set: Any
+    collate: Callable | None
+    options: TrainingOptions
+    world: World
+
+    def training(self, first_step: int) -> Iterable[list[dict]]:
+        """This rank's micro-batches of every remaining step."""
+        return sampling.training_batches(
+            self.train_set, self.options, self.world, first_step, self.collate
+        )
+
+    def validation(self) -> Iterable[dict]:
+        """Every validation sample once."""
+        return sampling.validation_batches(
+            self.validation_set, self.options, self.world, self.collate
+        )
 
 
-class _Training:
-    """The state of one training and its loop."""
+class Loop:
+    """The course of one training: what happens after which step."""
 
     def __init__(
-        self, task, train_set, validation_set, options, world, runlog, checkpoints, key, collate
+        self,
+        task: Task,
+        data: Data,
+        options: TrainingOptions,
+        world: World,
+        runlog: RunLog,
+        checkpoints: Checkpoints,
+        key: Mapping[str, Any],
     ):
-        self.task, self.options, self.world = task, options, world
-        self.train_set, self.validation_set, self.collate = train_set, validation_set, collate
+        self.task, self.data, self.options, self.world = task, data, options, world
         self.runlog, self.checkpoints, self.key = runlog, checkpoints, key
-        self.module = task.module.to(world.device)
-        self.after_step = getattr(task, "after_step", None)
-        self.preview = getattr(task, "preview", None)
-        self.trained = {
-            u: [p for p in task.parameters(u) if p.requires_grad] for u in task.updates
-        }
-        self.optimizers = {
-            u: build_optimizer(p, options, world.device) for u, p in self.trained.items()
-        }
-        self.losses = {u: self._distribute(u) for u in task.updates}
-        on_cuda = world.device.type == "cuda"
-        self.autocast = torch.autocast(
-            world.device.type,
-            dtype=AUTOCAST[options.precision],
-            enabled=on_cuda and options.precision != "fp32",
-        )
-        self.scaler = torch.amp.GradScaler(
-            world.device.type, enabled=on_cuda and options.precision == "fp16"
-        )
-        self.average = WeightAverage(self._named_trained(), options.ema_decay)
+        self.stepper = Stepper(task, options, world)
         self.window = Window()
         self.step, self.best_step = 0, 0
         self.best: dict[str, float] = {}
@@ -217,40 +158,33 @@ class _Training:
         self.seconds_before, self.started = 0.0, time.monotonic()
         self.step_seconds, self.steps_timed = 0.0, 0
 
-    # -- start and end ---------------------------------------------------------------------
-
     def begin(self, state: dict | None) -> None:
         """Restore ``state``, or make all ranks equal and measure the untrained network."""
         if state is not None:
             self._restore(state)
             self.runlog.event("resume", self.step)
             return
-        counts = self._parameter_counts()
-        self.runlog.event("start", 0, **counts, samples=len(self.train_set))
-        self.runlog.say(
-            "%(total)d parameters: %(trainable)d trainable, %(frozen)d frozen" % counts
-        )
-        self.world.broadcast([*self.module.parameters(), *self.module.buffers()])
-        self.average = WeightAverage(self._named_trained(), self.options.ema_decay)
+        counts = parameter_counts(self.stepper.module)
+        self.runlog.event("start", 0, **counts, samples=len(self.data.train_set))
+        text = ", ".join(f"{number:,} {name}" for name, number in counts.items())
+        self.runlog.say("parameters: %s", text)
+        self.stepper.synchronise()
         self._validate()
 
     def run(self, stop: StopRequests) -> None:
         """Every remaining step; SystemExit 75 after a stop was asked for."""
-        batches = sampling.training_batches(
-            self.train_set, self.options, self.world, self.step, self.collate
-        )
-        with closing(batches):
+        with closing(self.data.training(self.step)) as batches:
             for micro_batches in batches:
                 start = time.monotonic()
-                self._one_step(micro_batches)
+                self.stepper.step(self.step, micro_batches, self.window)
+                self.step += 1
                 self.step_seconds += time.monotonic() - start
                 self.steps_timed += 1
                 self.runlog.advance()
                 stopping = self.world.any(bool(stop.reason))
-                self._after_step(stopping)
+                self._between_steps(stopping)
                 if stopping and self.step < self.options.steps:
-                    reason = stop.reason or "another rank"
-                    self._stop(reason)
+                    self._stop(stop.reason or "another rank")
 
     def finish(self) -> Outcome:
         """Last event and the outcome, equal on every rank."""
@@ -258,7 +192,7 @@ class _Training:
         if self.best:
             weights = self.checkpoints.load_best()["weights"]
         else:
-            weights = self._weights_to_ship()
+            weights = self.stepper.averaged_weights()
         self.runlog.event(
             "end", self.step, best_step=self.best_step, best=self.best, seconds=self._seconds()
         )
@@ -270,6 +204,7 @@ class _Training:
             weights=weights,
             steps=self.step,
             seconds=self._seconds(),
+            out=self.checkpoints.out,
         )
 
     def _stop(self, reason: str) -> None:
@@ -278,86 +213,13 @@ class _Training:
         self.runlog.say(line, reason, self.step)
         raise SystemExit(EXIT_RESUMABLE)
 
-    # -- one step --------------------------------------------------------------------------
-
-    def _one_step(self, micro_batches: list[dict]) -> None:
-        seed, step = self.options.seed, self.step
-        seed_everything(seed, sampling.STEP, self.world.rank, step)
-        self.module.train()
-        self.world.broadcast(self.module.buffers())
-        try:
-            for update in self.task.updates:
-                self._update(update, micro_batches)
-        except torch.OutOfMemoryError as error:
-            raise self._out_of_memory() from error
-        if self.after_step is not None:
-            seed_everything(seed, sampling.AFTER_STEP, step)
-            with torch.no_grad():
-                self.after_step(step)
-        self.average.update(step)
-        self.step += 1
-
-    def _update(self, update: str, micro_batches: list[dict]) -> None:
-        """Gradient over the micro-batches, finite check, clip, optimiser step."""
-        self._only_trains(update)
-        optimizer = self.optimizers[update]
-        optimizer.zero_grad(set_to_none=True)
-        losses = [
-            self._backward(update, batch, last=i == len(micro_batches) - 1)
-            for i, batch in enumerate(micro_batches)
-        ]
-        self.scaler.unscale_(optimizer)
-        limit = self.options.clip_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.trained[update], limit)
-        self._check_finite(update, losses, norm, micro_batches)
-        self.window.add(self._name(update, "grad_norm"), norm)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.options)
-        self.scaler.step(optimizer)
-        self.scaler.update()
-
-    def _backward(self, update: str, batch: dict, last: bool) -> Tensor:
-        batch = sampling.to_device(batch, self.world.device)
-        loss_of = self.losses[update]
-        # DDP reduces the gradients in the backward pass of the last micro-batch only
-        loss_of.require_backward_grad_sync = last
-        with self.autocast:
-            loss, figures = loss_of(batch, self.step)
-        self.scaler.scale(loss / self.options.accumulate).backward()
-        for name, value in {"loss": loss, **figures}.items():
-            self.window.add(self._name(update, name), value)
-        return loss.detach()
-
-    def _check_finite(
-        self, update: str, losses: list[Tensor], norm: Tensor, micro_batches: list[dict]
-    ) -> None:
-        """Raise on every rank, before the weights move, naming the step and the cases."""
-        bad = [i for i, loss in enumerate(losses) if not torch.isfinite(loss)]
-        # with fp16 an infinite gradient is the scaler's affair: it skips the step
-        overflow = not self.scaler.is_enabled() and not bool(torch.isfinite(norm))
-        if not self.world.any(bool(bad) or overflow):
-            return
-        ranks = self.world.gather([_case_ids(micro_batches[i]) for i in bad])
-        cases = [c for rank in ranks for batch in rank for c in batch]
-        what = "loss is not finite"
-        if not cases:
-            what = "loss is finite, its gradient is not"
-            everywhere = self.world.gather([_case_ids(b) for b in micro_batches])
-            cases = [c for rank in everywhere for batch in rank for c in batch]
-        fact = f"the {update} {what}; cases of the batch: {', '.join(cases) or 'not named'}"
-        remedy = "look at these cases, or lower --lr or --clip-norm, or set --precision fp32"
-        raise TrainingError(problem(f"step {self.step}", fact, remedy))
-
-    # -- between the steps -----------------------------------------------------------------
-
-    def _after_step(self, stopping: bool) -> None:
+    def _between_steps(self, stopping: bool) -> None:
         options, step, ended = self.options, self.step, self.step == self.options.steps
         if step == 1 or step % options.log_every == 0 or ended:
             self._log()
-        validated = ended or _due(step, options.validate_every)
-        if validated:
+        if ended or _due(step, options.validate_every):
             self._validate()
-        if self.preview is not None and _due(step, options.preview_every):
+        if _due(step, options.preview_every):
             self._preview()
         if ended or stopping or step % options.checkpoint_every == 0:
             self._save()
@@ -368,12 +230,12 @@ class _Training:
         lr = learning_rate(self.step - 1, self.options)
         rate = self.steps_timed / self.step_seconds if self.step_seconds else 0.0
         self.step_seconds, self.steps_timed = 0.0, 0
-        extra = {}
+        entries = {"figures": figures, "lr": lr, "steps_per_s": rate}
         if self.world.device.type == "cuda":
-            extra["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
-        self.runlog.event("log", self.step, figures=figures, lr=lr, steps_per_s=rate, **extra)
+            entries["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        self.runlog.event("log", self.step, **entries)
         self.runlog.scalars("train", self.step, {**figures, "lr": lr})
-        loss = figures[self._name(self.task.updates[0], "loss")]
+        loss = figures[self.stepper.figure(self.task.updates[0], "loss")]
         self.runlog.progress(self.step, loss, lr, rate)
         if self.step == 1 and loss > HIGH_FIRST_LOSS:
             line = "the first loss is %.3g: above %g the scale of inputs or loss is often wrong"
@@ -381,16 +243,15 @@ class _Training:
 
     def _validate(self) -> None:
         """Figures of the averaged weights; the best ones are kept (rank 0 computes)."""
-        if not self.validation_set or not self.world.is_main:
+        if not self.data.validation_set or not self.world.is_main:
             return
         start = time.monotonic()
-        seed_everything(self.options.seed, sampling.VALIDATION)
-        self.module.eval()
-        with self.average.applied(), torch.no_grad(), self.autocast:
-            figures = {n: float(v) for n, v in self.task.evaluate(self._validation()).items()}
-            better = figures["loss"] < self.best.get("loss", math.inf) and self.step > 0
+        with self.stepper.evaluating():
+            found = self.task.evaluate(self.data.validation())
+            figures = {name: float(value) for name, value in found.items()}
+            better = self.step > 0 and figures["loss"] < self.best.get("loss", math.inf)
             if better:
-                self.checkpoints.save_best(self.step, figures, self._cpu_weights())
+                self.checkpoints.save_best(self.step, figures, self.stepper.weights())
         self.last = figures
         if self.step == 0:
             self.baseline = figures
@@ -403,16 +264,59 @@ class _Training:
         self.runlog.say("validation after step %d: %s", self.step, text)
 
     def _preview(self) -> None:
-        if not self.validation_set or not self.world.is_main:
+        preview = getattr(self.task, "preview", None)
+        if preview is None or not self.data.validation_set or not self.world.is_main:
             return
         folder = self.checkpoints.out / "previews"
         folder.mkdir(parents=True, exist_ok=True)
-        seed_everything(self.options.seed, sampling.VALIDATION)
-        self.module.eval()
-        with self.average.applied(), torch.no_grad(), self.autocast:
-            self.preview(self._validation(), folder, self.step)
+        with self.stepper.evaluating():
+            preview(self.data.validation(), folder, self.step)
 
-    def _validation(self) -> Iterable[dict]:
-        return sampling.validation_batches(
-            self.validation_set, self.options, self.world, self.collate
-        )
+    def _save(self) -> None:
+        self.window = self.window.reduced(self.world)  # so a resumed run logs what this one would
+        if self.world.is_main:
+            state = {
+                **self.stepper.state_dict(),
+                "window": self.window.state_dict(),
+                "best": self.best,
+                "best_step": self.best_step,
+                "last": self.last,
+                "baseline": self.baseline,
+                "seconds": self._seconds(),
+            }
+            self.checkpoints.save_last(self.key, self.step, state)
+        self.world.barrier()
+
+    def _restore(self, state: dict) -> None:
+        self.stepper.load_state_dict(state)
+        self.window = Window.from_state(state["window"])
+        self.step, self.seconds_before = state["step"], state["seconds"]
+        self.best, self.best_step = state["best"], state["best_step"]
+        self.last, self.baseline = state["last"], state["baseline"]
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+
+def parameter_counts(module) -> dict[str, int]:
+    """Parameters of a module: ``total``, ``trainable`` and ``frozen``."""
+    total = sum(p.numel() for p in module.parameters())
+    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    return {"total": total, "trainable": trainable, "frozen": total - trainable}
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _rehearsal(options: TrainingOptions) -> TrainingOptions:
+    """The same training, ``fast_dev_run`` steps long."""
+    steps = min(options.steps, options.fast_dev_run)
+    return dataclasses.replace(options, steps=steps)
+
+
+def _check(train_set, options: TrainingOptions, world: World) -> None:
+    """InputError where options, data and ranks do not fit, before anything is computed."""
+    if not len(train_set):
+        raise InputError("the training split is empty: lower the shares of the other parts")
+    sampling.micro_batch_size(options, world.size)

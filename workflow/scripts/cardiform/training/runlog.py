@@ -9,10 +9,15 @@ import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ..files import write_text
+from .distributed import World
 
 LOG = logging.getLogger("cardiform.training")
 
@@ -110,6 +115,41 @@ class RunLog:
         board = SummaryWriter(str(folder), purge_step=purge_step)
         self._closing.callback(board.close)
         return board
+
+
+@dataclass
+class Window:
+    """Sums of the figures since the last log line, on the device: no step waits for them."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, value: Tensor | float) -> None:
+        """Take up one value of a figure."""
+        value = torch.as_tensor(value).detach().double()
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def reduced(self, world: World) -> Window:
+        """Averaged over the ranks, which must hold the same names; on the CPU."""
+        names = sorted(self.sums)
+        if not names:
+            return Window()
+        total = world.mean(torch.stack([self.sums[n].to(world.device) for n in names])).cpu()
+        return Window(dict(zip(names, total)), dict(self.counts))
+
+    def means(self) -> dict[str, float]:
+        """Mean of every figure."""
+        return {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+
+    def state_dict(self) -> dict:
+        """Plain content for a checkpoint."""
+        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+
+    @classmethod
+    def from_state(cls, state: dict) -> Window:
+        """The inverse of :meth:`state_dict`."""
+        return cls(dict(state["sums"]), dict(state["counts"]))
 
 
 def truncate(path: Path, step: int | None) -> None:

@@ -1,0 +1,69 @@
+"""What a training brings, and its loss as a module that DDP can wrap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..errors import InputError
+from .distributed import World
+
+
+class TrainingError(InputError):
+    """A training that cannot go on as it is set up: numbers not finite, memory exhausted."""
+
+
+class Task(Protocol):
+    """What the engine asks of a training. ``step`` counts completed steps, from 0.
+
+    Optional, found by name: ``after_step(step)`` after the weights moved and before they are
+    averaged, with the same random numbers on every rank; ``preview(batches, folder, step)``,
+    like ``evaluate``; ``find_unused_parameters = True`` where some trainable parameters get
+    no gradient in some steps (several ranks only).
+    """
+
+    module: nn.Module  # all weights; the engine moves it, saves it, averages its weights
+    updates: tuple[str, ...]  # one optimiser each, stepped in this order
+
+    def parameters(self, update: str) -> Iterable[nn.Parameter]:
+        """The parameters that this update trains; no parameter belongs to two updates."""
+
+    def loss(self, batch: dict, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scalar loss, the mean over the batch, and figures to log (detached scalars)."""
+
+    def evaluate(self, batches: Iterable[dict]) -> dict[str, float]:
+        """Figures over all batches with the averaged weights; ``loss`` picks the best."""
+
+
+class LossModule(nn.Module):
+    """One update's loss as a forward call, so that DDP reduces that update's gradients."""
+
+    def __init__(self, task: Task, update: str, parameters: list[nn.Parameter]):
+        super().__init__()
+        self.trained = nn.ParameterList(parameters)  # DDP sees these and nothing else
+        self.task, self.update = _Hidden(task), update
+
+    def forward(self, batch: dict, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.task.content.loss(batch, self.update, step)
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    content: Any  # a task that is itself an nn.Module must not be registered as a child
+
+
+def distribute(task: Task, update: str, parameters: list[nn.Parameter], world: World) -> nn.Module:
+    """The loss of one update as a module; its gradients are averaged over the ranks."""
+    loss = LossModule(task, update, parameters)
+    if world.size == 1:
+        return loss
+    devices = [world.device] if world.device.type == "cuda" else None
+    unused = getattr(task, "find_unused_parameters", False)
+    # the loop broadcasts the buffers itself: they are the task's, not this wrapper's
+    return DistributedDataParallel(
+        loss, device_ids=devices, broadcast_buffers=False, find_unused_parameters=unused
+    )
