@@ -95,7 +95,7 @@ def sample_field(
     """Evaluate ``function`` on a grid, skipping blocks that no surface can reach.
 
     A block is asked in its middle. Where every channel is farther from zero than the way
-    from there to beyond the block's farthest point, the block has no surface; otherwise it is
+    from there to a step beyond the block's farthest point, the block has no surface; otherwise it is
     cut into eight. The sign of its corners would not do: thin vessels pass between them.
 
     function : distances in unit-frame lengths, any number of channels.
@@ -116,7 +116,7 @@ def sample_field(
             blocks.append(Blocks(1, origins, values))
             return SampledField(tuple(shape), affine, blocks, evaluations)
         # One step beyond the block, so that both ends of an edge that crosses are exact.
-        reach = STEEPEST * np.linalg.norm(steps * ((stride - 1) / 2 + 1))
+        reach = STEEPEST * (np.linalg.norm(steps) * (stride - 1) / 2 + steps.max())
         cut = np.abs(values).min(axis=1) <= reach
         blocks.append(Blocks(stride, origins[~cut], values[~cut]))
         stride //= 2

@@ -1,0 +1,67 @@
+"""Distances between surfaces against closed forms and another library."""
+
+import numpy as np
+import pytest
+import trimesh
+
+from cardiform.geometry.surface import Mesh
+from cardiform.metrics.surface import distance_to_mesh, surface_figures
+
+
+def mesh_of(shape: trimesh.Trimesh) -> Mesh:
+    return Mesh(np.asarray(shape.vertices, np.float32), np.asarray(shape.faces, np.int32))
+
+
+def sphere(radius, subdivisions=4, shift=(0, 0, 0)):
+    shape = trimesh.creation.icosphere(subdivisions, radius)
+    return mesh_of(shape.apply_translation(shift))
+
+
+EMPTY = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
+
+
+def test_concentric_spheres():
+    found = surface_figures(sphere(20.0), sphere(22.0))
+    assert found["assd_mm"] == pytest.approx(2.0, abs=0.03)
+    assert found["hd95_mm"] == pytest.approx(2.0, abs=0.05)
+    assert found["chamfer_mm"] == pytest.approx(4.0, abs=0.06)
+    assert found["f_score"] == 0.0
+    assert surface_figures(sphere(20.0), sphere(20.5))["f_score"] == 1.0
+
+
+def test_the_same_surface_has_no_distance_to_itself():
+    found = surface_figures(sphere(20.0), sphere(20.0))
+    assert found["assd_mm"] < 1e-5 and found["f_score"] == 1.0
+
+
+def test_the_95th_percentile_sees_a_bump_that_the_mean_hides():
+    flat = trimesh.creation.box((40, 40, 1))
+    bumped = trimesh.util.concatenate(
+        [flat, trimesh.creation.box((12, 12, 8)).apply_translation((0, 0, 4.5))]
+    )
+    found = surface_figures(mesh_of(flat), mesh_of(bumped))
+    assert found["hd95_mm"] > 3 * found["assd_mm"]
+
+
+def test_distances_equal_those_of_an_exact_library():
+    igl = pytest.importorskip("igl")
+    rng = np.random.default_rng(0)
+    # one huge triangle among small ones: the nearest middle is not the nearest triangle
+    ball = trimesh.creation.icosphere(2, 3.0)
+    corners = np.array([[-40.0, -40, -5], [40, -40, -5], [0, 60, -5]])
+    vertices = np.concatenate([ball.vertices, corners])
+    faces = np.concatenate([ball.faces, [np.arange(3) + len(ball.vertices)]])
+    points = rng.uniform(-12, 12, (400, 3))
+    exact = np.sqrt(igl.point_mesh_squared_distance(points, vertices, faces.astype(np.int64))[0])
+    mesh = Mesh(vertices.astype(np.float32), faces.astype(np.int32))
+    np.testing.assert_allclose(distance_to_mesh(points, mesh), exact, atol=1e-5)
+
+
+def test_empty_surfaces():
+    assert set(surface_figures(EMPTY, EMPTY).values()) == {None}
+    assert surface_figures(sphere(3.0, 2), EMPTY) == {
+        "assd_mm": None,
+        "hd95_mm": None,
+        "chamfer_mm": None,
+        "f_score": 0.0,
+    }
