@@ -23,7 +23,7 @@ TINY = {
     },
     "vecset": {
         "preset": "demo",
-        "input_points": 256,
+        "input_points": 512,
         "volume_queries": 64,
         "near_queries": 64,
         "surface_queries": 64,

@@ -166,7 +166,7 @@ def test_farthest_points_are_distinct_spread_and_shared_by_class():
 
 
 def test_farthest_points_refuse_more_than_there_are():
-    with pytest.raises(ValueError, match="5 of 4"):
+    with pytest.raises(InputError, match="4 input points are too few for 5 latents"):
         farthest_points(np.zeros((4, 3), np.float32), 5)
 
 

@@ -31,13 +31,13 @@ def main() -> None:
     options, args = cli.parse(parser, VecsetOptions)
 
     import torch
+
     from cardiform.curves import plot_curves
+    from cardiform.data.points import Draw, PointDataset, load_cases
+    from cardiform.tasks.vecset import VecsetTask
     from cardiform.training.checkpoint import save_model
     from cardiform.training.distributed import is_main
     from cardiform.training.engine import train
-
-    from cardiform.data.points import Draw, PointDataset, load_cases
-    from cardiform.tasks.vecset import VecsetTask
 
     table = labels.load_label_table(args.labels)
     train_cases = load_cases(cohort.read_split(args.train), table, options.cached_points)

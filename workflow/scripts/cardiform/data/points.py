@@ -172,14 +172,17 @@ def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
     Raises
     ------
     InputError
-        fpsample is not installed. There is no fallback: random points would be another model.
+        fewer points than ``count``, or fpsample is not installed. There is no fallback:
+        random points would be another model.
     """
     try:
         import fpsample
     except ImportError:
         raise InputError("fpsample is not installed; run: pip install fpsample") from None
     if not 0 < count <= len(points):
-        raise ValueError(f"cannot choose {count} of {len(points)} points")
+        raise InputError(
+            f"{len(points)} input points are too few for {count} latents; raise input_points"
+        )
     classes = points[:, 3:].argmax(1) if points.shape[1] > 3 else np.zeros(len(points), int)
     sizes = np.bincount(classes)
     chosen = []

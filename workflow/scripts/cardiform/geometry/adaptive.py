@@ -95,8 +95,8 @@ def sample_field(
     """Evaluate ``function`` on a grid, skipping blocks that no surface can reach.
 
     A block is asked in its middle. Where every channel is farther from zero than the way
-    from there to a step beyond the block's farthest point, the block has no surface; otherwise it is
-    cut into eight. The sign of its corners would not do: thin vessels pass between them.
+    from there to a step beyond the block's farthest point, the block has no surface; otherwise
+    it is cut into eight. The sign of its corners would not do: thin vessels pass between them.
 
     function : distances in unit-frame lengths, any number of channels.
     to_unit : RAS mm to the unit frame, a similarity.

@@ -1,0 +1,141 @@
+"""Files of a training: whole or not at all, readable without running code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import pickle
+import shutil
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+from toy_training import options
+
+from cardiform.errors import InputError
+from cardiform.training.checkpoint import (
+    Checkpoints,
+    differences,
+    load_model,
+    resume_key,
+    save_model,
+)
+
+LABELS = [{"value": 1, "name": "myocardium"}]
+
+
+def weights(value=1.0):
+    return {"a": torch.full((3, 3), value), "b": torch.arange(4)}
+
+
+def test_a_model_comes_back_as_it_was(tmp_path):
+    path = tmp_path / "model.pt"
+    figures = {"validation": {"loss": np.float32(0.5)}, "best": 3}
+    save_model(path, weights(), options={"lr": 1e-3, "x": (1, 2)}, labels=LABELS, figures=figures)
+    found = load_model(path)
+    assert torch.equal(found["weights"]["a"], weights()["a"])
+    assert found["options"] == {"lr": 1e-3, "x": [1, 2]} and found["labels"] == LABELS
+    assert found["figures"] == {"validation": {"loss": 0.5}, "best": 3}
+    assert set(found["versions"]) == {"cardiform", "torch"}
+    torch.load(path, weights_only=True)  # as anyone may read it
+
+
+def test_what_is_no_plain_value_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="cannot be stored"):
+        save_model(tmp_path / "m.pt", weights(), options={"x": object()}, labels=[], figures={})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "code", "foreign", "absent"])
+def test_a_damaged_model_is_named_and_runs_no_code(tmp_path, damage):
+    path = tmp_path / "model.pt"
+    save_model(path, weights(), options={}, labels=[], figures={})
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:200])
+    elif damage == "text":
+        path.write_text("not a model")
+    elif damage == "code":
+        path.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    elif damage == "foreign":
+        torch.save({"weights": weights()}, path)
+    else:
+        path.unlink()
+    with pytest.raises(InputError, match=r"model\.pt"):
+        load_model(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_last({}, 1, {"w": weights(1.0)})
+
+    def full(content, stream):
+        stream.write(b"half a file")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"last\.pt: .*No space left.*the old one is untouched"):
+        checkpoints.save_last({}, 2, {"w": weights(2.0)})
+    monkeypatch.undo()
+    state = checkpoints.load_last()
+    assert state["step"] == 1 and torch.equal(state["w"]["a"], weights(1.0)["a"])
+    assert [p.name for p in checkpoints.folder.iterdir()] == ["last.pt"]
+
+
+def test_too_little_space_is_known_before_writing(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    usage = namedtuple("usage", "total used free")(10**9, 10**9, 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(InputError, match="the disk has 1,000"):
+        checkpoints.save_last({}, 1, {"w": weights()})
+    assert not list(checkpoints.folder.iterdir())
+
+
+def test_a_damaged_checkpoint_is_refused_with_a_remedy(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_last({}, 1, {})
+    checkpoints.last.write_bytes(checkpoints.last.read_bytes()[:-50])
+    with pytest.raises(InputError, match=r"last\.pt: is damaged.*delete it to start afresh"):
+        checkpoints.prepare({})
+
+
+def test_leftovers_of_a_killed_save_are_removed(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_last({}, 1, {})
+    (checkpoints.folder / ".tmp-x-last.pt").write_bytes(b"half")
+    checkpoints.prepare({})
+    assert [p.name for p in checkpoints.folder.iterdir()] == ["last.pt"]
+
+
+def test_old_runs_are_never_overwritten(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for number in range(3):
+        checkpoints.save_last({"lr": number}, number, {})
+        (tmp_path / "metrics.jsonl").write_text(json.dumps(number))
+        checkpoints.prepare({"lr": number + 1})
+    assert checkpoints.load_last() is None
+    assert [(tmp_path / f"checkpoints.{k}" / "metrics.jsonl").read_text() for k in (1, 2, 3)] == [
+        "0",
+        "1",
+        "2",
+    ]
+
+
+def test_the_key_leaves_out_what_does_not_matter():
+    one = resume_key(options(), {"data": "x"})
+    assert one == resume_key(options(log_every=7, workers=3, device="auto"), {"data": "x"})
+    assert differences(one, resume_key(options(lr=0.5, steps=13), {"data": "y"})) == [
+        "data x -> y",
+        "lr 0.02 -> 0.5",
+        "steps 12 -> 13",
+    ]
+    assert differences({"a": 1}, {"b": 2}) == ["a 1 -> absent", "b absent -> 2"]

@@ -1,0 +1,279 @@
+"""The training loop: order of things, exact resume, refusal of what cannot go well."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+import torch
+from toy_training import KilledAt, Lines, ToyTask, options, run
+
+from cardiform.errors import InputError
+from cardiform.training import sampling
+from cardiform.training.checkpoint import load
+from cardiform.training.distributed import World
+from cardiform.training.engine import train
+from cardiform.training.interruption import EXIT_RESUMABLE
+from cardiform.training.optimisation import WeightAverage, build_optimizer, learning_rate
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def events(folder, kind=None):
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [e for e in lines if kind in (None, e["event"])]
+
+
+def comparable(folder):
+    """Events without the clock, and without the marks of an interruption."""
+    clock = {"seconds", "steps_per_s"}
+    return [
+        {k: v for k, v in e.items() if k not in clock}
+        for e in events(folder)
+        if e["event"] not in ("resume", "stop")
+    ]
+
+
+def assert_equal(one: dict, other: dict):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def test_a_training_learns_and_leaves_its_files(tmp_path):
+    outcome = run(tmp_path, ToyTask(dropout=0), steps=150)
+    assert outcome.best["loss"] < 0.2 * outcome.baseline["loss"]
+    assert outcome.steps == 150 and outcome.out == tmp_path
+    start = events(tmp_path, "start")[0]
+    assert start["total"] == start["trainable"] + start["frozen"] and start["frozen"] > 0
+    assert [e["step"] for e in events(tmp_path, "validation")][:3] == [0, 4, 8]
+    assert [e["step"] for e in events(tmp_path, "log")][:4] == [1, 2, 4, 6]
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_the_weights_of_the_best_validation_are_shipped(tmp_path):
+    outcome = run(tmp_path, lr=0.3)  # so high that the last is not the best
+    best = min(events(tmp_path, "validation")[1:], key=lambda e: e["figures"]["loss"])
+    assert outcome.best_step == best["step"] and outcome.best == best["figures"]
+    task = ToyTask()
+    task.module.load_state_dict(outcome.weights)
+    task.module.eval()
+    batches = sampling.validation_batches(Lines(4), options(), ALONE)
+    assert task.evaluate(batches)["loss"] == outcome.best["loss"]
+
+
+def test_frozen_parts_stay_bit_equal_and_trained_ones_move(tmp_path):
+    before = {k: v.clone() for k, v in ToyTask().module.state_dict().items()}
+    after = run(tmp_path).weights
+    for name, value in before.items():
+        frozen = name.startswith(("frozen", "other"))
+        assert torch.equal(after[name], value) == frozen, name
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_signal_saves_and_exits_75_and_the_same_call_goes_on(tmp_path, number):
+    import signal
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path / "cut", KilledAt(4, signal.Signals[number]))
+    assert stopped.value.code == EXIT_RESUMABLE == 75
+    assert load(tmp_path / "cut" / "checkpoints" / "last.pt", "")["step"] == 5
+    resumed = run(tmp_path / "cut")
+    assert_equal(whole.weights, resumed.weights)
+    assert comparable(tmp_path / "whole") == comparable(tmp_path / "cut")
+    assert events(tmp_path / "cut", "resume")[0]["step"] == 5
+
+
+def test_a_time_limit_saves_and_exits_75(tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path, max_minutes=1e-6)
+    assert stopped.value.code == 75
+    while True:  # a step at a time, and still the same
+        try:
+            outcome = run(tmp_path, max_minutes=1e-6)
+            break
+        except SystemExit as again:
+            assert again.code == 75
+    assert_equal(outcome.weights, run(tmp_path / "whole").weights)
+
+
+def test_a_finished_training_is_not_run_again(tmp_path):
+    first, task = run(tmp_path), ToyTask()
+    second = run(tmp_path, task)
+    assert not task.seen
+    assert_equal(first.weights, second.weights)
+    assert second.best == first.best and second.baseline == first.baseline
+
+
+def test_changed_options_start_afresh_and_keep_the_old_run(tmp_path, caplog):
+    run(tmp_path)
+    old = load(tmp_path / "checkpoints" / "best.pt", "")["weights"]
+    with caplog.at_level("INFO"):
+        outcome = run(tmp_path, lr=0.03, weight_decay=0.0)
+    assert outcome.steps == 12 and len(events(tmp_path, "validation")) == 4
+    assert "lr 0.02 -> 0.03" in caplog.text and "weight_decay 0.01 -> 0.0" in caplog.text
+    aside = tmp_path / "checkpoints.1"
+    assert_equal(load(aside / "best.pt", "")["weights"], old)
+    assert (aside / "metrics.jsonl").exists()
+
+
+def test_changed_data_start_afresh(tmp_path):
+    run(tmp_path)
+    task = ToyTask()
+    train(
+        task, Lines(), Lines(4), options=options(), out=tmp_path, identity={"data": "other lines"}
+    )
+    assert task.seen and (tmp_path / "checkpoints.1").is_dir()
+
+
+def test_options_that_do_not_matter_resume(tmp_path):
+    with pytest.raises(SystemExit):
+        run(tmp_path, KilledAt(5, 15))
+    task = ToyTask()
+    run(tmp_path, task, log_every=3, checkpoint_every=50)
+    assert task.seen[0][0] == 6 and not (tmp_path / "checkpoints.1").exists()
+
+
+def test_micro_batches_change_nothing_but_rounding(tmp_path):
+    one = run(tmp_path / "1", ToyTask(dropout=0))
+    two = run(tmp_path / "2", ToyTask(dropout=0), accumulate=2)
+    for name in one.weights:
+        torch.testing.assert_close(one.weights[name], two.weights[name], rtol=1e-4, atol=1e-6)
+
+
+def test_loader_processes_change_nothing(tmp_path):
+    assert_equal(
+        run(tmp_path / "0", steps=4).weights, run(tmp_path / "2", steps=4, workers=2).weights
+    )
+
+
+def test_two_updates_take_turns_and_train_their_own(tmp_path):
+    task = ToyTask(("model", "other"))
+    run(tmp_path, task, steps=3)
+    assert task.seen == [(s, u, u == "other") for s in range(3) for u in ("model", "other")]
+    figures = events(tmp_path, "log")[0]["figures"]
+    assert {"model_loss", "other_loss", "model_grad_norm", "other_grad_norm"} <= figures.keys()
+
+
+def test_updates_that_share_or_lack_parameters_are_refused(tmp_path):
+    task = ToyTask(("model", "other"))
+    task.parameters = lambda update: task.module["head"].parameters()
+    with pytest.raises(InputError, match="parameters of another update"):
+        run(tmp_path, task)
+    task.parameters = lambda update: task.module["frozen"].parameters()
+    with pytest.raises(InputError, match="every parameter is frozen"):
+        run(tmp_path, task)
+
+
+def test_a_loss_that_is_not_finite_names_step_and_cases_and_moves_nothing(tmp_path):
+    task = ToyTask()
+    before = {k: v.clone() for k, v in task.module.state_dict().items()}
+    with pytest.raises(InputError, match=r"step 0: .*not finite.*case2.*--lr"):
+        run(tmp_path, task, Lines(4, bad=2))
+    assert_equal(task.module.state_dict(), before)
+
+
+def test_a_gradient_that_is_not_finite_is_told_apart(tmp_path):
+    class Steep(ToyTask):
+        def loss(self, batch, update, step):
+            loss, figures = super().loss(batch, update, step)
+            zero = self.module["head"].bias.sum() * 0
+            return loss + torch.sqrt(zero), figures  # the slope of a root at zero is infinite
+
+    with pytest.raises(InputError, match="loss is finite, its gradient is not"):
+        run(tmp_path, Steep())
+
+
+def test_an_empty_training_set_and_odd_batches_are_refused(tmp_path):
+    with pytest.raises(InputError, match="training split is empty"):
+        run(tmp_path, train_set=EmptyLines())
+    with pytest.raises(InputError, match="--batch-size is 5: not a multiple"):
+        run(tmp_path, batch_size=5, accumulate=2)
+
+
+class EmptyLines(Lines):
+    def __bool__(self):
+        return True
+
+    def __len__(self):
+        return 0
+
+
+def test_no_validation_set_ships_the_last_averaged_weights(tmp_path):
+    task = ToyTask()
+    outcome = train(task, Lines(), None, options=options(), out=tmp_path, identity={})
+    state = load(tmp_path / "checkpoints" / "last.pt", "")
+    name = "head.weight"
+    assert torch.equal(outcome.weights[name], state["average"][name])
+    assert not torch.equal(outcome.weights[name], state["module"][name])
+
+
+def test_a_rehearsal_leaves_the_real_run_alone(tmp_path):
+    run(tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    outcome = run(tmp_path, fast_dev_run=2)
+    assert outcome.steps == 2 and outcome.out == tmp_path / "fast_dev_run"
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_after_step_and_previews_are_called(tmp_path):
+    class Curious(ToyTask):
+        def after_step(self, step):
+            self.after = [*getattr(self, "after", []), step]
+
+        def preview(self, batches, folder, step):
+            (folder / f"{step}.txt").write_text(str(len(list(batches))))
+
+    task = Curious()
+    run(tmp_path, task, steps=4, preview_every=2)
+    assert task.after == [0, 1, 2, 3]
+    assert sorted(p.name for p in (tmp_path / "previews").iterdir()) == ["2.txt", "4.txt"]
+
+
+def test_the_first_loss_is_looked_at(tmp_path, caplog):
+    run(tmp_path, steps=1)
+    assert "scale of inputs or loss" in caplog.text
+
+
+def test_every_sample_comes_once_per_epoch_and_draws_never_repeat(tmp_path):
+    lines = Lines(10)
+    run(tmp_path, train_set=lines, steps=10)
+    assert [draw for _, draw in lines.draws] == list(range(40))
+    for epoch in range(4):
+        part = [index for index, _ in lines.draws[10 * epoch : 10 * epoch + 10]]
+        assert sorted(part) == list(range(10)) and part != sorted(part)
+
+
+def test_schedule():
+    o = options(steps=100, warmup_steps=10, lr=1.0, final_lr=0.1)
+    rates = [learning_rate(step, o) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[10] == 1.0
+    assert rates[99] == pytest.approx(0.1)
+    assert rates[10 + 89 // 2] == pytest.approx(0.55, abs=0.01)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+    scaled = options(steps=100, warmup_steps=0, lr=1.0, batch_size=8, lr_reference_batch=4)
+    assert learning_rate(0, scaled) == pytest.approx(2.0)
+
+
+def test_only_matrices_decay():
+    layer = torch.nn.Linear(3, 3)
+    groups = build_optimizer(layer.parameters(), options(), torch.device("cpu")).param_groups
+    assert {g["weight_decay"]: len(g["params"]) for g in groups} == {0.01: 1, 0.0: 1}
+    assert groups[1]["params"][0] is layer.bias
+
+
+def test_the_average_follows_its_formula():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    average, expected = WeightAverage({"w": weight}, 0.9), torch.zeros(2)
+    for step in range(30):
+        weight.data += 1
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weight.data
+    torch.testing.assert_close(average.values["w"], expected)
+    with average.applied():
+        torch.testing.assert_close(weight.data, expected)
+    assert float(weight[0].detach()) == 30.0
