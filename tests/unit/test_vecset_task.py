@@ -82,7 +82,7 @@ def test_the_terms_are_what_they_are_called(make_task):
     for name in ("volume", "near"):
         error = off(model.query(tokens, data[name]).detach(), data[name + "_sdf"])
         assert float(figures[name]) == pytest.approx(float(error.mean()), rel=1e-4)
-    on = model.query(tokens, data["surface"]).gather(2, data["surface_channel"][..., None])
+    on = model.query(tokens, data["surface"]).detach().gather(2, data["surface_channel"][..., None])
     assert float(figures["surface"]) == pytest.approx(float(on.abs().mean()), rel=1e-4)
 
 
@@ -209,17 +209,18 @@ def test_the_untrained_network_scores_the_constant_loss_and_no_dice(make_task):
 def test_training_learns_two_spheres(make_task):
     task = make_task(weight_eikonal=0.001)
     torch.nn.init.zeros_(task.model.head.weight)
-    optimizer = torch.optim.Adam(task.parameters("model"), lr=5e-3)
+    optimizer = torch.optim.Adam(task.parameters("model"), lr=4e-3)
     before = task.evaluate([batch(seed=99)])
     for step in range(300):
         torch.manual_seed(step)
+        optimizer.param_groups[0]["lr"] = 4e-3 * (1 - step / 300)
         total, _ = task.loss(batch(seed=step), "model", step)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
     after = task.evaluate([batch(seed=99)])
-    assert after["loss"] < 0.6 * after["constant_loss"] <= 1.001 * before["loss"]
-    assert after["dice"] > 0.7 > before["dice"]
+    assert after["loss"] < 0.2 * after["constant_loss"] <= 1.001 * before["loss"]
+    assert after["dice"] > 0.8 > before["dice"]
 
 
 def _gradients(task, data):
