@@ -3,7 +3,7 @@
     python sample_sdf.py --cases results/acme/cases.tsv --meshes results/acme/meshes \\
         --out results/acme/points --manifest results/acme/points/manifest/all.tsv
 
-Writes <out>/<case>.npz, in the unit frame of the case (see docs/formats.md).
+Writes <out>/<case>.npz, in the unit frame of the case (see docs/architecture.md).
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def check_points(
 
     Parameters
     ----------
-    arrays : the points npz (see docs/formats.md).
+    arrays : the points npz (see docs/architecture.md).
     surface_sdf : (N,) distance of each surface point to its own class, unit frame.
     near_sigma : offsets of the near points, unit frame.
     where : the file's name in messages.
