@@ -1,0 +1,170 @@
+"""extract_meshes and sample_sdf as a user calls them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from cardiform import cohort, nifti
+from cardiform.files import load_npz
+from cardiform.geometry.frame import Frame, apply_affine
+from cardiform.geometry.meshfile import read_mesh
+from cardiform.geometry.surface import is_watertight, signed_volume
+from cardiform.labels import LabelTable
+from cardiform.phantom import draw_phantom
+
+SMALL = ("--surface-points", 3000, "--min-class-points", 100)
+SMALL += ("--near-points", 4000, "--volume-points", 2000)
+TABLE = LabelTable()
+
+
+def draw(folder, name, seed, **kwargs):
+    heart = draw_phantom(seed, least_vessel_radius=3.0, **kwargs)
+    low, high = heart.bounds()
+    affine = np.diag([-3.5, 3.5, 3.0, 1.0])
+    affine[:3, 3] = [high[0] + 7, low[1] - 7, low[2] - 7]
+    shape = tuple(np.ceil((high - low + 14) / [3.5, 3.5, 3.0]).astype(int))
+    nifti.save_label_map(folder / f"{name}.nii.gz", heart.label_map(shape, affine), affine)
+
+
+def write_cases(folder, *names):
+    cohort.write_cases(
+        folder / "cases.tsv",
+        [
+            cohort.Case(case_id=n, patient_id=n, labels=str(folder / f"{n}.nii.gz"), status="ok")
+            for n in names
+        ],
+    )
+
+
+class Stages:
+    """The two scripts on the label maps of a folder."""
+
+    def __init__(self, folder, run_script):
+        self.folder, self.run_script = folder, run_script
+
+    def _run(self, script, out, *arguments):
+        places = ["--cases", self.folder / "cases.tsv", "--out", self.folder / out]
+        places += ["--manifest", self.folder / out / "manifest.tsv"]
+        return self.run_script(script, *places, *arguments)
+
+    def extract(self, *arguments):
+        return self._run("extract_meshes.py", "meshes", *arguments)
+
+    def sample(self, *arguments, out="points"):
+        meshes = ["--meshes", self.folder / "meshes"]
+        return self._run("sample_sdf.py", out, *meshes, *SMALL, *arguments)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, run_script):
+    """Two coarse hearts, the second without an appendage; meshes and points are made."""
+    folder = tmp_path_factory.mktemp("two")
+    draw(folder, "whole", 3)
+    draw(folder, "lacking", 4, missing=("left_atrial_appendage",))
+    write_cases(folder, "whole", "lacking")
+    stages = Stages(folder, run_script)
+    for result in (stages.extract("--processes", 2), stages.sample()):
+        assert result.returncode == 0, result.stderr
+    return stages
+
+
+def test_meshes_of_every_class_that_is_there(finished):
+    folder = finished.folder
+    for name, missing in (("whole", set()), ("lacking", {"left_atrial_appendage"})):
+        record = json.loads((folder / "meshes" / name / "frame.json").read_text())
+        assert set(record["classes"]) == set(TABLE.names) - missing
+        assert {p.stem for p in (folder / "meshes" / name).glob("*.ply")} == set(record["classes"])
+        label_map = nifti.load_label_map(folder / f"{name}.nii.gz")
+        frame = Frame(np.array(record["center_mm"]), record["scale"])
+        for class_name, told in record["classes"].items():
+            mesh = read_mesh(folder / "meshes" / name / f"{class_name}.ply")
+            voxels = (label_map.data == told["value"]).sum() * np.prod(label_map.spacing)
+            assert signed_volume(mesh) == pytest.approx(told["volume_mesh_mm3"], rel=1e-3)
+            assert told["volume_voxels_mm3"] == pytest.approx(voxels)
+            assert told["watertight"] == is_watertight(mesh)
+            assert np.linalg.norm(frame.to_unit(mesh.vertices), axis=1).max() <= 0.951
+
+
+def test_points_lie_where_the_label_map_says(finished):
+    """Stored distances against the label map itself, through frame and affine."""
+    arrays = load_npz(finished.folder / "points" / "lacking.npz")
+    label_map = nifti.load_label_map(finished.folder / "lacking.nii.gz")
+    np.testing.assert_allclose(arrays["affine"], label_map.affine)
+    assert not arrays["annotated"][7] and np.isnan(arrays["near_sdf"][:, 7]).all()
+    world = Frame(arrays["center"], float(arrays["scale"])).to_world(arrays["volume_points"])
+    index = np.rint(apply_affine(np.linalg.inv(label_map.affine), world)).astype(int)
+    within = ((index >= 0) & (index < label_map.data.shape)).all(axis=1)
+    truth = np.zeros(len(world), np.uint8)
+    truth[within] = label_map.data[tuple(index[within].T)]
+    sdf_mm = arrays["volume_sdf"].astype(np.float32) / arrays["scale"]
+    sdf_mm[:, 7] = 1e3
+    clear = np.abs(sdf_mm).min(axis=1) > 3.5 / 2 * np.sqrt(3)  # half a voxel's diagonal
+    found = np.where(sdf_mm.min(1) < 0, np.array(TABLE.values)[sdf_mm.argmin(1)], 0)
+    assert clear.sum() > 200 and (found[clear] == truth[clear]).all()
+
+
+def test_a_second_run_does_nothing(finished):
+    before = (finished.folder / "points" / "whole.npz").stat().st_mtime_ns
+    for result in (finished.extract(), finished.sample()):
+        assert result.returncode == 0
+        assert "2 of 2 cases are finished already" in result.stderr
+    assert (finished.folder / "points" / "whole.npz").stat().st_mtime_ns == before
+
+
+def test_the_same_seed_gives_the_same_file(finished):
+    assert finished.sample("--select", "whole", out="again").returncode == 0
+    one, again = ((finished.folder / out / "whole.npz").read_bytes() for out in ("points", "again"))
+    assert one == again
+    assert finished.sample("--select", "whole", "--seed", 1, out="again").returncode == 0
+    assert (finished.folder / "again" / "whole.npz").read_bytes() != one
+
+
+def test_a_changed_label_map_redoes_its_case_alone(tmp_path, run_script):
+    draw(tmp_path, "one", 3)
+    draw(tmp_path, "two", 4)
+    write_cases(tmp_path, "one", "two")
+    stages = Stages(tmp_path, run_script)
+    assert stages.extract().returncode == 0
+    label_map = nifti.load_label_map(tmp_path / "one.nii.gz")
+    data = np.where(label_map.data == 8, 0, label_map.data).astype(np.uint8)
+    nifti.save_label_map(tmp_path / "one.nii.gz", data, label_map.affine)
+
+    result = stages.sample()  # before the meshes are made again
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "was not made from" in result.stderr and "run extract_meshes again" in result.stderr
+    assert (tmp_path / "points" / "two.npz").is_file(), "the good case is not held up"
+
+    result = stages.extract()
+    assert "1 of 2 cases are finished already" in result.stderr
+    assert not (tmp_path / "meshes" / "one" / "left_atrial_appendage.ply").exists()
+    assert (tmp_path / "meshes" / "two" / "left_atrial_appendage.ply").exists()
+    assert stages.sample().returncode == 0
+
+
+def test_missing_meshes_are_named(tmp_path, run_script):
+    draw(tmp_path, "one", 3)
+    write_cases(tmp_path, "one")
+    result = Stages(tmp_path, run_script).sample()
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "frame.json" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["chest_heart1_aorta6_pa7", "thorax_heart1_lad9"])
+def test_real_label_maps_come_back_from_their_fields(real_data, name):
+    from cardiform.geometry.sdf import class_fields
+    from cardiform.options import MeshesOptions
+
+    label_map = nifti.load_label_map(real_data / f"{name}.nii.gz")
+    for value, field in class_fields(label_map, TABLE, MeshesOptions()).items():
+        mask = np.zeros(label_map.data.shape, bool)
+        stop = np.minimum(np.array(field.origin) + field.values.shape, mask.shape)
+        start = np.maximum(field.origin, 0)
+        inner = tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, field.origin))
+        mask[tuple(map(slice, start, stop))] = field.mask()[inner]
+        np.testing.assert_array_equal(mask, label_map.data == value)
+        mesh = field.surface()
+        assert is_watertight(mesh)
+        assert signed_volume(mesh) == pytest.approx(field.voxel_volume, rel=0.02)

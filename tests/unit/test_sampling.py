@@ -1,0 +1,145 @@
+"""The points of a case: shares of the classes, balance, reproducibility; and their check."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cardiform.errors import InputError
+from cardiform.geometry.frame import Frame
+from cardiform.geometry.points_check import check_points
+from cardiform.geometry.sampling import area_quotas, case_points, draw
+from cardiform.geometry.sdf import class_fields
+from cardiform.geometry.surface import Mesh
+from cardiform.labels import LabelTable
+from cardiform.nifti import LabelMap
+from cardiform.options import MeshesOptions, PointsOptions
+
+TABLE = LabelTable()
+OPTIONS = PointsOptions(
+    surface_points=4000, min_class_points=300, near_points=6000, volume_points=3000
+)
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A ball (3), a thin tube (9) and a single voxel (8): fields, meshes and frame."""
+    index = np.stack(np.meshgrid(*[np.arange(40)] * 3, indexing="ij"), axis=-1)
+    data = np.zeros((40, 40, 40), np.uint8)
+    data[np.linalg.norm(index - [15, 15, 20], axis=-1) < 11] = 3
+    data[(np.linalg.norm(index[..., :2] - [33, 30], axis=-1) < 1.3) & (data == 0)] = 9
+    data[2, 36, 4] = 8
+    affine = np.diag([-0.8, 0.8, 1.0, 1.0])
+    affine[:3, 3] = [100, -50, 7]
+    fields = class_fields(LabelMap(data, affine), TABLE, MeshesOptions())
+    meshes = {value: field.surface() for value, field in fields.items()}
+    frame = Frame.around(np.concatenate([m.vertices for m in meshes.values()]))
+    return fields, meshes, frame
+
+
+def sampled(case, seed=0, options=OPTIONS):
+    fields, meshes, frame = case
+    return case_points(fields, meshes, frame, TABLE, options, np.random.default_rng(seed))
+
+
+def test_what_is_drawn_passes_the_check(case):
+    arrays, surface_sdf = sampled(case)
+    check_points(arrays, surface_sdf, OPTIONS.near_sigma)
+    assert arrays["near_sdf"].dtype == np.float16 and arrays["near_sdf"].shape == (6000, 10)
+    annotated = np.isin(TABLE.values, (3, 8, 9))
+    np.testing.assert_array_equal(arrays["annotated"], annotated)
+    assert np.isnan(arrays["volume_sdf"][:, ~annotated]).all()
+    assert np.isfinite(arrays["volume_sdf"][:, annotated]).all()
+
+
+def test_small_classes_have_their_least_number(case):
+    labels = sampled(case)[0]["surface_labels"]
+    assert len(labels) == 4000
+    assert (labels == 8).sum() == 300  # a voxel among thousands
+    assert (labels == 9).sum() >= 300 and (labels == 3).sum() > 2000
+
+
+def test_any_first_part_is_a_fair_sample(case):
+    arrays = sampled(case)[0]
+    for name in ("surface", "near"):
+        labels = arrays[f"{name}_labels"]
+        for value in (3, 8, 9):
+            whole, first = (labels == value).mean(), (labels[: len(labels) // 5] == value).mean()
+            assert first == pytest.approx(whole, abs=0.04)
+
+
+def test_same_seed_same_points_other_seed_other_points(case):
+    one, again, other = (sampled(case, seed)[0] for seed in (5, 5, 6))
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, again[name])
+    assert (one["surface_points"] != other["surface_points"]).any()
+
+
+def test_quotas_follow_areas_above_the_least():
+    assert area_quotas([10, 30, 60], 1000, 0).tolist() == [100, 300, 600]
+    assert area_quotas([0.01, 30, 60], 1000, 100).tolist() == [100, 300, 600]
+    assert area_quotas([1, 1, 1], 10, 100).sum() == 10  # more is wanted than there is
+    assert area_quotas([0, 5], 10, 2).tolist() == [2, 8]
+
+
+def test_draws_are_uniform_by_area():
+    """Two triangles, one three times the other; the mean of a triangle's points is its centre."""
+    vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 5], [3, 0, 5], [0, 1, 5]], float)
+    mesh = Mesh(vertices.astype(np.float32), np.array([[0, 1, 2], [3, 4, 5]], np.int32))
+    points, normals = draw(mesh, 4000, np.random.default_rng(0))
+    first = points[:, 2] < 1
+    assert first.sum() == pytest.approx(1000, abs=1)
+    np.testing.assert_allclose(points[first].mean(0), vertices[:3].mean(0), atol=0.02)
+    np.testing.assert_allclose(points[~first].mean(0), vertices[3:].mean(0), atol=0.05)
+    np.testing.assert_allclose(normals, [[0, 0, 1]] * 4000, atol=1e-6)
+
+
+def broken(name, change):
+    def act(arrays, surface_sdf):
+        if name == "own":
+            surface_sdf[3] = 0.5
+        else:
+            arrays[name] = change(arrays[name].copy(), arrays)
+
+    return act
+
+
+def _one_side(sdf, arrays):
+    rows = arrays["near_labels"] == 3
+    sdf[rows, 2] = np.abs(sdf[rows, 2])
+    return sdf
+
+
+def _with(place, value):
+    def change(array, arrays):
+        array[place] = value
+        return array
+
+    return change
+
+
+def _far(sdf):
+    return np.sign(sdf) * np.float16(1.5)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (broken("near_points", _with((0, 0), 1.2)), "near points reach 1.2"),
+        (broken("volume_points", _with((0, 0), np.nan)), "volume points reach nan"),
+        (broken("near_sdf", _with((0, 2), np.nan)), "near distances of annotated classes"),
+        (broken("near_sdf", _with((0, 2), 2.5)), "near distances reach 2.5"),
+        (broken("volume_sdf", _with((0, 0), 0.1)), "not annotated are not NaN"),
+        (broken("near_sdf", _one_side), "class 3: 0% of the near points lie inside"),
+        (broken("near_sdf", lambda a, _: _far(a)), "near points are"),
+        (broken("volume_sdf", lambda a, _: (a * 0.8).astype(a.dtype)), "grow by 0.8"),
+        (broken("near_labels", lambda a, _: np.where(a == 8, 3, a)), "class 8 has no near points"),
+        (broken("own", None), "off their surface"),
+    ],
+)
+def test_the_check_tells_what_is_wrong(case, act, words):
+    arrays, surface_sdf = sampled(case)
+    act(arrays, surface_sdf)
+    with pytest.raises(InputError) as caught:
+        check_points(arrays, surface_sdf, OPTIONS.near_sigma, where="labels/a.nii.gz")
+    assert words in str(caught.value) and "labels/a.nii.gz" in str(caught.value)
