@@ -8,7 +8,7 @@ import pytest
 from cardiform.errors import InputError
 from cardiform.geometry.frame import Frame
 from cardiform.geometry.points_check import check_points
-from cardiform.geometry.sampling import area_quotas, case_points, draw
+from cardiform.geometry.sampling import SurfaceSampler, area_quotas, case_points
 from cardiform.geometry.sdf import class_fields
 from cardiform.geometry.surface import Mesh
 from cardiform.labels import LabelTable
@@ -86,7 +86,7 @@ def test_draws_are_uniform_by_area():
     """Two triangles, one three times the other; the mean of a triangle's points is its centre."""
     vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 5], [3, 0, 5], [0, 1, 5]], float)
     mesh = Mesh(vertices.astype(np.float32), np.array([[0, 1, 2], [3, 4, 5]], np.int32))
-    points, normals = draw(mesh, 4000, np.random.default_rng(0))
+    points, normals = SurfaceSampler(mesh).draw(4000, np.random.default_rng(0))
     first = points[:, 2] < 1
     assert first.sum() == pytest.approx(1000, abs=1)
     np.testing.assert_allclose(points[first].mean(0), vertices[:3].mean(0), atol=0.02)

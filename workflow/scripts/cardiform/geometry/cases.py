@@ -103,6 +103,7 @@ def sample_case(
         )
     smoothing = MeshesOptions(smoothing_vox=record["smoothing_vox"])
     fields = dict(_fields(case, label_map, table, smoothing, shifts))
+    del label_map  # the fields hold all that is needed, and much memory
     names = dict(zip(table.values, table.names))
     surfaces = {v: read_mesh(frame_path.with_name(f"{names[v]}.ply")) for v in fields}
     frame = Frame(np.array(record["center_mm"]), record["scale"])

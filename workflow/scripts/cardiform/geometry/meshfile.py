@@ -35,8 +35,6 @@ def read_mesh(path: str | Path) -> Mesh:
     InputError
         Missing or unreadable file, unknown format, no triangles, coordinates not finite.
     """
-    import trimesh
-
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise InputError(
@@ -45,9 +43,7 @@ def read_mesh(path: str | Path) -> Mesh:
     if not path.is_file():
         raise InputError(problem(path, "does not exist", "run the stage that makes it"))
     try:
-        mesh = trimesh.load_mesh(path, process=False)
-        vertices = np.asarray(mesh.vertices, np.float32)
-        faces = np.asarray(mesh.faces, np.int32)
+        vertices, faces = _read_arrays(path)
     except Exception as error:  # the readers fail in as many ways as files are damaged
         raise InputError(
             problem(path, f"cannot be read ({error})", "export the mesh again")
@@ -58,3 +54,18 @@ def read_mesh(path: str | Path) -> Mesh:
         vertices, inverse = np.unique(vertices, axis=0, return_inverse=True)
         faces = inverse.reshape(-1).astype(np.int32)[faces]
     return Mesh(vertices, faces)
+
+
+def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(V, 3) float32 vertices and (F, 3) int32 faces."""
+    import trimesh
+    from trimesh.exchange.ply import load_ply
+
+    if path.suffix.lower() == ".ply":
+        # Short of a Trimesh object, whose copies and reference cycles hold ten times the memory.
+        with path.open("rb") as stream:
+            found = load_ply(stream, skip_materials=True)
+    else:
+        mesh = trimesh.load_mesh(path, process=False)
+        found = {"vertices": mesh.vertices, "faces": mesh.faces}
+    return np.array(found["vertices"], np.float32), np.array(found["faces"], np.int32)

@@ -42,9 +42,10 @@ def case_points(
         For :func:`cardiform.geometry.points_check.check_points`.
     """
     channels = [fields.get(value) for value in table.values]
-    surface, normals, labels = surface_points(meshes, options, rng)
+    samplers = {value: SurfaceSampler(mesh) for value, mesh in meshes.items()}
+    surface, normals, labels = surface_points(samplers, options, rng)
     own = _own_distances(fields, surface, labels)
-    near, near_labels = near_points(fields, meshes, frame, options, rng)
+    near, near_labels = near_points(fields, samplers, frame, options, rng)
     near_sdf = distances(channels, frame.to_world(near))
     volume = rng.uniform(-1, 1, (options.volume_points, 3)).astype(np.float32)
     volume_sdf = distances(channels, frame.to_world(volume))
@@ -69,8 +70,39 @@ def case_points(
     }, own[order] * np.float32(frame.scale)
 
 
+class SurfaceSampler:
+    """Systematic draws by area from one mesh.
+
+    Equal steps along the summed area with one random start spread the points more evenly
+    than independent draws do, at no price.
+    """
+
+    def __init__(self, mesh: Mesh):
+        vectors = face_vectors(mesh)
+        lengths = np.linalg.norm(vectors, axis=1)
+        self.mesh = mesh
+        self.normals = (vectors / np.maximum(lengths, 1e-30)[:, None]).astype(np.float32)
+        self.summed = np.cumsum(lengths)
+
+    @property
+    def area(self) -> float:
+        """mm^2."""
+        return float(self.summed[-1])
+
+    def draw(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """(N, 3) float64 points, mm, and their (N, 3) float32 outward normals."""
+        at = (np.arange(number) + rng.random()) * (self.area / number)
+        last = len(self.summed) - 1
+        face = np.minimum(np.searchsorted(self.summed, at, side="right"), last)
+        # Uniform in a triangle: Osada et al., "Shape distributions", ACM TOG 21 (2002), eq. 1.
+        root, other = np.sqrt(rng.random(number)), rng.random(number)
+        weights = np.stack([1 - root, root * (1 - other), root * other], axis=1)
+        corners = self.mesh.vertices[self.mesh.faces[face]]
+        return np.einsum("nk,nkd->nd", weights, corners), self.normals[face]
+
+
 def surface_points(
-    meshes: Mapping[int, Mesh], options: PointsOptions, rng: np.random.Generator
+    samplers: Mapping[int, SurfaceSampler], options: PointsOptions, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points by area, but enough of every class.
 
@@ -80,10 +112,10 @@ def surface_points(
     normals : (N, 3) float32, outward
     labels : (N,) uint8, class values
     """
-    areas = [np.linalg.norm(face_vectors(mesh), axis=1).sum() for mesh in meshes.values()]
+    areas = [sampler.area for sampler in samplers.values()]
     counts = area_quotas(areas, options.surface_points, options.min_class_points)
-    parts = [draw(mesh, n, rng) for mesh, n in zip(meshes.values(), counts)]
-    labels = np.repeat(np.array(list(meshes), np.uint8), counts)
+    parts = [sampler.draw(n, rng) for sampler, n in zip(samplers.values(), counts)]
+    labels = np.repeat(np.array(list(samplers), np.uint8), counts)
     return np.concatenate([p for p, _ in parts]), np.concatenate([n for _, n in parts]), labels
 
 
@@ -102,29 +134,9 @@ def area_quotas(areas: Sequence[float], total: int, least: int) -> np.ndarray:
         small |= below
 
 
-def draw(mesh: Mesh, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Systematic draws by area: (N, 3) float64 points (mm) and (N, 3) float32 normals.
-
-    Equal steps along the summed area with one random start spread the points more evenly
-    than independent draws do, at no price.
-    """
-    vectors = face_vectors(mesh)
-    areas = np.linalg.norm(vectors, axis=1)
-    summed = np.cumsum(areas)
-    at = (np.arange(number) + rng.random()) * (summed[-1] / number)
-    face = np.minimum(np.searchsorted(summed, at, side="right"), len(areas) - 1)
-    # Uniform in a triangle: Osada et al., "Shape distributions", ACM TOG 21 (2002), eq. 1.
-    root, other = np.sqrt(rng.random(number)), rng.random(number)
-    corners = mesh.vertices.astype(np.float64)[mesh.faces[face]]
-    weights = np.stack([1 - root, root * (1 - other), root * other], axis=1)
-    points = np.einsum("nk,nkd->nd", weights, corners)
-    normals = vectors[face] / np.maximum(areas[face], 1e-30)[:, None]
-    return points, normals.astype(np.float32)
-
-
 def near_points(
     fields: Mapping[int, ClassField],
-    meshes: Mapping[int, Mesh],
+    samplers: Mapping[int, SurfaceSampler],
     frame: Frame,
     options: PointsOptions,
     rng: np.random.Generator,
@@ -139,17 +151,17 @@ def near_points(
     labels : (M,) uint8, the class that a point was drawn from
     """
     sigmas = options.near_sigma
-    groups = [(value, sigma) for value in meshes for sigma in sigmas]
+    groups = [(value, sigma) for value in samplers for sigma in sigmas]
     counts = _rounded(np.full(len(groups), options.near_points / len(groups)), options.near_points)
     points = [
-        _balanced(fields[value], meshes[value], frame, sigma, number, rng)
+        _balanced(fields[value], samplers[value], frame, sigma, number, rng)
         for (value, sigma), number in zip(groups, counts)
     ]
     labels = np.repeat(np.array([value for value, _ in groups], np.uint8), counts)
     return np.concatenate(points), labels
 
 
-def _balanced(field, mesh, frame, sigma, number, rng) -> np.ndarray:
+def _balanced(field, sampler, frame, sigma, number, rng) -> np.ndarray:
     """(number, 3) float32 unit points about one surface, inside and outside in halves."""
     wanted = {True: number // 2, False: number - number // 2}
     kept = [np.empty((0, 3), np.float32)]
@@ -157,7 +169,7 @@ def _balanced(field, mesh, frame, sigma, number, rng) -> np.ndarray:
         missing = max(wanted.values())
         if not missing:
             break
-        base, _ = draw(mesh, max(int(2 * SURPLUS * missing), 16), rng)
+        base, _ = sampler.draw(max(int(2 * SURPLUS * missing), 16), rng)
         offset = rng.standard_normal(base.shape) * sigma
         points = (frame.to_unit(base) + offset).astype(np.float32)
         points = points[(np.abs(points) <= LIMIT).all(axis=1)]
@@ -171,7 +183,7 @@ def _balanced(field, mesh, frame, sigma, number, rng) -> np.ndarray:
         sigma /= 2
     else:
         # A structure of a few voxels has hardly an inside: its surface fills the rest.
-        base, _ = draw(mesh, sum(wanted.values()), rng)
+        base, _ = sampler.draw(sum(wanted.values()), rng)
         kept.append(frame.to_unit(base).astype(np.float32))
     return np.concatenate(kept)
 

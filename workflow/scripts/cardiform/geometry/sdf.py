@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class ClassField:
     voxels : voxels of the class.
     touches_border : the class reaches the border of the label map and may be cut.
     far_grid : the coarse lattice of the case, for points off the crop.
+    matched : the surface, where matching the volume brought it along.
     """
 
     values: np.ndarray
@@ -51,6 +53,7 @@ class ClassField:
     voxels: int
     touches_border: bool
     far_grid: FarGrid
+    matched: Mesh | None = None
 
     @functools.cached_property
     def far(self) -> np.ndarray:
@@ -80,7 +83,7 @@ class ClassField:
 
     def surface(self) -> Mesh:
         """The zero surface."""
-        return extract_surface(self.values, self.crop_affine)
+        return self.matched or extract_surface(self.values, self.crop_affine)
 
     def lookup(self, world: np.ndarray) -> np.ndarray:
         """(N,) float32 signed distance in mm at (N, 3) RAS mm."""
@@ -198,34 +201,40 @@ def smooth_distance(mask: np.ndarray, spacing: np.ndarray, sigma_vox: float) -> 
     """
     distance = edt.edt(mask.view(np.uint8) + np.uint8(1), anisotropy=tuple(map(float, spacing)))
     volume = np.float32(np.prod(spacing))
-    distance -= np.minimum(np.sqrt(volume / distance) / 2, distance / 2)
-    np.negative(distance, out=distance, where=mask)
+    for plane, inside in zip(distance, mask):  # a plane at a time stays within the cache
+        plane -= np.minimum(np.sqrt(volume / plane) / 2, plane / 2)
+        np.negative(plane, out=plane, where=inside)
     if not sigma_vox:
         return distance
-    smooth = ndimage.gaussian_filter(distance, sigma_vox, truncate=3.0, mode="nearest")
-    smooth += ndimage.gaussian_filter(distance - smooth, sigma_vox, truncate=3.0, mode="nearest")
-    flipped = (smooth < 0) != mask
-    smooth[flipped] = distance[flipped] / 2
+    smooth = _gaussian(distance, sigma_vox)
+    rest = distance - smooth
+    smooth += _gaussian(rest, sigma_vox, out=rest)
+    for plane, original, inside in zip(smooth, distance, mask):
+        flipped = (plane < 0) != inside
+        plane[flipped] = original[flipped] / 2
     return smooth
+
+
+def _gaussian(values: np.ndarray, sigma: float, out: np.ndarray | None = None) -> np.ndarray:
+    return ndimage.gaussian_filter(values, sigma, truncate=3.0, mode="nearest", output=out)
 
 
 def _class_field(label_map, value, box, grid, options, shift) -> ClassField:
     spacing = label_map.spacing
     mask, origin = _padded_mask(label_map.data, value, box, spacing)
     raw = smooth_distance(mask, spacing, options.smoothing_vox)
-    voxels = int(np.count_nonzero(mask))
-    if shift is None:
-        shift = _matching_shift(raw, mask, spacing, voxels)
-    values = _shifted(raw, mask, shift, spacing)
-    return ClassField(
-        values=values,
+    field = ClassField(
+        values=raw,
         origin=origin,
         affine=label_map.affine,
-        shift=shift,
-        voxels=voxels,
+        shift=0.0,
+        voxels=int(np.count_nonzero(mask)),
         touches_border=any(s.start == 0 or s.stop == n for s, n in zip(box, label_map.data.shape)),
         far_grid=grid,
     )
+    if shift is None:
+        return _volume_matched(field, mask)
+    return dataclasses.replace(field, values=_shifted(raw, mask, shift, spacing), shift=shift)
 
 
 def _padded_mask(data, value, box, spacing) -> tuple[np.ndarray, np.ndarray]:
@@ -246,16 +255,17 @@ def _shifted(raw, mask, shift, spacing) -> np.ndarray:
     return values
 
 
-def _matching_shift(raw, mask, spacing, voxels) -> float:
-    """mm to add to ``raw`` so that its surface encloses as much as the voxels do."""
-    target = voxels * float(np.prod(spacing))
-    bound = MAX_SHIFT_VOX * float(spacing.min())
-    scale = np.diag([*spacing, 1.0])
-    shift = 0.0
+def _volume_matched(field: ClassField, mask: np.ndarray) -> ClassField:
+    """``field`` shifted so that its surface encloses as much as the voxels do."""
+    bound = MAX_SHIFT_VOX * float(field.spacing.min())
+    target, shift = field.voxel_volume, 0.0
     for _ in range(VOLUME_PASSES):
-        mesh = extract_surface(_shifted(raw, mask, shift, spacing), scale)
+        values = _shifted(field.values, mask, shift, field.spacing)
+        mesh = extract_surface(values, field.crop_affine)
         excess = signed_volume(mesh) - target
-        if abs(excess) <= VOLUME_TOLERANCE * target:
-            break
+        found = dataclasses.replace(field, values=values, shift=shift, matched=mesh)
         shift = float(np.clip(shift + excess / surface_area(mesh), -bound, bound))
-    return shift
+        if abs(excess) <= VOLUME_TOLERANCE * target or shift == found.shift:
+            return found
+    values = _shifted(field.values, mask, shift, field.spacing)
+    return dataclasses.replace(field, values=values, shift=shift)

@@ -42,11 +42,10 @@ def extract_surface(values: np.ndarray, affine: np.ndarray) -> Mesh:
         return Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
     indices, faces, _, _ = marching_cubes(values, 0.0, allow_degenerate=True)
     vertices = apply_affine(affine, indices.astype(np.float64)).astype(np.float32)
-    mesh = Mesh(vertices, np.ascontiguousarray(faces, np.int32))
-    # The affine may mirror: only the volume in world space tells which side is out.
-    if signed_volume(mesh) < 0:
-        mesh = Mesh(vertices, np.ascontiguousarray(mesh.faces[:, ::-1]))
-    return mesh
+    # On a distance that is negative inside the triangles face outward; a mirror turns them.
+    if np.linalg.det(affine[:3, :3]) < 0:
+        faces = faces[:, ::-1]
+    return Mesh(vertices, np.ascontiguousarray(faces, np.int32))
 
 
 def signed_volume(mesh: Mesh) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..geometry.sampling import draw
+from ..geometry.sampling import SurfaceSampler
 from ..geometry.surface import Mesh
 
 SAMPLES = 10_000  # points per surface
@@ -31,8 +31,8 @@ def surface_figures(truth: Mesh, predicted: Mesh, seed: int = 0) -> dict[str, fl
         one = bool(len(truth.faces)) != bool(len(predicted.faces))
         return {**dict.fromkeys(NAMES), "f_score": 0.0 if one else None}
     rng = np.random.default_rng(seed)
-    there = distance_to_mesh(draw(truth, SAMPLES, rng)[0], predicted)
-    back = distance_to_mesh(draw(predicted, SAMPLES, rng)[0], truth)
+    there = distance_to_mesh(SurfaceSampler(truth).draw(SAMPLES, rng)[0], predicted)
+    back = distance_to_mesh(SurfaceSampler(predicted).draw(SAMPLES, rng)[0], truth)
     recall, precision = (there <= F_THRESHOLD_MM).mean(), (back <= F_THRESHOLD_MM).mean()
     both = float(recall + precision)
     return {
