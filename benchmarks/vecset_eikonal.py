@@ -21,16 +21,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+from measuring import peak_mib, resident_mib, run_child
+
 VARIANTS = ("none", "earlier", "ours", "more", "tetra")
 CLASSES, LATENTS = 10, 512
 POINTS, VOLUME, NEAR, SURFACE, EIKONAL = 4096, 1024, 1024, 4096, 512
@@ -49,22 +44,15 @@ def main() -> None:
         figures = compare(args.batch) if args.child == "gradients" else measure(args)
         print(json.dumps(figures))
         return
-    found = {variant: run_child(variant, args) for variant in VARIANTS}
+    sizes = ("--steps", args.steps, "--batch", args.batch)
+    found = {variant: run_child(__file__, variant, *sizes) for variant in VARIANTS}
     peer = found["earlier"]
     print("| variant | peak MiB | ratio | CPU s per step | ratio |\n|---|---:|---:|---:|---:|")
     for variant, (peak, seconds) in found.items():
         ratios = peak / peer[0], seconds / peer[1]
         print(f"| {variant} | {peak:,.0f} | {ratios[0]:.2f} | {seconds:.2f} | {ratios[1]:.2f} |")
-    print(f"largest relative difference of gradients: {run_child('gradients', args):.1e}")
-
-
-def run_child(variant: str, args: argparse.Namespace):
-    command = [sys.executable, __file__, "--child", variant]
-    command += ["--steps", str(args.steps), "--batch", str(args.batch)]
-    done = subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True
-    )
-    return json.loads(done.stdout)
+    difference = run_child(__file__, "gradients", *sizes)
+    print(f"largest relative difference of gradients: {difference:.1e}")
 
 
 def measure(args: argparse.Namespace) -> tuple[float, float]:
@@ -92,8 +80,7 @@ def measure(args: argparse.Namespace) -> tuple[float, float]:
         optimizer.step()
         optimizer.zero_grad()
         seconds.append(time.process_time() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return peak - before, statistics.median(seconds[1:])  # the first step warms up
+    return peak_mib() - before, statistics.median(seconds[1:])  # the first step warms up
 
 
 def compare(batch_size: int) -> float:
@@ -208,12 +195,6 @@ def write_attention_out() -> None:
         return weights @ value
 
     F.scaled_dot_product_attention = attention
-
-
-def resident_mib() -> float:
-    """Resident memory of this process (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
 
 
 if __name__ == "__main__":

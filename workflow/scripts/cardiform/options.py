@@ -177,7 +177,9 @@ class VecsetReconstructOptions:
         minimum=0.0,
     )
     input_points: int = option(0, "encoded surface points (0: as in training)", minimum=0)
-    query_batch: int = option(65_536, "query points per network call", minimum=1)
+    query_batch: int = option(
+        4096, "query points per network call; more suits GPUs, less suits CPUs", minimum=1
+    )
     seed: int = option(0, "seed of the encoded points", minimum=0)
     device: str = option("auto", "auto: CUDA where there is one", choices=("auto", "cpu", "cuda"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -94,35 +95,75 @@ def sample_field(
 ) -> SampledField:
     """Evaluate ``function`` on a grid, skipping blocks that no surface can reach.
 
-    A block is asked in its middle. Where every channel is farther from zero than the way
-    from there to a step beyond the block's farthest point, the block has no surface; otherwise
-    it is cut into eight. The sign of its corners would not do: thin vessels pass between them.
+    A block is asked in its middle. Where every channel is farther from zero than the way from
+    there to half a step beyond the block's farthest point, the block stays whole; otherwise it
+    is cut into eight. The sign of its corners would not do: thin vessels pass between them. A
+    surface that crosses an edge is within half a step of one of its ends, so that end is asked;
+    the other one is asked at last, where it lies in a whole block.
 
     function : distances in unit-frame lengths, any number of channels.
     to_unit : RAS mm to the unit frame, a similarity.
     start_stride : edge of the first blocks, a power of two; 1 evaluates every point.
     """
     affine = np.asarray(affine, np.float64)
-    stride = start_stride
-    grid = [np.arange(0, n, stride, dtype=np.int32) for n in shape]
+
+    def ask(index: np.ndarray) -> np.ndarray:
+        world = apply_affine(affine, index.astype(np.float64))
+        return np.asarray(function(to_unit(world).astype(np.float32)), np.float32)
+
+    grid = [np.arange(0, n, start_stride, dtype=np.int32) for n in shape]
     origins = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1).reshape(-1, 3)
     steps = np.linalg.norm(_unit_steps(affine, to_unit), axis=0)
-    blocks, evaluations = [], 0
-    while True:
-        middles = apply_affine(affine, origins + (stride - 1) / 2)
-        values = np.asarray(function(to_unit(middles).astype(np.float32)), np.float32)
+    blocks, stride = [], start_stride
+    evaluations = 0
+    while stride > 1:
+        values = ask(origins + (stride - 1) / 2)
         evaluations += len(origins)
-        if stride == 1:
-            blocks.append(Blocks(1, origins, values))
-            return SampledField(tuple(shape), affine, blocks, evaluations)
-        # One step beyond the block, so that both ends of an edge that crosses are exact.
-        reach = STEEPEST * (np.linalg.norm(steps) * (stride - 1) / 2 + steps.max())
+        reach = STEEPEST * (np.linalg.norm(steps) * (stride - 1) + steps.max()) / 2
         cut = np.abs(values).min(axis=1) <= reach
         blocks.append(Blocks(stride, origins[~cut], values[~cut]))
         stride //= 2
         corners = np.indices((2, 2, 2), dtype=np.int32).reshape(3, -1).T * stride
         origins = (origins[cut, None] + corners).reshape(-1, 3)
         origins = origins[(origins < shape).all(axis=1)]
+    fine = Blocks(1, origins, ask(origins))
+    across = _across(fine, blocks, shape, STEEPEST * steps.max())
+    blocks += [fine, Blocks(1, across, ask(across))]
+    evaluations += len(origins) + len(across)
+    return SampledField(tuple(shape), affine, blocks, evaluations)
+
+
+def _across(
+    fine: Blocks, coarse: list[Blocks], shape: tuple[int, int, int], reach: float
+) -> np.ndarray:
+    """(N, 3) int32 points of coarse blocks with a neighbour in ``fine`` of another sign.
+
+    reach : no edge crosses a surface from farther than this, unit frame.
+    """
+    found = [np.zeros((0, 3), np.int32)]
+    near = np.abs(fine.values).min(axis=1) <= reach
+    origins, inside = fine.origins[near], fine.values[near] < 0
+    for axis, step in itertools.product(range(3), (-1, 1)):
+        points = origins.copy()
+        points[:, axis] += step
+        for part in (b for b in coarse if len(b.origins)):
+            # Blocks of one stride lie on a lattice of their own: one key tells a block.
+            keys = _keys(part.origins // part.stride, shape)
+            order = np.argsort(keys)
+            at = _keys(points // part.stride, shape)
+            row = order[np.minimum(np.searchsorted(keys, at, sorter=order), len(keys) - 1)]
+            rows = np.flatnonzero(
+                (keys[row] == at) & (points >= 0).all(1) & (points < shape).all(1)
+            )
+            other = (inside[rows] != (part.values[row[rows]] < 0)).any(axis=1)
+            found.append(points[rows[other]])
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _keys(index: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """(N,) int64: one number per (N, 3) grid index, also for those just beyond the grid."""
+    index = index.astype(np.int64) + 1
+    return (index[:, 0] * (shape[1] + 2) + index[:, 1]) * (shape[2] + 2) + index[:, 2]
 
 
 def _unit_steps(affine: np.ndarray, to_unit) -> np.ndarray:
