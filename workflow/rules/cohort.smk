@@ -3,7 +3,7 @@ if IS_DEMO:
     rule make_demo_cohort:
         output:
             table=CASE_TABLE,
-            labels=[case.labels for case in CASES.values()],
+            files=[path for case in CASES.values() for path in case.files],
         log:
             f"{LOGS}/make_demo_cohort.log",
         conda:
@@ -22,7 +22,7 @@ rule check_cohort:
     input:
         table=CASE_TABLE,
         files=(
-            [case.labels for case in CASES.values()]
+            [path for case in CASES.values() for path in case.files]
             if IS_DEMO
             else existing(path for case in CASES.values() for path in case.files)
         ),

@@ -1,9 +1,10 @@
-"""Draw the demo cohort: label maps of procedural hearts, and their case table.
+"""Draw the demo cohort: procedural hearts as label map, CT-like volume and point cloud.
 
     python make_demo_cohort.py --out resources/demo --cases 16 --spacing-mm 1.5
 
-Writes <out>/labels/phantom_000.nii.gz ... and <out>/cases.tsv. Most scans are ordinary; among
-them are flipped, oblique and anisotropic grids, a missing class and a heart cut by the border.
+Writes <out>/labels/phantom_000.nii.gz, <out>/images/phantom_000.nii.gz (HU),
+<out>/pointclouds/phantom_000.h5 ... and <out>/cases.tsv. Most scans are ordinary; among them
+are flipped, oblique and anisotropic grids, a missing class and a heart cut by the border.
 """
 
 from __future__ import annotations
@@ -17,16 +18,25 @@ from cardiform import cli, cohort
 from cardiform.files import write_text
 from cardiform.options import DemoOptions
 
+CLOUD_POINTS = 20_000
+
 log = logging.getLogger("make_demo_cohort")
 
 
 def draw(numbered: tuple[int, cohort.Case], options: DemoOptions) -> str:
-    """Write the label map of one case; returns its id."""
-    from cardiform.nifti import save_label_map
+    """Write the files of one case; returns its id."""
+    import numpy as np
+
+    from cardiform.nifti import save_image, save_label_map, spacing_of
+    from cardiform.phantom.imaging import ct_volume, point_cloud, write_point_cloud
     from cardiform.phantom.scans import draw_scan
 
     number, case = numbered
-    save_label_map(case.labels, *draw_scan(number, options.spacing_mm, options.seed))
+    rng = np.random.default_rng((options.seed, number))
+    labels, affine = draw_scan(number, options.spacing_mm, options.seed)
+    save_label_map(case.labels, labels, affine)
+    save_image(case.image, ct_volume(labels, spacing_of(affine), rng), affine)
+    write_point_cloud(case.pointcloud, *point_cloud(labels, affine, CLOUD_POINTS, rng))
     return case.case_id
 
 
@@ -40,8 +50,11 @@ def main() -> None:
     with concurrent.futures.ProcessPoolExecutor(args.processes) as pool:
         for case_id in pool.map(functools.partial(draw, options=options), enumerate(cases)):
             log.info("%s drawn", case_id)
-    rows = [[c.case_id, c.patient_id, Path(c.labels).relative_to(args.out)] for c in cases]
-    table = [["case_id", "patient_id", "labels"], *rows]
+    rows = [
+        [c.case_id, c.patient_id, *(Path(path).relative_to(args.out) for path in c.files)]
+        for c in cases
+    ]
+    table = [["case_id", "patient_id", "labels", "image", "pointcloud"], *rows]
     write_text(args.out / "cases.tsv", "".join("\t".join(map(str, r)) + "\n" for r in table))
 
 

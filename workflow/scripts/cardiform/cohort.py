@@ -134,6 +134,8 @@ def demo_cases(number: int, folder: str | Path) -> list[Case]:
             case_id=f"phantom_{i:03d}",
             patient_id=f"phantom_{i:03d}",
             labels=str(folder / "labels" / f"phantom_{i:03d}.nii.gz"),
+            image=str(folder / "images" / f"phantom_{i:03d}.nii.gz"),
+            pointcloud=str(folder / "pointclouds" / f"phantom_{i:03d}.h5"),
         )
         for i in range(number)
     ]

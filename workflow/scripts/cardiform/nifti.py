@@ -77,11 +77,7 @@ def image_grid(path: str | Path) -> tuple[tuple[int, ...], np.ndarray]:
 
 def save_label_map(path: str | Path, data: np.ndarray, affine: np.ndarray) -> None:
     """Write an (X, Y, Z) uint8 label map, atomically and reproducibly."""
-    image = nib.Nifti1Image(np.asarray(data, np.uint8), affine)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    _save(image, path)
+    save_image(path, np.asarray(data, np.uint8), affine)
 
 
 def save_image(path: str | Path, data: np.ndarray, affine: np.ndarray) -> None:

@@ -137,7 +137,8 @@ class VecsetOptions(TrainingOptions):
     input_points: int = option(8_192, "surface points that are encoded", minimum=16)
     balanced: float = option(
         0.5,
-        "share of the points that is drawn evenly over the classes (volume: and the outside)",
+        "share of the points that is drawn evenly over the classes (input: more of thin ones; "
+        "volume: and of the outside)",
         minimum=0.0,
         maximum=1.0,
     )

@@ -22,6 +22,8 @@ from ..labels import LabelTable
 from ..options import VecsetOptions
 
 LOADERS = 4  # files that are read at a time
+# Half a voxel of a coarse case, unit frame: what is thinner is not known to be.
+LEAST_DEPTH = 0.005
 ARRAYS = (
     "surface_points",
     "surface_labels",
@@ -46,17 +48,24 @@ class Labelled:
     points: np.ndarray
     channels: np.ndarray
     rows: tuple[np.ndarray, ...]  # per class that is there: its rows
+    shares: np.ndarray  # per class that is there: its share of a balanced draw
 
     @classmethod
-    def of(cls, points: np.ndarray, channels: np.ndarray) -> Labelled:
+    def of(
+        cls, points: np.ndarray, channels: np.ndarray, weights: np.ndarray | None = None
+    ) -> Labelled:
+        """weights : per channel, of balanced draws; all the same without."""
         present = np.unique(channels)
-        return cls(points, channels, tuple(np.flatnonzero(channels == c) for c in present))
+        rows = tuple(np.flatnonzero(channels == c) for c in present)
+        shares = np.ones(len(present)) if weights is None else weights[present]
+        return cls(points, channels, rows, shares / shares.sum())
 
     def draw(self, count: int, balanced: float, rng: np.random.Generator) -> np.ndarray:
-        """``count`` rows with replacement, a share of them even over the classes."""
+        """``count`` rows with replacement, a share of them balanced over the classes."""
         even = round(count * balanced)
         rows = rng.integers(len(self.points), size=count)
-        kinds = rng.integers(len(self.rows), size=even)
+        bounds = np.cumsum(self.shares)[:-1]
+        kinds = np.searchsorted(bounds, rng.random(even), side="right")
         places = rng.random(even)
         for kind, members in enumerate(self.rows):
             chosen = np.flatnonzero(kinds == kind)
@@ -144,9 +153,10 @@ def load_case_points(
     head = slice(0, keep or None)
     near_channels = channel[arrays["near_labels"][head]]
     volume_sdf = arrays["volume_sdf"][head].copy()
+    thinness = 1 / _depths(arrays["near_sdf"], arrays["volume_sdf"])
     return CasePoints(
         case_id=case_id,
-        surface=Labelled.of(arrays["surface_points"], channel[arrays["surface_labels"]]),
+        surface=Labelled.of(arrays["surface_points"], channel[arrays["surface_labels"]], thinness),
         near=Labelled.of(arrays["near_points"][head].copy(), near_channels),
         near_sdf=arrays["near_sdf"][head].copy(),
         volume=Labelled.of(arrays["volume_points"][head].copy(), _within(volume_sdf)),
@@ -305,6 +315,16 @@ class PointDataset:
             "annotated": case.annotated,
             "case_id": case.case_id,
         }
+
+
+def _depths(*distances: np.ndarray) -> np.ndarray:
+    """(C,) how far inside of each class its deepest point lies, unit frame.
+
+    The radius of a vessel, half the thickness of a wall. To cover a surface in steps of this
+    size takes the fewer points the thicker a structure is.
+    """
+    lowest = np.min([np.nanmin(d, axis=0, initial=0) for d in distances], axis=0)
+    return np.maximum(-lowest.astype(np.float64), LEAST_DEPTH)
 
 
 def _within(sdf: np.ndarray) -> np.ndarray:
