@@ -265,6 +265,13 @@ class Draw:
     augment_shift: float = 0.0
     seed: int = 0
 
+    def __post_init__(self):
+        if self.input_points < self.latents:  # said here: workers would say it amid the run
+            raise InputError(
+                f"vecset.input_points: {self.input_points} points are too few for the "
+                f"{self.latents} latents of the preset; raise it"
+            )
+
     @classmethod
     def from_options(cls, options: VecsetOptions, latents: int, augment: bool) -> Draw:
         """The draws that ``options`` describe; only training items are augmented."""

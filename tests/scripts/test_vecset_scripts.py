@@ -1,0 +1,102 @@
+"""train_vecset and reconstruct_vecset refuse what cannot work before they begin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cardiform import cohort
+from cardiform.files import save_npz
+from cardiform.labels import LabelTable
+
+TABLE = LabelTable()
+
+
+def write_points(folder, name, number=500):
+    """Points on a ball of class 3, the only one."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(number, 3)).astype(np.float32)
+    points *= 0.9 / np.linalg.norm(points, axis=1, keepdims=True)
+    sdf = np.full((number, len(TABLE)), np.nan, np.float16)
+    sdf[:, 2] = 0
+    labels = np.full(number, 3, np.uint8)
+    save_npz(
+        folder / f"{name}.npz",
+        surface_points=points, surface_labels=labels, near_points=points, near_labels=labels,
+        near_sdf=sdf, volume_points=points, volume_sdf=sdf, annotated=np.isin(TABLE.values, 3),
+        class_values=np.array(TABLE.values, np.uint8),
+        center=np.zeros(3), scale=np.float64(0.02),
+    )  # fmt: skip
+
+
+def write_split(folder, part, names):
+    cases = [cohort.Case(case_id=n, patient_id=n, labels="x.nii.gz") for n in names]
+    cohort.write_split(folder / f"{part}.csv", cases, folder)
+
+
+@pytest.fixture
+def train(tmp_path, run_script):
+    write_points(tmp_path, "a")
+    write_split(tmp_path, "train", ["a"])
+    write_split(tmp_path, "val", [])
+
+    def run(*arguments):
+        places = ["--train", tmp_path / "train.csv", "--validation", tmp_path / "val.csv"]
+        places += ["--out", tmp_path / "out", "--preset", "demo", "--device", "cpu"]
+        return run_script("train_vecset.py", *places, *arguments)
+
+    return run
+
+
+def refused(result, *words):
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    for text in words:
+        assert text in result.stderr
+
+
+def test_nothing_to_train_on(tmp_path, train):
+    write_split(tmp_path, "train", [])
+    refused(train(), "train.csv: has no cases", "lower split.validation or .test")
+
+
+def test_all_unusable_points_are_named(tmp_path, train):
+    write_split(tmp_path, "train", ["a", "gone", "broken"])
+    (tmp_path / "broken.npz").write_bytes(b"nothing")
+    refused(train(), "gone.npz", "broken.npz")
+    assert not (tmp_path / "out" / "model.pt").exists()
+
+
+def test_fewer_points_than_latents(train):
+    refused(train("--input-points", 100, "--steps", 1), "vecset.input_points: 100 points are too few for the 384 latents")
+
+
+def test_values_out_of_range_are_named(train):
+    refused(train("--steps", 0), "--steps")
+    refused(train("--eikonal", "guess"), "--eikonal")
+
+
+def test_a_few_steps_give_a_model_and_are_not_done_twice(tmp_path, train):
+    tiny = ("--input-points", 400, "--volume-queries", 8, "--near-queries", 8)
+    tiny += ("--surface-queries", 8, "--eikonal-queries", 4, "--steps", 2, "--batch-size", 1)
+    tiny += ("--workers", 0, "--preview-every", 0)
+    first = train(*tiny)
+    assert first.returncode == 0, first.stderr
+    assert " loss " in first.stderr
+    for name in ("model.pt", "metrics.json", "metrics.jsonl", "curves.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 0
+    again = train(*tiny)
+    assert again.returncode == 0, again.stderr
+    assert "resuming from step 2" in again.stderr and " loss " not in again.stderr
+
+
+def test_a_model_that_is_none(tmp_path, run_script):
+    (tmp_path / "model.pt").write_bytes(b"nothing")
+    for part in ("train", "validation", "test"):
+        write_split(tmp_path, part, [])
+    cohort.write_cases(tmp_path / "cases.tsv", [])
+    places = {"cases": tmp_path / "cases.tsv", "meshes": tmp_path, "out": tmp_path / "out"}
+    places |= {p: tmp_path / f"{p}.csv" for p in ("train", "validation", "test")}
+    places |= {"model": tmp_path / "model.pt", "metrics": tmp_path / "metrics.json"}
+    arguments = [a for name, path in places.items() for a in (f"--{name}", path)]
+    refused(run_script("reconstruct_vecset.py", *arguments), "model.pt")

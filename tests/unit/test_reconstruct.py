@@ -1,0 +1,210 @@
+"""Reconstruction: frames, baselines, figures; with a network that knows the answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cardiform import cohort, nifti
+from cardiform.errors import InputError
+from cardiform.files import load_npz, read_json, save_npz
+from cardiform.geometry.frame import UNIT_RADIUS, Frame, apply_affine
+from cardiform.geometry.meshfile import read_mesh, write_ply
+from cardiform.geometry.sdf import class_fields
+from cardiform.geometry.surface import is_watertight, signed_volume
+from cardiform.labels import STACOM_2025, LabelTable
+from cardiform.nifti import LabelMap
+from cardiform.options import MeshesOptions, VecsetOptions, VecsetReconstructOptions
+from cardiform.reconstruct import (
+    MeanShape,
+    Reconstructor,
+    isotropic_grid,
+    lookup,
+    reconstruct_case,
+    summarise,
+    table_of_figures,
+)
+
+TABLE = LabelTable(STACOM_2025[:3])
+RADIUS = 24.0
+AFFINE = np.diag([-2.0, 2.0, 3.0, 1.0])  # patient's left on the first voxel: mirrored on purpose
+AFFINE[:3, 3] = [50, -30, 100]
+SHAPE = (36, 38, 26)
+CENTER = apply_affine(AFFINE, np.array([17.3, 18.6, 12.4]))
+SHELLS = ((1, RADIUS, 16.0), (3, 16.0, 0.0))  # class, outer and inner radius, mm; 2 is missing
+
+
+def heart(center=CENTER):
+    index = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), axis=-1)
+    radius = np.linalg.norm(apply_affine(AFFINE, index.astype(float)) - center, axis=-1)
+    data = np.zeros(SHAPE, np.uint8)
+    for value, outer, inner in SHELLS:
+        data[(radius < outer) & (radius >= inner)] = value
+    return LabelMap(data, AFFINE)
+
+
+def write_case(folder, name, center=CENTER) -> tuple[cohort.Case, object]:
+    """Label map, meshes and a points file with as much as reconstruction reads."""
+    label_map = heart(center)
+    path = folder / f"{name}.nii.gz"
+    nifti.save_label_map(path, label_map.data, AFFINE)
+    names = dict(zip(TABLE.values, TABLE.names))
+    for value, field in class_fields(label_map, TABLE, MeshesOptions()).items():
+        write_ply(folder / "meshes" / name / f"{names[value]}.ply", field.surface())
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(400, 3)).astype(np.float32)
+    points *= 0.9 / np.linalg.norm(points, axis=1, keepdims=True)
+    points_file = folder / f"{name}.npz"
+    sdf = np.zeros((400, 3), np.float16)
+    save_npz(
+        points_file,
+        surface_points=points, surface_labels=np.ones(400, np.uint8), near_points=points,
+        near_labels=np.ones(400, np.uint8), near_sdf=sdf, volume_points=points, volume_sdf=sdf,
+        annotated=np.array([True, False, True]), class_values=np.array(TABLE.values, np.uint8),
+        center=np.asarray(center, np.float64), scale=np.float64(UNIT_RADIUS / RADIUS),
+    )  # fmt: skip
+    return cohort.Case(case_id=name, patient_id=name, labels=str(path)), points_file
+
+
+class Oracle(torch.nn.Module):
+    """Answers with the true distances of :func:`heart`, whatever it was given."""
+
+    shape = type("Shape", (), {"latents": 4})
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def encode(self, points, fps):
+        assert points.shape[2] == 3 + len(TABLE) and fps.shape == (1, 4)
+        return torch.zeros(1, 4, 5)
+
+    def expand(self, latents):
+        return latents
+
+    def query(self, tokens, queries):
+        self.asked.append(queries.shape[1])
+        radius = queries.norm(dim=-1)
+        unit = UNIT_RADIUS / RADIUS
+        shell = (radius - 20 * unit).abs() - 4 * unit
+        return torch.stack([shell, torch.ones_like(radius), radius - 16 * unit], dim=-1)
+
+
+@pytest.fixture
+def network(monkeypatch):
+    options = VecsetReconstructOptions(query_batch=1000)
+    training = VecsetOptions(preset="demo", input_points=64)
+    oracle = Reconstructor(Oracle(), TABLE, training, options, torch.device("cpu"))
+    blank = Reconstructor(Oracle(), TABLE, training, options, torch.device("cpu"))
+    monkeypatch.setattr(blank.model, "query", lambda t, q: torch.ones(1, q.shape[1], 3))
+    monkeypatch.setattr(Reconstructor, "untrained", blank)
+    return oracle
+
+
+@pytest.fixture
+def finished(tmp_path, network):
+    case, points = write_case(tmp_path, "a")
+    mean_shape = MeanShape.of([(case, points)], TABLE)
+    written = reconstruct_case(
+        case,
+        points={"a": points},
+        meshes=tmp_path / "meshes",
+        out=tmp_path / "out",
+        network=network,
+        mean_shape=mean_shape,
+    )
+    return tmp_path, network, written
+
+
+def test_a_perfect_network_gives_the_case_back(finished):
+    folder, network, written = finished
+    assert all(path.is_file() for path in written)
+    labels = nifti.load_label_map(folder / "out" / "a" / "labels.nii.gz")
+    truth = heart()
+    np.testing.assert_allclose(labels.affine, truth.affine)
+    assert (labels.data != truth.data).mean() < 1e-3
+    mesh = read_mesh(folder / "out" / "a" / "left_ventricle.ply")
+    assert is_watertight(mesh)
+    assert signed_volume(mesh) == pytest.approx(4 / 3 * np.pi * 16**3, rel=0.02)
+    assert not (folder / "out" / "a" / "left_atrium.ply").exists()
+    assert max(network.model.asked) <= 1000, "queries come in batches"
+    latents = load_npz(folder / "out" / "a" / "latents.npz")
+    assert latents["latents"].shape == (4, 5)
+    np.testing.assert_allclose(latents["center"], CENTER)
+
+
+def test_figures_of_all_methods_stand_side_by_side(finished):
+    folder, _, _ = finished
+    figures = read_json(folder / "out" / "a" / "figures.json")
+    model = figures["model"]["left_ventricle"]
+    assert model["dice"] > 0.99 and model["assd_mm"] < 0.3 and model["hd95_mm"] < 1
+    assert figures["untrained"]["left_ventricle"]["dice"] == 0
+    assert 0.9 < figures["mean_shape"]["left_ventricle"]["dice"] <= 1
+    found = summarise({"validation": [], "test": ["a"]}, folder / "out")
+    assert found["test"]["model"]["mean"]["left_ventricle"]["dice"] == model["dice"]
+    text = table_of_figures(found["test"], TABLE)
+    row = next(line for line in text.splitlines() if line.startswith("left_ventricle"))
+    assert row.split()[1] == f"{model['dice']:.3f}"
+    missing = next(line for line in text.splitlines() if line.startswith("left_atrium"))
+    assert "nan" not in text.lower() and missing.split()[1] == "-"
+
+
+def test_a_second_run_leaves_no_stale_mesh(finished, monkeypatch):
+    folder, network, _ = finished
+    stale = folder / "out" / "a" / "left_atrium.ply"
+    stale.write_bytes(b"")
+    case, points = write_case(folder, "a")
+    reconstruct_case(
+        case,
+        points={"a": points},
+        meshes=folder / "meshes",
+        out=folder / "out",
+        network=network,
+        mean_shape=MeanShape.of([(case, points)], TABLE),
+    )
+    assert not stale.exists()
+
+
+def test_the_mean_shape_is_what_most_cases_have(tmp_path):
+    shifts = (np.zeros(3), np.zeros(3), np.array([6.0, 0, 0]))
+    cases = [write_case(tmp_path, f"c{i}", CENTER + s) for i, s in enumerate(shifts)]
+    mean_shape = MeanShape.of(cases, TABLE)
+    placed = mean_shape.place(Frame(CENTER, UNIT_RADIUS / RADIUS), heart())
+    # all three are the same heart in their own frames
+    assert (placed != heart().data).mean() < 0.03
+    moved = mean_shape.place(Frame(CENTER + [0, 8, 0], UNIT_RADIUS / RADIUS), heart())
+    middle = [np.argwhere(p == 3).mean(axis=0) for p in (placed, moved)]
+    np.testing.assert_allclose(middle[1] - middle[0], [0, 4, 0], atol=0.1)
+
+
+def test_beyond_the_anatomy_nothing_is_asked(network):
+    field = network.field(torch.zeros(1, 4, 5))
+    points = np.array([[0, 0, 0], [1.2, 0, 0], [1, 1, 1]], np.float32)
+    values = field(points)
+    assert network.model.asked == [1]
+    np.testing.assert_allclose(values[1], 1.2 - UNIT_RADIUS, rtol=1e-5)
+    np.testing.assert_allclose(values[2], np.sqrt(3) - UNIT_RADIUS, rtol=1e-5)
+
+
+def test_own_spacing_of_the_meshes():
+    shape, affine = isotropic_grid(heart(), 1.0)
+    np.testing.assert_allclose(np.linalg.norm(affine[:3, :3], axis=0), 1)
+    ends = apply_affine(affine, np.array(shape) - 1.0), apply_affine(AFFINE, np.array(SHAPE) - 1.0)
+    assert np.abs(ends[0] - ends[1]).max() <= 1
+    np.testing.assert_allclose(affine[:3, 3], AFFINE[:3, 3])
+
+
+def test_lookup_is_nearest_and_zero_beyond():
+    label_map = heart()
+    index = np.argwhere(label_map.data == 3)[:50]
+    world = apply_affine(AFFINE, index + 0.3)
+    assert (lookup(label_map, world) == 3).all()
+    assert (lookup(label_map, world + 1000) == 0).all()
+
+
+def test_cases_that_the_table_lacks_are_named(tmp_path):
+    from cardiform.reconstruct import checked_cases
+
+    with pytest.raises(InputError, match="has no case gone"):
+        checked_cases([("gone", tmp_path / "x.npz")], {}, tmp_path / "cases.tsv")
