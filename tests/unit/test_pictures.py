@@ -12,6 +12,7 @@ from matplotlib import image as mpl_image
 from cardiform.curves import panels, plot_curves, read_events
 from cardiform.errors import InputError
 from cardiform.render import ANTERIOR, BACKGROUND, compare_picture, render_meshes
+from cardiform.sections import section_picture
 
 RED, BLUE = "#ff0000", "#0000ff"
 
@@ -103,3 +104,18 @@ def test_unusable_logs_are_named(tmp_path, content):
         path.write_text(content)
     with pytest.raises(InputError, match=r"metrics\.jsonl"):
         plot_curves(path, tmp_path / "curves.png")
+
+
+def test_sections_are_filled_where_the_field_is_negative(tmp_path):
+    colors_of = ["#ff0000", "#0000ff"]
+    points = np.array([[0.5, 0.5, 0.0], [0.5, 0.0, 0.5]], np.float32)
+
+    def half(positions):  # channel 0 to the right of the body, nothing else
+        return np.stack([-positions[:, 0], np.ones(len(positions))], axis=1)
+
+    section_picture(tmp_path / "s.png", half, points, np.array([1, 1]), colors_of, "step 3")
+    picture = 255 * mpl_image.imread(tmp_path / "s.png")[..., :3]
+    axial = picture[60:-10, : picture.shape[1] // 3]
+    left, right = np.array_split(axial, 2, axis=1)
+    assert colors(right, RED) > 0.5 and colors(left, RED) < 0.05
+    assert colors(picture, BLUE) > 0, "the points are shown"

@@ -239,3 +239,16 @@ def _plain_gradient(model, tokens, points, channels):
 def _manual_attention(query, key, value):
     weights = (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).softmax(dim=-1)
     return weights @ value
+
+
+def test_the_preview_shows_what_the_field_says(make_task, tmp_path):
+    from matplotlib import image
+
+    task = make_task()
+    blank = task.model.head.bias.detach().clone()
+    pictures = []
+    for bias in (blank + 5, blank - 5):  # nothing inside, then everything
+        task.model.head.bias.data.copy_(bias)
+        task.preview(iter([batch()]), tmp_path, 30)
+        pictures.append(image.imread(tmp_path / "0000030.png")[..., :3])
+    assert (pictures[0] > 0.99).all(axis=-1).mean() > (pictures[1] > 0.99).all(axis=-1).mean() + 0.3

@@ -28,12 +28,13 @@ MAY_IMPORT = {
     "phantom": BASE | {"nifti", "geometry", "phantom"},
     "render": BASE,
     "curves": BASE,
+    "sections": BASE,
     "geometry": BASE | {"nifti", "geometry"},
     "metrics": BASE | {"metrics", "geometry"},
     "models": {"errors", "options", "models", "sparse"},
     "data": BASE | {"nifti", "geometry", "data"},
     "training": {"errors", "files", "options", "training"},
-    "tasks": BASE | {"models", "data", "metrics", "tasks", "geometry"},
+    "tasks": BASE | {"models", "data", "metrics", "tasks", "geometry", "sections"},
     "reconstruct": BASE
     | {"models", "data", "metrics", "geometry", "nifti", "render", "training", "tasks"},
 }

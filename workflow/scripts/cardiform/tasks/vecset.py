@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -11,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..labels import LabelTable
 from ..models.vecset import VecSet
 from ..options import VecsetOptions
+from ..sections import section_picture
 
 # Corners of a tetrahedron: four values give the gradient (Quilez, "normals for an SDF").
 TETRAHEDRON = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, 1.0, 1.0))
@@ -74,6 +77,27 @@ class VecsetTask:
         }
         mean = {"dice": sum(dice.values()) / len(dice)} if dice else {}
         return figures | mean | dice
+
+    @torch.no_grad()
+    def preview(self, batches: Iterable[dict], folder: Path, step: int) -> None:
+        """A PNG of the first validation case: the field's sections and the encoded points."""
+        batch = next(iter(batches))
+        points = batch["points"][:1]
+        tokens = self.model.expand(self.model.encode(points, batch["fps"][:1]))
+
+        def distances(positions: np.ndarray) -> np.ndarray:
+            queries = torch.from_numpy(positions)[None].to(points.device)
+            return self.model.query(tokens, queries)[0].float().cpu().numpy()
+
+        shown = points[0].float().cpu().numpy()
+        section_picture(
+            folder / f"{step:07d}.png",
+            distances,
+            shown[:, :3],
+            shown[:, 3:].argmax(axis=1),
+            [label.color for label in self.labels],
+            title=f"{batch['case_id'][0]}, step {step}",
+        )
 
     def _terms(self, batch: dict) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Terms that need no gradient of the field; tokens; distances (B, V + Q + S, C)."""
