@@ -68,7 +68,7 @@ def test_all_unusable_points_are_named(tmp_path, train):
 
 
 def test_fewer_points_than_latents(train):
-    words = "vecset.input_points: 100 points are too few for the 384 latents"
+    words = "vecset.input_points: 100 points are too few for the 512 latents"
     refused(train("--input-points", 100, "--steps", 1), words)
 
 
