@@ -67,7 +67,7 @@ def test_from_options_builds_the_preset_that_predicts_outside():
     options = VecsetOptions(preset="demo", truncation=0.07)
     model = VecSet.from_options(options, 10)
     assert model.shape == PRESETS["demo"]
-    points, _, queries = inputs(batch=1, count=400, classes=10)
+    points, _, queries = inputs(batch=1, count=600, classes=10)
     fps = torch.arange(model.shape.latents)[None]
     distances = model.query(model.expand(model.encode(points, fps)), queries)
     torch.testing.assert_close(distances, torch.full((1, 20, 10), 0.07))

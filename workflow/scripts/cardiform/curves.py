@@ -10,6 +10,7 @@ from .errors import InputError, problem
 from .files import atomic_path
 
 COLUMNS = 3
+MANY = 10  # the usual colours repeat after these
 # Figures that share this many letters before a "_" share a panel: dice_aorta, dice_coronary ...
 GROUP_SIZE = 3
 
@@ -78,6 +79,10 @@ def plot_curves(metrics: str | Path, picture: str | Path) -> None:
 
 
 def _panel(axes, title: str, names: Sequence[str], training: Series, validation: Series) -> None:
+    if len(names) > MANY:
+        from matplotlib import colormaps
+
+        axes.set_prop_cycle(color=colormaps["tab20"].colors)
     for name in names:
         label = name.removeprefix(title + "_") if len(names) > 1 else ""
         if name in training:

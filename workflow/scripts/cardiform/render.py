@@ -163,7 +163,15 @@ def _figure(path, columns, titles, legend, caption, size) -> None:
             camera = Camera.around(vertices, view)
             axes.imshow(render_meshes(meshes, size=size, camera=camera), interpolation="none")
             text = ", ".join(x for x in (title, name) if x)
-            axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", fontsize=10)
+            axes.text(
+                0.02,
+                0.98,
+                text,
+                transform=axes.transAxes,
+                va="top",
+                fontsize=10,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
+            )
     if legend:
         figure.legend(
             handles=[Patch(color=color, label=name) for name, color in legend.items()],
