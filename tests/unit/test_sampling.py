@@ -43,8 +43,8 @@ def sampled(case, seed=0, options=OPTIONS):
 
 
 def test_what_is_drawn_passes_the_check(case):
-    arrays, surface_sdf = sampled(case)
-    check_points(arrays, surface_sdf, OPTIONS.near_sigma)
+    arrays, evidence = sampled(case)
+    check_points(arrays, evidence, OPTIONS.near_sigma)
     assert arrays["near_sdf"].dtype == np.float16 and arrays["near_sdf"].shape == (6000, 10)
     annotated = np.isin(TABLE.values, (3, 8, 9))
     np.testing.assert_array_equal(arrays["annotated"], annotated)
@@ -95,9 +95,11 @@ def test_draws_are_uniform_by_area():
 
 
 def broken(name, change):
-    def act(arrays, surface_sdf):
+    def act(arrays, evidence):
         if name == "own":
-            surface_sdf[3] = 0.5
+            evidence.surface_sdf[3] = 0.5
+        elif name == "slope":
+            evidence.slopes[9] = 0.7
         else:
             arrays[name] = change(arrays[name].copy(), arrays)
 
@@ -132,14 +134,34 @@ def _far(sdf):
         (broken("volume_sdf", _with((0, 0), 0.1)), "not annotated are not NaN"),
         (broken("near_sdf", _one_side), "class 3: 0% of the near points lie inside"),
         (broken("near_sdf", lambda a, _: _far(a)), "near points are"),
-        (broken("volume_sdf", lambda a, _: (a * 0.8).astype(a.dtype)), "grow by 0.8"),
+        (
+            broken("volume_sdf", lambda a, _: np.minimum(a * np.float16(1.3), 2.5)),
+            "distances are 1.",
+        ),
+        (broken("volume_sdf", lambda a, _: (a * 0.01).astype(a.dtype)), "distances are 0.01"),
+        (broken("slope", None), "the slope of the distances is 0.7"),
         (broken("near_labels", lambda a, _: np.where(a == 8, 3, a)), "class 8 has no near points"),
         (broken("own", None), "off their surface"),
     ],
 )
 def test_the_check_tells_what_is_wrong(case, act, words):
-    arrays, surface_sdf = sampled(case)
-    act(arrays, surface_sdf)
+    arrays, evidence = sampled(case)
+    act(arrays, evidence)
     with pytest.raises(InputError) as caught:
-        check_points(arrays, surface_sdf, OPTIONS.near_sigma, where="labels/a.nii.gz")
+        check_points(arrays, evidence, OPTIONS.near_sigma, where="labels/a.nii.gz")
     assert words in str(caught.value) and "labels/a.nii.gz" in str(caught.value)
+
+
+def test_specks_do_not_fail_a_case():
+    """Lone voxels far from the rest, as automatic labels have them: few points lie on them."""
+    rng = np.random.default_rng(0)
+    index = np.stack(np.meshgrid(*[np.arange(44)] * 3, indexing="ij"), axis=-1)
+    data = np.zeros((44, 44, 44), np.uint8)
+    data[np.linalg.norm(index - [12, 12, 12], axis=-1) < 9] = 10
+    data[tuple(rng.integers(18, 43, (20, 3)).T)] = 10
+    fields = class_fields(LabelMap(data, np.eye(4)), TABLE, MeshesOptions())
+    meshes = {value: field.surface() for value, field in fields.items()}
+    frame = Frame.around(meshes[10].vertices)
+    few = PointsOptions(surface_points=400, near_points=2000, volume_points=1000)
+    arrays, evidence = sampled((fields, meshes, frame), options=few)
+    check_points(arrays, evidence, few.near_sigma)

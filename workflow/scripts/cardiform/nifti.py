@@ -16,6 +16,9 @@ from .files import atomic_path
 
 # sform and qform may differ by rounding; a tenth of a voxel is another place.
 FORM_TOLERANCE_VOX = 0.1
+# Radians. A qform keeps three of four quaternion components, in float32; of a turn by almost
+# 180 degrees, as LPS files have, the fourth is then known to 3.5e-4 only.
+QUATERNION_ROUNDING = 1e-3
 # Distances use the column norms as spacing: measured error is noise below one degree.
 MAX_SHEAR_DEG = 1.0
 INTEGER_TOLERANCE = 1e-3
@@ -137,8 +140,10 @@ def _check_forms(path, image, affine, spacing) -> None:
     if scode and qcode:
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in image.shape[:3]])).reshape(3, -1)
         shift = (sform - qform)[:3, :3] @ corners + (sform - qform)[:3, 3:]
-        voxels = np.linalg.norm(shift, axis=0).max() / spacing.min()
-        if voxels > FORM_TOLERANCE_VOX:
+        shift_mm = np.linalg.norm(shift, axis=0).max()
+        size_mm = np.linalg.norm(np.array(image.shape[:3]) * spacing)
+        voxels = shift_mm / spacing.min()
+        if shift_mm > FORM_TOLERANCE_VOX * spacing.min() + QUATERNION_ROUNDING * size_mm:
             raise InputError(
                 problem(
                     path,

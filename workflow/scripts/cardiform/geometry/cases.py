@@ -108,8 +108,8 @@ def sample_case(
     surfaces = {v: read_mesh(frame_path.with_name(f"{names[v]}.ply")) for v in fields}
     frame = Frame(np.array(record["center_mm"]), record["scale"])
     rng = np.random.default_rng([options.seed, _seed_of(case.case_id)])
-    arrays, surface_sdf = case_points(fields, surfaces, frame, table, options, rng)
-    check_points(arrays, surface_sdf, options.near_sigma, where=case.labels)
+    arrays, evidence = case_points(fields, surfaces, frame, table, options, rng)
+    check_points(arrays, evidence, options.near_sigma, where=case.labels)
     path = out / f"{case.case_id}.npz"
     save_npz(path, **arrays)
     return [path]

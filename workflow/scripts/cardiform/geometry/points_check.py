@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..errors import InputError, problem
-from .sampling import LIMIT
+from .sampling import LIMIT, Evidence
 
 MAX_NEAR = 2.0
 # Between a corner of the cube and a class at the other end of the ball of radius 0.95.
@@ -18,13 +18,16 @@ BALANCE = (0.4, 0.6)
 # Of fewer points a single one tips the balance; they exist in tiny trials only.
 BALANCE_POINTS = 20
 SLOPE = (0.9, 1.1)
-SLOPE_POINTS = 500
+# Stored distances over those to the stored surface points. Specks that no stored point lies on
+# make the first ones shorter, rightly; only far too short tells of another unit.
+RATIO = (0.5, 1.1)
+RATIO_POINTS = 500
 REMEDY = "look at the label map; if it is sound, report this as a defect"
 
 
 def check_points(
     arrays: Mapping[str, np.ndarray],
-    surface_sdf: np.ndarray,
+    evidence: Evidence,
     near_sigma: tuple[float, ...],
     where: str | Path = "points",
 ) -> None:
@@ -33,7 +36,7 @@ def check_points(
     Parameters
     ----------
     arrays : the points npz (see docs/architecture.md).
-    surface_sdf : (N,) distance of each surface point to its own class, unit frame.
+    evidence : what the fields say, from :func:`cardiform.geometry.sampling.case_points`.
     near_sigma : offsets of the near points, unit frame.
     where : the file's name in messages.
 
@@ -42,10 +45,10 @@ def check_points(
     InputError
         All violations of ranges, or else all of single classes.
     """
-    facts = [*_range_facts(arrays), *_surface_facts(arrays, surface_sdf)]
+    facts = [*_range_facts(arrays), *_surface_facts(arrays, evidence.surface_sdf)]
     if not facts:  # balance and slopes of points out of range would mean nothing
         for channel in np.flatnonzero(arrays["annotated"]):
-            facts += _class_facts(arrays, int(channel), max(near_sigma))
+            facts += _class_facts(arrays, int(channel), max(near_sigma), evidence.slopes)
     if facts:
         raise InputError([problem(where, fact, REMEDY) for fact in facts])
 
@@ -78,8 +81,8 @@ def _surface_facts(arrays, surface_sdf) -> list[str]:
     return []
 
 
-def _class_facts(arrays, channel: int, sigma: float) -> list[str]:
-    """Balance, width and slope of one class."""
+def _class_facts(arrays, channel: int, sigma: float, slopes) -> list[str]:
+    """Balance, width, slope and unit of one class."""
     value = int(arrays["class_values"][channel])
     own = arrays["near_sdf"][arrays["near_labels"] == value, channel].astype(np.float32)
     if not len(own):
@@ -91,20 +94,22 @@ def _class_facts(arrays, channel: int, sigma: float) -> list[str]:
     median = float(np.median(np.abs(own)))
     if not median < 3 * sigma:
         facts.append(f"class {value}: near points are {median:.3g} away (sigma {sigma:.3g})")
-    slope = _slope(arrays, channel, value)
-    if not SLOPE[0] <= slope <= SLOPE[1]:
-        facts.append(f"class {value}: distances grow by {slope:.3g} per unit of way (0.9-1.1)")
+    if not SLOPE[0] <= slopes[value] <= SLOPE[1]:
+        facts.append(f"class {value}: the slope of the distances is {slopes[value]:.3g} (0.9-1.1)")
+    ratio = _ratio(arrays, channel, value)
+    if not RATIO[0] <= ratio <= RATIO[1]:
+        facts.append(f"class {value}: distances are {ratio:.3g} of those to the surface points")
     return facts
 
 
-def _slope(arrays, channel: int, value: int) -> float:
+def _ratio(arrays, channel: int, value: int) -> float:
     """Stored distances over distances to the stored surface points, far enough away that
     the gaps between these do not matter."""
     surface = arrays["surface_points"][arrays["surface_labels"] == value]
     if not len(surface):
         return float("nan")
-    points = arrays["volume_points"][:SLOPE_POINTS]
+    points = arrays["volume_points"][:RATIO_POINTS]
     measured, _ = cKDTree(surface).query(points)
-    stored = np.abs(arrays["volume_sdf"][:SLOPE_POINTS, channel].astype(np.float32))
+    stored = np.abs(arrays["volume_sdf"][:RATIO_POINTS, channel].astype(np.float32))
     far = measured >= np.median(measured)
     return float(np.median(stored[far] / measured[far]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +20,20 @@ LIMIT = 1.05
 SURPLUS = 1.3
 # Inside thin vessels wide offsets leave at once: each further round halves them.
 ROUNDS = 8
+# Slopes are taken at the first volume points, over this many voxels to either side.
+SLOPE_POINTS, STEP_VOX = 500, 2.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What :func:`cardiform.geometry.points_check.check_points` asks the fields, not the file.
+
+    surface_sdf : (N,) float32, distance of each surface point to its own class, unit frame.
+    slopes : class value -> median length of the field's gradient at volume points.
+    """
+
+    surface_sdf: np.ndarray
+    slopes: Mapping[int, float]
 
 
 def case_points(
@@ -28,8 +43,8 @@ def case_points(
     table: LabelTable,
     options: PointsOptions,
     rng: np.random.Generator,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The arrays of a points npz, and each surface point's distance to its own class.
+) -> tuple[dict[str, np.ndarray], Evidence]:
+    """The arrays of a points npz, and what speaks for them.
 
     fields, meshes : by class value; the classes that are annotated.
 
@@ -38,8 +53,7 @@ def case_points(
     arrays : dict
         The points npz: all coordinates and distances in the unit frame, points shuffled,
         so that any first part is a fair sample.
-    surface_sdf : (N,) float32
-        For :func:`cardiform.geometry.points_check.check_points`.
+    evidence : Evidence
     """
     channels = [fields.get(value) for value in table.values]
     samplers = {value: SurfaceSampler(mesh) for value, mesh in meshes.items()}
@@ -49,6 +63,7 @@ def case_points(
     near_sdf = distances(channels, frame.to_world(near))
     volume = rng.uniform(-1, 1, (options.volume_points, 3)).astype(np.float32)
     volume_sdf = distances(channels, frame.to_world(volume))
+    slopes = {v: _slope(f, frame.to_world(volume[:SLOPE_POINTS])) for v, f in fields.items()}
     first = next(iter(fields.values()))
     order, near_order = rng.permutation(len(surface)), rng.permutation(len(near))
     return {
@@ -67,7 +82,7 @@ def case_points(
         "affine": first.affine,
         "spacing": first.spacing.astype(np.float32),
         "format_version": np.int64(FORMAT_VERSION),
-    }, own[order] * np.float32(frame.scale)
+    }, Evidence(own[order] * np.float32(frame.scale), slopes)
 
 
 class SurfaceSampler:
@@ -91,7 +106,7 @@ class SurfaceSampler:
 
     def draw(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """(N, 3) float64 points, mm, and their (N, 3) float32 outward normals."""
-        at = (np.arange(number) + rng.random()) * (self.area / number)
+        at = (np.arange(number) + rng.random()) * (self.area / max(number, 1))
         last = len(self.summed) - 1
         face = np.minimum(np.searchsorted(self.summed, at, side="right"), last)
         # Uniform in a triangle: Osada et al., "Shape distributions", ACM TOG 21 (2002), eq. 1.
@@ -193,6 +208,16 @@ def _own_distances(fields, points, labels) -> np.ndarray:
     for value, field in fields.items():
         result[labels == value] = field.lookup(points[labels == value])
     return result
+
+
+def _slope(field: ClassField, points: np.ndarray) -> float:
+    """Median length of the gradient at (N, 3) world points."""
+    step = STEP_VOX * field.spacing.max()
+    rise = [
+        field.lookup(points + step * axis) - field.lookup(points - step * axis)
+        for axis in np.eye(3)
+    ]
+    return float(np.median(np.linalg.norm(rise, axis=0)) / (2 * step))
 
 
 def _unit_f16(sdf_mm: np.ndarray, frame: Frame) -> np.ndarray:
