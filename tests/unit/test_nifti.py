@@ -169,3 +169,10 @@ def test_turns_by_almost_180_degrees_are_no_contradiction(tmp_path):
         worst = max(worst, np.abs((header.get_sform() - header.get_qform())[:3, :3]).max() * 300)
         assert np.allclose(nifti.load_label_map(path).affine, affine, atol=1e-5)
     assert worst > 0.01  # the case is a real one
+
+
+def test_an_image_far_from_its_origin(tmp_path):
+    affine = AFFINE.copy()
+    affine[0, 3] = 1e7
+    with pytest.raises(InputError, match=r"lies 1e\+07 mm from the origin"):
+        nifti.load_label_map(write(tmp_path / "a.nii", volume(), affine))

@@ -48,9 +48,8 @@ def main() -> None:
         max_bad_cases=options.max_bad_cases,
     )
     good = [r for r in reports if not r["problems"]]
-    for report in good:
-        for warning in report["warnings"]:
-            log.info("note: %s: %s", report["case_id"], warning)
+    for line in cohort_check.notes(good):
+        log.info("note: %s", line)
     for case in judged:
         if case.status != cohort.OK:
             log.warning("skipped: %s: %s", case.case_id, case.reason)

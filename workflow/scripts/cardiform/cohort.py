@@ -56,9 +56,9 @@ def read_case_table(path: str | Path) -> list[Case]:
     header, rows = _read_table(path)
     missing = [c for c in ("case_id", "labels") if c not in header]
     if missing:
-        raise InputError(
-            problem(path, f"no column {', '.join(missing)}", "the header names case_id and labels")
-        )
+        found = f"no column {', '.join(missing)} in {' | '.join(header) or 'an empty header'}"
+        remedy = "name case_id and labels in the header, separated by tabs or commas"
+        raise InputError(problem(path, found, remedy))
     unknown = [c for c in header if c not in CASE_COLUMNS]
     if unknown:
         raise InputError(
@@ -69,10 +69,12 @@ def read_case_table(path: str | Path) -> list[Case]:
             )
         )
     problems, cases, seen = [], [], {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         row = {key: (value or "").strip() for key, value in row.items() if key}
         row["patient_id"] = row.get("patient_id") or row["case_id"]
         for column in ("case_id", "patient_id"):
+            if column == "patient_id" and row[column] == row["case_id"]:
+                continue
             if not ID_PATTERN.fullmatch(row[column]):
                 problems.append(
                     problem(
@@ -112,7 +114,7 @@ def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Cas
     header, rows = _read_table(Path(path))
     if tuple(header) != CASE_COLUMNS:
         raise InputError(problem(path, "is no checked case table", "run check_cohort"))
-    cases = {row["case_id"]: Case(**row) for row in rows}
+    cases = {row["case_id"]: Case(**row) for _, row in rows}
     select = list(select)
     unknown = [case_id for case_id in select if case_id not in cases]
     if unknown:
@@ -196,7 +198,7 @@ def read_split(path: str | Path) -> list[tuple[str, Path]]:
     header, rows = _read_table(Path(path))
     if header != ["case_id", "patient_id", "path"]:
         raise InputError(problem(path, "is no split file", "run split_cohort"))
-    return [(row["case_id"], Path(row["path"])) for row in rows]
+    return [(row["case_id"], Path(row["path"])) for _, row in rows]
 
 
 def add_case_arguments(parser) -> None:
@@ -282,7 +284,7 @@ def read_manifests(paths: Iterable[str | Path]) -> dict[str, list[Path]]:
         header, rows = _read_table(Path(manifest))
         if tuple(header) != MANIFEST_COLUMNS:
             raise InputError(problem(manifest, "is no manifest", "run its stage again"))
-        for row in rows:
+        for _, row in rows:
             if row["status"] != OK:
                 continue
             path = Path(row["path"])
@@ -361,8 +363,8 @@ def _describe(path: Path) -> dict:
     return {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
-def _read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and rows of a TSV or CSV file, the delimiter read off its header."""
+def _read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Header and (line, row) of a TSV or CSV file, the delimiter read off its header."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             first = stream.readline()
@@ -370,7 +372,7 @@ def _read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
             reader = csv.DictReader(
                 stream, delimiter="\t" if "\t" in first else ",", restval="", strict=True
             )
-            return list(reader.fieldnames or []), list(reader)
+            return list(reader.fieldnames or []), [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise InputError(
             problem(path, f"cannot be read ({error.strerror})", "correct the path")

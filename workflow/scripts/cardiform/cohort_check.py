@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ MAX_SPACING_RATIO = 4.0
 # Fewer voxels than this make a speck, not a structure.
 MIN_CLASS_VOXELS = 9
 GRID_TOLERANCE_MM = 1e-2
+NAMED = 3  # cases that a note names
 
 
 def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
@@ -206,6 +207,19 @@ def _warnings(report: dict, table: LabelTable) -> list[str]:
         if found["touches_border"]:
             warnings.append(f"{label.name} is cut by the image border")
     return warnings
+
+
+def notes(reports: Iterable[Mapping]) -> list[str]:
+    """The warnings of all cases, each once, with the cases that it is about."""
+    cases: dict[str, list[str]] = {}
+    for report in reports:
+        for warning in report["warnings"]:
+            cases.setdefault(warning, []).append(report["case_id"])
+    lines = []
+    for warning, names in sorted(cases.items(), key=lambda item: -len(item[1])):
+        named = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+        lines.append(f"{warning}: {len(names)} of the cases ({named})")
+    return lines
 
 
 def _ranges(values: Sequence[int]) -> str:

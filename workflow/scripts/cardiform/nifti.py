@@ -21,6 +21,8 @@ FORM_TOLERANCE_VOX = 0.1
 QUATERNION_ROUNDING = 1e-3
 # Distances use the column norms as spacing: measured error is noise below one degree.
 MAX_SHEAR_DEG = 1.0
+# Mesh files hold float32: at 100 m they are 0.004 mm exact.
+MAX_AWAY_MM = 1e5
 INTEGER_TOLERANCE = 1e-3
 
 nib.imageglobals.logger.setLevel(logging.ERROR)  # header repairs are reported here, once
@@ -98,7 +100,8 @@ def check_affine(path: str | Path, image) -> np.ndarray:
     Raises
     ------
     InputError
-        Not finite, singular or zero spacing; sform and qform in different places; sheared.
+        Not finite, singular or zero spacing, far from the origin; sheared; sform and qform in
+        different places.
     """
     affine = np.asarray(image.affine, np.float64)
     if not np.isfinite(affine).all():
@@ -108,6 +111,10 @@ def check_affine(path: str | Path, image) -> np.ndarray:
         raise InputError(
             problem(path, f"affine is singular (spacing {_text(spacing)} mm)", "repair the header")
         )
+    away = float(np.abs(affine[:3, 3]).max())
+    if away > MAX_AWAY_MM:
+        text = f"lies {away:.2g} mm from the origin of its space"
+        raise InputError(problem(path, text, "repair the translation in the header"))
     axes = affine[:3, :3] / spacing
     cosine = np.abs(axes.T @ axes - np.eye(3)).max()
     shear = float(np.degrees(np.arcsin(min(cosine, 1.0))))
