@@ -12,7 +12,7 @@ from cardiform.labels import LabelTable
 TABLE = LabelTable()
 
 
-def write_points(folder, name, number=500):
+def write_points(folder, name, number=700):
     """Points on a ball of class 3, the only one."""
     rng = np.random.default_rng(0)
     points = rng.normal(size=(number, 3)).astype(np.float32)
@@ -78,7 +78,7 @@ def test_values_out_of_range_are_named(train):
 
 
 def test_a_few_steps_give_a_model_and_are_not_done_twice(tmp_path, train):
-    tiny = ("--input-points", 400, "--volume-queries", 8, "--near-queries", 8)
+    tiny = ("--input-points", 600, "--volume-queries", 8, "--near-queries", 8)
     tiny += ("--surface-queries", 8, "--eikonal-queries", 4, "--steps", 2, "--batch-size", 1)
     tiny += ("--workers", 0, "--preview-every", 0)
     first = train(*tiny)

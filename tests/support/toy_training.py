@@ -92,7 +92,7 @@ class ToyTask:
         return error, {"error": error.detach()}
 
     def evaluate(self, batches):
-        errors = [float((self.predict(b["x"]) - b["y"]).square().mean()) for b in batches]
+        errors = [(self.predict(b["x"]) - b["y"]).square().mean().item() for b in batches]
         return {"loss": sum(errors) / len(errors)}
 
 

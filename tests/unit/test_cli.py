@@ -35,9 +35,9 @@ def test_flags_are_sorted_and_quoted():
 def test_section_accepts_yaml_notations():
     section = {"lr": "1e-4", "steps": 10, "augment_scale": 0}
     assert cli.from_section(VecsetOptions, section, "vecset").lr == 1e-4
-    assert cli.from_section(PointsOptions, {"near_sigma": [0.1, 1]}, "points").near_sigma == (
+    assert cli.from_section(PointsOptions, {"near_sigma": [0.1, "2e-2"]}, "points").near_sigma == (
         0.1,
-        1,
+        0.02,
     )
     assert cli.from_section(PointsOptions, None, "points") == PointsOptions()
 
@@ -84,3 +84,15 @@ def test_bad_input_prints_lines_without_traceback():
     )
     assert result.returncode == 2
     assert result.stderr == "error: a.nii: broken; mend it\nerror: b.nii: gone; find it\n"
+
+
+def test_a_config_names_the_problems_of_all_sections_at_once():
+    config = {"vecsett": {}, "cohort": {"name": "a b"}, "points": {"near_sigma": 0.1}, "demo": None}
+    with pytest.raises(InputError) as caught:
+        cli.from_config(options.SECTIONS, config)
+    text = str(caught.value)
+    assert len(caught.value.problems) == 3
+    assert "config: vecsett is not a known section; did you mean vecset?" in text
+    assert "config: cohort.name is 'a b'; it must match" in text
+    assert "config: points.near_sigma is 0.1; expected a list" in text
+    assert cli.from_config(options.SECTIONS, {})["vecset"] == VecsetOptions()

@@ -15,8 +15,6 @@ from cardiform import cli, cohort
 from cardiform.errors import InputError
 from cardiform.options import SECTIONS
 
-validate(config, str(WORKFLOW / "schemas" / "config.schema.json"))
-
 
 def script(name):
     """A script as a parameter. Snakemake tracks builtin types only: a checkout that moves
@@ -73,9 +71,9 @@ def manifests(stage):
 
 
 try:
-    OPTIONS = {
-        name: cli.from_section(cls, config.get(name), name) for name, cls in SECTIONS.items()
-    }
+    # Before the schema: these messages name the key in one line.
+    OPTIONS = cli.from_config(SECTIONS, config)
+    cohort.check_shares(OPTIONS["split"])
     COHORT = OPTIONS["cohort"]
     IS_DEMO = not COHORT.table
     DEMO_FOLDER = "resources/demo"
@@ -91,6 +89,11 @@ try:
     CHUNKS = cohort.assign_chunks(CASES, COHORT.chunks)
 except InputError as error:
     raise WorkflowError("\n".join(error.problems)) from None
+
+validate(
+    {name: section or {} for name, section in config.items()},
+    str(WORKFLOW / "schemas" / "config.schema.json"),
+)
 
 RESULTS = f"results/{COHORT.name}"
 LOGS = f"logs/{COHORT.name}"

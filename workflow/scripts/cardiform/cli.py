@@ -7,11 +7,12 @@ import dataclasses
 import difflib
 import functools
 import logging
+import re
 import shlex
 import signal
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .errors import InputError
@@ -66,6 +67,30 @@ def flags(options) -> str:
     )
 
 
+def from_config(sections: Mapping[str, type], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of all sections; the problems of all of them are named at once.
+
+    sections : name -> options class.
+
+    Raises
+    ------
+    InputError
+        Unknown sections and keys, values of the wrong type or out of range.
+    """
+    problems, result = [], {}
+    for name in config:
+        if name not in sections:
+            problems.append(f"config: {name} is not a known section; {_nearest(name, sections)}")
+    for name, options in sections.items():
+        try:
+            result[name] = from_section(options, config.get(name), name)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return result
+
+
 def from_section(options: type, section: Mapping[str, Any] | None, where: str):
     """Options from a config section; unknown and unfit keys are all named at once.
 
@@ -78,9 +103,7 @@ def from_section(options: type, section: Mapping[str, Any] | None, where: str):
     problems, values = [], {}
     for key, value in section.items():
         if key not in types:
-            near = difflib.get_close_matches(str(key), list(types), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(types)}"
-            problems.append(f"config: {where}.{key} is not a known key; {hint}")
+            problems.append(f"config: {where}.{key} is not a known key; {_nearest(key, types)}")
             continue
         try:
             values[key] = _coerce(value, types[key])
@@ -104,6 +127,8 @@ def checked(options: type, values: Mapping[str, Any], where: str = "--"):
         name = where + (field.name.replace("_", "-") if where == "--" else field.name)
         if meta["choices"] and value not in meta["choices"]:
             problems.append(f"{name} is {value!r}; one of {', '.join(meta['choices'])}")
+        if meta["pattern"] and not re.fullmatch(meta["pattern"], value):
+            problems.append(f"{name} is {value!r}; it must match {meta['pattern']}")
         for item in value if isinstance(value, tuple) else (value,):
             if meta["minimum"] is not None and not item >= meta["minimum"]:
                 problems.append(f"{name} is {item}; at least {meta['minimum']}")
@@ -162,8 +187,9 @@ def _coerce(value, kind):
     """A config value as ``kind``; TypeError or ValueError where it does not fit."""
     element = _element_type(kind)
     if element is not None:
-        items = value if isinstance(value, (list, tuple)) else [value]
-        return tuple(_coerce(item, element) for item in items)
+        if not isinstance(value, (list, tuple)) or not value:
+            raise TypeError(value)
+        return tuple(_coerce(item, element) for item in value)
     if kind is float and isinstance(value, str):
         return float(value)  # YAML reads 1e-4 as text
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -195,6 +221,11 @@ def _expected(kind) -> str:
     return f"expected {names[kind]}"
 
 
+def _nearest(name, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+
+
 def _metavar(field, kind) -> str:
     if field.metadata["choices"]:
         return "|".join(field.metadata["choices"])
@@ -220,7 +251,7 @@ def _field_schema(field, kind) -> dict:
     value: dict[str, Any] = {"type": names[element or kind]}
     if meta["choices"]:
         value["enum"] = list(meta["choices"])
-    for key in ("minimum", "maximum"):
+    for key in ("minimum", "maximum", "pattern"):
         if meta[key] is not None:
             value[key] = meta[key]
     if element is not None:

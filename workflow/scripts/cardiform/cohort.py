@@ -171,7 +171,7 @@ def split_cases(cases: Iterable[Case], options: SplitOptions) -> dict[str, list[
         A part that should have cases is empty: the cohort is small, or all one patient.
     """
     parts: dict[str, list[Case]] = {"train": [], "val": [], "test": []}
-    _check_shares(options)
+    check_shares(options)
     for case in sorted(cases, key=lambda c: c.case_id):
         parts[_part_of(case.patient_id, options)].append(case)
     wanted = {
@@ -302,7 +302,7 @@ def read_manifests(paths: Iterable[str | Path]) -> dict[str, list[Path]]:
     return result
 
 
-def _check_shares(options: SplitOptions) -> None:
+def check_shares(options: SplitOptions) -> None:
     if options.validation + options.test >= 1:
         raise InputError("split: validation + test leave nothing to train on; lower them")
     if options.folds in (1, 2) or (options.folds and options.fold >= options.folds):

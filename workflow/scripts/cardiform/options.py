@@ -9,10 +9,22 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
-def option(default, help: str, *, choices=None, minimum=None, maximum=None, resumable=False):
+
+def option(
+    default,
+    help: str,
+    *,
+    choices=None,
+    minimum=None,
+    maximum=None,
+    pattern=None,
+    resumable=False,
+):
     """A field with its documentation.
 
+    pattern : regular expression that the whole text matches.
     resumable : the key does not change what is computed, so a training goes on when it
         changes (see ``cardiform.training.checkpoint``).
     """
@@ -21,6 +33,7 @@ def option(default, help: str, *, choices=None, minimum=None, maximum=None, resu
         "choices": choices,
         "minimum": minimum,
         "maximum": maximum,
+        "pattern": pattern,
         "resumable": resumable,
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -39,7 +52,9 @@ class DemoOptions:
 class CohortOptions:
     """The case table and what to do with bad cases."""
 
-    name: str = option("demo", "name of the cohort: results go to results/<name>/")
+    name: str = option(
+        "demo", "name of the cohort: results go to results/<name>/", pattern=NAME_PATTERN
+    )
     table: str = option("", "case table, TSV or CSV; empty: the built-in demo cohort")
     labels: str = option("", "label table, TSV; empty: STACOM-2025")
     on_bad_case: str = option(
@@ -81,7 +96,10 @@ class PointsOptions:
     )
     near_points: int = option(500_000, "points near the surfaces", minimum=100)
     near_sigma: tuple[float, ...] = option(
-        (0.005, 0.015), "standard deviations of the near offsets, unit frame; equal shares"
+        (0.005, 0.015),
+        "standard deviations of the near offsets, unit frame; equal shares",
+        minimum=1e-4,
+        maximum=0.3,
     )
     volume_points: int = option(500_000, "points uniform in the cube [-1, 1]^3", minimum=100)
     seed: int = option(0, "seed of the draws", minimum=0)
