@@ -108,7 +108,7 @@ def load_label_table(path: str | Path = "") -> LabelTable:
     path = Path(path)
     columns = [f.name for f in fields(LabelClass)]
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, delimiter="\t")
             missing = [c for c in columns if c not in (reader.fieldnames or [])]
             if missing:
