@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cardiform import cohort
+from cardiform import cohort, splits
+from cardiform.errors import InputError
 from cardiform.options import SplitOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,9 +54,9 @@ def seed_that_fills_every_part():
         members = [cohort.Case(case_id=n, patient_id=n, labels="x") for n in names]
         for seed in range(1000):
             try:
-                cohort.split_cases(members, SplitOptions(seed=seed, **shares))
+                splits.split_cases(members, SplitOptions(seed=seed, **shares))
                 return seed
-            except cohort.InputError:
+            except InputError:
                 continue
         raise AssertionError("no seed fills every part")
 

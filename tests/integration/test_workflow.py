@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from cardiform import cohort, nifti
+from cardiform import cohort, nifti, splits
 from cardiform.labels import LabelTable
 
 TINY = {
@@ -68,7 +68,7 @@ def tiny(tmp_path_factory, run_workflow, seed_that_fills_every_part):
 def test_every_output_is_there_and_held_out(tiny):
     folder, _ = tiny
     results = folder / "results" / "tiny"
-    parts = {p: cohort.read_split(results / "split" / f"{p}.csv") for p in ("train", "val", "test")}
+    parts = {p: splits.read_split(results / "split" / f"{p}.csv") for p in ("train", "val", "test")}
     assert sum(map(len, parts.values())) == 5
     for name in ("model.pt", "metrics.json", "metrics.jsonl", "curves.png"):
         assert (results / "vecset" / name).stat().st_size > 0, name

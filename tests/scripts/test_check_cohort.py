@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cardiform import cohort
+from cardiform import cohort, splits
 
 AFFINE = np.diag([2.0, 1.0, 1.0, 1.0])
 
@@ -162,7 +162,7 @@ def test_split(tmp_path, run_script):
     arguments = ["--cases", tmp_path / "cases.tsv", "--points", "results/points"]
     result = run_script("split_cohort.py", *arguments, "--out", tmp_path / "split", "--test", 0.3)
     assert result.returncode == 0, result.stderr
-    rows = {p: cohort.read_split(tmp_path / "split" / f"{p}.csv") for p in ("train", "val", "test")}
+    rows = {p: splits.read_split(tmp_path / "split" / f"{p}.csv") for p in ("train", "val", "test")}
     assert sum(map(len, rows.values())) == 59 and all(rows.values())
     assert "c0" not in {name for part in rows.values() for name, _ in part}
     name, path = rows["test"][0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cardiform import cohort
+from cardiform import cohort, splits
 from cardiform.files import save_npz
 from cardiform.labels import LabelTable
 
@@ -31,7 +31,7 @@ def write_points(folder, name, number=700):
 
 def write_split(folder, part, names):
     cases = [cohort.Case(case_id=n, patient_id=n, labels="x.nii.gz") for n in names]
-    cohort.write_split(folder / f"{part}.csv", cases, folder)
+    splits.write_split(folder / f"{part}.csv", cases, folder)
 
 
 @pytest.fixture

@@ -15,14 +15,16 @@ LIBRARY = SCRIPTS / "cardiform"
 BIN = Path(sys.executable).parent
 
 # Module (or package) of cardiform -> the parts of cardiform it may import.
-BASE = {"errors", "files", "labels", "options", "cohort"}
+BASE = {"errors", "files", "labels", "options", "cohort", "splits", "case_runs"}
 MAY_IMPORT = {
     "errors": set(),
     "options": set(),
     "labels": {"errors"},
     "cli": {"errors"},
     "files": {"errors"},
-    "cohort": {"errors", "files", "options"},
+    "cohort": {"errors", "files"},
+    "splits": {"errors", "files", "options", "cohort"},
+    "case_runs": {"errors", "files", "cohort"},
     "nifti": {"errors", "files"},
     "cohort_check": BASE | {"nifti"},
     "phantom": BASE | {"nifti", "geometry", "phantom"},
@@ -38,7 +40,9 @@ MAY_IMPORT = {
     "reconstruct": BASE
     | {"models", "data", "metrics", "geometry", "nifti", "render", "training", "tasks"},
 }
-STANDARD_LIBRARY_ONLY = {"errors", "options", "labels", "cli", "files", "cohort"}
+STANDARD_LIBRARY_ONLY = {
+    "errors", "options", "labels", "cli", "files", "cohort", "splits", "case_runs"
+}  # fmt: skip
 TORCH_ALLOWED = {"models", "data", "tasks", "training", "sparse", "reconstruct"}
 
 

@@ -11,7 +11,7 @@ WORKFLOW = Path(workflow.basedir)
 SCRIPTS = WORKFLOW / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from cardiform import cli, cohort
+from cardiform import cli, cohort, splits
 from cardiform.errors import InputError
 from cardiform.options import SECTIONS
 
@@ -73,7 +73,7 @@ def manifests(stage):
 try:
     # Before the schema: these messages name the key in one line.
     OPTIONS = cli.from_config(SECTIONS, config)
-    cohort.check_shares(OPTIONS["split"])
+    splits.check_shares(OPTIONS["split"])
     COHORT = OPTIONS["cohort"]
     IS_DEMO = not COHORT.table
     DEMO_FOLDER = "resources/demo"

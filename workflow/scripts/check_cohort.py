@@ -12,7 +12,7 @@ import functools
 import logging
 from pathlib import Path
 
-from cardiform import cli, cohort, labels
+from cardiform import case_runs, cli, cohort, labels
 from cardiform.files import write_json
 from cardiform.options import CohortOptions
 
@@ -32,7 +32,7 @@ def main() -> None:
     cases = cohort.read_case_table(options.table)
     table = labels.load_label_table(options.labels)
     folder = args.out / "qc" / "cases"
-    cohort.run_cases(
+    case_runs.run_cases(
         cases,
         functools.partial(cohort_check.check_case, table=table, folder=folder),
         inputs=lambda case: [path for path in case.files if Path(path).is_file()],

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import functools
 
-from cardiform import cli, cohort, labels
+from cardiform import case_runs, cli, cohort, labels
 from cardiform.options import MeshesOptions
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__, MeshesOptions)
-    cohort.add_case_arguments(parser)
+    case_runs.add_case_arguments(parser)
     options, args = cli.parse(parser, MeshesOptions)
 
     from cardiform.geometry.cases import mesh_case
 
     table = labels.load_label_table(args.labels)
-    cohort.run_cases(
+    case_runs.run_cases(
         cohort.read_checked_cases(args.cases, args.select),
         functools.partial(mesh_case, table=table, options=options, out=args.out),
         inputs=lambda case: [case.labels],

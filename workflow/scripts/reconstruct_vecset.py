@@ -17,7 +17,7 @@ import functools
 import logging
 from pathlib import Path
 
-from cardiform import cli, cohort
+from cardiform import case_runs, cli, cohort, splits
 from cardiform.files import sha256_file, sha256_sources, write_json
 from cardiform.options import VecsetReconstructOptions
 
@@ -43,14 +43,14 @@ def main() -> None:
     network = reconstruct.Reconstructor.load(args.model, options, choose_device(options.device))
     known = {case.case_id: case for case in cohort.read_checked_cases(args.cases)}
     rows = {
-        part: cohort.read_split(getattr(args, part)) for part in ("train", "validation", "test")
+        part: splits.read_split(getattr(args, part)) for part in ("train", "validation", "test")
     }
     parts = {p: reconstruct.checked_cases(r, known, args.cases) for p, r in rows.items()}
     held_out = [*parts["validation"], *parts["test"]]
     points = {case.case_id: path for case, path in held_out}
     log.info("mean shape of %d training cases", len(parts["train"]))
     mean_shape = reconstruct.MeanShape.of(parts["train"], network.table)
-    cohort.run_cases(
+    case_runs.run_cases(
         [case for case, _ in held_out],
         functools.partial(
             reconstruct.reconstruct_case,

@@ -11,20 +11,20 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from cardiform import cli, cohort, labels
+from cardiform import case_runs, cli, cohort, labels
 from cardiform.options import PointsOptions
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__, PointsOptions)
-    cohort.add_case_arguments(parser)
+    case_runs.add_case_arguments(parser)
     parser.add_argument("--meshes", required=True, type=Path, help="output of extract_meshes")
     options, args = cli.parse(parser, PointsOptions)
 
     from cardiform.geometry.cases import mesh_files, sample_case
 
     table = labels.load_label_table(args.labels)
-    cohort.run_cases(
+    case_runs.run_cases(
         cohort.read_checked_cases(args.cases, args.select),
         functools.partial(
             sample_case, table=table, options=options, meshes=args.meshes, out=args.out

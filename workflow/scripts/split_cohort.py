@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from cardiform import cli, cohort
+from cardiform import cli, cohort, splits
 from cardiform.options import SplitOptions
 
 log = logging.getLogger("split_cohort")
@@ -26,9 +26,9 @@ def main() -> None:
     options, args = cli.parse(parser, SplitOptions)
 
     cases = [c for c in cohort.read_checked_cases(args.cases) if c.status == cohort.OK]
-    parts = cohort.split_cases(cases, options)
+    parts = splits.split_cases(cases, options)
     for part, members in parts.items():
-        cohort.write_split(args.out / f"{part}.csv", members, args.points)
+        splits.write_split(args.out / f"{part}.csv", members, args.points)
         log.info("%s: %d cases", part, len(members))
 
 

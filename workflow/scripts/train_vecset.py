@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from cardiform import cli, cohort, labels
+from cardiform import cli, labels, splits
 from cardiform.errors import InputError, problem
 from cardiform.files import sha256_json, sha256_sources, write_json
 from cardiform.options import VecsetOptions
@@ -40,8 +40,8 @@ def main() -> None:
     from cardiform.training.engine import train
 
     table = labels.load_label_table(args.labels)
-    train_cases = load_cases(cohort.read_split(args.train), table, options.cached_points)
-    validation_cases = load_cases(cohort.read_split(args.validation), table, options.cached_points)
+    train_cases = load_cases(splits.read_split(args.train), table, options.cached_points)
+    validation_cases = load_cases(splits.read_split(args.validation), table, options.cached_points)
     if not train_cases:
         raise InputError(problem(args.train, "has no cases", "lower split.validation or .test"))
     torch.manual_seed(options.seed)

@@ -1,0 +1,129 @@
+"""Work on many cases: finished ones are skipped, bad ones stop no other, a manifest tells all.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from .cohort import OK, Case, write_table
+from .errors import InputError, problem
+from .files import read_json, sha256_file, sha256_json, write_json
+
+log = logging.getLogger(__name__)
+
+MANIFEST_COLUMNS = ("case_id", "path", "bytes", "sha256", "status")
+
+
+def add_case_arguments(parser) -> None:
+    """The arguments of a per-case script: which cases, where to, how parallel."""
+    group = parser.add_argument_group("cases and files")
+    group.add_argument("--cases", required=True, help="cases.tsv of check_cohort")
+    group.add_argument("--select", nargs="*", default=[], metavar="CASE", help="default: all")
+    group.add_argument("--labels", default="", help="label table, TSV; empty: STACOM-2025")
+    group.add_argument("--out", required=True, type=Path, help="output folder")
+    group.add_argument("--manifest", required=True, type=Path, help="manifest to write, TSV")
+    group.add_argument("--processes", type=int, default=1, help="cases at a time (default: 1)")
+
+
+def run_cases(
+    cases: Sequence[Case],
+    work: Callable[[Case], list[Path]],
+    *,
+    inputs: Callable[[Case], list[str | Path]],
+    parameters: Mapping,
+    state: Path,
+    manifest: Path,
+    processes: int = 1,
+) -> None:
+    """Run ``work`` on every good case that is not finished yet, then write the manifest.
+
+    A case is finished where ``state/<case_id>.json`` records the same input bytes and
+    parameters, and all its outputs are still the same bytes. One bad case does not stop
+    the others: finished work stays, and all failures are told at the end.
+
+    work : picklable; writes a case's files atomically and returns their paths.
+    inputs : the files that ``work`` reads.
+    parameters : JSON-ready; whatever else decides the outputs.
+    processes : cases at a time, each in a process of its own.
+
+    Raises
+    ------
+    InputError
+        One line per failed case; the manifest is not written then.
+    """
+    good = [case for case in cases if case.status == OK]
+    failures: list[str] = []
+    todo = {}
+    for case in good:
+        try:
+            key = sha256_json([dict(parameters), [sha256_file(path) for path in inputs(case)]])
+        except OSError as error:
+            failures.append(problem(error.filename, error.strerror, "run its stage again"))
+            continue
+        if not _is_finished(state / f"{case.case_id}.json", key):
+            todo[case] = key
+    if len(todo) < len(good):
+        log.info("%d of %d cases are finished already", len(good) - len(todo), len(good))
+    for done, (case, outcome) in enumerate(_each(work, todo, processes), start=1):
+        if isinstance(outcome, list):
+            outputs = [_describe(path) for path in outcome]
+            write_json(state / f"{case.case_id}.json", {"key": todo[case], "outputs": outputs})
+            log.info("%s done (%d of %d)", case.case_id, done, len(todo))
+        else:
+            failures += outcome.problems
+    if failures:
+        raise InputError(failures)
+    rows = []
+    for case in cases:
+        if case.status != OK:
+            rows.append([case.case_id, "", 0, "", f"skipped: {case.reason}"])
+            continue
+        for output in read_json(state / f"{case.case_id}.json")["outputs"]:
+            rows.append([case.case_id, output["path"], output["bytes"], output["sha256"], OK])
+    write_table(manifest, MANIFEST_COLUMNS, rows)
+
+
+def _each(work, todo: Mapping[Case, str], processes: int):
+    """Yield (case, output paths or InputError) as the cases finish."""
+    if processes <= 1 or len(todo) <= 1:
+        for case in todo:
+            yield case, _guarded(work, case)
+        return
+    with concurrent.futures.ProcessPoolExecutor(min(processes, len(todo))) as pool:
+        futures = {pool.submit(_guarded, work, case): case for case in todo}
+        for future in concurrent.futures.as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _guarded(work, case: Case) -> list[Path] | InputError:
+    """Bad input and surprises alike fail this case alone, under its name."""
+    try:
+        return work(case)
+    except InputError as error:
+        return error
+    except Exception as error:
+        log.error("%s\n%s", case.case_id, traceback.format_exc())
+        return InputError(
+            problem(case.labels, f"{type(error).__name__}: {error}", "see the log for details")
+        )
+
+
+def _is_finished(state: Path, key: str) -> bool:
+    try:
+        record = read_json(state)
+        return record["key"] == key and all(
+            Path(o["path"]).is_file() and sha256_file(o["path"]) == o["sha256"]
+            for o in record["outputs"]
+        )
+    except (InputError, KeyError, TypeError):
+        return False
+
+
+def _describe(path: Path) -> dict:
+    return {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
