@@ -225,3 +225,16 @@ def test_files_that_do_not_fit_are_named(tmp_path):
     save_npz(tmp_path / "c.npz", surface_points=np.zeros((1, 3)))
     with pytest.raises(InputError, match="has no surface_labels, near_points"):
         load_case_points(tmp_path / "c.npz", "c", TABLE)
+
+
+def test_thin_classes_have_more_of_the_input(tmp_path):
+    """Depths 0.3, 0.5 and 0.8 of three balls: shares of a balanced draw go as 1 over them."""
+    case = load_case_points(write_spheres(tmp_path / "a.npz"), "a", TABLE)
+    depth = [-case.volume_sdf[:, c].astype(float).min() for c in range(3)]
+    shares = 1 / np.array(depth)
+    np.testing.assert_allclose(case.surface.shares, shares / shares.sum(), rtol=0.1)
+    rng = np.random.default_rng(0)
+    drawn = case.surface.channels[case.surface.draw(20_000, 1.0, rng)]
+    np.testing.assert_allclose(np.bincount(drawn) / 20_000, case.surface.shares, atol=0.02)
+    even = case.near.channels[case.near.draw(20_000, 1.0, rng)]
+    np.testing.assert_allclose(np.bincount(even) / 20_000, np.full(3, 1 / 3), atol=0.02)

@@ -99,6 +99,9 @@ def test_odd_masks_are_read_back_from_their_field(name):
     mesh = field.surface()
     assert signed_volume(mesh) > 0
     assert abs(field.shift) <= 0.5 * field.spacing.min() + 1e-6
+    # what the bounded shift cannot give back; without sign repair a line had 5 %
+    least = {"voxel": 0.15, "line": 0.6, "corners": 0.5}.get(name, 0.97)
+    assert signed_volume(mesh) > least * field.voxel_volume
     if name not in ("noise", "corners"):
         assert is_watertight(mesh)
 
@@ -165,11 +168,12 @@ def test_far_from_a_class_the_distance_is_still_right():
         (0, sphere(points - [20, 0, 0], 9)),
         (2, sphere(points + [22, 0, 0], 12)),
     ):
-        error = np.abs(found[:, column] - truth)
+        error = found[:, column] - truth
         cell = 2 * 1.6  # the edge of a cell of the far grid, mm
-        assert error.max() < cell and error.mean() < cell / 5
+        assert np.abs(error).max() < cell and np.abs(error).mean() < cell / 6
+        assert abs(error.mean()) < cell / 20
         near = (truth > 0) & (truth < 5)
-        assert error[near].mean() < 0.2
+        assert np.abs(error[near]).mean() < 0.2
 
 
 def test_stored_shifts_give_the_same_fields():

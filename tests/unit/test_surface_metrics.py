@@ -43,6 +43,17 @@ def test_the_95th_percentile_sees_a_bump_that_the_mean_hides():
     assert found["hd95_mm"] > 3 * found["assd_mm"]
 
 
+def test_the_f_score_weighs_what_is_missing_and_what_is_too_much():
+    """Two equal balls far apart, one of them found: precision 1, recall 1/2."""
+    one, other = sphere(10.0, 3), sphere(10.0, 3, (50, 0, 0))
+    both = Mesh(
+        np.concatenate([one.vertices, other.vertices]),
+        np.concatenate([one.faces, other.faces + len(one.vertices)]),
+    )
+    for truth, found in ((both, one), (one, both)):
+        assert surface_figures(truth, found)["f_score"] == pytest.approx(2 / 3, abs=0.02)
+
+
 def test_distances_equal_those_of_an_exact_library():
     igl = pytest.importorskip("igl")
     rng = np.random.default_rng(0)

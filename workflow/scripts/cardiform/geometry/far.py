@@ -114,16 +114,15 @@ def far_field(grid: FarGrid, values: np.ndarray, origin: np.ndarray) -> np.ndarr
     Notes
     -----
     A cell counts where any of its voxels does: one-voxel structures survive. The distances
-    to cell centres carry a bias (see ``sdf.smooth_distance``) that cell size and shape add
-    to; on the cells within the crop the fine field tells it.
+    to cell centres are off by what cell size and shape make of it; on the cells within the
+    crop the fine field tells how much. (The correction of ``sdf.smooth_distance`` on top would
+    bias them: it was measured.)
     """
     occupied, first = _cells(grid, values < 0, origin)
     coarse = np.ones(grid.shape, np.uint8)
     window = tuple(slice(a, a + n) for a, n in zip(first, occupied.shape))
     coarse[window] += occupied
     far = edt.edt(coarse, anisotropy=tuple(map(float, grid.spacing)))
-    volume = np.float32(np.prod(grid.spacing))
-    far -= np.minimum(np.sqrt(volume / far) / 2, far / 2)
     np.negative(far, out=far, where=coarse > 1)
     _fit(far, *_fine_on_cells(grid, values, origin))
     return far
