@@ -53,7 +53,7 @@ def good_and_bad(folder):
     write(folder, "eleven.nii.gz", eleven)
     write(folder, "empty.nii.gz", labels(0))
     moved = AFFINE.copy()
-    moved[0, 3] = 1
+    moved[0, 3] = 0.3
     write(folder, "moved_ct.nii.gz", labels(), moved)
     write(folder, "other_ct.nii.gz", labels()[:-1])
     (folder / "broken.nii.gz").write_bytes(b"nothing")
@@ -75,7 +75,7 @@ def good_and_bad(folder):
 WORDS = (
     "eleven.nii.gz: label 11, 13 is not in the label table (1-10); add",
     "empty.nii.gz: holds no class of the label table; segment at least one",
-    "moved_ct.nii.gz: lies up to 1 mm beside the label map",
+    "moved_ct.nii.gz: lies up to 0.3 mm beside the label map",
     "other_ct.nii.gz: shape (9, 12, 14) differs from the label map's (10, 12, 14)",
     "none.nii.gz: does not exist",
     "broken.h5: is not a readable HDF5 file",

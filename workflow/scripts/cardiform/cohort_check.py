@@ -12,14 +12,13 @@ from .cohort import OK, Case
 from .errors import InputError, problem
 from .files import read_json, write_json
 from .labels import LabelTable
-from .nifti import LabelMap, image_grid, load_image, load_label_map
+from .nifti import LabelMap, image_grid, load_image, load_label_map, place_tolerance_mm
 
 # A surface is about a tenth of the coarsest voxel edge accurate: beyond these it shows.
 MAX_SPACING_MM = 3.0
 MAX_SPACING_RATIO = 4.0
 # Fewer voxels than this make a speck, not a structure.
 MIN_CLASS_VOXELS = 9
-GRID_TOLERANCE_MM = 1e-2
 NAMED = 3  # cases that a note names
 
 
@@ -182,7 +181,7 @@ def _grid_problems(case: Case, labels: LabelMap) -> list[str]:
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
     shift = (affine - labels.affine)[:3, :3] @ corners + (affine - labels.affine)[:3, 3:]
     worst = float(np.linalg.norm(shift, axis=0).max())
-    if worst > GRID_TOLERANCE_MM:
+    if worst > place_tolerance_mm(shape, labels.spacing):
         text = f"lies up to {worst:.3g} mm beside the label map {case.labels}"
         return [problem(case.image, text, remedy)]
     return []

@@ -14,8 +14,8 @@ from nibabel.filebasedimages import ImageFileError
 from .errors import InputError, problem
 from .files import atomic_path
 
-# sform and qform may differ by rounding; a tenth of a voxel is another place.
-FORM_TOLERANCE_VOX = 0.1
+# Headers may differ by rounding; a tenth of a voxel is another place.
+PLACE_TOLERANCE_VOX = 0.1
 # Radians. A qform keeps three of four quaternion components, in float32; of a turn by almost
 # 180 degrees, as LPS files have, the fourth is then known to 3.5e-4 only.
 QUATERNION_ROUNDING = 1e-3
@@ -130,6 +130,12 @@ def check_affine(path: str | Path, image) -> np.ndarray:
     return affine
 
 
+def place_tolerance_mm(shape: tuple[int, ...], spacing: np.ndarray) -> float:
+    """How far, mm, the corners of one and the same grid may lie apart in two headers."""
+    size_mm = float(np.linalg.norm(np.array(shape[:3]) * spacing))
+    return PLACE_TOLERANCE_VOX * float(spacing.min()) + QUATERNION_ROUNDING * size_mm
+
+
 def _check_forms(path, image, affine, spacing) -> None:
     header = image.header
     if not hasattr(header, "get_sform"):
@@ -148,9 +154,8 @@ def _check_forms(path, image, affine, spacing) -> None:
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in image.shape[:3]])).reshape(3, -1)
         shift = (sform - qform)[:3, :3] @ corners + (sform - qform)[:3, 3:]
         shift_mm = np.linalg.norm(shift, axis=0).max()
-        size_mm = np.linalg.norm(np.array(image.shape[:3]) * spacing)
         voxels = shift_mm / spacing.min()
-        if shift_mm > FORM_TOLERANCE_VOX * spacing.min() + QUATERNION_ROUNDING * size_mm:
+        if shift_mm > place_tolerance_mm(image.shape, spacing):
             raise InputError(
                 problem(
                     path,
