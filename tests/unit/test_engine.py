@@ -16,6 +16,7 @@ from cardiform.training.distributed import World
 from cardiform.training.engine import train
 from cardiform.training.interruption import EXIT_RESUMABLE
 from cardiform.training.optimisation import WeightAverage, build_optimizer, learning_rate
+from cardiform.training.runlog import truncate
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -142,6 +143,19 @@ def test_micro_batches_change_nothing_but_rounding(tmp_path):
     two = run(tmp_path / "2", ToyTask(dropout=0), accumulate=2)
     for name in one.weights:
         torch.testing.assert_close(one.weights[name], two.weights[name], rtol=1e-4, atol=1e-6)
+    # AdamW would hide a gradient of twice the size
+    norms = [events(tmp_path / n, "log")[0]["figures"]["grad_norm"] for n in ("1", "2")]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_a_resumed_log_forgets_what_the_killed_run_wrote_later(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"event": "log", "step": n}) + "\n" for n in (1, 2, 3)]
+    path.write_text("".join(lines) + '{"event": "lo')
+    truncate(path, 2)
+    assert path.read_text() == "".join(lines[:2])
+    truncate(path, None)
+    assert path.read_text() == ""
 
 
 def test_loader_processes_change_nothing(tmp_path):

@@ -25,6 +25,8 @@ def test_atomic_path_keeps_suffixes_makes_folders_and_shares(tmp_path):
         assert temporary.name.endswith(".nii.gz")
         temporary.write_text("x")
     assert path.read_text() == "x"
+    files.write_text(path, "y")
+    assert path.read_text() == "y"
     assert path.stat().st_mode & 0o044
 
 

@@ -44,8 +44,9 @@ def heart(center=CENTER):
     return LabelMap(data, AFFINE)
 
 
-def write_case(folder, name, center=CENTER) -> tuple[cohort.Case, object]:
+def write_case(folder, name, center=CENTER, frame_center=None) -> tuple[cohort.Case, object]:
     """Label map, meshes and a points file with as much as reconstruction reads."""
+    frame_center = center if frame_center is None else frame_center
     label_map = heart(center)
     path = folder / f"{name}.nii.gz"
     nifti.save_label_map(path, label_map.data, AFFINE)
@@ -62,7 +63,7 @@ def write_case(folder, name, center=CENTER) -> tuple[cohort.Case, object]:
         surface_points=points, surface_labels=np.ones(400, np.uint8), near_points=points,
         near_labels=np.ones(400, np.uint8), near_sdf=sdf, volume_points=points, volume_sdf=sdf,
         annotated=np.array([True, False, True]), class_values=np.array(TABLE.values, np.uint8),
-        center=np.asarray(center, np.float64), scale=np.float64(UNIT_RADIUS / RADIUS),
+        center=np.asarray(frame_center, np.float64), scale=np.float64(UNIT_RADIUS / RADIUS),
     )  # fmt: skip
     return cohort.Case(case_id=name, patient_id=name, labels=str(path)), points_file
 
@@ -176,6 +177,14 @@ def test_the_mean_shape_is_what_most_cases_have(tmp_path):
     moved = mean_shape.place(Frame(CENTER + [0, 8, 0], UNIT_RADIUS / RADIUS), heart())
     middle = [np.argwhere(p == 3).mean(axis=0) for p in (placed, moved)]
     np.testing.assert_allclose(middle[1] - middle[0], [0, 4, 0], atol=0.1)
+
+
+def test_what_a_minority_has_is_not_in_the_mean_shape(tmp_path):
+    away = np.array([0, 0, 14.0])
+    cases = [write_case(tmp_path, n, CENTER) for n in "ab"]
+    cases.append(write_case(tmp_path, "c", CENTER + away, frame_center=CENTER))
+    placed = MeanShape.of(cases, TABLE).place(Frame(CENTER, UNIT_RADIUS / RADIUS), heart())
+    assert (placed == 3).sum() == pytest.approx((heart().data == 3).sum(), rel=0.03)
 
 
 def test_beyond_the_anatomy_nothing_is_asked(network):
