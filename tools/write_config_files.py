@@ -24,6 +24,7 @@ RERUNS = {
     "split": "split_cohort",
     "meshes": "extract_meshes",
     "points": "sample_sdf",
+    "voxels": "voxelize_labels",
     "vecset": "train_vecset",
     "vecset_reconstruct": "reconstruct_vecset",
 }

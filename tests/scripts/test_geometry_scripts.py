@@ -1,4 +1,4 @@
-"""extract_meshes and sample_sdf as a user calls them."""
+"""extract_meshes, sample_sdf and the voxelize scripts as a user calls them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cardiform import cohort, nifti
 from cardiform.files import load_npz
 from cardiform.geometry.frame import Frame, apply_affine
 from cardiform.geometry.meshfile import read_mesh
+from cardiform.geometry.narrowband import NarrowBand
 from cardiform.geometry.surface import is_watertight, signed_volume
 from cardiform.labels import LabelTable
 from cardiform.phantom import draw_phantom
@@ -56,6 +57,10 @@ class Stages:
     def sample(self, *arguments, out="points"):
         meshes = ["--meshes", self.folder / "meshes"]
         return self._run("sample_sdf.py", out, *meshes, *SMALL, *arguments)
+
+    def voxelize(self, *arguments, out="sparse"):
+        meshes = ["--meshes", self.folder / "meshes"]
+        return self._run("voxelize_labels.py", out, *meshes, "--resolution", 64, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +109,47 @@ def test_points_lie_where_the_label_map_says(finished):
     clear = np.abs(sdf_mm).min(axis=1) > 3.5 / 2 * np.sqrt(3)  # half a voxel's diagonal
     found = np.where(sdf_mm.min(1) < 0, np.array(TABLE.values)[sdf_mm.argmin(1)], 0)
     assert clear.sum() > 200 and (found[clear] == truth[clear]).all()
+
+
+def test_voxels_agree_with_the_label_map(finished):
+    result = finished.voxelize()
+    assert result.returncode == 0, result.stderr
+    label_map = nifti.load_label_map(finished.folder / "lacking.nii.gz")
+    files = {p.stem: p for p in (finished.folder / "sparse" / "lacking").glob("*.npz")}
+    assert set(files) == set(TABLE.names) - {"left_atrial_appendage"}
+    for label in TABLE:
+        if label.name not in files:
+            continue
+        band = NarrowBand.load(files[label.name])
+        world = band.frame.to_world((band.coords + 0.5) * 2 / 64 - 1.0)
+        index = np.rint(apply_affine(np.linalg.inv(label_map.affine), world)).astype(int)
+        within = ((index >= 0) & (index < label_map.data.shape)).all(axis=1)
+        truth = np.zeros(len(world), bool)
+        truth[within] = label_map.data[tuple(index[within].T)] == label.value
+        mm = band.sdf.astype(np.float32) * band.band_voxels * band.voxel_mm
+        clear = np.abs(mm) > 3.5 / 2 * np.sqrt(3)
+        np.testing.assert_array_equal((mm < 0)[clear], truth[clear])
+    assert "2 of 2 cases are finished already" in finished.voxelize().stderr
+
+
+def test_meshes_of_any_format_become_voxels(finished, tmp_path, run_script):
+    import trimesh
+
+    source = finished.folder / "meshes" / "whole" / "left_ventricle.ply"
+    mesh = trimesh.load_mesh(source)
+    paths = [tmp_path / f"lv_{kind}.{kind}" for kind in ("ply", "stl", "obj")]
+    for path in paths:
+        mesh.export(path)
+    places = ["--out", tmp_path / "sparse", "--manifest", tmp_path / "manifest.tsv"]
+    call = ["voxelize_meshes.py", "--meshes", *paths, *places, "--resolution", 64]
+    result = run_script(*call)
+    assert result.returncode == 0, result.stderr
+    bands = [NarrowBand.load(tmp_path / "sparse" / p.stem / "mesh.npz") for p in paths]
+    assert len(bands[0].coords) > 5000
+    for band in bands[1:]:
+        assert abs(len(band.coords) - len(bands[0].coords)) <= 5  # OBJ rounds its vertices
+    twice = run_script(*call[:2], paths[0], tmp_path / "x" / paths[0].name, *call[5:])
+    assert twice.returncode == 2 and "is called like" in twice.stderr
 
 
 def test_a_second_run_does_nothing(finished):

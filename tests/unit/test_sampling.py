@@ -138,7 +138,7 @@ def _far(sdf):
             broken("volume_sdf", lambda a, _: np.minimum(a * np.float16(1.3), 2.5)),
             "distances are 1.",
         ),
-        (broken("volume_sdf", lambda a, _: (a * 0.01).astype(a.dtype)), "distances are 0.01"),
+        (broken("volume_sdf", lambda a, _: (a * 0.01).astype(a.dtype)), "distances are 0.0"),
         (broken("slope", None), "the slope of the distances is 0.7"),
         (broken("near_labels", lambda a, _: np.where(a == 8, 3, a)), "class 8 has no near points"),
         (broken("own", None), "off their surface"),

@@ -84,15 +84,15 @@ def sha256_sources() -> str:
     return sha256_json(files)
 
 
-def save_npz(path: str | Path, **arrays) -> None:
-    """Write arrays to an uncompressed npz, atomically."""
+def save_npz(path: str | Path, *, compressed: bool = False, **arrays) -> None:
+    """Write arrays to an npz, atomically."""
     import numpy as np
 
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
             raise TypeError(f"{name}: object arrays would need pickle")
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **arrays)
+        (np.savez_compressed if compressed else np.savez)(stream, **arrays)
 
 
 def load_npz(path: str | Path) -> dict:

@@ -106,6 +106,16 @@ class PointsOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VoxelsOptions:
+    """Label maps to sparse voxels: signed distances in a narrow band about each surface."""
+
+    resolution: int = option(
+        512, "voxels along each axis of the unit cube, a multiple of 8", minimum=8, maximum=4096
+    )
+    band_voxels: float = option(3.0, "half-band, voxels", minimum=1.0, maximum=16.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """Options that every training shares (see docs/training.md)."""
 
@@ -210,6 +220,7 @@ SECTIONS: dict[str, type] = {
     "split": SplitOptions,
     "meshes": MeshesOptions,
     "points": PointsOptions,
+    "voxels": VoxelsOptions,
     "vecset": VecsetOptions,
     "vecset_reconstruct": VecsetReconstructOptions,
 }

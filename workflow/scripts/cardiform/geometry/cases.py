@@ -1,9 +1,10 @@
-"""The two geometry stages of one case: label map -> meshes and frame -> points."""
+"""The geometry stages of one case: label map -> meshes and frame -> points, sparse voxels."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from ..cohort import Case
 from ..errors import InputError, problem
 from ..files import read_json, save_npz, write_json
 from ..labels import LabelTable
-from ..nifti import load_label_map
-from ..options import MeshesOptions, PointsOptions
+from ..nifti import LabelMap, load_label_map
+from ..options import MeshesOptions, PointsOptions, VoxelsOptions
 from .frame import Frame
 from .meshfile import read_mesh, write_ply
+from .narrowband import field_band
 from .points_check import check_points
 from .sampling import case_points
 from .sdf import class_boxes, each_class_field
@@ -91,22 +93,11 @@ def sample_case(
         Missing or unfit meshes, or points that fail
         :func:`cardiform.geometry.points_check.check_points`.
     """
-    frame_path = meshes / case.case_id / "frame.json"
-    record = read_json(frame_path)
-    label_map = load_label_map(case.labels)
-    shifts = {c["value"]: c["shift_mm"] for c in record["classes"].values()}
-    if set(class_boxes(label_map.data)) != set(shifts) or not np.array_equal(
-        label_map.affine, record["affine"]
-    ):
-        raise InputError(
-            problem(frame_path, f"was not made from {case.labels}", "run extract_meshes again")
-        )
-    smoothing = MeshesOptions(smoothing_vox=record["smoothing_vox"])
-    fields = dict(_fields(case, label_map, table, smoothing, shifts))
+    label_map, frame, made = _load_meshed(case, meshes)
+    fields = dict(_fields(case, label_map, table, made.smoothing, made.shifts))
     del label_map  # the fields hold all that is needed, and much memory
     names = dict(zip(table.values, table.names))
-    surfaces = {v: read_mesh(frame_path.with_name(f"{names[v]}.ply")) for v in fields}
-    frame = Frame(np.array(record["center_mm"]), record["scale"])
+    surfaces = {v: read_mesh(meshes / case.case_id / f"{names[v]}.ply") for v in fields}
     rng = np.random.default_rng([options.seed, _seed_of(case.case_id)])
     arrays, evidence = case_points(fields, surfaces, frame, table, options, rng)
     check_points(arrays, evidence, options.near_sigma, where=case.labels)
@@ -115,10 +106,55 @@ def sample_case(
     return [path]
 
 
+def voxelize_case(
+    case: Case, *, table: LabelTable, options: VoxelsOptions, meshes: Path, out: Path
+) -> list[Path]:
+    """Write ``out/<case>/<class name>.npz`` of every class, in the frame of the meshes.
+
+    Raises
+    ------
+    InputError
+        Missing or unfit meshes.
+    """
+    label_map, frame, made = _load_meshed(case, meshes)
+    names = dict(zip(table.values, table.names))
+    paths = []
+    for value, field in _fields(case, label_map, table, made.smoothing, made.shifts):
+        paths.append(out / case.case_id / f"{names[value]}.npz")
+        field_band(field, frame, options.resolution, options.band_voxels).save(paths[-1])
+    for stale in set((out / case.case_id).glob("*.npz")) - set(paths):
+        stale.unlink()
+    return paths
+
+
 def mesh_files(case: Case, meshes: Path) -> list[Path]:
     """The files of :func:`mesh_case` that belong to ``case``, frame.json first."""
     folder = meshes / case.case_id
     return [folder / "frame.json", *sorted(folder.glob("*.ply"))]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """How :func:`mesh_case` made the fields of a case."""
+
+    smoothing: MeshesOptions
+    shifts: dict[int, float]
+
+
+def _load_meshed(case: Case, meshes: Path) -> tuple[LabelMap, Frame, _Made]:
+    """The label map of a case and what its frame.json says; InputError where they differ."""
+    path = meshes / case.case_id / "frame.json"
+    record = read_json(path)
+    label_map = load_label_map(case.labels)
+    shifts = {c["value"]: c["shift_mm"] for c in record["classes"].values()}
+    if set(class_boxes(label_map.data)) != set(shifts) or not np.array_equal(
+        label_map.affine, record["affine"]
+    ):
+        raise InputError(
+            problem(path, f"was not made from {case.labels}", "run extract_meshes again")
+        )
+    frame = Frame(np.array(record["center_mm"]), record["scale"])
+    return label_map, frame, _Made(MeshesOptions(smoothing_vox=record["smoothing_vox"]), shifts)
 
 
 def _fields(case, label_map, table, options, shifts=None):

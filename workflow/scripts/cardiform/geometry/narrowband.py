@@ -1,0 +1,191 @@
+"""Signed distances near a surface as sparse voxels of the unit frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError, problem
+from ..files import load_npz, save_npz
+from .frame import Frame, apply_affine
+from .sdf import ClassField
+
+FORMAT_VERSION = 1
+BLOCK = 8
+# A distance changes by one per unit length; the fields come close to that, not exactly.
+STEEPEST = 1.05
+BLOCKS_AT_A_TIME = 512
+ARRAYS = ("coords", "sdf", "resolution", "band_voxels", "coarse_sign", "center", "scale")
+
+# (N, 3) float64 unit-frame points -> (N,) signed distances in unit lengths, negative inside
+UnitDistance = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class NarrowBand:
+    """The voxels of a cubic grid over [-1, 1]^3 that lie within a band about one surface.
+
+    coords : (V, 3) uint16 voxel indices, sorted by x, then y, then z. Voxel i has its centre at
+        (i + 0.5) * 2 / resolution - 1 along an axis.
+    sdf : (V,) float16 signed distance, negative inside, in units of the half-band: within [-1, 1].
+    resolution : voxels along each axis.
+    band_voxels : half-band in voxels.
+    coarse_sign : (R/8, R/8, R/8) int8, the sign at the centre of every block of 8^3 voxels;
+        a block that stores nothing has this sign throughout.
+    frame : unit frame of the case.
+    """
+
+    coords: np.ndarray
+    sdf: np.ndarray
+    resolution: int
+    band_voxels: float
+    coarse_sign: np.ndarray
+    frame: Frame
+
+    @property
+    def voxel_mm(self) -> float:
+        """Voxel edge, mm."""
+        return 2 / self.resolution / self.frame.scale
+
+    def save(self, path: str | Path) -> None:
+        """Write a sparse npz, compressed."""
+        save_npz(
+            path,
+            compressed=True,
+            # Column by column the indices compress twice as well.
+            coords=np.asfortranarray(self.coords),
+            sdf=self.sdf,
+            resolution=np.int64(self.resolution),
+            band_voxels=np.float64(self.band_voxels),
+            coarse_sign=self.coarse_sign,
+            center=np.asarray(self.frame.center, np.float64),
+            scale=np.float64(self.frame.scale),
+            format_version=np.int64(FORMAT_VERSION),
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> NarrowBand:
+        """Read a sparse npz; InputError where it is none."""
+        arrays = load_npz(path)
+        missing = [name for name in ARRAYS if name not in arrays]
+        if missing:
+            fact = f"is no sparse-voxel file (no {', '.join(missing)})"
+            raise InputError(problem(path, fact, "run voxelize_labels or window_ct again"))
+        return cls(
+            coords=np.ascontiguousarray(arrays["coords"]),
+            sdf=arrays["sdf"],
+            resolution=int(arrays["resolution"]),
+            band_voxels=float(arrays["band_voxels"]),
+            coarse_sign=arrays["coarse_sign"],
+            frame=Frame(arrays["center"], float(arrays["scale"])),
+        )
+
+
+def narrow_band(
+    distance: UnitDistance,
+    low: np.ndarray,
+    high: np.ndarray,
+    frame: Frame,
+    resolution: int,
+    band_voxels: float,
+) -> NarrowBand:
+    """All voxels whose centres lie closer to the surface than the band.
+
+    Parameters
+    ----------
+    distance : UnitDistance
+        Its slope may not exceed 1.05.
+    low, high : (3,) float
+        Box of the unit frame that holds the inside; the band around it is added here.
+    resolution : int
+        A multiple of 8, at most 65,536.
+
+    Notes
+    -----
+    Blocks of 8^3 voxels are asked in their middle; where a surface cannot come near enough,
+    none of their voxels is asked. Memory and time grow with the voxels that are kept.
+    """
+    if resolution % BLOCK or not BLOCK <= resolution <= 1 << 16:
+        raise InputError(f"resolution {resolution} is not a multiple of {BLOCK} up to 65536")
+    voxel = 2 / resolution
+    band = band_voxels * voxel
+    edge = BLOCK * voxel
+    count = resolution // BLOCK
+    first = np.clip(np.floor((np.asarray(low) - band + 1) / edge), 0, count - 1).astype(int)
+    last = np.clip(np.floor((np.asarray(high) + band + 1) / edge), 0, count - 1).astype(int)
+    shape = last - first + 1
+    coarse = np.ones((count,) * 3, np.int8)
+    inner = np.indices((BLOCK,) * 3).reshape(3, -1).T
+    reach = band + edge * np.sqrt(3) / 2 * STEEPEST
+    coords, values = [], []
+    blocks = int(np.prod(shape))
+    for start in range(0, blocks, BLOCKS_AT_A_TIME * BLOCK):
+        numbers = np.arange(start, min(start + BLOCKS_AT_A_TIME * BLOCK, blocks))
+        index = np.stack(np.unravel_index(numbers, shape), axis=1) + first
+        middle = distance((index + 0.5) * edge - 1)
+        coarse[tuple(index.T)] = np.where(middle < 0, -1, 1)
+        index = index[np.abs(middle) < reach]
+        for part in range(0, len(index), BLOCKS_AT_A_TIME):
+            corners = index[part : part + BLOCKS_AT_A_TIME, None] * BLOCK
+            voxels = (corners + inner).reshape(-1, 3)
+            sdf = distance((voxels + 0.5) * voxel - 1) / np.float32(band)
+            kept = np.abs(sdf) < 1
+            coords.append(voxels[kept].astype(np.uint16))
+            values.append(sdf[kept].astype(np.float16))
+    coords = np.concatenate(coords) if coords else np.zeros((0, 3), np.uint16)
+    values = np.concatenate(values) if values else np.zeros(0, np.float16)
+    order = np.argsort(voxel_keys(coords, resolution))
+    return NarrowBand(coords[order], values[order], resolution, band_voxels, coarse, frame)
+
+
+def voxel_keys(coords: np.ndarray, resolution: int) -> np.ndarray:
+    """(N,) int64 numbers of (N, 3) voxels, in the order in which files store them."""
+    x, y, z = coords.astype(np.int64).T
+    return (x * resolution + y) * resolution + z
+
+
+def field_band(field: ClassField, frame: Frame, resolution: int, band_voxels: float) -> NarrowBand:
+    """The band about the surface of a class."""
+
+    def distance(unit: np.ndarray) -> np.ndarray:
+        return field.lookup(frame.to_world(unit)) * np.float32(frame.scale)
+
+    ends = np.stack([np.zeros(3), np.array(field.values.shape) - 1.0])
+    corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
+    box = frame.to_unit(apply_affine(field.crop_affine, corners))
+    return narrow_band(distance, box.min(axis=0), box.max(axis=0), frame, resolution, band_voxels)
+
+
+def fill_sign(coords: np.ndarray, inside: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(X, Y, Z) bool: the solid whose band is given; voxels off the band get their side.
+
+    coords : (V, 3) int voxels of the band within ``shape``.    inside : (V,) bool.
+
+    Notes
+    -----
+    Along every grid line a gap between two inside voxels of the band is inside. The three
+    directions vote, so a hole in a predicted band leaves a streak in one of them and nothing
+    leaks. Filling the gaps with "outside" instead would give a second wall.
+    """
+    state = np.zeros(shape, np.int8)  # 0: not stored
+    state[tuple(coords.T)] = np.where(inside, -1, 1)
+    votes = np.zeros(shape, np.int8)
+    for axis in range(3):
+        before = _last_stored(state, axis)
+        after = np.flip(_last_stored(np.flip(state, axis), axis), axis)
+        votes += (before < 0) & (after < 0)
+    solid = votes >= 2
+    solid[tuple(coords.T)] = inside
+    return solid
+
+
+def _last_stored(state: np.ndarray, axis: int) -> np.ndarray:
+    """For every voxel the state of the last stored one up to it along ``axis``, 0 for none."""
+    ticks = np.arange(state.shape[axis], dtype=np.int32).reshape(
+        [-1 if a == axis else 1 for a in range(3)]
+    )
+    at = np.maximum.accumulate(np.where(state != 0, ticks, 0), axis=axis)
+    return np.take_along_axis(state, at, axis=axis)

@@ -1,0 +1,43 @@
+"""Turn label maps into sparse voxels: signed distances in a narrow band about each surface.
+
+    python voxelize_labels.py --cases results/acme/cases.tsv --meshes results/acme/meshes \\
+        --out results/acme/sparse/512 --manifest results/acme/sparse/512/manifest/all.tsv
+
+Writes <out>/<case>/<class>.npz for every class that is there, in the unit frame of the case
+(see docs/vqvae.md). For a cohort of meshes use voxelize_meshes.py.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from cardiform import case_runs, cli, cohort, labels
+from cardiform.options import VoxelsOptions
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, VoxelsOptions)
+    case_runs.add_case_arguments(parser)
+    parser.add_argument("--meshes", required=True, type=Path, help="output of extract_meshes")
+    options, args = cli.parse(parser, VoxelsOptions)
+
+    from cardiform.geometry.cases import mesh_files, voxelize_case
+
+    table = labels.load_label_table(args.labels)
+    case_runs.run_cases(
+        cohort.read_checked_cases(args.cases, args.select),
+        functools.partial(
+            voxelize_case, table=table, options=options, meshes=args.meshes, out=args.out
+        ),
+        # the fields come from the label map; of the meshes only their frame counts
+        inputs=lambda case: [case.labels, mesh_files(case, args.meshes)[0]],
+        parameters={"options": cli.flags(options), "labels": table.as_dicts()},
+        state=args.out / "state",
+        manifest=args.manifest,
+        processes=args.processes,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,58 @@
+"""Turn mesh files (PLY, STL, OBJ; millimetres) into sparse voxels, for cohorts of meshes.
+
+    python voxelize_meshes.py --meshes hearts/*.stl --out results/acme/sparse/512 \\
+        --manifest results/acme/sparse/512/manifest/all.tsv
+
+Writes <out>/<name of the file>/mesh.npz, each in a unit frame of its own (see docs/vqvae.md).
+Meshes with small holes are fine: the inside is found by winding number.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from cardiform import case_runs, cli
+from cardiform.cohort import ID_PATTERN, Case
+from cardiform.errors import InputError, problem
+from cardiform.options import VoxelsOptions
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, VoxelsOptions)
+    group = parser.add_argument_group("files")
+    group.add_argument("--meshes", required=True, nargs="+", type=Path, help="mesh files")
+    group.add_argument("--out", required=True, type=Path, help="output folder")
+    group.add_argument("--manifest", required=True, type=Path, help="manifest to write, TSV")
+    group.add_argument("--processes", type=int, default=1, help="meshes at a time (default: 1)")
+    options, args = cli.parse(parser, VoxelsOptions)
+
+    from cardiform.geometry.meshband import voxelize_mesh
+
+    case_runs.run_cases(
+        cases_of(args.meshes),
+        functools.partial(voxelize_mesh, options=options, out=args.out),
+        inputs=lambda case: [case.labels],
+        parameters={"options": cli.flags(options)},
+        state=args.out / "state",
+        manifest=args.manifest,
+        processes=args.processes,
+    )
+
+
+def cases_of(paths: list[Path]) -> list[Case]:
+    """A case per mesh, called like its file."""
+    problems, found = [], {}
+    for path in paths:
+        if not ID_PATTERN.fullmatch(path.stem):
+            problems.append(problem(path, "its name makes no case id", "use letters, digits, '_'"))
+        elif path.stem in found:
+            problems.append(problem(path, f"is called like {found[path.stem]}", "rename one"))
+        found.setdefault(path.stem, path)
+    if problems:
+        raise InputError(problems)
+    return [Case(case_id=n, patient_id=n, labels=str(p)) for n, p in sorted(found.items())]
+
+
+if __name__ == "__main__":
+    cli.run(main)
