@@ -1,0 +1,1 @@
+"""Sparse voxel tensors and the operators that models need on them (torch only)."""
