@@ -25,6 +25,11 @@ RERUNS = {
     "meshes": "extract_meshes",
     "points": "sample_sdf",
     "voxels": "voxelize_labels",
+    "vqvae": "pretrain_vqvae",
+    "vqvae_pretrain": "pretrain_vqvae",
+    "vqvae_codebook": "train_codebook",
+    "vqvae_joint": "train_vqvae",
+    "vqvae_reconstruct": "reconstruct_vqvae",
     "vecset": "train_vecset",
     "vecset_reconstruct": "reconstruct_vecset",
 }

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from .cohort import OK, Case, write_table
+from .cohort import OK, Case, read_table, write_table
 from .errors import InputError, problem
 from .files import read_json, sha256_file, sha256_json, write_json
 
@@ -29,6 +29,20 @@ def add_case_arguments(parser) -> None:
     group.add_argument("--out", required=True, type=Path, help="output folder")
     group.add_argument("--manifest", required=True, type=Path, help="manifest to write, TSV")
     group.add_argument("--processes", type=int, default=1, help="cases at a time (default: 1)")
+
+
+def add_training_arguments(parser, weights: str = "") -> None:
+    """The arguments of a training on per-case files.
+
+    weights : what the model that it starts from is; empty: it starts from none.
+    """
+    group = parser.add_argument_group("files")
+    group.add_argument("--train", required=True, help="split CSV of the training cases")
+    group.add_argument("--validation", required=True, help="split CSV of the validation cases")
+    group.add_argument("--manifest", required=True, nargs="+", help="manifests of the samples")
+    if weights:
+        group.add_argument("--weights", required=True, type=Path, help=weights)
+    group.add_argument("--out", required=True, type=Path, help="output folder")
 
 
 def run_cases(
@@ -87,6 +101,14 @@ def run_cases(
         for output in read_json(state / f"{case.case_id}.json")["outputs"]:
             rows.append([case.case_id, output["path"], output["bytes"], output["sha256"], OK])
     write_table(manifest, MANIFEST_COLUMNS, rows)
+
+
+def read_manifest(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a manifest: case_id, path, bytes, sha256, status; InputError where it is none."""
+    header, rows = read_table(Path(path))
+    if tuple(header) != MANIFEST_COLUMNS:
+        raise InputError(problem(path, "is no manifest", "name the manifests of a per-case stage"))
+    return [row for _, row in rows]
 
 
 def _each(work, todo: Mapping[Case, str], processes: int):

@@ -20,8 +20,8 @@ from .errors import InputError
 EXIT_BAD_INPUT = 2
 
 
-def build_parser(description: str | None, options: type) -> argparse.ArgumentParser:
-    """A parser with one ``--key value`` flag per field of ``options``.
+def build_parser(description: str | None, *options: type) -> argparse.ArgumentParser:
+    """A parser with one ``--key value`` flag per field of all ``options``.
 
     description : the script's docstring; its first line heads the help.
     """
@@ -31,32 +31,36 @@ def build_parser(description: str | None, options: type) -> argparse.ArgumentPar
         allow_abbrev=False,
     )
     group = parser.add_argument_group("options")
-    for field in dataclasses.fields(options):
-        group.add_argument(
-            "--" + field.name.replace("_", "-"),
-            dest="option_" + field.name,
-            default=field.default,
-            type=functools.partial(_parse_text, field.name, _types(options)[field.name]),
-            metavar=_metavar(field, _types(options)[field.name]),
-            help=f"{field.metadata['help']} (default: {to_text(field.default) or 'empty'})".replace(
-                "%", "%%"
-            ),
-        )
+    for cls in options:
+        for field in dataclasses.fields(cls):
+            kind, default = _types(cls)[field.name], to_text(field.default) or "empty"
+            group.add_argument(
+                "--" + field.name.replace("_", "-"),
+                dest="option_" + field.name,
+                default=field.default,
+                type=functools.partial(_parse_text, field.name, kind),
+                metavar=_metavar(field, kind),
+                help=f"{field.metadata['help']} (default: {default})".replace("%", "%%"),
+            )
     return parser
 
 
 def parse(
-    parser: argparse.ArgumentParser, options: type, arguments: Sequence[str] | None = None
-) -> tuple[Any, argparse.Namespace]:
-    """Parse the command line into checked options and the remaining arguments."""
+    parser: argparse.ArgumentParser, *options: type, arguments: Sequence[str] | None = None
+) -> tuple[Any, ...]:
+    """Parse the command line into checked options of each class and the remaining arguments."""
     namespace = parser.parse_args(arguments)
-    values = {
-        f.name: namespace.__dict__.pop("option_" + f.name) for f in dataclasses.fields(options)
-    }
-    try:
-        return checked(options, values), namespace
-    except InputError as error:
-        parser.error("\n".join(error.problems))
+    result, problems = [], []
+    for cls in options:
+        names = [field.name for field in dataclasses.fields(cls)]
+        values = {name: namespace.__dict__.pop("option_" + name) for name in names}
+        try:
+            result.append(checked(cls, values))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        parser.error("\n".join(problems))
+    return *result, namespace
 
 
 def flags(options) -> str:

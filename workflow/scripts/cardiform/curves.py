@@ -1,4 +1,4 @@
-"""The course of a training as a picture, from its metrics.jsonl."""
+"""Plots of a training: its course from metrics.jsonl, and the use of a codebook."""
 
 from __future__ import annotations
 
@@ -74,6 +74,24 @@ def plot_curves(metrics: str | Path, picture: str | Path) -> None:
         _panel(axes, title, names, training, validation)
     for axes in grid[len(groups) :]:
         axes.set_axis_off()
+    with atomic_path(picture) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def plot_usage(counts: Sequence[int], picture: str | Path) -> None:
+    """Draw how often each code occurs, the most used first."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.fill_between(range(len(counts)), sorted(counts, reverse=True), step="pre")
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_xlabel("code, most used first")
+    axes.set_ylabel("latents")
+    used = sum(count > 0 for count in counts)
+    axes.set_title(f"{used:,} of {len(counts):,} codes are used", fontsize=10)
     with atomic_path(picture) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 

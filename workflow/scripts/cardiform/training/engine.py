@@ -236,7 +236,7 @@ class Loop:
         self.runlog.event("log", self.step, **entries)
         self.runlog.scalars("train", self.step, {**figures, "lr": lr})
         loss = figures[self.stepper.figure(self.task.updates[0], "loss")]
-        self.runlog.progress(self.step, loss, lr, rate)
+        self.runlog.progress(self.step, figures, lr, rate)
         if self.step == 1 and loss > HIGH_FIRST_LOSS:
             line = "the first loss is %.3g: above %g the scale of inputs or loss is often wrong"
             self.runlog.say(line, loss, HIGH_FIRST_LOSS, level=logging.WARNING)

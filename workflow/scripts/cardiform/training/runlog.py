@@ -85,17 +85,19 @@ class RunLog:
         if self._bar is not None:
             self._bar.update()
 
-    def progress(self, step: int, loss: float, lr: float, rate: float) -> None:
+    def progress(self, step: int, figures: Mapping[str, float], lr: float, rate: float) -> None:
         """The state of affairs: on the bar, or as a line where stderr is no terminal.
 
         rate : steps per second.
         """
+        text = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.4g} lr {lr:.1e}", refresh=False)
+            self._bar.set_postfix_str(f"{text} lr {lr:.1e}", refresh=False)
         else:
             eta = clock((self.steps - step) / rate) if rate > 0 else "?"
-            line = "step %d/%d loss %.4g lr %.1e %.3g it/s eta %s"
-            self.say(line, step, self.steps, loss, lr, rate, eta)
+            self.say(
+                "step %d/%d %s lr %.1e %.3g it/s eta %s", step, self.steps, text, lr, rate, eta
+            )
 
     def _open_bar(self, first_step: int) -> None:
         from tqdm import tqdm

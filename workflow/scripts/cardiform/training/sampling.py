@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from .distributed import World
 
 # Words that keep the streams of one seed apart (see seed_everything).
 ORDER, STEP, AFTER_STEP, VALIDATION = range(4)
+SORT_WINDOW = 64  # samples among which similar costs are brought together
 
 
 def seed_everything(*words: int) -> None:
@@ -86,6 +89,76 @@ class StepSampler:
         return int(self._order[position])
 
 
+class BudgetSampler:
+    """The same for samples of unequal cost: a micro-batch never costs more than the budget.
+
+    Every epoch the seeded permutation is cut into windows, each sorted by cost, so that the
+    samples of a batch, and the batches that the ranks get at a time, cost about the same. The
+    batches are filled in that order up to the budget or the number of samples, shuffled, and
+    dealt to micro-batches and ranks in turn. Which batch a step gets follows from its number.
+
+    Parameters
+    ----------
+    costs : (size,) int
+        Cost of each sample, none above ``budget``.
+    """
+
+    def __init__(
+        self,
+        costs: np.ndarray,
+        budget: int,
+        options: TrainingOptions,
+        world: World,
+        first_step: int,
+        last_step: int,
+    ):
+        self.costs, self.budget, self.world, self.seed = costs, budget, world, options.seed
+        self.accumulate = options.accumulate
+        self.share = micro_batch_size(options, world.size)
+        self.steps = range(first_step, last_step)
+
+    def __len__(self) -> int:
+        return len(self.steps) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        per_step = self.accumulate * self.world.size
+        number, first = 0, self.steps.start * per_step
+        last = self.steps.stop * per_step
+        for epoch in itertools.count():
+            for batch in self.epoch(epoch):
+                if number >= last:
+                    return
+                if number >= first and number % self.world.size == self.world.rank:
+                    yield batch
+                number += 1
+
+    def epoch(self, epoch: int) -> list[list[tuple[int, int]]]:
+        """The batches of an epoch, as (index, draw)."""
+        rng = np.random.default_rng(np.random.SeedSequence((self.seed, ORDER, epoch)))
+        order = rng.permutation(len(self.costs))
+        windows = np.array_split(order, range(SORT_WINDOW, len(order), SORT_WINDOW))
+        order = np.concatenate([w[np.argsort(self.costs[w], kind="stable")] for w in windows])
+        batches = filled(order, self.costs, self.budget, self.share)
+        first = epoch * len(order)
+        numbered = iter(range(first, first + len(order)))
+        keys = [[(index, next(numbered)) for index in batch] for batch in batches]
+        return [keys[i] for i in rng.permutation(len(keys))]
+
+
+def filled(order, costs: np.ndarray, budget: int, most: int) -> list[list[int]]:
+    """``order`` cut into batches that cost up to ``budget`` and have up to ``most`` samples."""
+    batches: list[list[int]] = []
+    spent = 0
+    for index in map(int, order):
+        cost = int(costs[index])
+        if not batches or len(batches[-1]) == most or spent + cost > budget:
+            batches.append([])
+            spent = 0
+        batches[-1].append(index)
+        spent += cost
+    return batches
+
+
 def training_batches(
     dataset,
     options: TrainingOptions,
@@ -95,9 +168,14 @@ def training_batches(
 ) -> Iterator[list[dict]]:
     """For every step from ``first_step`` on, the list of this rank's micro-batches.
 
-    Closing the iterator ends the loader's processes.
+    A dataset with ``costs`` and ``budget`` is dealt out by a :class:`BudgetSampler`. Closing
+    the iterator ends the loader's processes.
     """
-    sampler = StepSampler(len(dataset), options, world, first_step, options.steps)
+    span = (options, world, first_step, options.steps)
+    if hasattr(dataset, "budget"):
+        sampler: Any = BudgetSampler(dataset.costs, dataset.budget, *span)
+    else:
+        sampler = StepSampler(len(dataset), *span)
     batches = iter(_loader(dataset, sampler, options, world, collate))
     for _ in sampler.steps:
         yield [next(batches) for _ in range(options.accumulate)]
@@ -111,11 +189,12 @@ def validation_batches(
     With ``fast_dev_run`` only so many batches.
     """
     share = micro_batch_size(options, world.size)
-    keys = [(i, i) for i in range(len(dataset))]
+    costs = getattr(dataset, "costs", np.zeros(len(dataset), dtype=np.int64))
+    batches = filled(range(len(dataset)), costs, getattr(dataset, "budget", 0), share)
     if options.fast_dev_run:
-        keys = keys[: options.fast_dev_run * share]
-    batches = [keys[i : i + share] for i in range(0, len(keys), share)]
-    for batch in _loader(dataset, batches, options, world, collate):
+        batches = batches[: options.fast_dev_run]
+    keys = [[(i, i) for i in batch] for batch in batches]
+    for batch in _loader(dataset, keys, options, world, collate):
         yield to_device(batch, world.device)
 
 

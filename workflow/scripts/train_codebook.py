@@ -1,0 +1,50 @@
+"""Stage 1 of the sparse VQ-VAE: the codebook alone; encoder and decoder stay as they are.
+
+    python train_codebook.py --weights results/acme/vqvae/stage0/model.pt \\
+        --train results/acme/split/train.csv --validation results/acme/split/val.csv \\
+        --manifest results/acme/sparse/512/manifest/*.tsv --out results/acme/vqvae/stage1
+
+Writes model.pt, metrics.json and usage.png to --out. Fails where less than half of the codes
+is used.
+"""
+
+from __future__ import annotations
+
+from cardiform import case_runs, cli
+from cardiform.options import VqvaeCodebookOptions, VqvaeOptions
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, VqvaeOptions, VqvaeCodebookOptions)
+    case_runs.add_training_arguments(parser, weights="model.pt of stage 0")
+    options, stage, args = cli.parse(parser, VqvaeOptions, VqvaeCodebookOptions)
+
+    import torch
+
+    from cardiform import vqvae_stages
+    from cardiform.models.sparse_vqvae import SparseVQVAE
+    from cardiform.tasks.vqvae import VqvaeTask
+    from cardiform.training.distributed import choose_device, is_main
+
+    sets = vqvae_stages.Sets.load(args, options, stage.seed)
+    torch.manual_seed(stage.seed)
+    model = SparseVQVAE.from_options(options, stage)
+    vqvae_stages.load_weights(model, args.weights)
+    task = VqvaeTask(model, options, stage, stage, trained="quantizer")
+    device, out = choose_device(stage.device), args.out
+    if stage.quantizer == "fsq" or stage.method == "gradient":
+        outcome, figures = vqvae_stages.run_stage(task, sets, stage, out, args.weights)
+        out = outcome.out
+        model.load_state_dict(outcome.weights)
+    elif is_main():
+        figures = vqvae_stages.fit_codebook(task, sets, stage, device)
+    if not is_main():
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    figures["train"] = vqvae_stages.training_usage(model, sets, stage, device, out)
+    vqvae_stages.check_usage(figures["train"]["usage"], stage.min_usage, out)
+    vqvae_stages.write_model(out, model.state_dict(), options, stage, sets, figures)
+
+
+if __name__ == "__main__":
+    cli.run(main)
