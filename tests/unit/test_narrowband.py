@@ -11,11 +11,11 @@ from cardiform.geometry.meshband import mesh_band
 from cardiform.geometry.narrowband import (
     NarrowBand,
     field_band,
-    fill_sign,
     narrow_band,
     voxel_keys,
 )
 from cardiform.geometry.sdf import class_fields
+from cardiform.geometry.solid import fill_sign
 from cardiform.labels import LabelTable
 from cardiform.nifti import LabelMap
 from cardiform.options import MeshesOptions

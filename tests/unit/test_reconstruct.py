@@ -13,17 +13,17 @@ from cardiform.geometry.frame import UNIT_RADIUS, Frame, apply_affine
 from cardiform.geometry.meshfile import read_mesh, write_ply
 from cardiform.geometry.sdf import class_fields
 from cardiform.geometry.surface import is_watertight, signed_volume
+from cardiform.held_out import summarise, table_of_figures
 from cardiform.labels import STACOM_2025, LabelTable
 from cardiform.nifti import LabelMap
 from cardiform.options import MeshesOptions, VecsetOptions, VecsetReconstructOptions
 from cardiform.reconstruct import (
+    METHODS,
     MeanShape,
     Reconstructor,
     isotropic_grid,
     lookup,
     reconstruct_case,
-    summarise,
-    table_of_figures,
 )
 
 TABLE = LabelTable(STACOM_2025[:3])
@@ -142,9 +142,9 @@ def test_figures_of_all_methods_stand_side_by_side(finished):
     assert model["dice"] > 0.99 and model["assd_mm"] < 0.3 and model["hd95_mm"] < 1
     assert figures["untrained"]["left_ventricle"]["dice"] == 0
     assert 0.9 < figures["mean_shape"]["left_ventricle"]["dice"] <= 1
-    found = summarise({"validation": [], "test": ["a"]}, folder / "out")
+    found = summarise({"validation": [], "test": ["a"]}, folder / "out", METHODS)
     assert found["test"]["model"]["mean"]["left_ventricle"]["dice"] == model["dice"]
-    text = table_of_figures(found["test"], TABLE)
+    text = table_of_figures(found["test"], TABLE.names, "mean_shape")
     row = next(line for line in text.splitlines() if line.startswith("left_ventricle"))
     assert row.split()[1] == f"{model['dice']:.3f}"
     missing = next(line for line in text.splitlines() if line.startswith("left_atrium"))
@@ -213,7 +213,7 @@ def test_lookup_is_nearest_and_zero_beyond():
 
 
 def test_cases_that_the_table_lacks_are_named(tmp_path):
-    from cardiform.reconstruct import checked_cases
+    from cardiform.held_out import checked_cases
 
     with pytest.raises(InputError, match="has no case gone"):
         checked_cases([("gone", tmp_path / "x.npz")], {}, tmp_path / "cases.tsv")

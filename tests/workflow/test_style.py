@@ -33,17 +33,25 @@ MAY_IMPORT = {
     "sections": BASE,
     "geometry": BASE | {"nifti", "geometry"},
     "metrics": BASE | {"metrics", "geometry"},
+    "sparse": {"errors", "sparse"},
     "models": {"errors", "options", "models", "sparse"},
     "data": BASE | {"nifti", "geometry", "data"},
     "training": {"errors", "files", "options", "training"},
-    "tasks": BASE | {"models", "data", "metrics", "tasks", "geometry", "sections"},
+    "tasks": BASE | {"sparse", "models", "data", "metrics", "tasks", "geometry", "sections"},
+    "held_out": BASE | {"geometry", "metrics", "render"},
     "reconstruct": BASE
-    | {"models", "data", "metrics", "geometry", "nifti", "render", "training", "tasks"},
+    | {"models", "data", "metrics", "geometry", "nifti", "training", "held_out"},
+    "vqvae_stages": BASE | {"models", "data", "training", "tasks", "curves"},
+    "vqvae_reconstruct": BASE
+    | {"sparse", "models", "data", "metrics", "geometry", "nifti", "tasks", "held_out"},
 }
 STANDARD_LIBRARY_ONLY = {
     "errors", "options", "labels", "cli", "files", "cohort", "splits", "case_runs"
 }  # fmt: skip
-TORCH_ALLOWED = {"models", "data", "tasks", "training", "sparse", "reconstruct"}
+TORCH_ALLOWED = {
+    "models", "data", "tasks", "training", "sparse", "reconstruct",
+    "vqvae_stages", "vqvae_reconstruct",
+}  # fmt: skip
 
 
 def modules():

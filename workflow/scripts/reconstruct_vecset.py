@@ -36,7 +36,7 @@ def main() -> None:
     group.add_argument("--metrics", required=True, type=Path, help="figures to write, JSON")
     options, args = cli.parse(parser, VecsetReconstructOptions)
 
-    from cardiform import reconstruct
+    from cardiform import held_out, reconstruct
     from cardiform.geometry.cases import mesh_files
     from cardiform.training.distributed import choose_device
 
@@ -45,7 +45,7 @@ def main() -> None:
     rows = {
         part: splits.read_split(getattr(args, part)) for part in ("train", "validation", "test")
     }
-    parts = {p: reconstruct.checked_cases(r, known, args.cases) for p, r in rows.items()}
+    parts = {p: held_out.checked_cases(r, known, args.cases) for p, r in rows.items()}
     held_out = [*parts["validation"], *parts["test"]]
     points = {case.case_id: path for case, path in held_out}
     log.info("mean shape of %d training cases", len(parts["train"]))
@@ -72,14 +72,14 @@ def main() -> None:
         manifest=args.out / "manifest.tsv",
     )
     names = {p: [case.case_id for case, _ in parts[p]] for p in ("validation", "test")}
-    figures = reconstruct.summarise(names, args.out)
+    figures = held_out.summarise(names, args.out, reconstruct.METHODS)
     for part, found in figures.items():
         if names[part]:
             log.info(
                 "%s, %d cases\n%s",
                 part,
                 len(names[part]),
-                reconstruct.table_of_figures(found, network.table),
+                held_out.table_of_figures(found, network.table.names, "mean_shape"),
             )
     record = {"model_sha256": sha256_file(args.model), "source_sha256": sha256_sources()}
     write_json(args.metrics, {**figures, **record})

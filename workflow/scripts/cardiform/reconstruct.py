@@ -12,26 +12,23 @@ import torch
 
 from .cohort import Case
 from .data.points import draw_input, load_case_points
-from .errors import InputError, problem
-from .files import load_npz, read_json, save_npz, write_json
+from .files import load_npz, save_npz, write_json
 from .geometry.adaptive import SampledField, sample_field
 from .geometry.frame import UNIT_RADIUS, Frame, apply_affine
-from .geometry.meshfile import read_mesh, write_ply
+from .geometry.meshfile import write_ply
 from .geometry.surface import Mesh
-from .labels import CHAMBERS_AND_GREAT_VESSELS, LabelTable
+from .held_out import draw_comparison, truth_mesh
+from .labels import LabelTable
 from .metrics.overlap import overlap
-from .metrics.summary import mean_over_cases, mean_over_classes
 from .metrics.surface import surface_figures
 from .models.vecset import VecSet
 from .nifti import LabelMap, load_label_map, save_label_map
 from .options import VecsetOptions, VecsetReconstructOptions
-from .render import compare_picture
 from .training.checkpoint import load_model
 
 METHODS = ("model", "untrained", "mean_shape")
 MEAN_SHAPE_GRID = 128  # points along each axis of the unit cube
 MEAN_SHAPE_CASES = 200  # more training cases do not sharpen a mean shape
-NO_MESH = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
 
 
 @dataclass(frozen=True)
@@ -212,62 +209,6 @@ def reconstruct_case(
     return written
 
 
-def draw_comparison(
-    path: Path,
-    case_id: str,
-    table: LabelTable,
-    truth: Sequence[Mesh],
-    made: Sequence[Mesh],
-    figures: Mapping[str, Mapping],
-) -> None:
-    """Truth beside reconstruction; classes that the truth lacks are left out."""
-    shown = [k for k, mesh in enumerate(truth) if len(mesh.faces)]
-    group = mean_over_classes(figures["model"], CHAMBERS_AND_GREAT_VESSELS)
-    caption = case_id
-    if group.get("dice") is not None:
-        caption += f": mean Dice {group['dice']:.3f} (chambers and great vessels)"
-    compare_picture(
-        path,
-        *([(m[k].vertices, m[k].faces, table[k].color, 1.0) for k in shown] for m in (truth, made)),
-        legend={table[k].title: table[k].color for k in shown},
-        caption=caption,
-    )
-
-
-def summarise(parts: Mapping[str, Sequence[str]], out: Path) -> dict:
-    """Figures of all cases from their figures.json, and their means, by part of the split.
-
-    parts : ``validation`` and ``test`` -> case ids.
-    """
-    result = {}
-    for part, names in parts.items():
-        cases = {name: read_json(out / name / "figures.json") for name in names}
-        summary = {}
-        for method in METHODS:
-            means = mean_over_cases([figures[method] for figures in cases.values()])
-            summary[method] = {
-                "mean": means,
-                "chambers_and_great_vessels": mean_over_classes(means, CHAMBERS_AND_GREAT_VESSELS),
-                "all_classes": mean_over_classes(means, means),
-            }
-        result[part] = {**summary, "cases": cases}
-    return result
-
-
-def table_of_figures(part: Mapping, table: LabelTable) -> str:
-    """The means of one part of the split as lines of text."""
-    lines = [f"{'':24}{'Dice':>8}{'ASSD mm':>9}{'HD95 mm':>9}{'mean shape Dice':>17}"]
-    rows = {label.name: part["model"]["mean"].get(label.name, {}) for label in table}
-    base = {label.name: part["mean_shape"]["mean"].get(label.name, {}) for label in table}
-    for name in ("chambers_and_great_vessels", "all_classes"):
-        rows[name], base[name] = part["model"][name], part["mean_shape"][name]
-    for name, row in rows.items():
-        cells = [row.get("dice"), row.get("assd_mm"), row.get("hd95_mm"), base[name].get("dice")]
-        text = ["-" if v is None else f"{v:.3f}" for v in cells]
-        lines.append(f"{name[:23]:24}{text[0]:>8}{text[1]:>9}{text[2]:>9}{text[3]:>17}")
-    return "\n".join(lines)
-
-
 def isotropic_grid(grid: LabelMap, spacing_mm: float) -> tuple[tuple[int, int, int], np.ndarray]:
     """Shape and affine of a grid over the same box with cubic voxels."""
     extent = (np.array(grid.data.shape) - 1) * grid.spacing
@@ -283,12 +224,6 @@ def load_frame(points: Path) -> Frame:
     return Frame(arrays["center"], float(arrays["scale"]))
 
 
-def truth_mesh(folder: Path, name: str) -> Mesh:
-    """The surface of a class, empty where the case lacks it."""
-    path = folder / f"{name}.ply"
-    return read_mesh(path) if path.is_file() else NO_MESH
-
-
 def lookup(grid: LabelMap, world: np.ndarray) -> np.ndarray:
     """(N,) values of the voxels nearest to (N, 3) world points, 0 beyond the grid."""
     index = np.rint(apply_affine(np.linalg.inv(grid.affine), world)).astype(np.int64)
@@ -296,11 +231,3 @@ def lookup(grid: LabelMap, world: np.ndarray) -> np.ndarray:
     values = np.zeros(len(world), grid.data.dtype)
     values[inside] = grid.data[tuple(index[inside].T)]
     return values
-
-
-def checked_cases(rows: Sequence[tuple[str, Path]], cases: Mapping[str, Case], where: Path):
-    """The case of every row of a split, with its points file; InputError where one is gone."""
-    missing = [name for name, _ in rows if name not in cases]
-    if missing:
-        raise InputError(problem(where, f"has no case {', '.join(missing)}", "run split_cohort"))
-    return [(cases[name], path) for name, path in rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -113,6 +113,19 @@ def load_quantized(path: Path, options: VqvaeOptions) -> tuple[SparseVQVAE, Vqva
     load_weights(model, path)
     model.load_state_dict(stored["weights"])
     return model, codebook
+
+
+def load_network(path: Path) -> SparseVQVAE:
+    """The network of any stage's model.pt, for use: eval mode, the torch backend."""
+    stored = load_model(path)["options"]
+    if "vqvae" not in stored:
+        raise InputError(problem(path, "is no sparse VQ-VAE", "name the model.pt of a stage"))
+    options = replace(restored(VqvaeOptions, stored["vqvae"]), backend="torch")
+    if "codebook" in stored:
+        return load_quantized(path, options)[0].eval()
+    model = SparseVQVAE.from_options(options)
+    load_weights(model, path)
+    return model.eval()
 
 
 def restored(cls: type, values: Mapping):

@@ -157,35 +157,3 @@ def field_band(field: ClassField, frame: Frame, resolution: int, band_voxels: fl
     corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
     box = frame.to_unit(apply_affine(field.crop_affine, corners))
     return narrow_band(distance, box.min(axis=0), box.max(axis=0), frame, resolution, band_voxels)
-
-
-def fill_sign(coords: np.ndarray, inside: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """(X, Y, Z) bool: the solid whose band is given; voxels off the band get their side.
-
-    coords : (V, 3) int voxels of the band within ``shape``.    inside : (V,) bool.
-
-    Notes
-    -----
-    Along every grid line a gap between two inside voxels of the band is inside. The three
-    directions vote, so a hole in a predicted band leaves a streak in one of them and nothing
-    leaks. Filling the gaps with "outside" instead would give a second wall.
-    """
-    state = np.zeros(shape, np.int8)  # 0: not stored
-    state[tuple(coords.T)] = np.where(inside, -1, 1)
-    votes = np.zeros(shape, np.int8)
-    for axis in range(3):
-        before = _last_stored(state, axis)
-        after = np.flip(_last_stored(np.flip(state, axis), axis), axis)
-        votes += (before < 0) & (after < 0)
-    solid = votes >= 2
-    solid[tuple(coords.T)] = inside
-    return solid
-
-
-def _last_stored(state: np.ndarray, axis: int) -> np.ndarray:
-    """For every voxel the state of the last stored one up to it along ``axis``, 0 for none."""
-    ticks = np.arange(state.shape[axis], dtype=np.int32).reshape(
-        [-1 if a == axis else 1 for a in range(3)]
-    )
-    at = np.maximum.accumulate(np.where(state != 0, ticks, 0), axis=axis)
-    return np.take_along_axis(state, at, axis=axis)

@@ -1,0 +1,94 @@
+"""Figures and pictures of held-out hearts, whatever model reconstructed them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .cohort import Case
+from .errors import InputError, problem
+from .files import read_json
+from .geometry.meshfile import read_mesh
+from .geometry.surface import Mesh
+from .labels import CHAMBERS_AND_GREAT_VESSELS, LabelTable
+from .metrics.summary import mean_over_cases, mean_over_classes
+from .render import compare_picture
+
+NO_MESH = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
+
+
+def draw_comparison(
+    path: Path,
+    case_id: str,
+    table: LabelTable,
+    truth: Sequence[Mesh],
+    made: Sequence[Mesh],
+    figures: Mapping[str, Mapping],
+) -> None:
+    """Truth beside reconstruction; classes that the truth lacks are left out."""
+    shown = [k for k, mesh in enumerate(truth) if len(mesh.faces)]
+    group = mean_over_classes(figures["model"], CHAMBERS_AND_GREAT_VESSELS)
+    caption = case_id
+    if group.get("dice") is not None:
+        caption += f": mean Dice {group['dice']:.3f} (chambers and great vessels)"
+    compare_picture(
+        path,
+        *([(m[k].vertices, m[k].faces, table[k].color, 1.0) for k in shown] for m in (truth, made)),
+        legend={table[k].title: table[k].color for k in shown},
+        caption=caption,
+    )
+
+
+def summarise(parts: Mapping[str, Sequence[str]], out: Path, methods: Sequence[str]) -> dict:
+    """Figures of all cases from their figures.json, and their means, by part of the split.
+
+    parts : ``validation`` and ``test`` -> case ids.
+    methods : keys of figures.json to take means of.
+    """
+    result = {}
+    for part, names in parts.items():
+        cases = {name: read_json(out / name / "figures.json") for name in names}
+        summary = {}
+        for method in methods:
+            means = mean_over_cases([figures[method] for figures in cases.values()])
+            summary[method] = {
+                "mean": means,
+                "chambers_and_great_vessels": mean_over_classes(means, CHAMBERS_AND_GREAT_VESSELS),
+                "all_classes": mean_over_classes(means, means),
+            }
+        result[part] = {**summary, "cases": cases}
+    return result
+
+
+def table_of_figures(part: Mapping, names: Sequence[str], baseline: str) -> str:
+    """The means of one part of the split as lines of text.
+
+    names : classes, in order.    baseline : method whose Dice stands beside the model's.
+    """
+    title = baseline.replace("_", " ") + " Dice"
+    lines = [f"{'':24}{'Dice':>8}{'ASSD mm':>9}{'HD95 mm':>9}{title:>17}"]
+    rows = {name: part["model"]["mean"].get(name, {}) for name in names}
+    base = {name: part[baseline]["mean"].get(name, {}) for name in names}
+    for name in ("chambers_and_great_vessels", "all_classes"):
+        rows[name], base[name] = part["model"][name], part[baseline][name]
+    for name, row in rows.items():
+        cells = [row.get("dice"), row.get("assd_mm"), row.get("hd95_mm"), base[name].get("dice")]
+        text = ["-" if v is None else f"{v:.3f}" for v in cells]
+        lines.append(f"{name[:23]:24}{text[0]:>8}{text[1]:>9}{text[2]:>9}{text[3]:>17}")
+    return "\n".join(lines)
+
+
+def truth_mesh(folder: Path, name: str) -> Mesh:
+    """The surface of a class, empty where the case lacks it."""
+    path = folder / f"{name}.ply"
+    return read_mesh(path) if path.is_file() else NO_MESH
+
+
+def checked_cases(rows: Sequence[tuple[str, Path]], cases: Mapping[str, Case], where: Path):
+    """The case of every row of a split, with its points file; InputError where one is gone."""
+    missing = [name for name, _ in rows if name not in cases]
+    if missing:
+        raise InputError(problem(where, f"has no case {', '.join(missing)}", "run split_cohort"))
+    return [(cases[name], path) for name, path in rows]

@@ -1,0 +1,96 @@
+"""Reconstruct the validation and test cases with a trained sparse VQ-VAE, and measure how well.
+
+    python reconstruct_vqvae.py --model results/acme/vqvae/stage2/model.pt \\
+        --stage1 results/acme/vqvae/stage1/model.pt \\
+        --continuous results/acme/vqvae/stage0/model.pt \\
+        --validation results/acme/split/val.csv --test results/acme/split/test.csv \\
+        --manifest results/acme/sparse/512/manifest/*.tsv --cases results/acme/cases.tsv \\
+        --meshes results/acme/meshes --out results/acme/vqvae/reconstructions
+
+Every structure is encoded to codes and decoded from them alone: the decoder finds its voxels
+itself. Per case: labels.nii.gz, a mesh per class, codes.npz, compare.png and figures.json, and
+metrics.json over all. Without --cases and --meshes the given voxels are the truth. Cases that
+are finished already are skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+
+from cardiform import case_runs, cli, cohort, labels, splits
+from cardiform.files import sha256_file, sha256_sources, write_json
+from cardiform.options import VqvaeReconstructOptions
+
+log = logging.getLogger("reconstruct_vqvae")
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, VqvaeReconstructOptions)
+    group = parser.add_argument_group("files")
+    group.add_argument("--model", required=True, type=Path, help="model.pt of stage 2")
+    group.add_argument("--stage1", required=True, type=Path, help="model.pt of stage 1")
+    group.add_argument("--continuous", required=True, type=Path, help="model.pt of stage 0")
+    for part in ("validation", "test"):
+        group.add_argument(f"--{part}", required=True, type=Path, help=f"split CSV: {part} cases")
+    group.add_argument("--manifest", required=True, nargs="+", help="manifests of the samples")
+    group.add_argument("--cases", type=Path, help="cases.tsv of check_cohort")
+    group.add_argument("--meshes", type=Path, help="output of extract_meshes")
+    group.add_argument("--labels", default="", help="label table, TSV; empty: STACOM-2025")
+    group.add_argument("--out", required=True, type=Path, help="output folder")
+    options, args = cli.parse(parser, VqvaeReconstructOptions)
+    if (args.cases is None) != (args.meshes is None):
+        parser.error("--cases and --meshes go together")
+
+    from cardiform import held_out, vqvae_reconstruct, vqvae_stages
+    from cardiform.data.voxels import find_instances
+    from cardiform.geometry.cases import mesh_files
+    from cardiform.training.distributed import choose_device
+
+    device = choose_device(options.device)
+    weights = {"model": args.model, "stage1": args.stage1, "continuous": args.continuous}
+    networks = {
+        method: vqvae_reconstruct.BandNetwork(vqvae_stages.load_network(path).to(device), device)
+        for method, path in weights.items()
+    }
+    rows = {part: splits.read_split(getattr(args, part)) for part in ("validation", "test")}
+    instances: dict[str, list] = {}
+    for instance in find_instances(args.manifest, [c for p in rows.values() for c, _ in p]):
+        instances.setdefault(instance.case_id, []).append(instance)
+    if args.cases is None:
+        known = {c: cohort.Case(c, c, "") for c in instances}
+    else:
+        known = {case.case_id: case for case in cohort.read_checked_cases(args.cases)}
+    names = {part: [c for c, _ in found if c in instances] for part, found in rows.items()}
+    table = labels.load_label_table(args.labels)
+    case_runs.run_cases(
+        [known[c] for part in names.values() for c in part],
+        functools.partial(
+            vqvae_reconstruct.reconstruct_case,
+            instances=instances,
+            networks=networks,
+            table=table,
+            meshes=args.meshes,
+            out=args.out,
+        ),
+        inputs=lambda case: [
+            *weights.values(),
+            *(i.path for i in instances[case.case_id]),
+            *([case.labels, *mesh_files(case, args.meshes)] if args.meshes else []),
+        ],
+        parameters={"options": cli.flags(options), "labels": table.as_dicts()},
+        state=args.out / "state",
+        manifest=args.out / "manifest.tsv",
+    )
+    figures = held_out.summarise(names, args.out, vqvae_reconstruct.METHODS)
+    for part, found in figures.items():
+        if names[part]:
+            lines = held_out.table_of_figures(found, list(found["model"]["mean"]), "continuous")
+            log.info("%s, %d cases\n%s", part, len(names[part]), lines)
+    record = {"model_sha256": sha256_file(args.model), "source_sha256": sha256_sources()}
+    write_json(args.out / "metrics.json", {**figures, **record})
+
+
+if __name__ == "__main__":
+    cli.run(main)
