@@ -131,7 +131,9 @@ def reconstruct_case(
         )
         for name, (coords, _, found) in made.items():
             figures[method][name] |= band_figures(bands[name], coords, filled[name])
-            figures[method][name] |= surface_figures(truth.meshes[name], filled[name].surface())
+            if method != "stage1":  # it is there to see what the joint training brings
+                found_surface = filled[name].surface()
+                figures[method][name] |= surface_figures(truth.meshes[name], found_surface)
             if method == "model":
                 codes |= {f"{name}_{key}": array for key, array in found.items()}
         if method == "model":

@@ -11,6 +11,7 @@ from ..geometry.surface import Mesh
 SAMPLES = 10_000  # points per surface
 F_THRESHOLD_MM = 1.0  # about a voxel of clinical CT
 CANDIDATES = 12  # triangles that are tried before the bound is asked
+POINTS_AT_A_TIME = 1024  # of those that need more candidates: bounds the memory
 NAMES = ("assd_mm", "hd95_mm", "chamfer_mm", "f_score")
 
 
@@ -46,27 +47,27 @@ def surface_figures(truth: Mesh, predicted: Mesh, seed: int = 0) -> dict[str, fl
 def distance_to_mesh(points: np.ndarray, mesh: Mesh) -> np.ndarray:
     """Exact distances (N,) float64 mm of (N, 3) points to the triangles of a mesh.
 
-    The triangles with the nearest middles are tried first. No other can be nearer than its
-    middle less the largest radius of a triangle, so most points are settled at once; the
-    rest try more.
+    The triangles with the nearest middles are tried first. One that is nearer still must have
+    its middle within the distance found plus the largest radius of a triangle: where there can
+    be such, all of those are tried.
     """
     corners = mesh.vertices.astype(np.float64)[mesh.faces]
     middles = corners.mean(axis=1)
     radius = np.linalg.norm(corners - middles[:, None], axis=2).max()
     tree = cKDTree(middles)
+    tried = min(CANDIDATES, len(middles))
+    reach, rows = tree.query(points, k=tried)
+    reach, rows = reach.reshape(-1, tried), rows.reshape(-1, tried)
     best = np.full(len(points), np.inf)
-    open_points, tried = np.arange(len(points)), CANDIDATES
-    while open_points.size:
-        tried = min(tried, len(middles))
-        reach, rows = tree.query(points[open_points], k=tried)
-        reach, rows = reach.reshape(-1, tried), rows.reshape(-1, tried)
-        for k in range(tried):
-            found = _triangle_distance(points[open_points], corners[rows[:, k]])
-            best[open_points] = np.minimum(best[open_points], found)
-        unsettled = reach[:, -1] - radius < best[open_points]
-        if tried == len(middles):
-            break
-        open_points, tried = open_points[unsettled], 4 * tried
+    for k in range(tried):
+        np.minimum(best, _triangle_distance(points, corners[rows[:, k]]), out=best)
+    unsettled = np.flatnonzero(reach[:, -1] - radius < best)
+    for start in range(0, len(unsettled) if tried < len(middles) else 0, POINTS_AT_A_TIME):
+        chosen = unsettled[start : start + POINTS_AT_A_TIME]
+        within = tree.query_ball_point(points[chosen], best[chosen] + radius)
+        owner = np.repeat(chosen, [len(found) for found in within])
+        triangles = np.concatenate([np.asarray(found, np.int64) for found in within])
+        np.minimum.at(best, owner, _triangle_distance(points[owner], corners[triangles]))
     return best
 
 
