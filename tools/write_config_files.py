@@ -25,6 +25,7 @@ RERUNS = {
     "meshes": "extract_meshes",
     "points": "sample_sdf",
     "voxels": "voxelize_labels",
+    "windows": "window_ct",
     "vqvae": "pretrain_vqvae",
     "vqvae_pretrain": "pretrain_vqvae",
     "vqvae_codebook": "train_codebook",

@@ -15,7 +15,7 @@ LIBRARY = SCRIPTS / "cardiform"
 BIN = Path(sys.executable).parent
 
 # Module (or package) of cardiform -> the parts of cardiform it may import.
-BASE = {"errors", "files", "labels", "options", "cohort", "splits", "case_runs"}
+BASE = {"errors", "files", "labels", "options", "cohort", "splits", "case_runs", "ct_windows"}
 MAY_IMPORT = {
     "errors": set(),
     "options": set(),
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "cli": {"errors"},
     "files": {"errors"},
     "cohort": {"errors", "files"},
+    "ct_windows": {"errors"},
     "splits": {"errors", "files", "options", "cohort"},
     "case_runs": {"errors", "files", "cohort"},
     "nifti": {"errors", "files"},
@@ -46,7 +47,7 @@ MAY_IMPORT = {
     | {"sparse", "models", "data", "metrics", "geometry", "nifti", "tasks", "held_out"},
 }
 STANDARD_LIBRARY_ONLY = {
-    "errors", "options", "labels", "cli", "files", "cohort", "splits", "case_runs"
+    "errors", "options", "labels", "cli", "files", "cohort", "splits", "case_runs", "ct_windows"
 }  # fmt: skip
 TORCH_ALLOWED = {
     "models", "data", "tasks", "training", "sparse", "reconstruct",

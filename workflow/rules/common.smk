@@ -11,7 +11,7 @@ WORKFLOW = Path(workflow.basedir)
 SCRIPTS = WORKFLOW / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from cardiform import cli, cohort, splits
+from cardiform import cli, cohort, ct_windows, splits
 from cardiform.errors import InputError
 from cardiform.options import SECTIONS
 
@@ -41,6 +41,12 @@ def chunk_labels(wildcards):
     """Label maps of a chunk: the demo's are made by a rule, a user's are there or reported."""
     paths = [CASES[case_id].labels for case_id in CHUNKS[wildcards.chunk]]
     return paths if IS_DEMO else existing(paths)
+
+
+def chunk_images(wildcards):
+    """The same for the CTs, where cases have one."""
+    paths = [CASES[case_id].image for case_id in CHUNKS[wildcards.chunk]]
+    return [path for path in paths if path] if IS_DEMO else existing(filter(None, paths))
 
 
 def chunk_cases(wildcards):
@@ -74,6 +80,7 @@ try:
     # Before the schema: these messages name the key in one line.
     OPTIONS = cli.from_config(SECTIONS, config)
     splits.check_shares(OPTIONS["split"])
+    WINDOWS = ct_windows.parse_windows(OPTIONS["windows"].windows)
     COHORT = OPTIONS["cohort"]
     IS_DEMO = not COHORT.table
     DEMO_FOLDER = "resources/demo"

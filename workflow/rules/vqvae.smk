@@ -1,9 +1,59 @@
-VOXELS = f"{RESULTS}/sparse/{OPTIONS['voxels'].resolution}"
+VOXELS = f"sparse/{OPTIONS['voxels'].resolution}"
+REGIONS = f"windows/{{window}}/{OPTIONS['windows'].resolution}"
+
+# What is trained on: the label maps, or one CT window. The rest is the same.
+ROUTES = {"vqvae": VOXELS} | {
+    f"vqvae_windows/{window}": REGIONS.format(window=window) for window in WINDOWS
+}
+
+
+wildcard_constraints:
+    window="[A-Za-z0-9_]+",
+    route="vqvae|vqvae_windows/[A-Za-z0-9_]+",
+
+
+def samples_of_route(wildcards):
+    return manifests(ROUTES[wildcards.route])
+
+
+def truth_of_route(wildcards):
+    """Label maps and meshes where there are such; a window's own voxels are its truth."""
+    if wildcards.route != "vqvae":
+        return {}
+    return {"cases": f"{RESULTS}/cases.tsv", "meshes": manifests("meshes")}
+
+
+def truth_flags(wildcards, input):
+    if wildcards.route != "vqvae":
+        return ""
+    return f"--cases {input.cases} --meshes {folder_of_meshes(wildcards, input)} {labels_flag()}"
+
+
+def definition(window):
+    """``name=level/width`` of one window: the others do not concern its jobs."""
+    found = WINDOWS[window]
+    return f"{found.name}={found.level:g}/{found.width:g}"
+
+
+def continuous_weights(wildcards):
+    return OPTIONS["vqvae"].pretrained or f"{RESULTS}/{wildcards.route}/stage0/model.pt"
 
 
 rule voxels:
     input:
-        expand(f"{VOXELS}/manifest/{{chunk}}.tsv", chunk=CHUNKS),
+        manifests(VOXELS),
+
+
+rule vqvae:
+    input:
+        f"{RESULTS}/vqvae/stage2/model.pt",
+        f"{RESULTS}/vqvae/reconstructions/metrics.json",
+
+
+rule vqvae_windows:
+    input:
+        expand(f"{RESULTS}/vqvae_windows/{{window}}/stage2/model.pt", window=WINDOWS),
+        expand(f"{RESULTS}/vqvae_windows/{{window}}/reconstructions/metrics.json", window=WINDOWS),
 
 
 # A folder per resolution: another one is made beside it, not instead.
@@ -14,7 +64,7 @@ rule voxelize_labels:
         cases=f"{RESULTS}/cases.tsv",
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
-        f"{VOXELS}/manifest/{{chunk}}.tsv",
+        f"{RESULTS}/{VOXELS}/manifest/{{chunk}}.tsv",
     log:
         f"{LOGS}/voxelize_labels/{{chunk}}.log",
     benchmark:
@@ -35,3 +85,160 @@ rule voxelize_labels:
         "python {params.script} --cases {input.cases} --select {params.select}"
         " --meshes {params.meshes} --out {params.out} --manifest {output}"
         " --processes {threads} {params.label_table} {params.flags} 2>&1 | tee {log}"
+
+
+rule window_ct:
+    input:
+        images=chunk_images,
+        cases=f"{RESULTS}/cases.tsv",
+    output:
+        f"{RESULTS}/{REGIONS}/manifest/{{chunk}}.tsv",
+    log:
+        f"{LOGS}/window_ct/{{window}}/{{chunk}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/window_ct/{{window}}/{{chunk}}.tsv"
+    conda:
+        "../envs/geometry.yaml"
+    threads: chunk_threads
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: 6000 * threads * attempt,
+    params:
+        script=script("window_ct.py"),
+        flags=lambda wildcards: flags("windows", windows=(definition(wildcards.window),)),
+        select=chunk_cases,
+        out=folder_of_stage,
+    shell:
+        "python {params.script} --cases {input.cases} --select {params.select}"
+        " --out {params.out} --manifest {output} --processes {threads}"
+        " {params.flags} 2>&1 | tee {log}"
+
+
+# As in train_vecset only the final files are outputs: checkpoints must outlive a failure.
+rule pretrain_vqvae:
+    input:
+        train=f"{RESULTS}/split/train.csv",
+        validation=f"{RESULTS}/split/val.csv",
+        samples=samples_of_route,
+    output:
+        model=f"{RESULTS}/{{route}}/stage0/model.pt",
+        metrics=f"{RESULTS}/{{route}}/stage0/metrics.json",
+    log:
+        f"{LOGS}/pretrain_vqvae/{{route}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/pretrain_vqvae/{{route}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime=1440,
+    params:
+        launcher=script("launch.py"),
+        script=script("pretrain_vqvae.py"),
+        network=flags("vqvae"),
+        flags=flags("vqvae_pretrain"),
+        out=folder_of_output,
+    shell:
+        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        " --train {input.train} --validation {input.validation} --manifest {input.samples}"
+        " --out {params.out} {params.network} {params.flags} 2>&1 | tee {log}"
+
+
+rule train_codebook:
+    input:
+        weights=continuous_weights,
+        train=f"{RESULTS}/split/train.csv",
+        validation=f"{RESULTS}/split/val.csv",
+        samples=samples_of_route,
+    output:
+        model=f"{RESULTS}/{{route}}/stage1/model.pt",
+        metrics=f"{RESULTS}/{{route}}/stage1/metrics.json",
+    log:
+        f"{LOGS}/train_codebook/{{route}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/train_codebook/{{route}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime=480,
+    params:
+        launcher=script("launch.py"),
+        script=script("train_codebook.py"),
+        network=flags("vqvae"),
+        flags=flags("vqvae_codebook"),
+        out=folder_of_output,
+    shell:
+        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        " --weights {input.weights} --train {input.train} --validation {input.validation}"
+        " --manifest {input.samples} --out {params.out}"
+        " {params.network} {params.flags} 2>&1 | tee {log}"
+
+
+rule train_vqvae:
+    input:
+        weights=f"{RESULTS}/{{route}}/stage1/model.pt",
+        train=f"{RESULTS}/split/train.csv",
+        validation=f"{RESULTS}/split/val.csv",
+        samples=samples_of_route,
+    output:
+        model=f"{RESULTS}/{{route}}/stage2/model.pt",
+        metrics=f"{RESULTS}/{{route}}/stage2/metrics.json",
+    log:
+        f"{LOGS}/train_vqvae/{{route}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/train_vqvae/{{route}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime=1440,
+    params:
+        launcher=script("launch.py"),
+        script=script("train_vqvae.py"),
+        network=flags("vqvae"),
+        flags=flags("vqvae_joint"),
+        out=folder_of_output,
+    shell:
+        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        " --weights {input.weights} --train {input.train} --validation {input.validation}"
+        " --manifest {input.samples} --out {params.out}"
+        " {params.network} {params.flags} 2>&1 | tee {log}"
+
+
+rule reconstruct_vqvae:
+    input:
+        unpack(truth_of_route),
+        model=f"{RESULTS}/{{route}}/stage2/model.pt",
+        stage1=f"{RESULTS}/{{route}}/stage1/model.pt",
+        continuous=continuous_weights,
+        splits=expand(f"{RESULTS}/split/{{part}}.csv", part=["val", "test"]),
+        samples=samples_of_route,
+    output:
+        f"{RESULTS}/{{route}}/reconstructions/metrics.json",
+    log:
+        f"{LOGS}/reconstruct_vqvae/{{route}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/reconstruct_vqvae/{{route}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        script=script("reconstruct_vqvae.py"),
+        flags=flags("vqvae_reconstruct"),
+        truth=truth_flags,
+        out=folder_of_output,
+    shell:
+        "python {params.script} --model {input.model} --stage1 {input.stage1}"
+        " --continuous {input.continuous} --validation {input.splits[0]}"
+        " --test {input.splits[1]} --manifest {input.samples} {params.truth}"
+        " --out {params.out} {params.flags} 2>&1 | tee {log}"

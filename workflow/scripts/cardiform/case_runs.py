@@ -54,6 +54,7 @@ def run_cases(
     state: Path,
     manifest: Path,
     processes: int = 1,
+    verdict: Callable[[Path], str] | None = None,
 ) -> None:
     """Run ``work`` on every good case that is not finished yet, then write the manifest.
 
@@ -65,6 +66,7 @@ def run_cases(
     inputs : the files that ``work`` reads.
     parameters : JSON-ready; whatever else decides the outputs.
     processes : cases at a time, each in a process of its own.
+    verdict : why an output is not to be used, for its status in the manifest; empty: it is.
 
     Raises
     ------
@@ -99,7 +101,8 @@ def run_cases(
             rows.append([case.case_id, "", 0, "", f"skipped: {case.reason}"])
             continue
         for output in read_json(state / f"{case.case_id}.json")["outputs"]:
-            rows.append([case.case_id, output["path"], output["bytes"], output["sha256"], OK])
+            status = (verdict(Path(output["path"])) if verdict else "") or OK
+            rows.append([case.case_id, output["path"], output["bytes"], output["sha256"], status])
     write_table(manifest, MANIFEST_COLUMNS, rows)
 
 

@@ -116,6 +116,30 @@ class VoxelsOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WindowsOptions:
+    """CT windows to sparse voxels: the region of each, in a narrow band about its surface."""
+
+    windows: tuple[str, ...] = option(
+        ("lung=-600/1500", "bone=300/1500", "soft_tissue=50/400", "brain=35/80"),
+        "name=level/width of each window, HU",
+    )
+    volumes: str = option(
+        "",
+        "folder of dense volumes {case}/windows/{name}_w{width}_l{level}.npy to use instead of "
+        "the CTs; empty: none",
+    )
+    resolution: int = option(
+        512, "voxels along each axis of the unit cube, a multiple of 8", minimum=8, maximum=4096
+    )
+    band_voxels: float = option(3.0, "half-band, voxels", minimum=1.0, maximum=16.0)
+    smoothing_vox: float = option(
+        1.0, "Gaussian sigma of the distance smoothing, voxels of the CT", minimum=0.0, maximum=2.0
+    )
+    min_points: int = option(100, "bands with fewer voxels are not trained on", minimum=0)
+    max_points: int = option(0, "nor those with more (0: no limit)", minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """Options that every training shares (see docs/training.md)."""
 
@@ -315,6 +339,7 @@ SECTIONS: dict[str, type] = {
     "meshes": MeshesOptions,
     "points": PointsOptions,
     "voxels": VoxelsOptions,
+    "windows": WindowsOptions,
     "vqvae": VqvaeOptions,
     "vqvae_pretrain": VqvaePretrainOptions,
     "vqvae_codebook": VqvaeCodebookOptions,

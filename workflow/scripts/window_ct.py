@@ -1,0 +1,51 @@
+"""Turn the region of a CT window into sparse voxels: distances in a narrow band about it.
+
+    python window_ct.py --cases results/acme/cases.tsv --windows bone=300/1500 \\
+        --out results/acme/windows/bone/512 --manifest results/acme/windows/bone/512/all.tsv
+
+Writes <out>/<case>/<window>.npz of every case with an image, in the unit frame of its volume.
+A band with too few or too many voxels is marked in the manifest and left out of training.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+from cardiform import case_runs, cli, cohort
+from cardiform.ct_windows import parse_windows
+from cardiform.errors import InputError, problem
+from cardiform.options import WindowsOptions
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, WindowsOptions)
+    case_runs.add_case_arguments(parser)
+    options, args = cli.parse(parser, WindowsOptions)
+    windows = parse_windows(options.windows)
+    if len(windows) != 1:
+        raise InputError("--windows names several windows; run the script once for each")
+
+    from cardiform.geometry.windows import source_files, verdict, window_case
+
+    (window,) = windows.values()
+    cases = cohort.read_checked_cases(args.cases, args.select)
+    if not options.volumes:
+        if not any(case.image for case in cohort.read_checked_cases(args.cases)):
+            remedy = "fill its image column, or name windows.volumes"
+            raise InputError(problem(args.cases, "names no CT", remedy))
+        cases = [c if c.image else replace(c, status="skipped", reason="no image") for c in cases]
+    case_runs.run_cases(
+        cases,
+        functools.partial(window_case, window=window, options=options, out=args.out),
+        inputs=lambda case: source_files(case, window, options),
+        parameters={"options": cli.flags(options)},
+        state=args.out / "state",
+        manifest=args.manifest,
+        processes=args.processes,
+        verdict=functools.partial(verdict, options=options),
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
