@@ -222,7 +222,7 @@ def kmeans(
         if len(empty):
             codes[empty] = latents[error.topk(len(empty)).indices]
         after = float(error.double().mean())
-        if not len(empty) and before - after <= KMEANS_CHANGE * before:
+        if not len(empty) and after >= (1 - KMEANS_CHANGE) * before:
             break
         before = after
     return codes, torch.bincount(nearest(latents, codes), minlength=size)
