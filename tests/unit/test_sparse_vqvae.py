@@ -55,7 +55,7 @@ def test_a_code_per_block_of_eight_voxels() -> None:
 @pytest.mark.parametrize("quantizer", ["codebook", "fsq", None])
 def test_decoding_on_the_true_structure(quantizer) -> None:
     band = batch(0.6, 0.4)
-    decoded, latents, codes = network(quantizer)(band)
+    decoded, _, codes = network(quantizer)(band)
     assert decoded.field.structure is band.structure
     assert decoded.field.feats.shape == band.feats.shape
     assert decoded.field.feats.abs().max() < 1

@@ -201,7 +201,7 @@ def test_validation_figures_of_a_perfect_and_a_blank_decoder(sets, monkeypatch) 
     monkeypatch.setattr(task.model, "forward", decoded_as(lambda sdf: sdf))
     perfect = task.evaluate([batch])
     assert perfect["l1_voxels"] == 0 and perfect["iou"] == 1
-    monkeypatch.setattr(task.model, "forward", decoded_as(lambda sdf: torch.ones_like(sdf)))
+    monkeypatch.setattr(task.model, "forward", decoded_as(torch.ones_like))
     blank = task.evaluate([batch])
     expected = (1 - batch["sdf"]).abs().mean() * 3.0  # the band is three voxels
     assert blank["l1_voxels"] == pytest.approx(float(expected), rel=1e-5) and blank["iou"] == 0
@@ -270,5 +270,5 @@ def test_a_stored_network_is_the_same_network(sets, tmp_path) -> None:
 def test_a_model_without_a_quantiser_starts_no_joint_training(sets, tmp_path) -> None:
     task = continuous()
     vqvae_stages.write_model(tmp_path, task.model.state_dict(), NETWORK, None, sets, {})
-    with pytest.raises(InputError, match="has no quantiser; name the model.pt of stage 1"):
+    with pytest.raises(InputError, match=r"has no quantiser; name the model\.pt of stage 1"):
         vqvae_stages.load_quantized(tmp_path / "model.pt", NETWORK)
