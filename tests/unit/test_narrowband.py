@@ -3,7 +3,6 @@
 import igl
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from cardiform.errors import InputError
 from cardiform.geometry.frame import Frame
@@ -15,7 +14,6 @@ from cardiform.geometry.narrowband import (
     voxel_keys,
 )
 from cardiform.geometry.sdf import class_fields
-from cardiform.geometry.solid import fill_sign
 from cardiform.labels import LabelTable
 from cardiform.nifti import LabelMap
 from cardiform.options import MeshesOptions
@@ -133,29 +131,3 @@ def test_a_mesh_band_is_exact(vessel):
         0
     ]
     np.testing.assert_allclose(band.sdf * 3.0 * band.voxel_mm, exact, atol=0.01)
-
-
-def shell(radius=20, thickness=2.0, size=56):
-    index = np.stack(np.indices((size,) * 3), axis=-1) - size / 2
-    distance = np.linalg.norm(index, axis=-1) - radius
-    coords = np.argwhere(np.abs(distance) < thickness)
-    return coords, distance[tuple(coords.T)] < 0, distance < 0
-
-
-def test_fill_gives_the_solid_without_a_second_wall():
-    coords, inside, truth = shell()
-    np.testing.assert_array_equal(fill_sign(coords, inside, truth.shape), truth)
-
-
-def test_fill_does_not_leak_through_holes():
-    coords, inside, truth = shell()
-    rng = np.random.default_rng(0)
-    pole = np.linalg.norm(coords - np.array([28, 28, 48]), axis=1) < 4
-    kept = (rng.random(len(coords)) > 0.02) & ~pole
-    filled = fill_sign(coords[kept], inside[kept], truth.shape)
-    assert 2 * (filled & truth).sum() / (filled.sum() + truth.sum()) > 0.99
-    assert ndimage.label(filled)[1] < 4
-
-
-def test_fill_of_nothing():
-    assert not fill_sign(np.zeros((0, 3), int), np.zeros(0, bool), (4, 4, 4)).any()

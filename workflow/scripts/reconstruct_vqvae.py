@@ -59,7 +59,9 @@ def main() -> None:
     for instance in find_instances(args.manifest, [c for p in rows.values() for c, _ in p]):
         instances.setdefault(instance.case_id, []).append(instance)
     if args.cases is None:
-        known = {c: cohort.Case(c, c, "") for c in instances}
+        known = {
+            c: cohort.Case(case_id=c, patient_id=c, labels="", status=cohort.OK) for c in instances
+        }
     else:
         known = {case.case_id: case for case in cohort.read_checked_cases(args.cases)}
     names = {part: [c for c, _ in found if c in instances] for part, found in rows.items()}

@@ -50,6 +50,13 @@ class NarrowBand:
         """Voxel edge, mm."""
         return 2 / self.resolution / self.frame.scale
 
+    @classmethod
+    def empty(cls, resolution: int, band_voxels: float, frame: Frame) -> NarrowBand:
+        """The band about nothing: outside everywhere."""
+        coarse = np.ones((resolution // BLOCK,) * 3, np.int8)
+        coords, sdf = np.zeros((0, 3), np.uint16), np.zeros(0, np.float16)
+        return cls(coords, sdf, resolution, band_voxels, coarse, frame)
+
     def save(self, path: str | Path) -> None:
         """Write a sparse npz, compressed."""
         save_npz(

@@ -13,7 +13,7 @@ from ..labels import LabelClass, LabelTable
 from ..nifti import LabelMap, load_image
 from ..options import MeshesOptions, WindowsOptions
 from .frame import Frame, apply_affine
-from .narrowband import NarrowBand, field_band, narrow_band
+from .narrowband import NarrowBand, field_band
 from .sdf import class_fields
 from .solid import voxel_affine
 
@@ -88,16 +88,9 @@ def source_files(case: Case, window: Window, options: WindowsOptions) -> list[st
 
 def region_band(region: LabelMap, frame: Frame, options: WindowsOptions) -> NarrowBand:
     """The band about a region's surface; without a voxel where the region is empty."""
+    if not region.data.any():
+        return NarrowBand.empty(options.resolution, options.band_voxels, frame)
     fields = class_fields(region, ONE_REGION, MeshesOptions(smoothing_vox=options.smoothing_vox))
-    if REGION not in fields:
-        return narrow_band(
-            lambda points: np.ones(len(points)),
-            np.zeros(3),
-            np.zeros(3),
-            frame,
-            options.resolution,
-            options.band_voxels,
-        )
     return field_band(fields[REGION], frame, options.resolution, options.band_voxels)
 
 

@@ -23,7 +23,7 @@ def mean_over_cases(cases: Sequence[CaseFigures]) -> dict[str, dict[str, float |
 def mean_over_classes(means: CaseFigures, names: Iterable[str]) -> dict[str, float | None]:
     """Figure -> mean of the per-class means of ``names``; each class counts the same."""
     rows = [means[name] for name in names if name in means]
-    return {f: mean(row[f] for row in rows) for f in dict.fromkeys(f for r in rows for f in r)}
+    return {f: mean(row.get(f) for row in rows) for f in dict.fromkeys(f for r in rows for f in r)}
 
 
 def mean(values: Iterable[float | None]) -> float | None:
