@@ -32,6 +32,10 @@ def test_real_cases_go_through(tmp_path, real_data, run_workflow, seed_that_fill
         # enough steps to see that the loss falls, not enough to see hearts
         "vecset": {"steps": 20, "validate_every": 10, "input_points": 512, "device": "cpu"},
         "vecset_reconstruct": {"device": "cpu"},
+        "vqvae_pretrain": {"steps": 10, "device": "cpu"},
+        "vqvae_codebook": {"device": "cpu"},
+        "vqvae_joint": {"steps": 10, "device": "cpu"},
+        "vqvae_reconstruct": {"device": "cpu"},
     }
     run_workflow(tmp_path, config, base="few_cases.yaml")
 
@@ -56,3 +60,33 @@ def test_real_cases_go_through(tmp_path, real_data, run_workflow, seed_that_fill
         labels = nifti.load_label_map(folder / "labels.nii.gz")
         assert labels.data.shape == truth.data.shape
         assert np.allclose(labels.affine, truth.affine, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_real_ct_goes_through_the_window_route(
+    tmp_path, real_data, run_workflow, seed_that_fills_every_part
+):
+    """One CT under three names: enough to see that every step reads what the last one wrote."""
+    names = ("one", "two", "three")
+    files = f"{real_data / FILES['chest']}\t{real_data / 'chest_ct.nii.gz'}"
+    rows = [f"{name}\t{files}" for name in names]
+    (tmp_path / "cohort.tsv").write_text("\n".join(["case_id\tlabels\timage", *rows]) + "\n")
+    config = {
+        "cohort": {"name": "real", "table": "cohort.tsv"},
+        "split": {"seed": seed_that_fills_every_part(names, **SHARES)},
+        "windows": {"resolution": 64, "windows": ["bone=300/1500", "brain=35/80"]},
+        "vqvae_pretrain": {"steps": 10, "validate_every": 5, "device": "cpu"},
+        "vqvae_codebook": {"device": "cpu"},
+        "vqvae_joint": {"steps": 10, "validate_every": 5, "device": "cpu"},
+        "vqvae_reconstruct": {"device": "cpu"},
+    }
+    run_workflow(tmp_path, config, "vqvae_windows", base="few_cases.yaml")
+    results = tmp_path / "results" / "real" / "vqvae_windows"
+    for window in ("bone", "brain"):
+        metrics = json.loads((results / window / "reconstructions" / "metrics.json").read_text())
+        for part in ("validation", "test"):
+            figures = metrics[part]["model"]["mean"][window]
+            assert figures["l1_voxels"] < 3 and figures["structure_recall"] > 0
+        # ten steps say nothing about the codes after the joint training
+        usage = json.loads((results / window / "stage1" / "metrics.json").read_text())["train"]
+        assert usage["usage"] > 0.9

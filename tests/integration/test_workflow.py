@@ -11,6 +11,17 @@ import pytest
 from cardiform import cohort, nifti, splits
 from cardiform.labels import LabelTable
 
+BRIEF = {
+    "steps": 4,
+    "batch_size": 4,
+    "warmup_steps": 2,
+    "validate_every": 2,
+    "checkpoint_every": 2,
+    "log_every": 2,
+    "preview_every": 0,
+    "workers": 0,
+    "device": "cpu",
+}
 TINY = {
     "cohort": {"name": "tiny", "chunks": 3},
     "demo": {"cases": 5, "spacing_mm": 4.0},
@@ -40,6 +51,13 @@ TINY = {
         "device": "cpu",
     },
     "vecset_reconstruct": {"device": "cpu"},
+    "voxels": {"resolution": 64},
+    "windows": {"resolution": 64, "windows": ["bone=300/1500"]},
+    "vqvae": {"channels": [8, 8, 16, 16], "blocks": [1, 0, 0, 1], "max_voxels": 60_000},
+    "vqvae_pretrain": BRIEF,
+    "vqvae_codebook": {"codebook_size": 24, "workers": 0, "device": "cpu"},
+    "vqvae_joint": BRIEF,
+    "vqvae_reconstruct": {"device": "cpu"},
 }
 
 
@@ -88,6 +106,27 @@ def test_every_output_is_there_and_held_out(tiny):
         assert (made / "compare.png").stat().st_size > 0 and (made / "latents.npz").exists()
     for label in LabelTable():
         assert label.name in text
+
+
+@pytest.mark.slow
+def test_codes_and_reconstructions_of_held_out_hearts_alone(tiny):
+    folder, _ = tiny
+    results = folder / "results" / "tiny"
+    for stage, more in (("0", []), ("1", ["usage.png"]), ("2", ["usage.png", "curves.png"])):
+        for name in ("model.pt", "metrics.json", *more):
+            assert (results / "vqvae" / f"stage{stage}" / name).stat().st_size > 0, (stage, name)
+    made = results / "vqvae" / "reconstructions"
+    metrics = json.loads((made / "metrics.json").read_text())
+    for part, csv in (("validation", "val"), ("test", "test")):
+        names = {name for name, _ in splits.read_split(results / "split" / f"{csv}.csv")}
+        assert set(metrics[part]["cases"]) == names
+        for name in names:
+            path = folder / "resources" / "demo" / "labels" / f"{name}.nii.gz"
+            truth = nifti.load_label_map(path)
+            labels = nifti.load_label_map(made / name / "labels.nii.gz")
+            assert labels.data.shape == truth.data.shape
+            assert (made / name / "codes.npz").exists()
+            assert (made / name / "compare.png").stat().st_size > 0
 
 
 @pytest.mark.slow

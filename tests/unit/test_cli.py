@@ -17,7 +17,7 @@ SCRIPTS = Path(cli.__file__).resolve().parents[1]
 
 
 def parsed(cls, text):
-    return cli.parse(cli.build_parser("x", cls), cls, shlex.split(text))[0]
+    return cli.parse(cli.build_parser("x", cls), cls, arguments=shlex.split(text))[0]
 
 
 @pytest.mark.parametrize("cls", options.SECTIONS.values(), ids=options.SECTIONS)

@@ -32,8 +32,10 @@ if name == "check_cohort":
 elif name == "split_cohort":
     for part in ("train", "val", "test"):
         put(out / (part + ".csv"), value("--cases").read_text())
-elif name == "train_vecset":
+elif name in ("train_vecset", "pretrain_vqvae", "train_codebook", "train_vqvae"):
     put(out / "model.pt"); put(out / "metrics.json")
+elif name == "reconstruct_vqvae":
+    put(out / "metrics.json")
 elif name == "reconstruct_vecset":
     put(value("--metrics"))
 else:
@@ -102,6 +104,8 @@ def run(folder, *arguments):
 
 
 VECSET = {"train_vecset": 1, "reconstruct_vecset": 1, "all": 1}
+STAGES = ("pretrain_vqvae", "train_codebook", "train_vqvae", "reconstruct_vqvae")
+VQVAE = dict.fromkeys(STAGES, 1)
 
 
 def test_a_changed_key_reruns_its_stage_and_what_follows(project):
@@ -117,11 +121,47 @@ def test_a_changed_key_reruns_its_stage_and_what_follows(project):
     assert planned(project) == {"reconstruct_vecset": 1, "all": 1}
 
 
+def test_a_changed_stage_reruns_itself_and_the_stages_after_it(project):
+    run(project)
+    for position, section in enumerate(("pretrain", "codebook", "joint")):
+        write_config(project, f"vqvae_{section}:\n  seed: 5\n")
+        assert planned(project) == {**dict.fromkeys(STAGES[position:], 1), "all": 1}
+    write_config(project, "voxels:\n  resolution: 256\n")
+    assert planned(project) == {"voxelize_labels": 4, **VQVAE, "all": 1}
+
+
+def test_pretrained_weights_take_the_place_of_stage_0(project):
+    (project / "mine.pt").write_text("weights")
+    write_config(project, "vqvae:\n  pretrained: mine.pt\n")
+    plan = planned(project, "vqvae")
+    assert "pretrain_vqvae" not in plan and {"train_codebook", "train_vqvae"} <= set(plan)
+
+
+def test_each_window_is_a_training_of_its_own(project):
+    windows = 'windows:\n  windows: ["bone=300/1500", "liver=60/150"]\n'
+    write_config(project, windows)
+    plan = planned(project, "vqvae_windows")
+    assert plan["window_ct"] == 8 and all(plan[stage] == 2 for stage in STAGES)
+    assert "extract_meshes" not in plan, "a CT window needs no meshes"
+    run(project, "vqvae_windows")
+    assert (project / "results/acme/vqvae_windows/liver/stage2/model.pt").is_file()
+    write_config(project, windows.replace("60/150", "60/200"))
+    plan = planned(project, "vqvae_windows")
+    assert plan["window_ct"] == 4 and all(plan[stage] == 1 for stage in STAGES)
+
+
+def test_a_window_that_is_none(project):
+    write_config(project, 'windows:\n  windows: ["bone"]\n')
+    result = snakemake(project, "-n")
+    assert result.returncode != 0 and "write name=level/width" in result.stdout + result.stderr
+
+
 def test_a_new_case_or_a_changed_label_map_runs_its_chunk(project):
     """Every chunk is looked at again (finished cases are skipped inside), none is forgotten."""
     run(project)
     write_table(project, 13)
-    whole = {"check_cohort": 1, "extract_meshes": 4, "sample_sdf": 4, "split_cohort": 1, **VECSET}
+    per_case = dict.fromkeys(("extract_meshes", "sample_sdf", "voxelize_labels"), 4)
+    whole = {"check_cohort": 1, "split_cohort": 1, **per_case, **VECSET, **VQVAE}
     assert planned(project) == whole
     run(project)
     assert planned(project) == {}
@@ -161,7 +201,7 @@ def test_slurm_profile_asks_for_gpus(project):
     text = result.stdout + result.stderr
     assert result.returncode == 0, text
     blocks = {b.split(":")[0]: b for b in re.split(r"^rule ", text, flags=re.M)[1:]}
-    for rule in ("train_vecset", "reconstruct_vecset"):
+    for rule in ("train_vecset", "reconstruct_vecset", *STAGES):
         assert re.search(r"resources: .*\bgpu=[1-9]", blocks[rule]), blocks[rule]
     assert "gpu=" not in blocks["extract_meshes"]
 

@@ -46,12 +46,12 @@ def main() -> None:
         part: splits.read_split(getattr(args, part)) for part in ("train", "validation", "test")
     }
     parts = {p: held_out.checked_cases(r, known, args.cases) for p, r in rows.items()}
-    held_out = [*parts["validation"], *parts["test"]]
-    points = {case.case_id: path for case, path in held_out}
+    rest = [*parts["validation"], *parts["test"]]
+    points = {case.case_id: path for case, path in rest}
     log.info("mean shape of %d training cases", len(parts["train"]))
     mean_shape = reconstruct.MeanShape.of(parts["train"], network.table)
     case_runs.run_cases(
-        [case for case, _ in held_out],
+        [case for case, _ in rest],
         functools.partial(
             reconstruct.reconstruct_case,
             points=points,

@@ -11,8 +11,12 @@ on request). Several GPUs: torchrun --nproc-per-node N train_vqvae.py ...
 
 from __future__ import annotations
 
+import logging
+
 from cardiform import case_runs, cli
 from cardiform.options import VqvaeJointOptions, VqvaeOptions
+
+log = logging.getLogger("train_vqvae")
 
 
 def main() -> None:
@@ -34,6 +38,9 @@ def main() -> None:
     figures["train"] = vqvae_stages.training_usage(
         model, sets, stage, choose_device(stage.device), outcome.out
     )
+    if figures["train"]["usage"] < codebook.min_usage:
+        line = "the training latents use %.1f %% of the codes: the codebook has collapsed"
+        log.warning(line, 100 * figures["train"]["usage"])
     vqvae_stages.write_model(outcome.out, outcome.weights, options, codebook, sets, figures)
 
 
