@@ -18,6 +18,7 @@ from cardiform.options import (
     VqvaeOptions,
     VqvaePretrainOptions,
 )
+from cardiform.sparse.tensor import SparseTensor, Structure
 from cardiform.tasks.vqvae import VqvaeTask, band_of
 from cardiform.training.checkpoint import load_model, save_model
 from cardiform.training.engine import train
@@ -205,6 +206,32 @@ def test_validation_figures_of_a_perfect_and_a_blank_decoder(sets, monkeypatch) 
     blank = task.evaluate([batch])
     expected = (1 - batch["sdf"]).abs().mean() * 3.0  # the band is three voxels
     assert blank["l1_voxels"] == pytest.approx(float(expected), rel=1e-5) and blank["iou"] == 0
+
+
+def test_a_preview_is_a_picture_of_what_is_decoded(sets, tmp_path, monkeypatch) -> None:
+    task = quantized()
+    shown = {}
+    monkeypatch.setattr(
+        "cardiform.tasks.vqvae.section_picture",
+        lambda path, distances, points, *rest, title: shown.update(
+            inside=distances(points * 0.2), beyond=distances(points * 0 + 0.99), points=points
+        ),
+    )
+    batch = fresh_batch(sets)
+    first = batch["coords"][:, 0] == 0
+    truth = SparseTensor(
+        batch["sdf"][first], Structure.of_samples([batch["coords"][first][:, 1:]], 32)
+    )
+    real = task.model.decode(task.model.encode(truth), truth.structure)
+    perfect = dataclasses.replace(real, field=truth)
+    monkeypatch.setattr(task.model, "decode", lambda latents: perfect)
+    task.preview([batch], tmp_path, 7)
+    # the points lie on the ball of radius 0.46 about the middle
+    assert abs(torch.from_numpy(shown["points"]).norm(dim=1).mean() - 0.46) < 0.01
+    assert (shown["inside"] == -1).all() and (shown["beyond"] == 1).all()
+    monkeypatch.undo()
+    task.preview([fresh_batch(sets)], tmp_path, 7)
+    assert (tmp_path / "0000007.png").stat().st_size > 0
 
 
 def test_structure_figures_of_all_and_no_children(sets) -> None:

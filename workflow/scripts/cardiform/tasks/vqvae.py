@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from ..geometry.frame import Frame
+from ..geometry.solid import Solid
 from ..models.quantizer import CodebookQuantizer, Quantized, statistics, usage_figures
 from ..models.sparse_vqvae import LEVELS, Decoded, SparseVQVAE
 from ..options import VqvaeCodebookOptions, VqvaeJointOptions, VqvaeOptions, VqvaeStageOptions
+from ..sections import section_picture
 from ..sparse.tensor import SparseTensor, Structure
 
+UNIT = Frame(np.zeros(3), 1.0)
 NEAR_VOXELS = 1.5  # where the sign counts: the voxels that the surface can cross
 
 
@@ -114,6 +120,39 @@ class VqvaeTask:
                 used = torch.bincount(codes.indices, minlength=self.quantizer.size).cpu()
                 counts = used if counts is None else counts + used
         return _validation_figures(sums, hits, counts)
+
+    @torch.no_grad()
+    def preview(self, batches: Iterable[Mapping], folder: Path, step: int) -> None:
+        """A PNG of the first validation sample: sections of what is decoded without its structure,
+        and the voxels nearest to the true surface."""
+        batch = next(iter(batches))
+        rows = batch["coords"][:, 0] == 0
+        coords, sdf = batch["coords"][rows][:, 1:], batch["sdf"][rows]
+        resolution = batch["resolution"]
+        latents = self.model.encode(SparseTensor(sdf, Structure.of_samples([coords], resolution)))
+        if self.quantizer is not None:
+            latents = latents.replace(self.quantizer(latents.feats).values)
+        field = self.model.decode(latents).field
+        solid = Solid.of_band(
+            field.structure.coords[:, 1:].cpu().numpy(),
+            field.feats[:, 0].float().cpu().numpy(),
+            resolution,
+            UNIT,
+        )
+
+        def distances(points: np.ndarray) -> np.ndarray:
+            voxels = np.floor((points + 1) * resolution / 2).astype(np.int64)
+            return solid.lookup(voxels, resolution, UNIT)[:, None]
+
+        surface = coords[sdf[:, 0].abs() * batch["band_voxels"] < 0.5].cpu().numpy()
+        section_picture(
+            folder / f"{step:07d}.png",
+            distances,
+            (surface + 0.5) * 2 / resolution - 1,
+            np.zeros(len(surface), np.int64),
+            ["#b5654a"],
+            title=f"{batch['case_id'][0]}, step {step}",
+        )
 
     def _terms(
         self, batch: Mapping, decoded: Decoded, codes: Quantized | None
