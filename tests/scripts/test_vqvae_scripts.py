@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cardiform.files import load_npz
 from cardiform.geometry.meshfile import read_mesh
 from cardiform.geometry.narrowband import NarrowBand
 
+SCRIPTS = Path(cohort.__file__).resolve().parents[1]
 NETWORK = ("--channels", "8,8,8,16", "--blocks", "1,0,0,1", "--latent-dim", 8)
 NETWORK += ("--max-voxels", 30000)
 QUICK = ("--steps", 3, "--batch-size", 4, "--warmup-steps", 1, "--preview-every", 0)
@@ -254,6 +256,26 @@ def test_reconstruction_on_the_grid_of_a_label_map(finished, tmp_path, run_scrip
     if (found.data == 3).any():
         mesh = read_mesh(tmp_path / "out" / "c3" / "left_ventricle.ply")
         assert len(mesh.faces) > 0
+
+
+def test_two_processes_end_where_one_that_accumulates_ends(finished) -> None:
+    """Gradients, the codes' statistics and the order of the batches are those of all ranks."""
+    import torch
+
+    whole = finished.stage2("--accumulate", 2, out="one")
+    assert whole.returncode == 0, whole.stderr
+    script = str(SCRIPTS / "train_vqvae.py")
+    places = ["--train", finished.parts["train"], "--validation", finished.parts["val"]]
+    places += ["--weights", finished.folder / "stage1" / "model.pt", *finished.manifest]
+    places += ["--out", finished.folder / "two", *NETWORK, *QUICK]
+    result = finished.run_script("launch.py", "--gpus", 2, script, *places)
+    assert result.returncode == 0, result.stderr
+    one, two = (
+        torch.load(finished.folder / name / "model.pt", weights_only=True)["weights"]
+        for name in ("one", "two")
+    )
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_a_second_run_goes_on_where_the_first_ended(finished) -> None:

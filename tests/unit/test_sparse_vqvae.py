@@ -113,6 +113,21 @@ def test_checkpointing_changes_no_gradient() -> None:
             torch.testing.assert_close(one, other)
 
 
+def test_half_precision_under_autocast() -> None:
+    """The quantiser stays in fp32; the distances agree to the precision of the type."""
+    band = batch(0.6)
+    model = network(None).train()
+    exact, _, _ = model(band)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        decoded, _, _ = model(band)
+    torch.testing.assert_close(decoded.field.feats.float(), exact.field.feats, rtol=0, atol=0.05)
+    decoded.field.feats.float().square().sum().backward()
+    assert all(p.grad is None or p.grad.dtype == torch.float32 for p in model.parameters())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, _, codes = network()(band)
+    assert codes.values.dtype == torch.float32 and codes.commitment.dtype == torch.float32
+
+
 def test_every_level_needs_a_number() -> None:
     with pytest.raises(InputError, match="need 4 numbers each"):
         SparseVQVAE(None, channels=(8, 8), blocks=(1, 1))

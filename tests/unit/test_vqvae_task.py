@@ -67,6 +67,12 @@ def run(task, sets, out, **changes):
     )
 
 
+def fitted(task, sets, codebook) -> dict:
+    device = torch.device("cpu")
+    latents = vqvae_stages.cached_latents(task.model, sets.train, codebook, device)
+    return vqvae_stages.fit_codebook(task, latents, sets, codebook, device)
+
+
 def state(task) -> dict:
     return {name: value.clone() for name, value in task.model.state_dict().items()}
 
@@ -135,7 +141,7 @@ def test_stage_1_by_gradient_moves_the_quantiser_alone(sets, tmp_path, kind) -> 
 def test_stage_1_by_kmeans_moves_the_quantiser_alone(sets) -> None:
     task = quantized(CODEBOOK, CODEBOOK, trained="quantizer")
     before = state(task)
-    figures = vqvae_stages.fit_codebook(task, sets, CODEBOOK, torch.device("cpu"))
+    figures = fitted(task, sets, CODEBOOK)
     changed = moved(before, state(task))
     assert changed == {f"quantizer.{name}" for name in ("codebook", "counts", "sums")}
     assert figures["validation"]["vq"] < 0.5 * figures["before"]["vq"]
@@ -146,7 +152,7 @@ def test_stage_1_tells_of_too_few_latents(sets) -> None:
     codebook = dataclasses.replace(CODEBOOK, codebook_size=5000)
     task = quantized(codebook, codebook, trained="quantizer")
     with pytest.raises(InputError, match=r"latents for 5,000 codes; lower vqvae_codebook"):
-        vqvae_stages.fit_codebook(task, sets, codebook, torch.device("cpu"))
+        fitted(task, sets, codebook)
 
 
 def test_a_collapsed_codebook_fails_the_stage() -> None:

@@ -32,16 +32,18 @@ def main() -> None:
     vqvae_stages.load_weights(model, args.weights)
     task = VqvaeTask(model, options, stage, stage, trained="quantizer")
     device, out = choose_device(stage.device), args.out
-    if stage.quantizer == "fsq" or stage.method == "gradient":
+    by_gradient = stage.quantizer == "fsq" or stage.method == "gradient"
+    if by_gradient:
         outcome, figures = vqvae_stages.run_stage(task, sets, stage, out, args.weights)
         out = outcome.out
         model.load_state_dict(outcome.weights)
-    elif is_main():
-        figures = vqvae_stages.fit_codebook(task, sets, stage, device)
     if not is_main():
         return
+    latents = vqvae_stages.cached_latents(model, sets.train, stage, device)
+    if not by_gradient:
+        figures = vqvae_stages.fit_codebook(task, latents, sets, stage, device)
     out.mkdir(parents=True, exist_ok=True)
-    figures["train"] = vqvae_stages.training_usage(model, sets, stage, device, out)
+    figures["train"] = vqvae_stages.training_usage(model, latents, out)
     vqvae_stages.check_usage(figures["train"]["usage"], stage.min_usage, out)
     vqvae_stages.write_model(out, model.state_dict(), options, stage, sets, figures)
 

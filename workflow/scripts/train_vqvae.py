@@ -35,9 +35,9 @@ def main() -> None:
     if not is_main():
         return
     model.load_state_dict(outcome.weights)
-    figures["train"] = vqvae_stages.training_usage(
-        model, sets, stage, choose_device(stage.device), outcome.out
-    )
+    device = choose_device(stage.device)
+    latents = vqvae_stages.cached_latents(model, sets.train, stage, device)
+    figures["train"] = vqvae_stages.training_usage(model, latents, outcome.out)
     if figures["train"]["usage"] < codebook.min_usage:
         line = "the training latents use %.1f %% of the codes: the codebook has collapsed"
         log.warning(line, 100 * figures["train"]["usage"])

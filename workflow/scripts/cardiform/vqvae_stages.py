@@ -185,13 +185,15 @@ def write_model(
 
 @torch.no_grad()
 def fit_codebook(
-    task: VqvaeTask, sets: Sets, stage: VqvaeCodebookOptions, device: torch.device
+    task: VqvaeTask, latents: Tensor, sets: Sets, stage: VqvaeCodebookOptions, device: torch.device
 ) -> dict:
     """Stage 1 without gradients: k-means on all training latents, then moving means.
 
     With the encoder frozen, the mean squared distance between latents and codes is all that
     moves a codebook, and k-means minimises just that; gradient steps from random codes end
     with a few of them in use.
+
+    latents : (N, D) of all training samples, on the CPU (:func:`cached_latents`).
 
     Returns
     -------
@@ -202,7 +204,6 @@ def fit_codebook(
     log.info("parameters: %s", ", ".join(f"{n:,} {name}" for name, n in counts.items()))
     world = World(0, 1, device)
     before = task.evaluate(validation_batches(sets.validation, stage, world, collate))
-    latents = cached_latents(model, sets.train, stage, world)
     log.info("%s training latents for %s codes", f"{len(latents):,}", f"{model.quantizer.size:,}")
     if len(latents) < model.quantizer.size:
         fact = f"gives {len(latents):,} latents for {model.quantizer.size:,} codes"
@@ -224,31 +225,29 @@ def fit_codebook(
 
 
 @torch.no_grad()
-def training_usage(
-    model: SparseVQVAE, sets: Sets, stage: VqvaeStageOptions, device: torch.device, out: Path
-) -> dict[str, float]:
-    """usage and perplexity over the whole training split, without augmentation; usage.png."""
-    world = World(0, 1, device)
-    latents = cached_latents(model.to(device).eval(), sets.train, stage, world)
+def cached_latents(
+    model: SparseVQVAE, dataset: VoxelDataset, stage: VqvaeStageOptions, device: torch.device
+) -> Tensor:
+    """(N, D) float32 latents of every sample, on the CPU; without augmentation."""
+    model.to(device).eval()
+    plain = VoxelDataset(dataset.instances, dataset.budget, augment=False)
+    parts = [
+        model.encode(band_of(batch)).feats.float().cpu()
+        for batch in validation_batches(plain, stage, World(0, 1, device), collate)
+    ]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def training_usage(model: SparseVQVAE, latents: Tensor, out: Path) -> dict[str, float]:
+    """usage and perplexity over all (N, D) training latents; usage.png in ``out``."""
+    device = next(model.parameters()).device
     indices = [
         model.quantizer.encode_indices(rows.to(device)).cpu() for rows in latents.split(1 << 18)
     ]
     counts = torch.bincount(torch.cat(indices), minlength=model.quantizer.size)
     plot_usage(counts.tolist(), out / "usage.png")
     return {**usage_figures(counts), "latents": len(latents)}
-
-
-@torch.no_grad()
-def cached_latents(
-    model: SparseVQVAE, dataset: VoxelDataset, stage: VqvaeStageOptions, world: World
-) -> Tensor:
-    """(N, D) float32 latents of every sample, on the CPU; without augmentation."""
-    plain = VoxelDataset(dataset.instances, dataset.budget, augment=False)
-    parts = [
-        model.encode(band_of(batch)).feats.float().cpu()
-        for batch in validation_batches(plain, stage, world, collate)
-    ]
-    return torch.cat(parts)
 
 
 def follow_latents(

@@ -54,12 +54,6 @@ def mean_pool(feats: Tensor, halving: Halving) -> Tensor:
     return children.sum(dim=1) / halving.occupied.sum(dim=1, keepdim=True)
 
 
-def nearest_up(feats: Tensor, halving: Halving) -> Tensor:
-    """Every child gets its parent's features: (M, C) -> (N, C)."""
-    # the gradient of a gather by children, which sums in a fixed order
-    return _Up.apply(feats, _identities(feats), halving)
-
-
 class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx, feats: Tensor, weight: Tensor, index: Tensor) -> Tensor:
@@ -153,10 +147,6 @@ def _gathered(padded: Tensor, index: Tensor) -> Tensor:
 def _padded(feats: Tensor) -> Tensor:
     """With a last row of zeros, for what is not active."""
     return F.pad(feats, (0, 0, 0, 1))
-
-
-def _identities(feats: Tensor) -> Tensor:
-    return torch.eye(feats.shape[1], dtype=feats.dtype, device=feats.device).expand(8, -1, -1)
 
 
 def _autocast(feats: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
