@@ -105,6 +105,8 @@ def limits(field: dataclasses.Field) -> str:
         parts.append(f"{meta['minimum']} to {meta['maximum']}")
     elif meta["minimum"] is not None:
         parts.append(f"at least {meta['minimum']}")
+    if meta["multiple"] is not None:
+        parts.append(f"a multiple of {meta['multiple']}")
     return f" ({'; '.join(parts)})" if parts else ""
 
 

@@ -55,6 +55,20 @@ def test_section_names_every_problem_at_once():
     assert "vecset.preset is 'huge'; one of" in text
 
 
+def test_a_resolution_is_a_multiple_of_eight():
+    with pytest.raises(InputError, match=r"voxels\.resolution is 100; a multiple of 8"):
+        cli.from_section(options.VoxelsOptions, {"resolution": 100}, "voxels")
+    assert cli.from_section(options.VoxelsOptions, {"resolution": 104}, "voxels").resolution == 104
+
+
+def test_flags_of_two_sections_in_one_call():
+    classes = (options.VqvaeOptions, options.VqvaeJointOptions)
+    parser = cli.build_parser("x", *classes)
+    arguments = ["--steps", "7", "--latent-dim", "4"]
+    network, stage, rest = cli.parse(parser, *classes, arguments=arguments)
+    assert (network.latent_dim, stage.steps, vars(rest)) == (4, 7, {})
+
+
 @pytest.mark.parametrize("value", [True, None, [1], 1.5])
 def test_integers_are_integers(value):
     with pytest.raises(InputError):

@@ -64,11 +64,11 @@ def test_neighbours_are_those_that_differ_by_one_step() -> None:
         assert structure.neighbours[row].tolist() == expected
 
 
-@pytest.mark.parametrize("chunk", [7, 4096])
+@pytest.mark.parametrize("buffer", [1, 3000, 1 << 20])
 def test_a_submanifold_convolution_is_a_dense_one_read_at_the_active_voxels(
-    chunk, monkeypatch
+    buffer, monkeypatch
 ) -> None:
-    monkeypatch.setitem(ops.CHUNK, "cpu", chunk)
+    monkeypatch.setitem(ops.BUFFER_BYTES, "cpu", buffer)
     structure = random_structure()
     feats, weight = inputs(structure, 27)
     kernel = weight.view(3, 3, 3, *weight.shape[1:]).permute(4, 3, 0, 1, 2)

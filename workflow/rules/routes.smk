@@ -22,7 +22,12 @@ def truth_of_route(wildcards):
     """Label maps and meshes where there are such; a window's own voxels are its truth."""
     if wildcards.route != "vqvae":
         return {}
-    return {"cases": f"{RESULTS}/cases.tsv", "meshes": manifests("meshes")}
+    table = [COHORT.labels] if COHORT.labels else []
+    return {
+        "cases": f"{RESULTS}/cases.tsv",
+        "meshes": manifests("meshes"),
+        "label_table": table,
+    }
 
 
 def truth_flags(wildcards, input):

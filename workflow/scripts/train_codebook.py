@@ -37,6 +37,8 @@ def main() -> None:
         outcome, figures = vqvae_stages.run_stage(task, sets, stage, out, args.weights)
         out = outcome.out
         model.load_state_dict(outcome.weights)
+    elif stage.fast_dev_run:
+        out = out / "fast_dev_run"  # a rehearsal leaves the real training's files alone
     if not is_main():
         return
     latents = vqvae_stages.cached_latents(model, sets.train, stage, device)

@@ -138,6 +138,8 @@ def checked(options: type, values: Mapping[str, Any], where: str = "--"):
                 problems.append(f"{name} is {item}; at least {meta['minimum']}")
             if meta["maximum"] is not None and not item <= meta["maximum"]:
                 problems.append(f"{name} is {item}; at most {meta['maximum']}")
+            if meta["multiple"] is not None and item % meta["multiple"]:
+                problems.append(f"{name} is {item}; a multiple of {meta['multiple']}")
     if problems:
         raise InputError(problems)
     return options(**values)
@@ -258,6 +260,8 @@ def _field_schema(field, kind) -> dict:
     for key in ("minimum", "maximum", "pattern"):
         if meta[key] is not None:
             value[key] = meta[key]
+    if meta["multiple"] is not None:
+        value["multipleOf"] = meta["multiple"]
     if element is not None:
         value = {"type": "array", "items": value}
     default = list(field.default) if isinstance(field.default, tuple) else field.default

@@ -19,11 +19,13 @@ def option(
     choices=None,
     minimum=None,
     maximum=None,
+    multiple=None,
     pattern=None,
     resumable=False,
 ):
     """A field with its documentation.
 
+    multiple : the value is a multiple of this.
     pattern : regular expression that the whole text matches.
     resumable : the key does not change what is computed, so a training goes on when it
         changes (see ``cardiform.training.checkpoint``).
@@ -33,6 +35,7 @@ def option(
         "choices": choices,
         "minimum": minimum,
         "maximum": maximum,
+        "multiple": multiple,
         "pattern": pattern,
         "resumable": resumable,
     }
@@ -110,7 +113,7 @@ class VoxelsOptions:
     """Label maps to sparse voxels: signed distances in a narrow band about each surface."""
 
     resolution: int = option(
-        512, "voxels along each axis of the unit cube, a multiple of 8", minimum=8, maximum=4096
+        512, "voxels along each axis of the unit cube", minimum=8, maximum=4096, multiple=8
     )
     band_voxels: float = option(3.0, "half-band, voxels", minimum=1.0, maximum=16.0)
 
@@ -129,7 +132,7 @@ class WindowsOptions:
         "the CTs; empty: none",
     )
     resolution: int = option(
-        512, "voxels along each axis of the unit cube, a multiple of 8", minimum=8, maximum=4096
+        512, "voxels along each axis of the unit cube", minimum=8, maximum=4096, multiple=8
     )
     band_voxels: float = option(3.0, "half-band, voxels", minimum=1.0, maximum=16.0)
     smoothing_vox: float = option(

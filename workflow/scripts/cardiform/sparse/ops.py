@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .tensor import Halving, Structure
 
-# Rows whose neighbourhoods are gathered at a time: bounds the buffer, and fits the caches.
-CHUNK = {"cpu": 1024, "cuda": 65536}
+# What is gathered at a time: on the CPU it stays in the caches, on a GPU it bounds the memory.
+BUFFER_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 
 
 def submanifold_conv(
@@ -106,7 +106,7 @@ def _gather_product(feats: Tensor, weight: Tensor, index: Tensor) -> Tensor:
     """Row i: the sum over k of feats[index[i, k]] @ weight[k]."""
     padded, flat = _padded(feats), weight.reshape(-1, weight.shape[2])
     result = feats.new_empty(len(index), weight.shape[2])
-    for rows in _chunks(index):
+    for rows in _chunks(index, feats):
         torch.mm(_gathered(padded, index[rows]), flat, out=result[rows])
     return result
 
@@ -116,7 +116,7 @@ def _weight_gradient(feats: Tensor, grad: Tensor, index: Tensor, weight: Tensor)
     padded = _padded(feats)
     accuracy = torch.promote_types(weight.dtype, torch.float32)
     total = feats.new_zeros(index.shape[1] * feats.shape[1], grad.shape[1], dtype=accuracy)
-    for rows in _chunks(index):
+    for rows in _chunks(index, feats):
         gathered, part = _gathered(padded, index[rows]), grad[rows]
         if gathered.dtype == accuracy:
             total.addmm_(gathered.T, part)
@@ -133,8 +133,10 @@ def _octant_product(feats: Tensor, weight: Tensor, halving: Halving) -> Tensor:
     return result
 
 
-def _chunks(index: Tensor):
-    size = CHUNK.get(index.device.type, CHUNK["cuda"])
+def _chunks(index: Tensor, feats: Tensor):
+    """Slices of rows whose gathered features fit the buffer."""
+    row = index.shape[1] * feats.shape[1] * feats.element_size()
+    size = max(BUFFER_BYTES.get(index.device.type, BUFFER_BYTES["cuda"]) // row, 1)
     for start in range(0, len(index), size):
         yield slice(start, start + size)
 
