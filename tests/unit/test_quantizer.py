@@ -158,6 +158,23 @@ def test_dead_codes_are_revived_from_the_latents() -> None:
     )
 
 
+def test_a_revived_code_is_a_latent_of_the_step_at_once() -> None:
+    quantizer = CodebookQuantizer(2, 1, decay=0.5)
+    quantizer.start(torch.tensor([[1.0], [50.0]]), torch.ones(2))
+    quantizer.counts[1] = 1e-3
+    latents = torch.tensor([[1.0], [2.0]])
+    assert quantizer.follow(torch.tensor([2, 0]), torch.tensor([[3.0], [0.0]]), latents, 0.1) == 1
+    assert quantizer.codebook[1].item() in (1.0, 2.0)
+
+
+def test_the_start_of_uneven_codes_is_those_codes() -> None:
+    quantizer = CodebookQuantizer(3, 2)
+    codes = torch.randn(3, 2)
+    quantizer.start(codes, torch.tensor([1, 3, 8]))
+    torch.testing.assert_close(quantizer.sums / quantizer.counts[:, None], codes)
+    torch.testing.assert_close(quantizer.counts, torch.tensor([0.25, 0.75, 2.0]))
+
+
 def test_figures_of_a_split() -> None:
     even = usage_figures(torch.tensor([5, 5, 5, 5]))
     assert even == {"usage": 1.0, "perplexity": pytest.approx(4)}

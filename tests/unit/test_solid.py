@@ -108,5 +108,17 @@ def test_fill_does_not_leak_through_holes():
     assert ndimage.label(filled)[1] < 4
 
 
+def test_a_gap_between_two_solids_is_outside_although_one_direction_says_inside():
+    """Two slabs whose facing outer walls were not predicted."""
+    truth = np.zeros((40, 20, 20), bool)
+    truth[5:15, 5:15, 5:15] = truth[25:35, 5:15, 5:15] = True
+    band = ndimage.binary_dilation(truth, iterations=2) & ~ndimage.binary_erosion(
+        truth, iterations=2
+    )
+    band[15:25] = False
+    coords = np.argwhere(band)
+    np.testing.assert_array_equal(fill_sign(coords, truth[tuple(coords.T)], truth.shape), truth)
+
+
 def test_fill_of_nothing():
     assert not fill_sign(np.zeros((0, 3), int), np.zeros(0, bool), (4, 4, 4)).any()

@@ -170,6 +170,16 @@ def test_half_precision_under_autocast() -> None:
         torch.testing.assert_close(one, other, rtol=0.05, atol=0.2)
 
 
+def test_weight_gradients_in_half_precision_are_added_up_in_full(monkeypatch) -> None:
+    """Row by row, 1 + 1 + ... stops at 256 in bfloat16."""
+    monkeypatch.setitem(ops.BUFFER_BYTES, "cpu", 1)
+    structure = Structure.of_samples([torch.ones(8, 8, 8).nonzero()], 8)
+    feats = torch.ones(512, 1, dtype=torch.bfloat16)
+    weight = torch.ones(27, 1, 1, dtype=torch.bfloat16, requires_grad=True)
+    ops.submanifold_conv(feats, weight, structure).sum().backward()
+    assert weight.grad[13].item() == 512
+
+
 def test_no_voxels_at_all() -> None:
     structure = Structure.of_samples([torch.zeros(0, 3)], RESOLUTION)
     feats, weight = inputs(structure, 27)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cardiform.errors import InputError
-from cardiform.models.sparse_vqvae import SparseVQVAE, build_quantizer
+from cardiform.models.sparse_vqvae import Block, SparseVQVAE, build_quantizer
 from cardiform.options import VqvaeCodebookOptions, VqvaeOptions
 from cardiform.sparse.tensor import SparseTensor, Structure
 
@@ -100,13 +100,19 @@ def test_samples_of_a_batch_do_not_touch() -> None:
         torch.testing.assert_close(together.field.of_sample(index), alone.field.feats)
 
 
-def test_checkpointing_changes_no_gradient() -> None:
-    gradients = []
+def test_checkpointing_runs_blocks_twice_and_changes_no_gradient(monkeypatch) -> None:
+    gradients, calls = [], []
+    forward = Block.forward
+    monkeypatch.setattr(
+        Block, "forward", lambda self, *arguments: calls.append(self) or forward(self, *arguments)
+    )
     for checkpointing in (False, True):
         model = network(None, checkpointing=checkpointing).train()
         decoded, _, _ = model(batch(0.6))
         decoded.field.feats.square().sum().backward()
         gradients.append([p.grad for p in model.parameters()])
+        assert len(calls) == (12 if checkpointing else 6)
+        calls.clear()
     for one, other in zip(*gradients):
         assert (one is None) == (other is None)
         if one is not None:

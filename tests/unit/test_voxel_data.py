@@ -84,6 +84,18 @@ def test_augmentation_moves_and_mirrors_and_keeps_every_value(draw: int) -> None
     np.testing.assert_allclose(found, sdf.astype(np.float64) * 3, atol=0.02)
 
 
+def test_augmentation_reaches_all_symmetries_of_the_cube() -> None:
+    """Three voxels that no symmetry maps onto each other."""
+    coords = np.array([[10, 10, 10], [10, 10, 12], [10, 14, 10], [19, 10, 10]], np.int32)
+    values = np.arange(4.0)
+    seen = set()
+    for draw in range(600):
+        moved, order = augmented(coords, values, 32, np.random.default_rng(draw))
+        place = dict(zip(order.tolist(), moved))
+        seen.add(tuple(tuple(place[k] - place[0.0]) for k in (1.0, 2.0, 3.0)))
+    assert len(seen) == 48
+
+
 def test_the_draw_decides_the_augmentation(tmp_path) -> None:
     instances = find_instances([write_cohort(tmp_path, {"a": [0.4]})], ["a"])
     dataset = VoxelDataset(instances, 10**6, augment=True, seed=1)
@@ -143,6 +155,13 @@ def test_no_batch_costs_more_than_the_budget_and_every_sample_comes_once() -> No
         assert sorted(index for batch in batches for index, _ in batch) == list(range(13))
         draws = sorted(draw for batch in batches for _, draw in batch)
         assert draws == list(range(13 * epoch, 13 * (epoch + 1)))
+
+
+def test_samples_of_a_batch_cost_about_the_same() -> None:
+    costs = np.random.default_rng(0).integers(1, 30, 200)
+    batches = sampler(costs).epoch(0)
+    spread = np.mean([np.ptp([costs[i] for i, _ in batch]) for batch in batches])
+    assert spread < 4, "in random order it is about 25"
 
 
 def test_epochs_differ() -> None:

@@ -11,6 +11,7 @@ from bands import write_cohort
 from cardiform import vqvae_stages
 from cardiform.data.voxels import VoxelDataset, collate, find_instances
 from cardiform.errors import InputError
+from cardiform.models.quantizer import kmeans
 from cardiform.models.sparse_vqvae import SparseVQVAE
 from cardiform.options import (
     VqvaeCodebookOptions,
@@ -23,6 +24,7 @@ from cardiform.tasks.vqvae import VqvaeTask, band_of
 from cardiform.training.checkpoint import load_model, save_model
 from cardiform.training.engine import train
 
+CPU = torch.device("cpu")
 NETWORK = VqvaeOptions(channels=(8, 8, 8, 16), blocks=(1, 0, 0, 1), latent_dim=6, max_voxels=20_000)
 QUICK = {
     "steps": 4, "batch_size": 4, "warmup_steps": 1, "validate_every": 2, "checkpoint_every": 2,
@@ -68,9 +70,8 @@ def run(task, sets, out, **changes):
 
 
 def fitted(task, sets, codebook) -> dict:
-    device = torch.device("cpu")
-    latents = vqvae_stages.cached_latents(task.model, sets.train, codebook, device)
-    return vqvae_stages.fit_codebook(task, latents, sets, codebook, device)
+    latents = vqvae_stages.cached_latents(task.model, sets.train, codebook, CPU)
+    return vqvae_stages.fit_codebook(task, latents, sets, codebook, CPU)
 
 
 def state(task) -> dict:
@@ -109,8 +110,11 @@ def test_the_terms_of_the_joint_loss(sets) -> None:
     torch.testing.assert_close(figures["vq"], distance.square().mean())
     torch.testing.assert_close(figures["commitment"], distance.square().mean())
     expected = figures["recon"] + 0.1 * figures["structure"]
-    expected = expected + 1.0 * figures["vq"] + 0.25 * figures["commitment"]
-    torch.testing.assert_close(loss, expected)
+    weighted = expected + 1.0 * figures["vq"] + 0.25 * figures["commitment"]
+    torch.testing.assert_close(loss, weighted)
+    other = quantized(stage=VqvaeJointOptions(lambda_vq=3.0, lambda_commitment=0.5, **QUICK))
+    loss, figures = other.loss(fresh_batch(sets), "model", 0)
+    torch.testing.assert_close(loss, expected + 3.0 * figures["vq"] + 0.5 * figures["commitment"])
     assert {"usage", "perplexity"} <= set(figures)
 
 
@@ -146,6 +150,35 @@ def test_stage_1_by_kmeans_moves_the_quantiser_alone(sets) -> None:
     assert changed == {f"quantizer.{name}" for name in ("codebook", "counts", "sums")}
     assert figures["validation"]["vq"] < 0.5 * figures["before"]["vq"]
     assert figures["validation"]["l1_voxels"] != figures["before"]["l1_voxels"]
+
+
+def test_kmeans_alone_leaves_the_means(sets) -> None:
+    found = {}
+    for method in ("kmeans", "kmeans_ema"):
+        codebook = dataclasses.replace(CODEBOOK, method=method)
+        task = quantized(codebook, codebook, trained="quantizer")
+        fitted(task, sets, codebook)
+        latents = vqvae_stages.cached_latents(task.model, sets.train, codebook, CPU)
+        codes, _ = kmeans(latents, 16, 15, torch.Generator().manual_seed(0))
+        found[method] = torch.equal(task.model.quantizer.codebook, codes)
+    assert found == {"kmeans": True, "kmeans_ema": False}
+
+
+def test_cached_latents_are_those_of_the_samples_as_they_are(sets) -> None:
+    task = continuous()
+    cached = vqvae_stages.cached_latents(task.model, sets.train, CODEBOOK, CPU)
+    plain = VoxelDataset(sets.train.instances, 20_000, augment=False)
+    with torch.no_grad():
+        single = [task.model.encode(band_of(collate([plain[i, 0]]))).feats for i in range(8)]
+    torch.testing.assert_close(cached, torch.cat(single))
+
+
+def test_a_validation_moves_no_code(sets) -> None:
+    task = quantized()
+    before = state(task)
+    task.evaluate([fresh_batch(sets)])
+    task.after_step(0)
+    assert not moved(before, state(task))
 
 
 def test_stage_1_tells_of_too_few_latents(sets) -> None:
@@ -210,6 +243,9 @@ def test_validation_figures_of_a_perfect_and_a_blank_decoder(sets, monkeypatch) 
     assert perfect["l1_voxels"] == 0 and perfect["iou"] == 1
     monkeypatch.setattr(task.model, "forward", decoded_as(torch.ones_like))
     blank = task.evaluate([batch])
+    far = lambda sdf: torch.where(sdf.abs() * 3.0 < 1.5, sdf, -sdf)  # noqa: E731
+    monkeypatch.setattr(task.model, "forward", decoded_as(far))
+    assert task.evaluate([batch])["iou"] == 1, "the sign counts within 1.5 voxels alone"
     expected = (1 - batch["sdf"]).abs().mean() * 3.0  # the band is three voxels
     assert blank["l1_voxels"] == pytest.approx(float(expected), rel=1e-5) and blank["iou"] == 0
 
