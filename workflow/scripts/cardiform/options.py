@@ -261,7 +261,7 @@ class VqvaeOptions:
         "torch", "what computes 3^3 convolutions; spconv: CUDA only", choices=("torch", "spconv")
     )
     max_voxels: int = option(
-        1_000_000, "most voxels of a micro-batch on a GPU; whole samples only", minimum=1
+        1_500_000, "most voxels of a micro-batch on a GPU; whole samples only", minimum=1
     )
     augment: bool = option(True, "random mirrors, axis swaps and shifts of the training samples")
     weight_structure: float = option(0.1, "weight of the structure's cross-entropy", minimum=0.0)
