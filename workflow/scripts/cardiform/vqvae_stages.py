@@ -66,20 +66,16 @@ class Sets:
         }
 
 
-def load_weights(model: SparseVQVAE, path: Path) -> dict:
+def load_weights(model: SparseVQVAE, path: Path) -> None:
     """Give encoder and decoder the weights of a model.pt; its quantiser stays out of it.
-
-    Returns
-    -------
-    What the file holds.
 
     Raises
     ------
     InputError
         A weight is missing, superfluous or of another shape; all differences are named.
     """
-    stored = load_model(path)
-    given = {n: w for n, w in stored["weights"].items() if not n.startswith("quantizer.")}
+    weights = load_model(path)["weights"]
+    given = {n: w for n, w in weights.items() if not n.startswith("quantizer.")}
     wanted = {n: w for n, w in model.state_dict().items() if not n.startswith("quantizer.")}
     differing = [f"{n} is missing" for n in wanted if n not in given]
     differing += [f"{n} is unknown" for n in given if n not in wanted]
@@ -94,7 +90,6 @@ def load_weights(model: SparseVQVAE, path: Path) -> dict:
             problem(path, fact, "set vqvae.channels, .blocks and .latent_dim as there")
         )
     model.load_state_dict(given, strict=False)
-    return stored
 
 
 def load_quantized(path: Path, options: VqvaeOptions) -> tuple[SparseVQVAE, VqvaeCodebookOptions]:
