@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ROWS_AT_A_TIME = 8192  # bounds the (rows, codes) table of distances
+ROWS_AT_A_TIME = 2048  # bounds the (rows, codes) table of distances
 RECENT_DECAY = 0.99
 SEEN_OF_LATE = 0.3  # once within 120 steps
 KMEANS_CHANGE = 1e-4  # relative gain of the distortion below which k-means has converged
