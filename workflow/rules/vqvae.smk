@@ -60,7 +60,7 @@ rule window_ct:
         "../envs/geometry.yaml"
     threads: chunk_threads
     resources:
-        mem_mb=lambda wildcards, threads, attempt: 6000 * threads * attempt,
+        mem_mb=lambda wildcards, threads, attempt: 8000 * threads * attempt,
     params:
         script=script("window_ct.py"),
         flags=lambda wildcards: flags("windows", windows=(definition(wildcards.window),)),
