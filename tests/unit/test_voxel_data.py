@@ -9,7 +9,7 @@ from bands import ball_band, write_cohort
 
 from cardiform.case_runs import MANIFEST_COLUMNS, read_manifest
 from cardiform.cohort import write_table
-from cardiform.data.voxels import VoxelDataset, augmented, collate, find_instances, stored_voxels
+from cardiform.data.voxels import VoxelDataset, augmented, collate, find_instances, stored_size
 from cardiform.errors import InputError
 from cardiform.geometry.narrowband import NarrowBand, voxel_keys
 from cardiform.options import TrainingOptions
@@ -55,8 +55,8 @@ def test_every_bad_file_is_named(tmp_path) -> None:
 
 
 def test_sizes_of_uncompressed_files_too(tmp_path) -> None:
-    np.savez(tmp_path / "x.npz", sdf=np.zeros(17, np.float16))
-    assert stored_voxels(tmp_path / "x.npz") == 17
+    np.savez(tmp_path / "x.npz", sdf=np.zeros(17, np.float16), resolution=64, band_voxels=2.5)
+    assert stored_size(tmp_path / "x.npz") == (17, (64, 2.5))
 
 
 def test_a_structure_above_the_budget_is_named(tmp_path) -> None:
@@ -120,9 +120,8 @@ def test_a_batch_keeps_its_samples_apart(tmp_path) -> None:
 def test_resolutions_are_not_mixed(tmp_path) -> None:
     first = find_instances([write_cohort(tmp_path / "x", {"a": [0.4]}, 32)], ["a"])
     second = find_instances([write_cohort(tmp_path / "y", {"b": [0.4]}, 64)], ["b"])
-    dataset = VoxelDataset([*first, *second], 10**6, augment=False)
-    with pytest.raises(InputError, match="different kinds"):
-        collate([dataset[0, 0], dataset[1, 1]])
+    with pytest.raises(InputError, match=r"32\^3 and 3 in .*a/ball0.npz, 64\^3 and 3 in"):
+        VoxelDataset([*first, *second], 10**6, augment=False)
 
 
 class Costly:

@@ -23,6 +23,7 @@ class Instance:
     name : what it is: a class of the label table, or a window.
     path : its sparse npz.
     voxels : how many it stores.
+    kind : resolution and half-band in voxels.
     sha256 : of the file.
     """
 
@@ -30,6 +31,7 @@ class Instance:
     name: str
     path: Path
     voxels: int
+    kind: tuple[int, float]
     sha256: str
 
 
@@ -53,28 +55,26 @@ def find_instances(manifests: Iterable[str | Path], case_ids: Sequence[str]) -> 
         for row in sorted(rows.get(case_id, []), key=lambda r: r["path"]):
             path = Path(row["path"])
             try:
-                voxels = stored_voxels(path)
+                voxels, kind = stored_size(path)
             except InputError as error:
                 problems += error.problems
                 continue
             if voxels:
-                found.append(Instance(case_id, path.stem, path, voxels, row["sha256"]))
+                found.append(Instance(case_id, path.stem, path, voxels, kind, row["sha256"]))
     if problems:
         raise InputError(problems)
     return found
 
 
-def stored_voxels(path: Path) -> int:
-    """How many voxels a sparse npz stores, from its header alone."""
+def stored_size(path: Path) -> tuple[int, tuple[int, float]]:
+    """How many voxels a sparse npz stores, and its resolution and half-band: its headers alone."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open("sdf.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            return int(read(stream)[0][0])
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        with np.load(path, allow_pickle=False) as archive:
+            kind = int(archive["resolution"]), float(archive["band_voxels"])
+            with archive.zip.open("sdf.npy") as stream:
+                np.lib.format.read_magic(stream)
+                return int(np.lib.format.read_array_header_1_0(stream)[0][0]), kind
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         fact = f"is no sparse-voxel file ({error})"
         raise InputError(problem(path, fact, "run the stage that makes it again")) from None
 
@@ -103,6 +103,13 @@ class VoxelDataset(torch.utils.data.Dataset):
             for i in self.instances
             if i.voxels > budget
         ]
+        kinds = {i.kind: i.path for i in self.instances}
+        if len(kinds) > 1:
+            listed = ", ".join(f"{r}^3 and {b:g} in {path}" for (r, b), path in kinds.items())
+            problems.append(
+                f"sparse voxels of different resolutions or half-bands: {listed}; name the "
+                "manifests of one setting"
+            )
         if problems:
             raise InputError(problems)
 
@@ -146,26 +153,13 @@ def augmented(
 
 
 def collate(samples: Sequence[dict]) -> dict:
-    """A batch: ``coords`` (N, 4) int32 with the sample first, ``sdf`` (N, 1) float32.
-
-    Raises
-    ------
-    InputError
-        The samples have different resolutions or bands.
-    """
-    kinds = {(s["resolution"], s["band_voxels"]) for s in samples}
-    if len(kinds) > 1:
-        raise InputError(
-            f"sparse voxels of different kinds (resolution, half-band): {sorted(kinds)}; "
-            "run their stage again with one setting"
-        )
-    (resolution, band_voxels), *_ = kinds
+    """A batch: ``coords`` (N, 4) int32 with the sample first, ``sdf`` (N, 1) float32."""
     rows = [torch.nn.functional.pad(s["coords"], (1, 0), value=i) for i, s in enumerate(samples)]
     return {
         "case_id": [f"{s['case_id']}/{s['name']}" for s in samples],
         "coords": torch.cat(rows),
         "sdf": torch.cat([s["sdf"] for s in samples]),
         "samples": len(samples),
-        "resolution": resolution,
-        "band_voxels": band_voxels,
+        "resolution": samples[0]["resolution"],
+        "band_voxels": samples[0]["band_voxels"],
     }
