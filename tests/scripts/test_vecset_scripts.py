@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from answers import refused
 
 from cardiform import cohort, splits
 from cardiform.files import save_npz
@@ -46,13 +47,6 @@ def train(tmp_path, run_script):
         return run_script("train_vecset.py", *places, *arguments)
 
     return run
-
-
-def refused(result, *words):
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    for text in words:
-        assert text in result.stderr
 
 
 def test_nothing_to_train_on(tmp_path, train):

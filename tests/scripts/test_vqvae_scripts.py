@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from answers import refused
 from bands import write_cohort, write_part
 
 from cardiform import cohort, nifti
@@ -69,13 +70,6 @@ def finished(tmp_path_factory, run_script):
         assert result.returncode == 0, result.stderr
         stages.said[name] = result.stderr
     return stages
-
-
-def refused(result, *words):
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    for text in words:
-        assert text in result.stderr
 
 
 def test_every_stage_says_what_it_trains(finished) -> None:

@@ -26,7 +26,8 @@ from cardiform.options import VqvaeReconstructOptions
 log = logging.getLogger("reconstruct_vqvae")
 
 
-def main() -> None:
+def parse() -> tuple:
+    """Options and files of the command line."""
     parser = cli.build_parser(__doc__, VqvaeReconstructOptions)
     group = parser.add_argument_group("files")
     group.add_argument("--model", required=True, type=Path, help="model.pt of stage 2")
@@ -42,6 +43,11 @@ def main() -> None:
     options, args = cli.parse(parser, VqvaeReconstructOptions)
     if (args.cases is None) != (args.meshes is None):
         parser.error("--cases and --meshes go together")
+    return options, args
+
+
+def main() -> None:
+    options, args = parse()
 
     from cardiform import held_out, vqvae_reconstruct, vqvae_stages
     from cardiform.data.voxels import find_instances

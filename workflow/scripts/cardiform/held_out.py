@@ -10,7 +10,7 @@ import numpy as np
 from .cohort import Case
 from .errors import InputError, problem
 from .files import read_json
-from .geometry.meshfile import read_mesh
+from .geometry.meshfile import read_mesh, write_ply
 from .geometry.surface import Mesh
 from .labels import CHAMBERS_AND_GREAT_VESSELS, LabelTable
 from .metrics.summary import mean_over_cases, mean_over_classes
@@ -78,6 +78,18 @@ def table_of_figures(part: Mapping, names: Sequence[str], baseline: str) -> str:
         text = ["-" if v is None else f"{v:.3f}" for v in cells]
         lines.append(f"{name[:23]:24}{text[0]:>8}{text[1]:>9}{text[2]:>9}{text[3]:>17}")
     return "\n".join(lines)
+
+
+def write_meshes(folder: Path, meshes: Mapping[str, Mesh]) -> list[Path]:
+    """Write ``<name>.ply`` of every mesh that is not empty; delete those of an earlier run."""
+    written = []
+    for name, mesh in meshes.items():
+        if len(mesh.faces):
+            written.append(folder / f"{name}.ply")
+            write_ply(written[-1], mesh)
+    for stale in set(folder.glob("*.ply")) - set(written):
+        stale.unlink()
+    return written
 
 
 def truth_mesh(folder: Path, name: str) -> Mesh:

@@ -15,9 +15,8 @@ from .data.points import draw_input, load_case_points
 from .files import load_npz, save_npz, write_json
 from .geometry.adaptive import SampledField, sample_field
 from .geometry.frame import UNIT_RADIUS, Frame, apply_affine
-from .geometry.meshfile import write_ply
 from .geometry.surface import Mesh
-from .held_out import draw_comparison, truth_mesh
+from .held_out import draw_comparison, truth_mesh, write_meshes
 from .labels import LabelTable
 from .metrics.overlap import overlap
 from .metrics.surface import surface_figures
@@ -197,12 +196,7 @@ def reconstruct_case(
     written = [folder / "latents.npz", folder / "labels.nii.gz"]
     save_npz(written[0], latents=latents[0].cpu().numpy(), center=frame.center, scale=frame.scale)
     save_label_map(written[1], predicted, truth.affine)
-    for label, mesh in zip(table, surfaces):
-        if len(mesh.faces):
-            written.append(folder / f"{label.name}.ply")
-            write_ply(written[-1], mesh)
-    for stale in set(folder.glob("*.ply")) - set(written):
-        stale.unlink()
+    written += write_meshes(folder, dict(zip(table.names, surfaces)))
     written += [folder / "compare.png", folder / "figures.json"]
     draw_comparison(written[-2], case.case_id, table, true_surfaces, surfaces, figures)
     write_json(written[-1], figures)

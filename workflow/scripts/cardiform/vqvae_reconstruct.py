@@ -13,11 +13,10 @@ import torch
 from .cohort import Case
 from .data.voxels import Instance
 from .files import save_npz, write_json
-from .geometry.meshfile import write_ply
 from .geometry.narrowband import NarrowBand, voxel_keys
 from .geometry.solid import Solid, voxel_affine
 from .geometry.surface import Mesh
-from .held_out import draw_comparison, truth_mesh
+from .held_out import draw_comparison, truth_mesh, write_meshes
 from .labels import LabelClass, LabelTable
 from .metrics.overlap import overlap
 from .metrics.surface import surface_figures
@@ -122,44 +121,54 @@ def reconstruct_case(
     folder = out / case.case_id
     bands = {i.name: NarrowBand.load(i.path) for i in instances[case.case_id]}
     truth = Truth.of_bands(bands) if meshes is None else Truth.of_labels(case, table, meshes)
-    figures, solids, codes = {}, {}, {}
-    for method, network in networks.items():
-        made = {name: network.reconstruct(band) for name, band in bands.items()}
-        filled = {n: solid_of(coords, sdf, bands[n]) for n, (coords, sdf, _) in made.items()}
-        figures[method] = overlap(
-            truth.labels.data, fused(filled, truth.table, truth.labels), truth.table
-        )
-        for name, (coords, _, found) in made.items():
-            figures[method][name] |= band_figures(bands[name], coords, filled[name])
-            if method != "stage1":  # it is there to see what the joint training brings
-                found_surface = filled[name].surface()
-                figures[method][name] |= surface_figures(truth.meshes[name], found_surface)
-            if method == "model":
-                codes |= {f"{name}_{key}": array for key, array in found.items()}
-        if method == "model":
-            solids = filled
+    made = {
+        # stage 1 is there to see what the joint training brings: its surfaces are not measured
+        method: put_through(network, bands, truth, surfaces=method != "stage1")
+        for method, network in networks.items()
+    }
+    best, figures = made["model"], {method: m.figures for method, m in made.items()}
     written = [folder / "codes.npz", folder / "labels.nii.gz"]
-    save_npz(written[0], **codes)
-    save_label_map(written[1], fused(solids, truth.table, truth.labels), truth.labels.affine)
-    surfaces = {name: solid.surface() for name, solid in solids.items()}
-    for name, mesh in surfaces.items():
-        if len(mesh.faces):
-            written.append(folder / f"{name}.ply")
-            write_ply(written[-1], mesh)
-    for stale in set(folder.glob("*.ply")) - set(written):
-        stale.unlink()
+    save_npz(written[0], **best.codes)
+    save_label_map(written[1], best.labels, truth.labels.affine)
+    written += write_meshes(folder, best.meshes)
     written += [folder / "compare.png", folder / "figures.json"]
-    shown = LabelTable(tuple(label for label in truth.table if label.name in surfaces))
-    draw_comparison(
-        written[-2],
-        case.case_id,
-        shown,
-        [truth.meshes[name] for name in shown.names],
-        [surfaces[name] for name in shown.names],
-        figures,
-    )
+    shown = LabelTable(tuple(label for label in truth.table if label.name in bands))
+    sides = [[side[name] for name in shown.names] for side in (truth.meshes, best.meshes)]
+    draw_comparison(written[-2], case.case_id, shown, *sides, figures)
     write_json(written[-1], figures)
     return written
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a network made of the structures of a case: a label map, a mesh, codes and figures."""
+
+    labels: np.ndarray
+    meshes: dict[str, Mesh]
+    codes: dict[str, np.ndarray]
+    figures: dict[str, dict]
+
+
+def put_through(
+    network: BandNetwork, bands: Mapping[str, NarrowBand], truth: Truth, *, surfaces: bool
+) -> Made:
+    """Encode, decode and measure every structure.
+
+    surfaces : measure the distances between the surfaces too.
+    """
+    solids, codes, voxels = {}, {}, {}
+    for name, band in bands.items():
+        voxels[name], sdf, found = network.reconstruct(band)
+        solids[name] = solid_of(voxels[name], sdf, band)
+        codes |= {f"{name}_{key}": array for key, array in found.items()}
+    labels = fused(solids, truth.table, truth.labels)
+    meshes = {name: solid.surface() for name, solid in solids.items()}
+    figures = overlap(truth.labels.data, labels, truth.table)
+    for name, band in bands.items():
+        figures[name] |= band_figures(band, voxels[name], solids[name])
+        if surfaces:
+            figures[name] |= surface_figures(truth.meshes[name], meshes[name])
+    return Made(labels, meshes, codes, figures)
 
 
 def solid_of(coords: np.ndarray, sdf: np.ndarray, band: NarrowBand) -> Solid:
