@@ -186,7 +186,9 @@ def test_figures_of_a_split() -> None:
 def test_recent_use_forgets() -> None:
     quantizer = CodebookQuantizer(4, 2)
     quantizer.observe(torch.tensor([3, 3, 0, 0]))
-    assert quantizer.recent_figures()["usage"] == 0.5
+    nothing = torch.zeros(4)
+    assert quantizer.recent_figures(nothing)["usage"] == 0.5
+    assert quantizer.recent_figures(torch.tensor([0, 0, 1, 0]))["usage"] == 0.75
     for _ in range(500):
         quantizer.observe(torch.tensor([0, 1, 0, 0]))
-    assert quantizer.recent_figures()["usage"] == 0.25
+    assert quantizer.recent_figures(nothing)["usage"] == 0.25

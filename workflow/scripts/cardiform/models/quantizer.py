@@ -48,9 +48,11 @@ class Quantizer(nn.Module):
         """Take in the (K,) counts of a step."""
         self.recent.mul_(RECENT_DECAY).add_(counts.to(self.recent))
 
-    def recent_figures(self) -> dict[str, Tensor]:
-        """usage and perplexity over the last hundred steps or so, 0-d."""
-        return _figures(self.recent, self.recent > SEEN_OF_LATE)
+    def recent_figures(self, counts: Tensor) -> dict[str, Tensor]:
+        """usage and perplexity, 0-d, over the last hundred steps or so and the (K,) counts of
+        the step that is not complete yet."""
+        recent = self.recent + counts
+        return _figures(recent, recent > SEEN_OF_LATE)
 
 
 class CodebookQuantizer(Quantizer):

@@ -20,6 +20,7 @@ from ..sections import section_picture
 from ..sparse.tensor import SparseTensor, Structure
 
 UNIT = Frame(np.zeros(3), 1.0)
+PREVIEW_MARGIN = 1.2
 NEAR_VOXELS = 1.5  # where the sign counts: the voxels that the surface can cross
 
 
@@ -65,12 +66,11 @@ class VqvaeTask:
         """Weighted sum of the terms (0-d) and each term, detached."""
         decoded, latents, codes = self.model(band_of(batch))
         terms = self._terms(batch, decoded, codes)
-        if codes is not None:
-            self._observe(latents.feats.detach(), codes.indices)
         total = self._weighted(terms)
         figures = {"loss": total, **terms}
         if codes is not None:
-            figures |= self.quantizer.recent_figures()
+            self._observe(latents.feats.detach(), codes.indices)
+            figures |= self.quantizer.recent_figures(self._counts)
         return total, {name: value.detach() for name, value in figures.items()}
 
     @torch.no_grad()
@@ -123,8 +123,8 @@ class VqvaeTask:
 
     @torch.no_grad()
     def preview(self, batches: Iterable[Mapping], folder: Path, step: int) -> None:
-        """A PNG of the first validation sample: sections of what is decoded without its structure,
-        and the voxels nearest to the true surface."""
+        """A PNG of the first validation sample: sections through its middle of what is decoded
+        without its structure, and the voxels nearest to the true surface."""
         batch = next(iter(batches))
         rows = batch["coords"][:, 0] == 0
         coords, sdf = batch["coords"][rows][:, 1:], batch["sdf"][rows]
@@ -140,15 +140,17 @@ class VqvaeTask:
             UNIT,
         )
 
-        def distances(points: np.ndarray) -> np.ndarray:
-            voxels = np.floor((points + 1) * resolution / 2).astype(np.int64)
-            return solid.lookup(voxels, resolution, UNIT)[:, None]
-
         surface = coords[sdf[:, 0].abs() * batch["band_voxels"] < 0.5].cpu().numpy()
+        low, high = surface.min(axis=0), surface.max(axis=0)
+        middle, reach = (low + high) / 2, PREVIEW_MARGIN * (high - low).max() / 2
+
+        def distances(points: np.ndarray) -> np.ndarray:
+            return solid.lookup(np.rint(middle + points * reach), resolution, UNIT)[:, None]
+
         section_picture(
             folder / f"{step:07d}.png",
             distances,
-            (surface + 0.5) * 2 / resolution - 1,
+            (surface - middle) / reach,
             np.zeros(len(surface), np.int64),
             ["#b5654a"],
             title=f"{batch['case_id'][0]}, step {step}",
@@ -187,8 +189,6 @@ class VqvaeTask:
 
     def _observe(self, latents: Tensor, indices: Tensor) -> None:
         """Add a micro-batch to the statistics of the step."""
-        if not torch.is_grad_enabled():
-            return
         counts, sums = statistics(latents, indices, self.quantizer.size)
         if self._counts is not None:
             counts, sums = counts + self._counts, sums + self._sums
