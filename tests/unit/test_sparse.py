@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import types
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from cardiform.errors import InputError
-from cardiform.sparse import ops
+from cardiform.sparse import ops, spconv_backend
 from cardiform.sparse.tensor import SparseTensor, Structure
 
 RESOLUTION = 6
@@ -197,6 +198,43 @@ def test_spconv_is_refused_on_the_cpu() -> None:
     feats, weight = inputs(structure, 27)
     with pytest.raises(InputError, match="wrong results on the CPU"):
         ops.submanifold_conv(feats, weight, structure, backend="spconv")
+
+
+class FakeSubMConv3d(torch.nn.Module):
+    """What spconv documents of its layer: weights (out, 3, 3, 3, in), a correlation like Conv3d."""
+
+    def __init__(self, cin, cout, size, bias, indice_key):
+        super().__init__()
+        assert (size, bias) == (3, False)
+        self.weight = torch.nn.Parameter(torch.zeros(cout, 3, 3, 3, cin))
+
+    def forward(self, tensor):
+        b, x, y, z = tensor.indices.long().unbind(1)
+        grid = tensor.features.new_zeros(
+            tensor.batch_size, *tensor.spatial_shape, self.weight.shape[4]
+        )
+        grid = grid.index_put((b, x, y, z), tensor.features).permute(0, 4, 1, 2, 3)
+        kernel = self.weight.permute(0, 4, 1, 2, 3)
+        tensor.features = F.conv3d(grid, kernel, padding=1).permute(0, 2, 3, 4, 1)[b, x, y, z]
+        tensor.indice_dict["pairs"] = "made"
+        return tensor
+
+
+def fake_sparse_tensor(features, indices, spatial_shape, batch_size):
+    return types.SimpleNamespace(
+        features=features, indices=indices, spatial_shape=spatial_shape, batch_size=batch_size
+    )
+
+
+def test_weights_reach_spconv_in_its_own_layout() -> None:
+    """Against a stand-in for the library: values and gradients of both backends agree."""
+    library = types.ModuleType("fake_spconv")
+    library.SubMConv3d, library.SparseConvTensor = FakeSubMConv3d, fake_sparse_tensor
+    structure = random_structure()
+    feats, weight = inputs(structure, 27)
+    found = spconv_backend.convolve(library, feats, weight, structure)
+    agree(found, ops.submanifold_conv(feats, weight, structure), (feats, weight))
+    assert structure.__dict__["spconv_pairs"] == {"pairs": "made"}
 
 
 @pytest.mark.gpu

@@ -30,18 +30,21 @@ def submanifold_conv(feats: Tensor, weight: Tensor, structure: Structure) -> Ten
         import spconv.pytorch as spconv
     except ImportError:
         raise InputError("spconv is not installed; run: pip install spconv-cu126") from None
+    return convolve(spconv, feats, weight, structure)
+
+
+def convolve(spconv, feats: Tensor, weight: Tensor, structure: Structure) -> Tensor:
+    """The convolution by the module ``spconv.pytorch``, or one that acts like it."""
     volume = [structure.resolution] * 3
     tensor = spconv.SparseConvTensor(feats, structure.coords, volume, structure.samples)
     # spconv finds its index pairs here again, so they too are made once per structure
     tensor.indice_dict = structure.__dict__.setdefault("spconv_pairs", {})
-    layer = _layer(*weight.shape[1:])
+    layer = _layer(spconv, *weight.shape[1:])
     # (27, in, out) -> spconv's (out, 3, 3, 3, in)
     kernel = weight.view(3, 3, 3, *weight.shape[1:]).permute(4, 0, 1, 2, 3).contiguous()
     return torch.func.functional_call(layer, {"weight": kernel}, (tensor,)).features
 
 
 @functools.cache
-def _layer(channels_in: int, channels_out: int) -> torch.nn.Module:
-    import spconv.pytorch as spconv
-
+def _layer(spconv, channels_in: int, channels_out: int) -> torch.nn.Module:
     return spconv.SubMConv3d(channels_in, channels_out, 3, bias=False, indice_key="pairs")
