@@ -64,16 +64,16 @@ def main() -> None:
     instances: dict[str, list] = {}
     for instance in find_instances(args.manifest, [c for p in rows.values() for c, _ in p]):
         instances.setdefault(instance.case_id, []).append(instance)
+    names = {part: [c for c, _ in found if c in instances] for part, found in rows.items()}
+    held = [row for found in rows.values() for row in found if row[0] in instances]
     if args.cases is None:
-        known = {
-            c: cohort.Case(case_id=c, patient_id=c, labels="", status=cohort.OK) for c in instances
-        }
+        cases = [cohort.Case(case_id=c, patient_id=c, labels="") for c, _ in held]
     else:
         known = {case.case_id: case for case in cohort.read_checked_cases(args.cases)}
-    names = {part: [c for c, _ in found if c in instances] for part, found in rows.items()}
+        cases = [case for case, _ in held_out.checked_cases(held, known, args.cases)]
     table = labels.load_label_table(args.labels)
     case_runs.run_cases(
-        [known[c] for part in names.values() for c in part],
+        cases,
         functools.partial(
             vqvae_reconstruct.reconstruct_case,
             instances=instances,

@@ -21,7 +21,6 @@ from ..sparse.tensor import SparseTensor, Structure
 from .quantizer import CodebookQuantizer, FiniteScalarQuantizer, Quantized, Quantizer
 
 LEVELS = 3  # halvings between voxels and latents
-FACTOR = 2**LEVELS
 WIDENING = 2  # of the pointwise layers of a block
 
 

@@ -46,12 +46,6 @@ class Structure:
         return ((sample * edge + x + 1) * edge + y + 1) * edge + z + 1
 
     @cached_property
-    def offsets(self) -> list[int]:
-        """Rows of sample i: ``offsets[i]`` up to ``offsets[i + 1]``."""
-        counts = torch.bincount(self.coords[:, 0], minlength=self.samples)
-        return [0, *counts.cumsum(0).tolist()]
-
-    @cached_property
     def neighbours(self) -> Tensor:
         """(N, 27) int32 rows of the 3^3 neighbourhood, N where a voxel is not active.
 
@@ -168,8 +162,3 @@ class SparseTensor:
     def replace(self, feats: Tensor) -> SparseTensor:
         """Other features on the same voxels."""
         return SparseTensor(feats, self.structure)
-
-    def of_sample(self, index: int) -> Tensor:
-        """(V, C) feature rows of one sample."""
-        start, end = self.structure.offsets[index : index + 2]
-        return self.feats[start:end]
