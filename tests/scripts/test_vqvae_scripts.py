@@ -239,6 +239,9 @@ def test_reconstruction_on_the_grid_of_a_label_map(finished, tmp_path, run_scrip
         "--manifest", tmp_path / "manifest.tsv", "--validation", none, "--out", tmp_path / "out",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
+    cohort.write_cases(tmp_path / "others.tsv", [])
+    lacking = finished.reconstruct("--cases", tmp_path / "others.tsv", "--meshes", tmp_path)
+    refused(lacking, "others.tsv: has no case c2, c3")
     found = nifti.load_label_map(tmp_path / "out" / "c3" / "labels.nii.gz")
     assert found.data.shape == labels.shape
     np.testing.assert_allclose(found.affine, affine)

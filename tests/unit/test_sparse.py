@@ -125,7 +125,7 @@ def test_subdividing_undoes_halving() -> None:
     again = halving.coarse.subdivided(halving.occupied)
     assert torch.equal(again.coords, structure.coords)
     assert again.resolution == structure.resolution
-    for name in ("parent", "octant", "children"):
+    for name in ("parent", "children"):
         assert torch.equal(getattr(again.halved, name), getattr(halving, name))
     assert again.halved.coarse is halving.coarse
 

@@ -30,12 +30,10 @@ class Decoded:
 
     field : (N, 1) distances within (-1, 1), in half-bands.
     logits : per halving, coarse to fine, (M, 8) whether each child of a voxel is there.
-    levels : the structures that the logits stand on.
     """
 
     field: SparseTensor
     logits: list[Tensor]
-    levels: list[Structure]
 
 
 class SparseVQVAE(nn.Module):
@@ -122,15 +120,14 @@ class SparseVQVAE(nn.Module):
         """
         x = latents.replace(self.widen(latents.feats))
         fine = [] if truth is None else _finer_levels(truth)
-        logits, levels = [], []
+        logits = []
         for level in reversed(range(LEVELS)):
             x = self._run(self.decoder[level + 1], x)
             logits.append(self.subdivision[level](x.feats))
-            levels.append(x.structure)
             below = x.structure.subdivided(logits[-1] > 0) if truth is None else fine[level]
             x = SparseTensor(self.up[level](x.feats, below.halved), below)
         x = self._run(self.decoder[0], x)
-        return Decoded(x.replace(self.head(x.feats)), logits, levels)
+        return Decoded(x.replace(self.head(x.feats)), logits)
 
     def forward(self, band: SparseTensor) -> tuple[Decoded, SparseTensor, Quantized | None]:
         """Encode and decode on the true structure; the latents; their codes (None: continuous)."""

@@ -121,14 +121,12 @@ class Halving:
 
     coarse : the structure of half the resolution.
     parent : (N,) int64 row of each fine voxel's parent.
-    octant : (N,) int64 which child of it the voxel is.
     children : (M, 8) int32 rows of each parent's children, N where one is not active.
     by_octant : 8 tensors, the fine rows of each octant.
     """
 
     coarse: Structure
     parent: Tensor
-    octant: Tensor
     children: Tensor
     by_octant: list[Tensor]
 
@@ -140,7 +138,7 @@ class Halving:
         children = torch.full((len(coarse), 8), count, dtype=torch.int32, device=fine.device)
         children[parent, octant] = torch.arange(count, dtype=torch.int32, device=fine.device)
         by_octant = [(octant == o).nonzero().squeeze(1) for o in range(8)]
-        return cls(coarse, parent, octant, children, by_octant)
+        return cls(coarse, parent, children, by_octant)
 
     @property
     def occupied(self) -> Tensor:
