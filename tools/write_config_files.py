@@ -31,6 +31,11 @@ RERUNS = {
     "vqvae_codebook": "train_codebook",
     "vqvae_joint": "train_vqvae",
     "vqvae_reconstruct": "reconstruct_vqvae",
+    "coronary_repair": "repair_coronary",
+    "coronary": "train_coronary",
+    "coronary_near": "train_coronary",
+    "coronary_refine": "refine_coronary",
+    "fusion": "fuse_labels",
     "vecset": "train_vecset",
     "vecset_reconstruct": "reconstruct_vecset",
 }

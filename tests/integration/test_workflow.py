@@ -53,6 +53,18 @@ TINY = {
     "vecset_reconstruct": {"device": "cpu"},
     "voxels": {"resolution": 64},
     "windows": {"resolution": 64, "windows": ["bone=300/1500"]},
+    "coronary_repair": {"spacing_mm": 2.0, "fragment_mm3": 60.0},
+    "coronary": {
+        **BRIEF,
+        "channels": [8, 8],
+        "blocks": [1, 0],
+        "patch": 24,
+        "points": 256,
+        "reach_mm": 6.0,
+        "truncation_mm": 5.0,
+        "scales_mm": [2.0],
+    },
+    "coronary_refine": {"resolution": 48, "device": "cpu"},
     "vqvae": {"channels": [8, 8, 16, 16], "blocks": [1, 0, 0, 1], "max_voxels": 60_000},
     "vqvae_pretrain": BRIEF,
     "vqvae_codebook": {"codebook_size": 24, "workers": 0, "device": "cpu"},
@@ -139,6 +151,30 @@ def test_a_changed_key_lists_its_stage_and_what_follows(tiny, run_workflow):
         "sample_sdf",
         *vecset,
     }
+
+
+@pytest.mark.slow
+def test_fused_label_maps_feed_the_other_stages(tiny, run_workflow):
+    folder, config = tiny
+    refined = changed(config, "cohort", use_refined=True)
+    results = folder / "results" / "tiny"
+    before = (results / "meshes" / "phantom_000" / "coronary.ply").read_bytes()
+    run_workflow(folder, refined, "points")
+    for name in ("manifest.tsv", "metrics.json", "phantom_000.png", "fine/phantom_000.nii.gz"):
+        assert (results / "coronary" / "refined" / name).stat().st_size > 0, name
+    metrics = json.loads((results / "coronary" / "refined" / "metrics.json").read_text())
+    assert metrics["test"]["cases"] == metrics["test"]["cases_with_truth"] > 0
+    for column in ("against_label", "against_truth", "label_against_truth"):
+        assert 0 < metrics["test"][column]["dice"] <= 1
+    cases = cohort.read_checked_cases(results / "fused" / "cases.tsv")
+    assert len(cases) == 5 and all("/fused/" in case.labels for case in cases)
+    frame = json.loads((results / "meshes" / "phantom_000" / "frame.json").read_text())
+    fused = nifti.load_label_map(results / "fused" / "phantom_000.nii.gz")
+    assert frame["classes"]["coronary"]["voxels"] == (fused.data == 9).sum()
+    assert (results / "meshes" / "phantom_000" / "coronary.ply").read_bytes() != before
+    vecset = {"train_vecset", "reconstruct_vecset", "all"}
+    assert vecset <= planned(run_workflow, folder, refined)
+    run_workflow(folder, config, "points")
 
 
 @pytest.mark.slow

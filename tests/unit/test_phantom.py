@@ -7,11 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
+from cardiform.anatomy.corruption import KINDS, corrupt
 from cardiform.geometry.frame import apply_affine
 from cardiform.labels import LabelTable
 from cardiform.nifti import spacing_of
 from cardiform.phantom import draw_phantom
-from cardiform.phantom.corruption import KINDS, corrupt
 from cardiform.phantom.imaging import HU, ct_volume, point_cloud, write_point_cloud
 from cardiform.phantom.scans import ODDITIES, draw_scan
 
@@ -147,8 +147,9 @@ def test_each_kind_of_noise_does_its_own_harm(vessels, kind):
     lost, added = (vessels & ~noisy).sum(), (noisy & ~vessels).sum()
     dice = 2 * (vessels & noisy).sum() / (vessels.sum() + noisy.sum())
     assert 0.5 < dice < 0.999
-    assert (lost > 0) == (kind in ("missing_ends", "breaks", "jagged"))
-    assert (added > 0) == (kind in ("blobs", "speckle", "jagged", "dilation"))
+    both = ("jagged", "slabs", "coarse")
+    assert (lost > 0) == (kind in ("missing_ends", "breaks", *both))
+    assert (added > 0) == (kind in ("blobs", "speckle", "dilation", *both))
     if kind in ("breaks", "speckle"):
         assert parts_of(noisy) > parts_of(vessels) + 2
     again = corrupt(vessels, spacing, {kind: 1.0}, np.random.default_rng(0))

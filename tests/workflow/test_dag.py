@@ -32,9 +32,11 @@ if name == "check_cohort":
 elif name == "split_cohort":
     for part in ("train", "val", "test"):
         put(out / (part + ".csv"), value("--cases").read_text())
-elif name in ("train_vecset", "pretrain_vqvae", "train_codebook", "train_vqvae"):
+elif name == "collect_fused":
+    put(out / "cases.tsv"); put(out / "summary.json")
+elif name.startswith(("train_", "pretrain_")):
     put(out / "model.pt"); put(out / "metrics.json")
-elif name == "reconstruct_vqvae":
+elif name in ("reconstruct_vqvae", "refine_coronary"):
     put(out / "metrics.json")
 elif name == "reconstruct_vecset":
     put(value("--metrics"))
@@ -169,6 +171,53 @@ def test_a_new_case_or_a_changed_label_map_runs_its_chunk(project):
     assert planned(project) == whole
 
 
+REFINED = {"repair_coronary": 4, "train_coronary": 1, "refine_coronary": 1}
+FUSED = {**REFINED, "fuse_labels": 4, "collect_fused": 1}
+
+
+def test_refinement_is_a_target_of_its_own(project):
+    assert planned(project, "coronary") == {
+        "check_cohort": 1, "split_cohort": 1, **REFINED, "coronary": 1
+    }  # fmt: skip
+    run(project, "fused")
+    assert planned(project, "fused") == {}
+    write_config(project, "fusion:\n  coronary_mm: 8.0\n")
+    assert planned(project, "fused") == {"fuse_labels": 4, "collect_fused": 1, "fused": 1}
+    write_config(project, "coronary_refine:\n  preset: near\n")
+    changed = {"refine_coronary": 1, "fuse_labels": 4, "collect_fused": 1, "fused": 1}
+    assert planned(project, "fused") == {"train_coronary": 1, **changed}
+    write_config(project, "coronary_refine:\n  preset: repair\n")
+    assert planned(project, "fused") == changed, "the repair alone needs no training"
+    write_config(project, "coronary_near:\n  lr: 0.1\n")
+    assert planned(project, "fused") == {}, "the other preset is not in use"
+    write_config(project, "coronary_repair:\n  gap_mm: 4.0\n")
+    assert planned(project, "fused") == {**FUSED, "fused": 1}
+
+
+def test_trainings_read_the_fused_label_maps_where_they_are_asked_to(project):
+    run(project)
+    assert not (project / "results/acme/fused").exists()
+    config = "  use_refined: true\n"
+    (project / "mine.yaml").write_text((project / "mine.yaml").read_text() + config)
+    plan = planned(project)
+    per_case = dict.fromkeys(("extract_meshes", "sample_sdf", "voxelize_labels"), 4)
+    assert plan == {"check_cohort": 1, **FUSED, **per_case, **VECSET, **VQVAE} or plan == {
+        **FUSED, **per_case, **VECSET, **VQVAE, "check_cohort": 1, "split_cohort": 1
+    }  # fmt: skip
+    run(project)
+    assert planned(project) == {}
+    text = snakemake(project, "-n", "-p", "-F", "meshes").stdout
+    assert "extract_meshes.py --cases results/acme/fused/cases.tsv" in text
+
+
+def test_another_structure_has_a_folder_of_its_own(project):
+    write_config(project, "coronary_repair:\n  structure: pulmonary_veins\n")
+    run(project, "fused")
+    assert (project / "results/acme/pulmonary_veins/cardiform/model.pt").is_file()
+    text = snakemake(project, "-n", "-p", "-F", "fused").stdout
+    assert "--masks pulmonary_veins=results/acme/pulmonary_veins/refined" in text
+
+
 def test_named_targets_and_single_files(project):
     assert set(planned(project, "meshes")) == {"check_cohort", "extract_meshes", "meshes"}
     assert planned(project, "results/acme/cases.tsv") == {"check_cohort": 1, "total": 1} or planned(
@@ -197,13 +246,14 @@ def test_missing_table_and_bad_rows_are_told_without_a_traceback(project):
 
 
 def test_slurm_profile_asks_for_gpus(project):
-    result = snakemake(project, "-n", profile="slurm")
+    result = snakemake(project, "-n", "all", "coronary", profile="slurm")
     text = result.stdout + result.stderr
     assert result.returncode == 0, text
     blocks = {b.split(":")[0]: b for b in re.split(r"^rule ", text, flags=re.M)[1:]}
-    for rule in ("train_vecset", "reconstruct_vecset", *STAGES):
+    refinement = ("train_coronary", "refine_coronary")
+    for rule in ("train_vecset", "reconstruct_vecset", *STAGES, *refinement):
         assert re.search(r"resources: .*\bgpu=[1-9]", blocks[rule]), blocks[rule]
-    assert "gpu=" not in blocks["extract_meshes"]
+    assert "gpu=" not in blocks["extract_meshes"] + blocks["repair_coronary"]
 
 
 def test_rulegraph(project):

@@ -28,30 +28,37 @@ MAY_IMPORT = {
     "case_runs": {"errors", "files", "cohort"},
     "nifti": {"errors", "files"},
     "cohort_check": BASE | {"nifti"},
-    "phantom": BASE | {"nifti", "geometry", "phantom"},
+    "phantom": BASE | {"nifti", "geometry", "phantom", "anatomy"},
+    "anatomy": BASE | {"nifti", "geometry", "anatomy", "render"},
+    "fusion_summary": set(),
     "render": BASE,
     "curves": BASE,
     "sections": BASE,
     "geometry": BASE | {"nifti", "geometry"},
-    "metrics": BASE | {"metrics", "geometry"},
+    "metrics": BASE | {"metrics", "geometry", "anatomy"},
     "sparse": {"errors", "sparse"},
     "models": {"errors", "options", "models", "sparse"},
-    "data": BASE | {"nifti", "geometry", "data"},
+    "data": BASE | {"nifti", "geometry", "data", "anatomy"},
     "training": {"errors", "files", "options", "training"},
     "tasks": BASE | {"sparse", "models", "data", "metrics", "tasks", "geometry", "sections"},
     "held_out": BASE | {"geometry", "metrics", "render"},
     "reconstruct": BASE
     | {"models", "data", "metrics", "geometry", "nifti", "training", "held_out"},
+    "coronary_training": BASE | {"data", "training", "tasks", "curves"},
+    "refinement": BASE
+    | {"sparse", "models", "data", "metrics", "geometry", "nifti", "training", "tasks", "anatomy"}
+    | {"render"},
     "vqvae_stages": BASE | {"models", "data", "training", "tasks", "curves"},
     "vqvae_reconstruct": BASE
     | {"sparse", "models", "data", "metrics", "geometry", "nifti", "tasks", "held_out"},
 }
 STANDARD_LIBRARY_ONLY = {
-    "errors", "options", "labels", "cli", "files", "cohort", "splits", "case_runs", "ct_windows"
+    "errors", "options", "labels", "cli", "files", "cohort", "splits", "case_runs", "ct_windows",
+    "fusion_summary",
 }  # fmt: skip
 TORCH_ALLOWED = {
     "models", "data", "tasks", "training", "sparse", "reconstruct",
-    "vqvae_stages", "vqvae_reconstruct",
+    "vqvae_stages", "vqvae_reconstruct", "coronary_training", "refinement",
 }  # fmt: skip
 
 

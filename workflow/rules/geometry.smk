@@ -13,8 +13,8 @@ rule points:
 # one that runs, so a chunk with a new case would be passed over.
 rule extract_meshes:
     input:
-        labels=chunk_labels,
-        cases=f"{RESULTS}/cases.tsv",
+        labels=chunk_label_maps,
+        cases=CASE_LIST,
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
@@ -41,9 +41,9 @@ rule extract_meshes:
 
 rule sample_sdf:
     input:
-        labels=chunk_labels,
+        labels=chunk_label_maps,
         meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
-        cases=f"{RESULTS}/cases.tsv",
+        cases=CASE_LIST,
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{RESULTS}/points/manifest/{{chunk}}.tsv",

@@ -1,4 +1,4 @@
-"""What a sparse VQ-VAE is trained on: the label maps, or one CT window. The rest is the same."""
+"""Where trainings get their samples: label maps given or fused, CT windows, refined structures."""
 
 VOXELS = f"sparse/{OPTIONS['voxels'].resolution}"
 REGIONS = f"windows/{{window}}/{OPTIONS['windows'].resolution}"
@@ -24,7 +24,7 @@ def truth_of_route(wildcards):
         return {}
     table = [COHORT.labels] if COHORT.labels else []
     return {
-        "cases": f"{RESULTS}/cases.tsv",
+        "cases": CASE_LIST,
         "meshes": manifests("meshes"),
         "label_table": table,
     }
@@ -44,3 +44,42 @@ def definition(window):
 
 def continuous_weights(wildcards):
     return OPTIONS["vqvae"].pretrained or f"{RESULTS}/{wildcards.route}/stage0/model.pt"
+
+
+# The refined structure, by default the coronaries, has a folder of its name.
+THIN = Path(RESULTS) / OPTIONS["coronary_repair"].structure
+# What the geometry stages read: the case table of the given label maps, or of the fused ones.
+CASE_LIST = f"{RESULTS}/fused/cases.tsv" if COHORT.use_refined else f"{RESULTS}/cases.tsv"
+
+
+wildcard_constraints:
+    preset="cardiform|near",
+
+
+def chunk_label_maps(wildcards):
+    """The label maps that the geometry stages read, of a chunk."""
+    if COHORT.use_refined:
+        return f"{RESULTS}/fused/manifest/{wildcards.chunk}.tsv"
+    return chunk_labels(wildcards)
+
+
+def all_labels(wildcards):
+    paths = [case.labels for case in CASES.values()]
+    return paths if IS_DEMO else existing(paths)
+
+
+def all_truths(wildcards):
+    paths = [case.truth for case in CASES.values() if case.truth]
+    return paths if IS_DEMO else existing(paths)
+
+
+def refinement_flags(preset):
+    """Options of a preset's training; cardiform repairs what it corrupts."""
+    if preset == "near":
+        return flags("coronary_near")
+    return f"{flags('coronary')} {flags('coronary_repair')}"
+
+
+def refinement_model(wildcards):
+    preset = OPTIONS["coronary_refine"].preset
+    return [] if preset == "repair" else f"{THIN}/{preset}/model.pt"

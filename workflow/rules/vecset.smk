@@ -44,7 +44,7 @@ rule reconstruct_vecset:
         splits=expand(f"{RESULTS}/split/{{part}}.csv", part=["train", "val", "test"]),
         points=manifests("points"),
         meshes=manifests("meshes"),
-        cases=f"{RESULTS}/cases.tsv",
+        cases=CASE_LIST,
     output:
         f"{RESULTS}/vecset/reconstructions/metrics.json",
     log:

@@ -18,9 +18,9 @@ rule vqvae_windows:
 # A folder per resolution: another one is made beside it, not instead.
 rule voxelize_labels:
     input:
-        labels=chunk_labels,
+        labels=chunk_label_maps,
         meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
-        cases=f"{RESULTS}/cases.tsv",
+        cases=CASE_LIST,
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{RESULTS}/{VOXELS}/manifest/{{chunk}}.tsv",

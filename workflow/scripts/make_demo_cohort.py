@@ -2,7 +2,8 @@
 
     python make_demo_cohort.py --out resources/demo --cases 16 --spacing-mm 1.5
 
-Writes <out>/labels/phantom_000.nii.gz, <out>/images/phantom_000.nii.gz (HU),
+Writes <out>/labels/phantom_000.nii.gz, <out>/truth/phantom_000.nii.gz (without the noise that
+the coronaries of the labels have), <out>/images/phantom_000.nii.gz (HU),
 <out>/pointclouds/phantom_000.h5 ... and <out>/cases.tsv. Most scans are ordinary; among them
 are flipped, oblique and anisotropic grids, a missing class and a heart cut by the border.
 """
@@ -29,12 +30,14 @@ def draw(numbered: tuple[int, cohort.Case], options: DemoOptions) -> str:
 
     from cardiform.nifti import save_image, save_label_map, spacing_of
     from cardiform.phantom.imaging import ct_volume, point_cloud, write_point_cloud
-    from cardiform.phantom.scans import draw_scan
+    from cardiform.phantom.scans import draw_scan, noisy_coronaries
 
     number, case = numbered
     rng = np.random.default_rng((options.seed, number))
     labels, affine = draw_scan(number, options.spacing_mm, options.seed)
-    save_label_map(case.labels, labels, affine)
+    save_label_map(case.truth, labels, affine)
+    given = noisy_coronaries(labels, spacing_of(affine), options.coronary_noise, rng)
+    save_label_map(case.labels, given, affine)
     save_image(case.image, ct_volume(labels, spacing_of(affine), rng), affine)
     write_point_cloud(case.pointcloud, *point_cloud(labels, affine, CLOUD_POINTS, rng))
     return case.case_id
@@ -54,7 +57,7 @@ def main() -> None:
         [c.case_id, c.patient_id, *(Path(path).relative_to(args.out) for path in c.files)]
         for c in cases
     ]
-    table = [["case_id", "patient_id", "labels", "image", "pointcloud"], *rows]
+    table = [["case_id", "patient_id", "labels", "image", "pointcloud", "truth"], *rows]
     write_text(args.out / "cases.tsv", "".join("\t".join(map(str, r)) + "\n" for r in table))
 
 

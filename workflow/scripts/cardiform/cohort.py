@@ -12,7 +12,9 @@ from pathlib import Path
 from .errors import InputError, problem
 from .files import write_text
 
-CASE_COLUMNS = ("case_id", "patient_id", "labels", "image", "pointcloud", "status", "reason")
+CASE_COLUMNS = (
+    "case_id", "patient_id", "labels", "image", "pointcloud", "truth", "status", "reason"
+)  # fmt: skip
 # Ids become file names and shell words.
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 OK = "ok"
@@ -20,25 +22,29 @@ OK = "ok"
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One row of the case table; empty paths where the cohort has none."""
+    """One row of the case table; empty paths where the cohort has none.
+
+    truth : an expert's label map, for figures alone: nothing is trained on it.
+    """
 
     case_id: str
     patient_id: str
     labels: str
     image: str = ""
     pointcloud: str = ""
+    truth: str = ""
     status: str = OK
     reason: str = ""
 
     @property
     def files(self) -> list[str]:
-        return [path for path in (self.labels, self.image, self.pointcloud) if path]
+        return [path for path in (self.labels, self.image, self.pointcloud, self.truth) if path]
 
 
 def read_case_table(path: str | Path) -> list[Case]:
     """Cases of a TSV or CSV table; relative paths count from the table's folder.
 
-    Columns: case_id and labels; patient_id (default: the case id), image, pointcloud.
+    Columns: case_id and labels; patient_id (default: the case id), image, pointcloud, truth.
 
     Raises
     ------
@@ -87,7 +93,7 @@ def read_case_table(path: str | Path) -> list[Case]:
                 )
             )
         seen.setdefault(row["case_id"], line)
-        for column in ("labels", "image", "pointcloud"):
+        for column in ("labels", "image", "pointcloud", "truth"):
             if row.get(column):
                 row[column] = str(path.parent / row[column])
         row["status"] = row.get("status") or OK
@@ -131,6 +137,7 @@ def demo_cases(number: int, folder: str | Path) -> list[Case]:
             labels=str(folder / "labels" / f"phantom_{i:03d}.nii.gz"),
             image=str(folder / "images" / f"phantom_{i:03d}.nii.gz"),
             pointcloud=str(folder / "pointclouds" / f"phantom_{i:03d}.h5"),
+            truth=str(folder / "truth" / f"phantom_{i:03d}.nii.gz"),
         )
         for i in range(number)
     ]

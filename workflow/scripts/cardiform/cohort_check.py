@@ -35,6 +35,7 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
         (case.labels, lambda: load_label_map(case.labels)),
         (case.image, lambda: load_image(case.image)),
         (case.pointcloud, lambda: check_point_cloud(case.pointcloud)),
+        (case.truth, lambda: load_label_map(case.truth)),
     ):
         try:
             result = check() if path else None

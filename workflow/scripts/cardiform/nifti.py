@@ -94,6 +94,18 @@ def save_image(path: str | Path, data: np.ndarray, affine: np.ndarray) -> None:
     _save(image, path)
 
 
+def save_like(path: str | Path, data: np.ndarray, like: str | Path) -> None:
+    """Write labels with the header of another file: its affine, codes, units, dtype and shape.
+
+    data : (X, Y, Z) integers on the grid of ``like``.
+    """
+    image = _open(like)
+    header = image.header.copy()
+    header.set_slope_inter(1, 0)
+    kind = header.get_data_dtype()
+    _save(nib.Nifti1Image(data.reshape(image.shape).astype(kind), image.affine, header), path)
+
+
 def check_affine(path: str | Path, image) -> np.ndarray:
     """The image's affine as float64.
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from .heart import draw_phantom
+from ..anatomy.corruption import corrupt
+from .heart import LABELS, draw_phantom
 
 MARGIN_MM = 6.0
+# Kinds of noise in the coronaries of the demo's label maps, and their strengths.
+CORONARY_NOISE = {"jagged": 1.0, "breaks": 1.0, "blobs": 0.7, "speckle": 1.0}
 # Relative voxel edges of a scan with thick slices; their product is about one.
 THICK_SLICES = (0.85, 0.85, 1.4)
 OBLIQUE_DEG = (12.0, -8.0, 20.0)
@@ -61,6 +64,26 @@ def draw_scan(number: int, spacing_mm: float, seed: int) -> tuple[np.ndarray, np
     )
     shape, affine = _grid(heart.bounds(), spacing, odd)
     return heart.label_map(shape, affine), affine
+
+
+def noisy_coronaries(
+    labels: np.ndarray, spacing: np.ndarray, strength: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A copy of a label map whose coronaries are as noisy as automatic labels are.
+
+    strength : of every kind of :data:`CORONARY_NOISE`; 0 changes nothing.
+
+    What the noise adds covers background only; what it takes becomes background.
+    """
+    value = LABELS[LABELS.channel("coronary")].value
+    clean = labels == value
+    if not strength or not clean.any():
+        return labels.copy()
+    kinds = {kind: strength * share for kind, share in CORONARY_NOISE.items()}
+    noisy = corrupt(clean, spacing, kinds, rng)
+    result = np.where(clean, np.uint8(0), labels)
+    result[noisy & (result == 0)] = value
+    return result
 
 
 def _grid(bounds: np.ndarray, spacing: np.ndarray, odd: Oddity):

@@ -1,7 +1,7 @@
-"""Noisy vessel labels from true ones, as automatic and hurried manual segmentation leave them.
+"""Noisy vessel labels from good ones, as automatic and hurried manual segmentation leave them.
 
 Kinds and strengths are given one by one, so that some can be kept from a training and met in
-its test.
+its test. Counts are rates, so that a part of a vessel gets its share.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from collections.abc import Callable, Mapping
 import edt
 import numpy as np
 from scipy import ndimage
-from skimage.morphology import skeletonize
 
-# What strength 1 means, mm or counts.
-BREAKS, BREAK_MM = 7, (1.5, 3.5)  # gaps in the course: number and radius
+from .centreline import Centreline
+
+# What strength 1 means: mm, and rates per 100 mm of centreline or per millilitre of the box.
+BREAKS, BREAK_MM = 1.0, (1.5, 3.5)  # gaps in the course: rate and radius
 ENDS, END_MM = 0.4, (4.0, 12.0)  # share of the ends that are cut back, and how far
-SPECKLES, SPECKLE_MM = 25, (0.3, 0.9)  # loose bits anywhere in the box
-BLOBS, BLOB_MM = 5, (1.5, 3.5)  # lumps that hang on the vessel
-JAG_MM, JAG_LENGTH_MM = 0.7, 1.0  # boundary noise: amplitude and correlation length
+SPECKLES, SPECKLE_MM = 0.02, (0.3, 0.9)  # loose bits anywhere in the box
+BLOBS, BLOB_MM = 0.7, (1.5, 3.5)  # lumps that hang on the vessel
+JAG_MM, JAG_LENGTH_MM = 0.35, 0.6  # boundary noise: amplitude and correlation length
 DILATION_MM = 0.5
-
-_ALL_NEIGHBOURS = np.ones((3, 3, 3), int)
+COARSE_MM = 1.2  # grid through which the label went by nearest neighbour
+SLABS, SLAB_MM, SLAB_SHIFT_MM = 0.6, (2.0, 6.0), 1.0  # slabs of slices that are displaced
 
 
 def corrupt(
@@ -63,29 +64,56 @@ def _dilation(mask, spacing, strength, rng) -> np.ndarray:
 
 
 def _missing_ends(mask, spacing, strength, rng) -> np.ndarray:
-    line = skeletonize(mask)
-    neighbours = ndimage.convolve(line.astype(np.int8), _ALL_NEIGHBOURS, mode="constant")
-    ends = np.argwhere(line & (neighbours <= 2))
+    line = _line(mask, spacing)
+    ends = line.index[[len(n) == 1 for n in line.neighbours]]
     cut = ends[rng.random(len(ends)) < strength * ENDS]
     return mask & ~_balls(mask.shape, spacing, cut, END_MM, rng)
 
 
 def _breaks(mask, spacing, strength, rng) -> np.ndarray:
-    line = np.argwhere(skeletonize(mask))
-    places = line[rng.integers(len(line), size=round(strength * BREAKS))]
+    line = _line(mask, spacing)
+    number = rng.poisson(strength * BREAKS * line.length_mm / 100)
+    places = line.index[rng.integers(len(line), size=number)] if len(line) else line.index
     return mask & ~_balls(mask.shape, spacing, places, BREAK_MM, rng)
 
 
 def _blobs(mask, spacing, strength, rng) -> np.ndarray:
     rim = np.argwhere(mask & ~ndimage.binary_erosion(mask))
-    places = rim[rng.integers(len(rim), size=round(strength * BLOBS))]
+    number = rng.poisson(strength * BLOBS * _line(mask, spacing).length_mm / 100)
+    places = rim[rng.integers(len(rim), size=number)]
     return mask | _balls(mask.shape, spacing, places, BLOB_MM, rng)
 
 
 def _speckle(mask, spacing, strength, rng) -> np.ndarray:
-    low, high = np.argwhere(mask).min(axis=0), np.argwhere(mask).max(axis=0) + 1
-    places = rng.integers(low, high, size=(round(strength * SPECKLES), 3))
+    millilitres = mask.size * np.prod(spacing) / 1000
+    places = rng.integers(0, mask.shape, size=(rng.poisson(strength * SPECKLES * millilitres), 3))
     return mask | _balls(mask.shape, spacing, places, SPECKLE_MM, rng)
+
+
+def _coarse(mask, spacing, strength, rng) -> np.ndarray:
+    """There and back through a coarser grid, each time to the nearest voxel."""
+    ratio = np.maximum(strength * COARSE_MM / spacing, 1)
+    offset = rng.uniform(0, ratio)
+    index = [
+        np.clip(np.rint(np.rint((np.arange(n) - o) / r) * r + o).astype(int), 0, n - 1)
+        for n, o, r in zip(mask.shape, offset, ratio)
+    ]
+    return mask[np.ix_(*index)]
+
+
+def _slabs(mask, spacing, strength, rng) -> np.ndarray:
+    """Slices that moved against the others, as from motion between the beats."""
+    axis = int(rng.integers(3))
+    across = [a for a in range(3) if a != axis]
+    length = mask.shape[axis] * spacing[axis]
+    result = mask.copy()
+    for _ in range(rng.poisson(strength * SLABS * length / 20)):
+        start = rng.integers(mask.shape[axis])
+        thick = max(round(rng.uniform(*SLAB_MM) / spacing[axis]), 1)
+        slab = tuple(slice(start, start + thick) if a == axis else slice(None) for a in range(3))
+        steps = np.rint(rng.normal(0, SLAB_SHIFT_MM, 2) / spacing[across]).astype(int)
+        result[slab] = np.roll(mask[slab], steps, across)
+    return result
 
 
 # In the order in which they act: the outline first, what is lost, what is added.
@@ -96,6 +124,8 @@ KINDS: Mapping[str, Callable] = {
     "breaks": _breaks,
     "blobs": _blobs,
     "speckle": _speckle,
+    "slabs": _slabs,
+    "coarse": _coarse,
 }
 
 
@@ -103,6 +133,11 @@ def _distance(mask, spacing) -> np.ndarray:
     """(X, Y, Z) float32 mm, negative inside."""
     distance = edt.edt(mask.view(np.uint8) + np.uint8(1), anisotropy=tuple(spacing))
     return np.where(mask, -distance, distance) + spacing.min() / 2 * np.where(mask, 1, -1)
+
+
+def _line(mask, spacing) -> Centreline:
+    """Lengths are those of a grid with the mean voxel edge: rates need no better."""
+    return Centreline.of(mask, float(np.prod(spacing) ** (1 / 3)))
 
 
 def _balls(shape, spacing, centers, radii, rng) -> np.ndarray:

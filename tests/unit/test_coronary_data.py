@@ -1,0 +1,180 @@
+"""Training samples of thin structures: patches that are corrupted again, and NeAR's points."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from thin import CARDIFORM, NEAR, REPAIR, cohort_of, structure
+from tubes import SPACING, tube
+
+from cardiform.anatomy.repair import distance_to
+from cardiform.anatomy.thin import ThinStructure
+from cardiform.data.coronary import (
+    Cells,
+    NearDataset,
+    PatchDataset,
+    collate_patches,
+    find_repaired,
+    near_band,
+    strengths,
+    unit_points,
+)
+from cardiform.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return cohort_of(tmp_path_factory.mktemp("thin"))
+
+
+@pytest.fixture(scope="module")
+def patches(files):
+    return PatchDataset(files, REPAIR, CARDIFORM)
+
+
+def asymmetric(tmp_path, radius=1.2):
+    """A vessel that lies along no diagonal of a box with unequal axes."""
+    mask = tube((90, 40, 26), (6, 5, 9), (38, 16, 4), radius)
+    affine = np.diag([SPACING] * 3 + [1.0])
+    path = tmp_path / "tree.npz"
+    ThinStructure(mask, mask, mask, affine).save(path)
+    return mask, path
+
+
+def test_a_structure_comes_back_as_it_was(tmp_path):
+    thin = structure(1)
+    thin.save(tmp_path / "a.npz")
+    again = ThinStructure.load(tmp_path / "a.npz")
+    for name in ("label", "repaired", "supported", "affine"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(thin, name))
+    assert again.spacing == SPACING
+    np.savez(tmp_path / "b.npz", label=thin.label)
+    with pytest.raises(InputError, match=r"b\.npz: is no repaired structure.*repair_coronary"):
+        ThinStructure.load(tmp_path / "b.npz")
+
+
+def test_only_the_wanted_cases_and_those_that_have_the_structure(files, tmp_path):
+    rows = (files[0].path.parent / "manifest.tsv").read_text().splitlines()
+    (tmp_path / "m.tsv").write_text("\n".join([*rows, "c9\tc9.json\t1\tabc\tok"]) + "\n")
+    found = find_repaired([tmp_path / "m.tsv"], ["c2", "c9", "c0"])
+    assert [f.case_id for f in found] == ["c2", "c0"]
+
+
+def test_a_patch_depends_on_its_draw_alone(patches):
+    first, again, other = patches[1, 7], patches[1, 7], patches[1, 8]
+    for name in ("coords", "inputs", "points", "values"):
+        assert torch.equal(first[name], again[name])
+    assert not torch.equal(first["points"], other["points"])
+
+
+def test_validation_patches_are_others_and_stay_the_same(files):
+    held = PatchDataset(files, REPAIR, CARDIFORM, patches=2, augment=False)
+    assert len(held) == 6
+    assert held[4, 4]["case_id"] == "c1"
+    assert torch.equal(held[4, 4]["points"], held[4, 4]["points"])
+    assert not torch.equal(held[1, 1]["points"], held[4, 4]["points"])
+    rng = np.random.default_rng(0)
+    assert strengths(CARDIFORM, rng, False) == {
+        "jagged": 0.75, "breaks": 1.0, "blobs": 1.0, "speckle": 1.0
+    }  # fmt: skip
+    drawn = [strengths(CARDIFORM, rng, True)["breaks"] for _ in range(200)]
+    assert 0 <= min(drawn) < 0.2 and 1.8 < max(drawn) <= 2.0
+
+
+def test_the_target_is_the_label_before_it_was_corrupted_again(patches):
+    sample = patches[0, 3]
+    inputs, values = sample["inputs"], sample["values"]
+    assert inputs.shape[1] == Cells.channels(CARDIFORM) == 7
+    assert inputs.abs().max() <= 1 and values.abs().max() <= 1
+    assert torch.equal(inputs[:, -1], inputs[:, 3]), "what the network adds to"
+    quiet = dataclasses.replace(CARDIFORM, strength=0.0)
+    plain = PatchDataset(patches.files, REPAIR, quiet)[0, 3]
+    cells = plain["coords"].numpy()
+    nearest = {tuple(c): i for i, c in enumerate(cells)}
+    rows = [nearest[tuple(p)] for p in np.rint(plain["points"].numpy()).astype(int)]
+    found = plain["inputs"][rows, 0].numpy()
+    assert np.corrcoef(found, plain["values"].numpy())[0, 1] > 0.95
+
+
+def test_query_points_lie_in_cells_and_half_of_them_at_the_wall(patches):
+    sample = patches[2, 5]
+    cells = {tuple(c) for c in sample["coords"].tolist()}
+    assert all(tuple(c) in cells for c in np.rint(sample["points"].numpy()).astype(int).tolist())
+    near = (sample["values"].abs() * CARDIFORM.truncation_mm <= 2.5 * SPACING).float().mean()
+    assert near >= 0.5
+
+
+def test_patches_follow_the_centreline_however_thin(tmp_path):
+    """A thin and a wide vessel of one length are met equally often."""
+    shape = (120, 120, 30)
+    thin, wide = (
+        tube(shape, (4, y, 7), (56, y, 7), radius) for y, radius in ((12, 0.7), (48, 2.5))
+    )
+    affine = np.diag([SPACING] * 3 + [1.0])
+    ThinStructure(thin | wide, thin | wide, thin, affine).save(tmp_path / "c0.npz")
+    files = [dataclasses.replace(cohort_of(tmp_path, 1)[0], path=tmp_path / "pair.npz")]
+    ThinStructure(thin | wide, thin | wide, thin, affine).save(tmp_path / "pair.npz")
+    line = PatchDataset(files, REPAIR, CARDIFORM).lines[0]
+    share = (line[:, 1] * SPACING < 30).mean()
+    assert 0.4 < share < 0.6 and thin.sum() < 0.15 * wide.sum()
+
+
+def test_different_grids_are_refused(files, tmp_path):
+    thin = structure(0)
+    coarse = thin.affine.copy()
+    coarse[:3, :3] *= 2
+    ThinStructure(thin.label, thin.repaired, thin.supported, coarse).save(tmp_path / "x.npz")
+    other = dataclasses.replace(files[0], path=tmp_path / "x.npz")
+    with pytest.raises(InputError, match=r"grids of \[0.5, 1.0\] mm"):
+        PatchDataset([files[0], other], REPAIR, CARDIFORM)
+
+
+def test_a_batch_numbers_its_samples(patches):
+    batch = collate_patches([patches[0, 1], patches[1, 2]])
+    assert batch["case_id"] == ["c0", "c1"] and batch["samples"] == 2
+    assert batch["coords"].shape[1] == batch["points"].shape[1] == 4
+    assert batch["points"][:, 0].unique().tolist() == [0, 1]
+    assert len(batch["inputs"]) == len(batch["coords"])
+
+
+def test_the_band_lies_about_the_vessel_on_unequal_axes(tmp_path):
+    """Transposed coordinates would put most of its points elsewhere."""
+    mask, path = asymmetric(tmp_path)
+    options = dataclasses.replace(NEAR, band=(1.0,), points=2000)
+    data = NearDataset([dataclasses.replace(cohort_of(tmp_path, 1)[0], path=path)], options)
+    sample = data[0, 0]
+    shape = np.array(mask.shape)
+    voxels = (sample["points"].numpy() + 1) / 2 * (shape - 1)
+    nearest = np.clip(np.rint(voxels).astype(int), 0, shape - 1)
+    away = distance_to(mask, 1.0)[tuple(nearest.T)]
+    assert (away <= options.band_voxels + 1).mean() > 0.99
+    assert 0.15 < sample["occupied"].mean() < 0.6
+    np.testing.assert_array_equal(mask[tuple(nearest.T)][away == 0], True)
+
+
+def test_the_band_is_a_dilation_minus_an_erosion():
+    mask = tube((60, 30, 30), (6, 7, 7), (24, 7, 7), 2.5)
+    band = near_band(mask, 2)
+    inside = mask[tuple(band.T)]
+    assert 0.2 < inside.mean() < 0.8
+    assert distance_to(mask, 1.0)[tuple(band.T)].max() <= 2
+    assert distance_to(~mask, 1.0)[tuple(band.T)].max() <= 2
+    assert mask.sum() > inside.sum(), "the core is not in the band"
+
+
+def test_the_share_of_band_points_falls_over_the_training(files):
+    data = NearDataset(files, NEAR)
+    assert [data.band_share(step) for step in (0, 1, 2, 3, 4, 5, 9)] == [
+        0.5, 0.5, 0.3, 0.3, 0.1, 0.1, 0.1
+    ]  # fmt: skip
+    uniform = NearDataset(files, NEAR, uniform=True)
+    early, late = data[0, 0]["occupied"].mean(), uniform[0, 0]["occupied"].mean()
+    assert late < 0.1 < early
+    assert torch.equal(uniform[0, 0]["points"], uniform[0, 0]["points"])
+
+
+def test_unit_points_end_at_the_middles_of_the_border_voxels():
+    points = np.array([[0, 0, 0], [9, 4, 6], [4.5, 2, 3]], np.float32)
+    found = unit_points(points, (10, 5, 7))
+    np.testing.assert_allclose(found, [[-1, -1, -1], [1, 1, 1], [0, 0, 0]], atol=1e-6)

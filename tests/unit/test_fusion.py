@@ -1,0 +1,186 @@
+"""Fusion by priority and the rules of consistency."""
+
+import numpy as np
+import pytest
+
+from cardiform import fusion_summary
+from cardiform.anatomy.consistency import RULES, changes, check_rules, consistent
+from cardiform.anatomy.fusion import fused
+from cardiform.errors import InputError
+from cardiform.labels import LabelTable
+from cardiform.nifti import LabelMap
+from cardiform.options import FusionOptions
+
+TABLE = LabelTable()
+AFFINE = np.eye(4)
+SPACING = np.ones(3)
+MYO, LA, LV, AORTA, LAA, CORONARY, PV = 1, 2, 3, 6, 8, 9, 10
+
+
+def ran(labels, *rules, spacing=SPACING, **options):
+    """The label map after some rules, and what they reported."""
+    found = FusionOptions(rules=rules, **options)
+    return consistent(labels, np.asarray(spacing, float), TABLE, found)
+
+
+@pytest.fixture
+def heart():
+    labels = np.zeros((40, 40, 40), np.uint8, order="F")
+    labels[5:25, 5:25, 5:25] = MYO
+    labels[10:20, 10:20, 10:20] = LV
+    labels[5:25, 5:25, 26:36] = LA
+    return labels
+
+
+def test_a_replaced_class_gives_its_voxels_up_and_the_prior_class_wins(heart):
+    heart[2:5, 2:5, 2:5] = CORONARY
+    mask = np.zeros(heart.shape, np.uint8)
+    mask[0, 0, 0] = 1
+    mask[12, 12, 12] = 1  # within the left ventricle: coronaries lie on top
+    result = fused(LabelMap(heart, AFFINE), {CORONARY: LabelMap(mask, AFFINE)}, TABLE)
+    assert set(map(tuple, np.argwhere(result == CORONARY))) == {(0, 0, 0), (12, 12, 12)}
+    assert result[3, 3, 3] == 0 and heart[3, 3, 3] == CORONARY
+    veins = np.ones(heart.shape, np.uint8)
+    both = {PV: LabelMap(veins, AFFINE), CORONARY: LabelMap(mask, AFFINE)}
+    result = fused(LabelMap(heart, AFFINE), both, TABLE)
+    assert result[12, 12, 12] == CORONARY and (result == PV).sum() == result.size - 2
+    aorta = fused(LabelMap(heart, AFFINE), {AORTA: LabelMap(veins, AFFINE)}, TABLE)
+    assert aorta[7, 7, 7] == MYO and aorta[12, 12, 12] == LV and aorta[0, 0, 0] == AORTA
+
+
+def test_masks_on_another_grid_are_placed_by_their_affine(heart):
+    other = np.eye(4)
+    other[:3, 3] = (30, 30, 30)
+    other[0, 0] = -1
+    mask = np.zeros((10, 10, 10), np.uint8)
+    mask[2, 3, 4] = 1
+    result = fused(LabelMap(heart, AFFINE), {CORONARY: LabelMap(mask, other)}, TABLE)
+    assert np.argwhere(result == CORONARY).tolist() == [[28, 33, 34]]
+
+
+def test_an_appendage_that_does_not_touch_the_atrium_goes(heart):
+    heart[25:28, 10:13, 28:30] = LAA
+    heart[36:39, 36:39, 36:39] = LAA
+    result, report = ran(heart, "appendage_touches_atrium")
+    assert (result == LAA).sum() == 18
+    assert report == [
+        {
+            "rule": "appendage_touches_atrium",
+            "voxels": {"left_atrial_appendage": -27},
+            "components": 1,
+        }
+    ]
+
+
+@pytest.mark.parametrize("gap, touch_mm, stays", [(0, 0.0, True), (3, 0.0, False), (3, 3.0, True)])
+def test_veins_near_the_atrium(heart, gap, touch_mm, stays):
+    heart[5:8, 25 + gap : 28 + gap, 28:31] = PV
+    heart[25:27, 5:8, 28:31] = PV  # touches in any case
+    result, _ = ran(heart, "veins_touch_atrium", touch_mm=touch_mm)
+    assert ((result == PV).sum() == 27 + 18) == stays
+
+
+def test_a_rule_never_takes_a_whole_class_away(heart):
+    heart[36:39, 36:39, 36:39] = LAA
+    result, report = ran(heart, "appendage_touches_atrium")
+    np.testing.assert_array_equal(result, heart)
+    assert "all of left_atrial_appendage" in report[0]["skipped"]
+    heart[heart == LA] = 0
+    assert "no left_atrial" in ran(heart, "appendage_touches_atrium")[1][0]["skipped"]
+
+
+def test_coronaries_lie_on_the_heart_and_have_some_size(heart):
+    heart[26:29, 5:25, 5:7] = CORONARY  # 120 mm^3 on the myocardium
+    heart[27:29, 20:22, 20:22] = CORONARY  # near, but 8 mm^3
+    heart[36:40, 36:40, 0:8] = CORONARY  # 128 mm^3, 12 mm and more away
+    result, report = ran(heart, "coronary_on_heart")
+    assert (result == CORONARY).sum() == 120 and report[0]["components"] == 2
+    assert (ran(heart, "coronary_on_heart", coronary_min_mm3=5.0)[0] == CORONARY).sum() == 128
+    far = ran(heart, "coronary_on_heart", coronary_mm=20.0)[0]
+    assert (far == CORONARY).sum() == 120 + 128
+
+
+def test_distances_and_volumes_are_millimetres(heart):
+    heart[26:29, 5:25, 5:7] = CORONARY
+    heart[36:40, 5:25, 5:7] = CORONARY  # 12 voxels away, 160 of them
+
+    def left(spacing, **options):
+        found, _ = ran(heart, "coronary_on_heart", spacing=spacing, **options)
+        return int((found == CORONARY).sum())
+
+    assert left((1, 1, 1)) == 120
+    assert left((0.3, 1, 1), coronary_min_mm3=30.0) == 280, "now 3.6 mm away"
+    assert left((0.3, 1, 1), coronary_min_mm3=40.0) == 160, "36 and 48 mm^3"
+
+
+def test_cavities_of_the_myocardium_alone_are_filled(heart):
+    heart[7, 7, 7] = 0  # enclosed by myocardium
+    heart[10, 15, 15] = 0  # between myocardium and ventricle
+    heart[24, 15, 15] = 0  # open to the outside
+    result, report = ran(heart, "myocardium_holes")
+    assert result[7, 7, 7] == MYO and result[10, 15, 15] == 0 and result[24, 15, 15] == 0
+    assert report[0]["components"] == 1
+    heart[7:9, 7:9, 7:9] = 0
+    assert ran(heart, "myocardium_holes", hole_mm3=5.0)[0][7, 7, 7] == 0
+
+
+def test_chambers_keep_as_many_parts_as_they_should_have(heart):
+    heart[37, 37, 37] = LA
+    heart[30:33, 2:5, 2:5] = AORTA
+    heart[30:33, 12:15, 2:5] = AORTA
+    heart[30, 22, 2] = AORTA
+    result, report = ran(heart, "largest_components")
+    assert result[37, 37, 37] == 0 and (result == AORTA).sum() == 54
+    assert report[0]["components"] == 2
+    assert (ran(heart, "largest_components", largest=("aorta",))[0] == LA).sum() == 4001
+
+
+def test_lost_voxels_within_the_heart_get_the_nearest_class(heart):
+    heart[12, 12, 12] = AORTA  # a speck within the ventricle
+    heart[38, 38, 38] = AORTA  # outside
+    heart[30:34, 2:5, 2:9] = AORTA
+    heart[30:34, 12:15, 2:9] = AORTA
+    result, _ = ran(heart, "largest_components", "enclosed_voxels")
+    assert result[12, 12, 12] == LV and result[38, 38, 38] == 0
+    plain, _ = ran(heart, "largest_components")
+    assert plain[12, 12, 12] == 0
+
+
+def test_all_rules_on_a_table_that_lacks_their_classes():
+    labels = np.zeros((8, 8, 8), np.uint8)
+    labels[2:5, 2:5, 2:5] = 3
+    table = LabelTable(TABLE.classes[2:3])
+    result, report = consistent(labels, SPACING, table, FusionOptions())
+    np.testing.assert_array_equal(result, labels)
+    assert [r["rule"] for r in report] == list(FusionOptions().rules) == list(RULES)
+    check_rules(FusionOptions())
+    with pytest.raises(InputError, match="no rule tidy; known: appendage_touches_atrium"):
+        check_rules(FusionOptions(rules=("tidy",)))
+
+
+def test_the_summary_of_a_cohort(heart):
+    heart[36:39, 36:39, 36:39] = LAA
+    heart[25:28, 10:13, 28:30] = LAA
+    result, rules = ran(heart, "appendage_touches_atrium")
+    classes = changes(heart, result, TABLE)
+    assert classes["left_atrial_appendage"] == {
+        "voxels_before": 45,
+        "voxels_after": 18,
+        "dice_before_after": pytest.approx(36 / 63),
+        "components_before": 2,
+        "components_after": 1,
+        "components_expected": 1,
+    }
+    quiet = {"rules": [{"rule": rules[0]["rule"], "voxels": {}, "components": 0}], "classes": {}}
+    summary = fusion_summary.summarise({"a": {"rules": rules, "classes": classes}, "b": quiet})
+    assert summary["cases"] == 2
+    assert summary["rules"]["appendage_touches_atrium"] == {
+        "cases": 1,
+        "components": 1,
+        "voxels": {"left_atrial_appendage": -27},
+    }
+    appendage = summary["classes"]["left_atrial_appendage"]
+    assert appendage["unexpected_before"] == 1 and appendage["unexpected_after"] == 0
+    assert list(appendage["most_changed"]) == ["a"] and appendage["changed_cases"] == 1
+    text = "\n".join(fusion_summary.lines(summary))
+    assert "appendage_touches_atrium: 1 of 2 cases, voxels left_atrial_appendage -27" in text

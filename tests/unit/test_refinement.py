@@ -1,0 +1,250 @@
+"""Refined masks: coarse to fine against dense, grids and headers, topology, figures."""
+
+import dataclasses
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from thin import CARDIFORM, NEAR, REPAIR, structure
+from tubes import SPACING, broken_tube
+
+from cardiform import refinement
+from cardiform.anatomy.cases import fuse_case, repair_case
+from cardiform.anatomy.components import count_components
+from cardiform.anatomy.thin import ThinStructure
+from cardiform.cohort import Case
+from cardiform.errors import InputError
+from cardiform.geometry.frame import apply_affine
+from cardiform.geometry.isotropic import signed_distance
+from cardiform.geometry.lookup import trilinear
+from cardiform.labels import LabelTable
+from cardiform.nifti import load_label_map, spacing_of
+from cardiform.options import CoronaryRefineOptions, FusionOptions
+from cardiform.refinement import CaseField, Refiner, fine_grid, mended, refine_case
+from cardiform.tasks.coronary import NearAutoDecoder, build_cell_field
+from cardiform.training.checkpoint import save_model
+
+CPU = torch.device("cpu")
+TABLE = LabelTable()
+
+
+def saved(folder, preset, cases=("c0", "c1"), std=0.02):
+    """A model file with random weights."""
+    torch.manual_seed(1)
+    options, module = {
+        "cardiform": (CARDIFORM, build_cell_field(CARDIFORM)),
+        "near": (NEAR, NearAutoDecoder(NEAR.latent_dim, len(cases))),
+    }[preset]
+    if preset == "cardiform":
+        torch.nn.init.normal_(module.head[-1].weight, std=std)
+    path = folder / f"{preset}.pt"
+    stored = {preset: vars(options), "cases": list(cases)}
+    figures = {"validation": {"dice_points": 0.9}}
+    save_model(path, module.state_dict(), options=stored, labels=[], figures=figures)
+    return path
+
+
+def refiner(folder, preset="cardiform", **changes):
+    options = CoronaryRefineOptions(preset=preset, **changes)
+    model = None if preset == "repair" else saved(folder, preset)
+    return Refiner(model, options, REPAIR, CPU)
+
+
+@pytest.mark.parametrize("preset", ["cardiform", "near", "repair"])
+def test_coarse_to_fine_is_the_dense_field(tmp_path, preset):
+    """Every voxel of the fine grid asked, against those near active cells alone."""
+    thin = structure(0)
+    field = refiner(tmp_path, preset).field("c0", thin)
+    shape, affine = fine_grid(thin, 128)
+    voxels, distances = field.on_grid(shape, affine)
+    every = np.indices(shape).reshape(3, -1).T
+    index = apply_affine(np.linalg.inv(thin.affine) @ affine, every.astype(np.float64))
+    dense = field.distances(index.astype(np.float32)).reshape(shape)
+    active = field.active[
+        tuple(np.clip(np.rint(index).astype(int), 0, np.array(thin.label.shape) - 1).T)
+    ].reshape(shape)
+    np.testing.assert_allclose(dense[tuple(voxels.T)], distances, atol=2e-4)
+    expected = (dense < 0) & active
+    found = field.mask_on_grid(shape, affine) > 0
+    assert (found != expected).sum() <= 2e-6 * expected.size, "but for rounding at the wall"
+    if preset != "near":
+        assert expected.sum() == (dense < 0).sum() > 1000, "nothing lies beyond the active cells"
+        assert len(voxels) < 0.25 * every.shape[0]
+
+
+@pytest.mark.parametrize("preset", ["cardiform", "near"])
+def test_the_chunks_of_an_evaluation_change_nothing(tmp_path, monkeypatch, preset):
+    thin = structure(0)
+    points = np.random.default_rng(0).uniform(0, 30, (5000, 3)).astype(np.float32)
+    values = []
+    for size in (4096, 131072, 7):
+        monkeypatch.setattr(refinement, "POINTS_AT_A_TIME", size)
+        some = points if size > 7 else points[:50]
+        values.append(refiner(tmp_path, preset).field("c1", thin).distances(some))
+    np.testing.assert_allclose(values[0], values[1], atol=1e-5)
+    np.testing.assert_allclose(values[2], values[1][:50], atol=1e-5)
+
+
+def test_gaps_are_bridged_and_specks_dropped_at_every_resolution():
+    whole, label = broken_tube()
+    label[80:82, 44:46, 34:36] = True
+    affine = np.diag([SPACING] * 3 + [1.0])
+    thin = ThinStructure(label, label, np.ones_like(label), affine)
+    distance = signed_distance(label, SPACING, 2.0)
+    raw = CaseField(lambda points: trilinear(distance, points), distance < 2.0, thin)
+    made = mended(raw, REPAIR)
+    assert count_components(raw.mask()) == 3 and count_components(made.mask()) == 1
+    for resolution in (60, 200):
+        shape, fine = fine_grid(thin, resolution)
+        mask = made.mask_on_grid(shape, fine) > 0
+        volume = mask.sum() * abs(np.linalg.det(fine[:3, :3]))
+        assert count_components(mask) == 1
+        assert volume == pytest.approx(whole.sum() * SPACING**3, rel=0.15)
+        assert not mask[int(0.85 * shape[0]) :, int(0.8 * shape[1]) :].any()
+
+
+def test_a_model_of_another_preset_is_refused(tmp_path):
+    model = saved(tmp_path, "near")
+    with pytest.raises(InputError, match=r"near\.pt: is no model of preset cardiform"):
+        Refiner(model, CoronaryRefineOptions(), REPAIR, CPU)
+
+
+def test_latent_steps_move_towards_the_repaired_label(tmp_path):
+    thin = structure(0)
+    wanted = signed_distance(thin.repaired, SPACING, CARDIFORM.truncation_mm)
+    points = np.argwhere(np.abs(wanted) < 1.0).astype(np.float32)
+
+    def error(steps):
+        field = refiner(tmp_path, latent_steps=steps, latent_lr=0.01).field("new", thin)
+        return np.abs(field.distances(points) - trilinear(wanted, points)).mean()
+
+    start = error(0)
+    assert error(30) < 0.9 * start
+    assert error(0) == start, "the network itself stays as it is"
+
+
+def test_near_knows_its_training_cases_and_fits_new_ones(tmp_path):
+    thin = structure(0)
+    points = np.argwhere(thin.label).astype(np.float32)
+
+    def distances(case_id, steps):
+        made = refiner(tmp_path, "near", latent_steps=steps, latent_lr=0.05)
+        return made.field(case_id, thin).distances(points)
+
+    np.testing.assert_array_equal(distances("c0", 0), distances("c0", 5))
+    assert np.abs(distances("new", 5) - distances("new", 0)).max() > 1e-4
+
+
+@pytest.fixture
+def case(tmp_path):
+    """A case on an anisotropic LPS grid in 16 bits, with its repaired structure and a truth."""
+    whole, broken = broken_tube()
+    affine = np.diag([-SPACING, -SPACING, 2 * SPACING, 1.0])
+    affine[:3, 3] = (40.0, 20.0, -7.0)
+    for name, mask in (("labels", broken), ("truth", whole)):
+        data = np.zeros((*whole.shape[:2], whole.shape[2] // 2), np.int16)
+        data[:, 30:] = 1
+        data[mask[:, :, ::2]] = 9
+        image = nib.Nifti1Image(data, affine)
+        image.header["descrip"] = b"manual"
+        image.header.set_xyzt_units("mm")
+        image.set_qform(affine, code=2)
+        image.set_sform(affine, code=1)
+        nib.save(image, tmp_path / f"{name}.nii.gz")
+    found = Case(
+        case_id="c0",
+        patient_id="c0",
+        labels=str(tmp_path / "labels.nii.gz"),
+        truth=str(tmp_path / "truth.nii.gz"),
+    )
+    paths = repair_case(found, table=TABLE, options=REPAIR, out=tmp_path / "repaired")
+    return found, paths[0]
+
+
+def test_a_refined_mask_keeps_grid_header_and_dtype(tmp_path, case):
+    found, repaired = case
+    made = refiner(tmp_path, "repair", resolution=64, probabilities=True)
+    out = tmp_path / "out"
+    paths = refine_case(found, files={"c0": repaired}, refiner=made, table=TABLE, out=out)
+    assert all(path.is_file() for path in paths) and len(paths) == 5
+    given, mask = nib.load(found.labels), nib.load(out / "c0.nii.gz")
+    assert mask.header == given.header and mask.get_data_dtype() == np.int16
+    np.testing.assert_array_equal(mask.affine, given.affine)
+    assert set(np.unique(mask.dataobj)) == {0, 1}
+    fine = load_label_map(out / "fine" / "c0.nii.gz")
+    assert max(fine.data.shape) == 64 and np.ptp(spacing_of(fine.affine)) < 1e-5
+    centre = [
+        apply_affine(m.affine, np.argwhere(m.data).mean(axis=0))
+        for m in (load_label_map(out / "c0.nii.gz"), fine)
+    ]
+    assert np.linalg.norm(centre[0] - centre[1]) < 0.5
+    chance = nib.load(out / "probability" / "c0.nii.gz")
+    values = np.asarray(chance.dataobj)
+    assert values.dtype == np.float32 and values.min() >= 0 and values.max() <= 1
+    np.testing.assert_array_equal(values > 0.5, np.asarray(mask.dataobj) == 1)
+
+
+def test_the_three_columns_of_figures(tmp_path, case):
+    found, repaired = case
+    made = refiner(tmp_path, "repair", resolution=0)
+    out = tmp_path / "out"
+    refine_case(found, files={"c0": repaired}, refiner=made, table=TABLE, out=out)
+    figures = json.loads((out / "c0.json").read_text())
+    assert figures["label_against_truth"]["component_error"] == 1
+    assert figures["against_truth"]["component_error"] == 0
+    assert figures["against_truth"]["dice"] > figures["label_against_truth"]["dice"]
+    assert 0.5 < figures["against_label"]["dice"] < 1
+    assert not (out / "fine").exists()
+    blind = dataclasses.replace(found, case_id="c1", truth="")
+    refine_case(blind, files={"c1": repaired}, refiner=made, table=TABLE, out=out)
+    summary = refinement.summarise(
+        {"train": ["c0", "c1"], "test": []}, out, {"validation": {"dice_points": 0.9}}
+    )
+    assert summary["dice_training_points"] == 0.9
+    assert summary["train"]["cases"] == 2 and summary["train"]["cases_with_truth"] == 1
+    assert summary["train"]["against_truth"]["dice"] == figures["against_truth"]["dice"]
+    text = "\n".join(refinement.table_of_figures(summary))
+    assert "query points while training: 0.900" in text and "Dice against the given label" in text
+
+
+def test_a_structure_that_a_case_lacks(tmp_path, case):
+    found, _ = case
+    other = dataclasses.replace(REPAIR, structure="left_atrium")
+    paths = repair_case(found, table=TABLE, options=other, out=tmp_path / "atrium")
+    assert [p.name for p in paths] == ["c0.json"]
+    assert json.loads(paths[0].read_text()) == {"absent": "left_atrium"}
+
+
+def test_the_real_heart_with_its_coronary(tmp_path, real_data):
+    """A manual label of one vessel in slices of 3 mm: the grid stays, the vessel stays one."""
+    path = real_data / "thorax_heart1_lad9.nii.gz"
+    found = Case(case_id="lad", patient_id="lad", labels=str(path))
+    repaired = repair_case(found, table=TABLE, options=REPAIR, out=tmp_path)
+    made = Refiner(saved(tmp_path, "cardiform"), CoronaryRefineOptions(), REPAIR, CPU)
+    refine_case(found, files={"lad": repaired[0]}, refiner=made, table=TABLE, out=tmp_path / "r")
+    given, mask = nib.load(path), nib.load(tmp_path / "r" / "lad.nii.gz")
+    assert mask.shape == given.shape and mask.get_data_dtype() == given.get_data_dtype()
+    np.testing.assert_array_equal(mask.affine, given.affine)
+    label, refined = np.asarray(given.dataobj) == 9, np.asarray(mask.dataobj) == 1
+    assert count_components(refined) <= count_components(label)
+    assert 0.5 < 2 * (label & refined).sum() / (label.sum() + refined.sum()) <= 1
+    masks = {"coronary": tmp_path / "r"}
+    fuse_case(found, table=TABLE, options=FusionOptions(), masks=masks, out=tmp_path / "f")
+    fused = nib.load(tmp_path / "f" / "lad.nii.gz")
+    assert fused.header == given.header
+    values = np.asarray(fused.dataobj)
+    assert (values[~label & ~refined] == np.asarray(given.dataobj)[~label & ~refined]).mean() > 0.99
+    assert (values == 9).sum() > 0.9 * refined.sum()
+
+
+def test_a_fine_grid_covers_the_box_of_the_structure():
+    thin = structure(0)
+    shape, affine = fine_grid(thin, 256)
+    assert max(shape) == 256
+    low = apply_affine(affine, np.full(3, -0.5))
+    high = apply_affine(affine, np.array(shape) - 0.5)
+    np.testing.assert_allclose(low, apply_affine(thin.affine, np.full(3, -0.5)), atol=1e-6)
+    box = apply_affine(thin.affine, np.array(thin.label.shape) - 0.5)
+    assert (high - box >= -1e-6).all() and (high - box < 2 * spacing_of(affine)).all()

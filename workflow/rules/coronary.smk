@@ -1,0 +1,152 @@
+rule coronary:
+    input:
+        f"{THIN}/refined/metrics.json",
+
+
+rule fused:
+    input:
+        f"{RESULTS}/fused/cases.tsv",
+
+
+rule repair_coronary:
+    input:
+        labels=chunk_labels,
+        cases=f"{RESULTS}/cases.tsv",
+        label_table=[COHORT.labels] if COHORT.labels else [],
+    output:
+        f"{THIN}/repaired/manifest/{{chunk}}.tsv",
+    log:
+        f"{LOGS}/repair_coronary/{{chunk}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/repair_coronary/{{chunk}}.tsv"
+    conda:
+        "../envs/geometry.yaml"
+    threads: chunk_threads
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: 3000 * threads * attempt,
+    params:
+        script=script("repair_coronary.py"),
+        flags=flags("coronary_repair"),
+        label_table=labels_flag,
+        select=chunk_cases,
+        out=folder_of_stage,
+    shell:
+        "python {params.script} --cases {input.cases} --select {params.select}"
+        " --out {params.out} --manifest {output} --processes {threads}"
+        " {params.label_table} {params.flags} 2>&1 | tee {log}"
+
+
+# As in train_vecset only the final files are outputs: checkpoints must outlive a failure.
+rule train_coronary:
+    input:
+        train=f"{RESULTS}/split/train.csv",
+        validation=f"{RESULTS}/split/val.csv",
+        samples=manifests(f"{THIN.name}/repaired"),
+    output:
+        model=f"{THIN}/{{preset}}/model.pt",
+        metrics=f"{THIN}/{{preset}}/metrics.json",
+    log:
+        f"{LOGS}/train_coronary/{{preset}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/train_coronary/{{preset}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime=1440,
+    params:
+        launcher=script("launch.py"),
+        script=script("train_coronary.py"),
+        flags=lambda wildcards: refinement_flags(wildcards.preset),
+        out=folder_of_output,
+    shell:
+        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        " --preset {wildcards.preset} --train {input.train} --validation {input.validation}"
+        " --manifest {input.samples} --out {params.out} {params.flags} 2>&1 | tee {log}"
+
+
+rule refine_coronary:
+    input:
+        model=refinement_model,
+        labels=all_labels,
+        truth=all_truths,
+        samples=manifests(f"{THIN.name}/repaired"),
+        cases=f"{RESULTS}/cases.tsv",
+        splits=expand(f"{RESULTS}/split/{{part}}.csv", part=["train", "val", "test"]),
+        label_table=[COHORT.labels] if COHORT.labels else [],
+    output:
+        f"{THIN}/refined/metrics.json",
+    log:
+        f"{LOGS}/refine_coronary.log",
+    benchmark:
+        f"{LOGS}/benchmark/refine_coronary.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=480,
+    params:
+        script=script("refine_coronary.py"),
+        flags=flags("coronary_refine"),
+        repair=flags("coronary_repair"),
+        model=lambda wildcards, input: f"--model {input.model}" if input.model else "",
+        label_table=labels_flag,
+        out=folder_of_output,
+    shell:
+        "python {params.script} {params.model} --cases {input.cases} --manifest {input.samples}"
+        " --train {input.splits[0]} --validation {input.splits[1]} --test {input.splits[2]}"
+        " --out {params.out} {params.label_table} {params.flags} {params.repair}"
+        " 2>&1 | tee {log}"
+
+
+rule fuse_labels:
+    input:
+        labels=chunk_labels,
+        refined=f"{THIN}/refined/metrics.json",
+        cases=f"{RESULTS}/cases.tsv",
+        label_table=[COHORT.labels] if COHORT.labels else [],
+    output:
+        f"{RESULTS}/fused/manifest/{{chunk}}.tsv",
+    log:
+        f"{LOGS}/fuse_labels/{{chunk}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/fuse_labels/{{chunk}}.tsv"
+    conda:
+        "../envs/geometry.yaml"
+    threads: chunk_threads
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: 4000 * threads * attempt,
+    params:
+        script=script("fuse_labels.py"),
+        flags=flags("fusion"),
+        masks=f"{THIN.name}={THIN}/refined",
+        label_table=labels_flag,
+        select=chunk_cases,
+        out=folder_of_stage,
+    shell:
+        "python {params.script} --cases {input.cases} --select {params.select}"
+        " --masks {params.masks} --out {params.out} --manifest {output}"
+        " --processes {threads} {params.label_table} {params.flags} 2>&1 | tee {log}"
+
+
+rule collect_fused:
+    input:
+        manifests=manifests("fused"),
+        cases=f"{RESULTS}/cases.tsv",
+    output:
+        cases=f"{RESULTS}/fused/cases.tsv",
+        summary=f"{RESULTS}/fused/summary.json",
+    log:
+        f"{LOGS}/collect_fused.log",
+    conda:
+        "../envs/geometry.yaml"
+    params:
+        script=script("collect_fused.py"),
+        out=folder_of_output,
+    shell:
+        "python {params.script} --cases {input.cases} --manifest {input.manifests}"
+        " --out {params.out} 2>&1 | tee {log}"

@@ -1,0 +1,1 @@
+"""What is anatomically there: components, centrelines, repair, fusion (numpy world)."""

@@ -1,0 +1,123 @@
+"""A class of a label map on an isotropic grid about its own box, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import edt
+import numpy as np
+from scipy import ndimage
+
+from ..nifti import LabelMap
+from .frame import apply_affine
+from .resample import resample_mask
+from .sdf import class_boxes
+
+BLOCK = 8
+BLOCKS_AT_A_TIME = 2048
+ROUNDING_VOX = 0.87  # half the diagonal of a cell
+
+
+def isotropic_mask(
+    label_map: LabelMap, value: int, spacing: float, margin_mm: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """One class as a mask on an isotropic grid along the axes of the label map.
+
+    spacing : voxel edge, mm.    margin_mm : room around the class.
+
+    Returns
+    -------
+    (X, Y, Z) bool and its (4, 4) affine; None where the label map lacks the class.
+    """
+    box = class_boxes(label_map.data).get(value)
+    if box is None:
+        return None
+    start = np.array([s.start for s in box]) - margin_mm / label_map.spacing
+    size = np.array([s.stop - s.start for s in box]) * label_map.spacing + 2 * margin_mm
+    affine = label_map.affine.copy()
+    affine[:3, :3] = label_map.affine[:3, :3] * (spacing / label_map.spacing)
+    affine[:3, 3] = apply_affine(label_map.affine, start)
+    shape = tuple(int(n) for n in np.ceil(size / spacing))
+    return mask_of(label_map, value, shape, affine), affine
+
+
+def mask_of(
+    label_map: LabelMap, value: int, shape: tuple[int, ...], affine: np.ndarray
+) -> np.ndarray:
+    """(X, Y, Z) bool: one class on another grid."""
+    box = class_boxes(label_map.data).get(value)
+    if box is None:
+        return np.zeros(shape, bool)
+    part = label_map.affine.copy()
+    part[:3, 3] = apply_affine(part, np.array([float(s.start) for s in box]))
+    return resample_mask(LabelMap(label_map.data[box] == value, part), shape, affine)
+
+
+def distance_on_grid(
+    label_map: LabelMap, values: Sequence[int], shape: tuple[int, ...], affine: np.ndarray
+) -> np.ndarray | None:
+    """(X, Y, Z) float32 mm on an isotropic grid to the nearest voxel of some classes.
+
+    None where the label map has none of them.
+    """
+    into = np.linalg.inv(label_map.affine) @ affine
+    chosen = np.isin(label_map.data, list(values)).astype(np.uint8)
+    there = ndimage.affine_transform(
+        chosen, into[:3, :3], into[:3, 3], output_shape=shape, order=0, prefilter=False
+    )
+    if not there.any():
+        return None
+    spacing = float(np.linalg.norm(affine[:3, 0]))
+    return edt.edt(there == 0, anisotropy=(spacing,) * 3)
+
+
+def signed_distance(mask: np.ndarray, spacing: float, limit: float) -> np.ndarray:
+    """(X, Y, Z) float32 mm to the faces between the voxels of a mask and the others.
+
+    mask : (X, Y, Z) bool, isotropic.    limit : distances are clipped at this, mm.
+    """
+    distance = edt.edt(mask.view(np.uint8) + np.uint8(1), anisotropy=(spacing,) * 3)
+    distance -= np.float32(spacing / 2)
+    np.negative(distance, out=distance, where=mask)
+    return np.clip(distance, -limit, limit)
+
+
+def voxels_near(
+    active: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], wanted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The voxels of a grid that lie in active cells of an isotropic one, coarse to fine.
+
+    Blocks of the wanted grid that no active cell can reach are passed over as a whole.
+
+    active : (X, Y, Z) bool.    affine : its index to RAS mm.
+    shape, wanted : the grid whose voxels are looked for, and its affine.
+
+    Returns
+    -------
+    (N, 3) int32 voxels of the wanted grid, and their (N, 3) float32 places among the cells.
+    """
+    into = np.linalg.inv(affine) @ wanted
+    spacing = float(np.linalg.norm(affine[:3, 0]))
+    away = edt.edt(~active, anisotropy=(1.0,) * 3) if not active.all() else None
+    block = np.stack(np.meshgrid(*(np.arange(0, n, BLOCK) for n in shape), indexing="ij"), -1)
+    block = block.reshape(-1, 3)
+    half = np.linalg.norm(wanted[:3, :3], axis=0) * (BLOCK - 1) / 2 / spacing
+    reach = float(np.linalg.norm(half)) + ROUNDING_VOX
+    centre = apply_affine(into, block + (BLOCK - 1) / 2)
+    inside = np.clip(np.rint(centre).astype(int), 0, np.array(active.shape) - 1)
+    gap = np.linalg.norm(centre - inside, axis=1)
+    near = gap <= reach + ROUNDING_VOX
+    if away is not None:
+        near &= away[tuple(inside.T)] <= reach + gap
+    offsets = np.indices((BLOCK,) * 3).reshape(3, -1).T
+    voxels, places = [np.zeros((0, 3), np.int32)], [np.zeros((0, 3), np.float32)]
+    for part in np.array_split(block[near], 1 + near.sum() // BLOCKS_AT_A_TIME):
+        some = (part[:, None] + offsets).reshape(-1, 3)
+        some = some[(some < shape).all(axis=1)]
+        index = apply_affine(into, some.astype(np.float64))
+        cell = np.rint(index).astype(int)
+        keep = ((cell >= 0) & (cell < active.shape)).all(axis=1)
+        keep[keep] = active[tuple(cell[keep].T)]
+        voxels.append(some[keep].astype(np.int32))
+        places.append(index[keep].astype(np.float32))
+    return np.concatenate(voxels), np.concatenate(places)

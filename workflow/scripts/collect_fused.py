@@ -1,0 +1,45 @@
+"""The case table of the fused label maps, and what fusion changed over the whole cohort.
+
+    python collect_fused.py --cases results/acme/cases.tsv \\
+        --manifest results/acme/fused/manifest/*.tsv --out results/acme/fused
+
+Writes <out>/cases.tsv, which has the fused label maps in place of the given ones, and
+<out>/summary.json: per rule the cases and voxels that it changed, per class the change of
+volume and components, and the cases that changed most.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from cardiform import case_runs, cli, cohort, fusion_summary
+from cardiform.files import read_json, write_json
+
+log = logging.getLogger("collect_fused")
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__)
+    parser.add_argument("--cases", required=True, help="cases.tsv of check_cohort")
+    parser.add_argument("--manifest", required=True, nargs="+", help="manifests of fuse_labels")
+    parser.add_argument("--out", required=True, type=Path, help="output folder")
+    (args,) = cli.parse(parser)
+
+    rows = [row for path in args.manifest for row in case_runs.read_manifest(path)]
+    maps = {r["case_id"]: r["path"] for r in rows if r["path"].endswith(".nii.gz")}
+    reports = {r["case_id"]: read_json(r["path"]) for r in rows if r["path"].endswith(".json")}
+    cases = [
+        replace(case, labels=maps.get(case.case_id, case.labels))
+        for case in cohort.read_checked_cases(args.cases)
+    ]
+    summary = fusion_summary.summarise(reports)
+    for line in fusion_summary.lines(summary):
+        log.info("%s", line)
+    write_json(args.out / "summary.json", summary)
+    cohort.write_cases(args.out / "cases.tsv", cases)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,61 @@
+"""Fuse label maps with refined masks by priority, and hold them to anatomical consistency.
+
+    python fuse_labels.py --cases results/acme/cases.tsv \\
+        --masks coronary=results/acme/coronary/refined \\
+        --out results/acme/fused --manifest results/acme/fused/manifest/all.tsv
+
+--masks names folders of <case>.nii.gz that replace a class; their grids may differ, the affines
+place them. Writes <out>/<case>.nii.gz (grid and header of the given label map), <case>.json
+(what each rule changed) and <case>.png (before and after).
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from cardiform import case_runs, cli, cohort, labels
+from cardiform.errors import InputError
+from cardiform.options import FusionOptions
+
+
+def parse_masks(words: list[str], table: labels.LabelTable) -> dict[str, Path]:
+    """``class=folder`` words; InputError where one is none, or names no class."""
+    masks = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        if not equals or not folder:
+            raise InputError(f"--masks {word}: write class=folder")
+        table.channel(name)
+        masks[name] = Path(folder)
+    return masks
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, FusionOptions)
+    case_runs.add_case_arguments(parser)
+    parser.add_argument("--masks", nargs="*", default=[], metavar="CLASS=FOLDER", help="see above")
+    options, args = cli.parse(parser, FusionOptions)
+
+    from cardiform.anatomy.cases import fuse_case, mask_files
+    from cardiform.anatomy.consistency import check_rules
+
+    table = labels.load_label_table(args.labels)
+    check_rules(options)
+    masks = parse_masks(args.masks, table)
+    case_runs.run_cases(
+        cohort.read_checked_cases(args.cases, args.select),
+        functools.partial(fuse_case, table=table, options=options, masks=masks, out=args.out),
+        inputs=lambda case: [
+            case.labels,
+            *(path for path in mask_files(case, masks).values() if path.is_file()),
+        ],
+        parameters={"options": cli.flags(options), "labels": table.as_dicts(), "masks": args.masks},
+        state=args.out / "state",
+        manifest=args.manifest,
+        processes=args.processes,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,95 @@
+"""Refined masks of a thin structure: on each label map's own grid, and at a finer resolution.
+
+    python refine_coronary.py --model results/acme/coronary/cardiform/model.pt \\
+        --cases results/acme/cases.tsv --manifest results/acme/coronary/repaired/manifest/*.tsv \\
+        --train results/acme/split/train.csv --validation results/acme/split/val.csv \\
+        --test results/acme/split/test.csv --out results/acme/coronary/refined
+
+Writes <out>/<case>.nii.gz, fine/<case>.nii.gz, <case>.json, <case>.png, manifest.tsv, and
+metrics.json with three columns that must not be mixed up: Dice on the training's points, Dice
+against the noisy label (how much was changed) and figures against the truth, where the case
+table names one. New cases need no training: the network is frozen. --preset repair needs no
+--model. Finished cases are skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+
+from cardiform import case_runs, cli, cohort, labels, splits
+from cardiform.errors import InputError
+from cardiform.files import sha256_file, sha256_sources, write_json
+from cardiform.options import CoronaryRefineOptions, CoronaryRepairOptions
+
+log = logging.getLogger("refine_coronary")
+
+
+def parse() -> tuple:
+    """Options and files of the command line."""
+    parser = cli.build_parser(__doc__, CoronaryRefineOptions, CoronaryRepairOptions)
+    group = parser.add_argument_group("files")
+    group.add_argument("--model", type=Path, help="model.pt of train_coronary, same preset")
+    group.add_argument("--cases", required=True, help="cases.tsv of check_cohort")
+    group.add_argument("--select", nargs="*", default=[], metavar="CASE", help="default: all")
+    group.add_argument("--manifest", required=True, nargs="+", help="manifests of repair_coronary")
+    for part in ("train", "validation", "test"):
+        group.add_argument(f"--{part}", type=Path, help="split CSV, for figures by part")
+    group.add_argument("--labels", default="", help="label table, TSV; empty: STACOM-2025")
+    group.add_argument("--out", required=True, type=Path, help="output folder")
+    options, repair, args = cli.parse(parser, CoronaryRefineOptions, CoronaryRepairOptions)
+    if (args.model is None) != (options.preset == "repair"):
+        raise InputError(f"--preset {options.preset} and --model do not go together: see --help")
+    return options, repair, args
+
+
+def main() -> None:
+    options, repair, args = parse()
+
+    from cardiform import refinement
+    from cardiform.data.coronary import find_repaired
+    from cardiform.training.checkpoint import load_model
+    from cardiform.training.distributed import choose_device
+
+    table = labels.load_label_table(args.labels)
+    cases = cohort.read_checked_cases(args.cases, args.select)
+    files = {f.case_id: f.path for f in find_repaired(args.manifest, [c.case_id for c in cases])}
+    refiner = refinement.Refiner(args.model, options, repair, choose_device(options.device))
+    case_runs.run_cases(
+        [case for case in cases if case.case_id in files],
+        functools.partial(
+            refinement.refine_case, files=files, refiner=refiner, table=table, out=args.out
+        ),
+        inputs=lambda case: [
+            *([args.model] if args.model else []),
+            files[case.case_id],
+            case.labels,
+            *([case.truth] if case.truth else []),
+        ],
+        parameters={
+            "options": cli.flags(options),
+            "repair": cli.flags(repair),
+            "labels": table.as_dicts(),
+        },
+        state=args.out / "state",
+        manifest=args.out / "manifest.tsv",
+    )
+    parts = {
+        part: [c for c, _ in splits.read_split(path) if c in files]
+        for part in ("train", "validation", "test")
+        if (path := getattr(args, part)) is not None
+    } or {"all": list(files)}
+    trained = {} if args.model is None else load_model(args.model)["figures"]
+    figures = refinement.summarise(parts, args.out, trained)
+    for line in refinement.table_of_figures(figures):
+        log.info("%s", line)
+    record = {
+        "model_sha256": sha256_file(args.model) if args.model else "",
+        "source_sha256": sha256_sources(),
+    }
+    write_json(args.out / "metrics.json", {**figures, **record})
+
+
+if __name__ == "__main__":
+    cli.run(main)
