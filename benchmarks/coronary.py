@@ -56,7 +56,8 @@ def main() -> None:
     models = {"cardiform": train(args, "cardiform")}
     if not args.skip_near:
         models["near"] = train(args, "near")
-    tuned = tune(args.work, min(args.train, 3))
+    tuned = tune(args.work, min(args.train, 2))
+    print(f"tuned: {tuned}")
     for name, noise in NOISE.items():
         print(f"\n**{name}** ({', '.join(f'{k} {v:g}' for k, v in noise.items())})\n", flush=True)
         table(measured(args, noise, tuned, models))
@@ -162,10 +163,12 @@ def classical(name: str, value: tuple, thin) -> np.ndarray:
     return without_small(result, second / voxel)
 
 
-CHAIN = list(itertools.product((2, 6), (0.6, 1.2), (0.3, 0.42), (0.4, 0.5), (10, 30)))
+CHAIN = list(itertools.product((1, 3), (0.9, 1.2, 1.8), (0.42, 0.6, 0.8), (0.4, 0.45, 0.5), (10,)))
 GRIDS = {
     "largest two": [()],
-    "Gaussian + threshold": list(itertools.product((0.3, 0.42, 0.6), (0.35, 0.4, 0.45, 0.5))),
+    "Gaussian + threshold": list(
+        itertools.product((0.3, 0.42, 0.6, 0.8, 1.0), (0.3, 0.35, 0.4, 0.45, 0.5))
+    ),
     "median": [(3,)],
     "closing": [(0.6,), (0.9,), (1.2,), (1.8,)],
     "dust + closing + Gaussian": CHAIN,
@@ -226,7 +229,7 @@ def ways(args, tuned: dict, models: dict[str, Path], thin):
 
 def measured(args, noise: dict, tuned: dict, models: dict[str, Path]) -> dict[str, list[dict]]:
     """Way -> figures of each test tree."""
-    from cardiform.refinement import figures_against
+    from cardiform.refined_cases import figures_against
 
     rows: dict[str, list[dict]] = {}
     for seed in range(TEST_FIRST, TEST_FIRST + args.test):

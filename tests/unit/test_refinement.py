@@ -10,7 +10,7 @@ import torch
 from thin import CARDIFORM, NEAR, REPAIR, structure
 from tubes import SPACING, broken_tube
 
-from cardiform import refinement
+from cardiform import refined_cases, refinement
 from cardiform.anatomy.cases import fuse_case, repair_case
 from cardiform.anatomy.components import count_components
 from cardiform.anatomy.thin import ThinStructure
@@ -22,7 +22,8 @@ from cardiform.geometry.lookup import trilinear
 from cardiform.labels import LabelTable
 from cardiform.nifti import load_label_map, spacing_of
 from cardiform.options import CoronaryRefineOptions, FusionOptions
-from cardiform.refinement import CaseField, Refiner, fine_grid, mended, refine_case
+from cardiform.refined_cases import fine_grid, refine_case
+from cardiform.refinement import CaseField, Refiner, mended
 from cardiform.tasks.coronary import NearAutoDecoder, build_cell_field
 from cardiform.training.checkpoint import save_model
 
@@ -199,13 +200,13 @@ def test_the_three_columns_of_figures(tmp_path, case):
     assert not (out / "fine").exists()
     blind = dataclasses.replace(found, case_id="c1", truth="")
     refine_case(blind, files={"c1": repaired}, refiner=made, table=TABLE, out=out)
-    summary = refinement.summarise(
+    summary = refined_cases.summarise(
         {"train": ["c0", "c1"], "test": []}, out, {"validation": {"dice_points": 0.9}}
     )
     assert summary["dice_training_points"] == 0.9
     assert summary["train"]["cases"] == 2 and summary["train"]["cases_with_truth"] == 1
     assert summary["train"]["against_truth"]["dice"] == figures["against_truth"]["dice"]
-    text = "\n".join(refinement.table_of_figures(summary))
+    text = "\n".join(refined_cases.table_of_figures(summary))
     assert "query points while training: 0.900" in text and "Dice against the given label" in text
 
 

@@ -45,9 +45,8 @@ MAY_IMPORT = {
     "reconstruct": BASE
     | {"models", "data", "metrics", "geometry", "nifti", "training", "held_out"},
     "coronary_training": BASE | {"data", "training", "tasks", "curves"},
-    "refinement": BASE
-    | {"sparse", "models", "data", "metrics", "geometry", "nifti", "training", "tasks", "anatomy"}
-    | {"render"},
+    "refinement": BASE | {"sparse", "models", "data", "geometry", "training", "tasks", "anatomy"},
+    "refined_cases": BASE | {"refinement", "anatomy", "geometry", "metrics", "nifti", "render"},
     "vqvae_stages": BASE | {"models", "data", "training", "tasks", "curves"},
     "vqvae_reconstruct": BASE
     | {"sparse", "models", "data", "metrics", "geometry", "nifti", "tasks", "held_out"},
@@ -58,7 +57,7 @@ STANDARD_LIBRARY_ONLY = {
 }  # fmt: skip
 TORCH_ALLOWED = {
     "models", "data", "tasks", "training", "sparse", "reconstruct",
-    "vqvae_stages", "vqvae_reconstruct", "coronary_training", "refinement",
+    "vqvae_stages", "vqvae_reconstruct", "coronary_training", "refinement", "refined_cases",
 }  # fmt: skip
 
 

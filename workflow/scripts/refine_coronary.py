@@ -47,19 +47,20 @@ def parse() -> tuple:
 def main() -> None:
     options, repair, args = parse()
 
-    from cardiform import refinement
+    from cardiform import refined_cases
     from cardiform.data.coronary import find_repaired
+    from cardiform.refinement import Refiner
     from cardiform.training.checkpoint import load_model
     from cardiform.training.distributed import choose_device
 
     table = labels.load_label_table(args.labels)
     cases = cohort.read_checked_cases(args.cases, args.select)
     files = {f.case_id: f.path for f in find_repaired(args.manifest, [c.case_id for c in cases])}
-    refiner = refinement.Refiner(args.model, options, repair, choose_device(options.device))
+    refiner = Refiner(args.model, options, repair, choose_device(options.device))
     case_runs.run_cases(
         [case for case in cases if case.case_id in files],
         functools.partial(
-            refinement.refine_case, files=files, refiner=refiner, table=table, out=args.out
+            refined_cases.refine_case, files=files, refiner=refiner, table=table, out=args.out
         ),
         inputs=lambda case: [
             *([args.model] if args.model else []),
@@ -81,8 +82,8 @@ def main() -> None:
         if (path := getattr(args, part)) is not None
     } or {"all": list(files)}
     trained = {} if args.model is None else load_model(args.model)["figures"]
-    figures = refinement.summarise(parts, args.out, trained)
-    for line in refinement.table_of_figures(figures):
+    figures = refined_cases.summarise(parts, args.out, trained)
+    for line in refined_cases.table_of_figures(figures):
         log.info("%s", line)
     record = {
         "model_sha256": sha256_file(args.model) if args.model else "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,34 +12,23 @@ import torch
 from torch import Tensor
 
 from .anatomy.bridging import draw
-from .anatomy.components import count_components, without_small
+from .anatomy.components import without_small
 from .anatomy.repair import bridged, distance_to, without_fragments
 from .anatomy.thin import ThinStructure
-from .cohort import Case
 from .data.coronary import Cells, near_band, unit_points
 from .errors import InputError, problem
-from .files import read_json, write_json
-from .geometry.frame import apply_affine
-from .geometry.isotropic import mask_of, signed_distance, voxels_near
+from .geometry.isotropic import signed_distance, voxels_near
 from .geometry.lookup import trilinear
-from .geometry.surface import Mesh, extract_surface
-from .labels import LabelClass, LabelTable
-from .metrics.overlap import overlap
-from .metrics.summary import mean_over_cases
-from .metrics.surface import surface_figures
-from .metrics.topology import topology_figures
 from .models.coronary import CellField
-from .nifti import load_label_map, save_image, save_like
 from .options import (
     CoronaryOptions,
     CoronaryRefineOptions,
     CoronaryRepairOptions,
     NearOptions,
 )
-from .render import compare_picture
 from .sparse.tensor import SparseTensor, Structure
 from .tasks.coronary import NearAutoDecoder, build_cell_field, even_resolution, near_loss
-from .training.checkpoint import load_model
+from .training.checkpoint import load_model, restored
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +37,6 @@ KEPT_REACH_VOX = 1  # around what was taken away: the field's wall lies outside 
 LATENT_POINTS = 4096  # query points per latent step
 NEAR_REACH_MM = 8.0
 PRIOR = 1e-3  # weight of the latent's squared distance from where it started
-TRUTH_COLUMNS = ("label_against_truth", "repair_against_truth", "against_truth")
-FULL_MEASURES = ("dice", "cl_dice", "component_error", "centreline_overlap", "hd95_mm", "assd_mm")
 
 
 @dataclass(frozen=True)
@@ -102,6 +89,7 @@ class Refiner:
         device: torch.device,
     ):
         self.options, self.repair_options, self.device = options, repair_options, device
+        self.cases: list[str] = []  # of the training
         if options.preset == "repair":
             return
         stored = load_model(model)
@@ -109,7 +97,7 @@ class Refiner:
             remedy = f"name a model of preset {options.preset}, or change coronary_refine.preset"
             raise InputError(problem(model, f"is no model of preset {options.preset}", remedy))
         cls = {"cardiform": CoronaryOptions, "near": NearOptions}[options.preset]
-        self.trained = _restored(cls, stored["options"][options.preset])
+        self.trained = restored(cls, stored["options"][options.preset])
         self.cases = list(stored["options"]["cases"])
         if options.preset == "cardiform":
             self.network: torch.nn.Module = build_cell_field(self.trained)
@@ -263,158 +251,3 @@ def mended(field: CaseField, options: CoronaryRepairOptions) -> CaseField:
 
 def _grown(mask: np.ndarray, voxels: int) -> np.ndarray:
     return signed_distance(mask, 1.0, voxels + 1.0) <= voxels
-
-
-def refine_case(
-    case: Case,
-    *,
-    files: Mapping[str, Path],
-    refiner: Refiner,
-    table: LabelTable,
-    out: Path,
-) -> list[Path]:
-    """Write the refined masks, figures and a picture of one case.
-
-    ``out/<case>.nii.gz`` (grid and header of the label map, value 1), ``fine/<case>.nii.gz``
-    (isotropic, ``resolution`` voxels), ``probability/<case>.nii.gz`` on request,
-    ``<case>.json`` and ``<case>.png``.
-    """
-    label_map = load_label_map(case.labels)
-    structure = table[table.channel(refiner.repair_options.structure)]
-    thin = ThinStructure.load(files[case.case_id])
-    field = refiner.refined(case.case_id, thin)
-    voxels, distances = field.on_grid(label_map.data.shape, label_map.affine)
-    mask = np.zeros(label_map.data.shape, np.uint8)
-    mask[tuple(voxels[distances < 0].T)] = 1
-    paths = [out / f"{case.case_id}{ending}" for ending in (".nii.gz", ".json", ".png")]
-    save_like(paths[0], mask, case.labels)
-    options = refiner.options
-    if options.resolution:
-        paths.append(out / "fine" / f"{case.case_id}.nii.gz")
-        shape, affine = fine_grid(thin, options.resolution)
-        save_image(paths[-1], field.mask_on_grid(shape, affine), affine)
-    if options.probabilities:
-        paths.append(out / "probability" / f"{case.case_id}.nii.gz")
-        chance = np.zeros(mask.shape, np.float32)
-        chance[tuple(voxels.T)] = 1 / (1 + np.exp(np.clip(distances / thin.spacing, -50, 50)))
-        save_image(paths[-1], chance, label_map.affine)
-    final = field.mask()
-    truth = truth_mask(case, structure, thin)
-    given = (label_map.data == structure.value).astype(np.uint8)
-    one = LabelTable((LabelClass(value=1, name="mask", title="", color="#000000"),))
-    figures = {
-        "preset": options.preset,
-        "in_training": options.preset != "repair" and case.case_id in refiner.cases,
-        "against_label": {
-            **overlap(given, mask, one)["mask"],
-            "components_before": count_components(given),
-            "components_after": count_components(mask),
-        },
-        "against_truth": None if truth is None else figures_against(truth, final, thin),
-        "label_against_truth": None if truth is None else figures_against(truth, thin.label, thin),
-        "repair_against_truth": (
-            None if truth is None else figures_against(truth, thin.repaired, thin)
-        ),
-    }
-    write_json(paths[1], figures)
-    _draw(paths[2], case.case_id, structure, thin, final, truth)
-    return paths
-
-
-def summarise(parts: Mapping[str, Sequence[str]], out: Path, trained: Mapping) -> dict:
-    """Means over the cases of every part of the split, from their JSON files.
-
-    trained : the figures of the model file; its Dice on query points stands beside the others.
-    """
-    points = trained.get("validation", {}).get("dice_points")
-    result: dict = {"dice_training_points": points}
-    for part, names in parts.items():
-        cases = {name: read_json(out / f"{name}.json") for name in names}
-        known = [figures for figures in cases.values() if figures["against_truth"]]
-        result[part] = {
-            "cases": len(cases),
-            "cases_with_truth": len(known),
-            "against_label": mean_over_cases(
-                [{"all": f["against_label"]} for f in cases.values()]
-            ).get("all", {}),
-            **{
-                column: mean_over_cases([{"all": f[column]} for f in known]).get("all", {})
-                for column in TRUTH_COLUMNS
-            },
-        }
-    return result
-
-
-def table_of_figures(figures: Mapping) -> Iterator[str]:
-    """The means as lines of text."""
-    points = figures["dice_training_points"]
-    yield f"Dice on query points while training: {'-' if points is None else f'{points:.3f}'}"
-    yield f"{'':34}{'Dice':>8}{'clDice':>8}{'parts off':>11}{'overlap':>9}{'HD95':>7}{'ASSD':>7}"
-    for part, found in figures.items():
-        if part == "dice_training_points" or not found["cases"]:
-            continue
-        change = found["against_label"]["dice"]
-        yield f"{part}, {found['cases']} cases: Dice against the given label {change:.3f}"
-        for column in TRUTH_COLUMNS if found["cases_with_truth"] else ():
-            row = [found[column].get(name) for name in FULL_MEASURES]
-            text = ["-" if v is None else f"{v:.3f}" for v in row]
-            name = column.replace("_", " ")
-            yield (
-                f"    {name:30}{text[0]:>8}{text[1]:>8}{text[2]:>11}{text[3]:>9}"
-                f"{text[4]:>7}{text[5]:>7}"
-            )
-
-
-def fine_grid(thin: ThinStructure, resolution: int) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and affine of the isotropic grid with so many voxels along the structure's box."""
-    extent = np.array(thin.label.shape) * thin.spacing
-    step = float(extent.max()) / resolution
-    shape = tuple(int(n) for n in np.maximum(np.ceil(extent / step - 1e-6), 1))
-    affine = thin.affine.copy()
-    affine[:3, :3] *= step / thin.spacing
-    affine[:3, 3] = apply_affine(thin.affine, np.full(3, (step / thin.spacing - 1) / 2))
-    return shape, affine
-
-
-def truth_mask(case: Case, structure: LabelClass, thin: ThinStructure) -> np.ndarray | None:
-    """(X, Y, Z) bool on the isotropic grid, from the case's ``truth``; None where it has none."""
-    if not case.truth:
-        return None
-    label_map = load_label_map(case.truth)
-    return mask_of(label_map, structure.value, thin.label.shape, thin.affine)
-
-
-def figures_against(truth: np.ndarray, mask: np.ndarray, thin: ThinStructure) -> dict:
-    """Voxel, centreline, component and surface figures on the isotropic grid."""
-    surfaces = [_surface(m, thin) for m in (truth, mask)]
-    return topology_figures(truth, mask, thin.spacing) | surface_figures(*surfaces)
-
-
-def _surface(mask: np.ndarray, thin: ThinStructure) -> Mesh:
-    padded = np.pad(mask, 2)
-    affine = thin.affine.copy()
-    affine[:3, 3] = apply_affine(thin.affine, np.full(3, -2.0))
-    return extract_surface(signed_distance(padded, thin.spacing, 3 * thin.spacing), affine)
-
-
-def _draw(path: Path, case_id: str, structure: LabelClass, thin, final, truth) -> None:
-    """Given beside refined; where truth is known, the caption has its figures."""
-    sides = [_surface(mask, thin) for mask in (thin.label, final)]
-    caption = f"{case_id}: {count_components(thin.label)} parts to {count_components(final)}"
-    if truth is not None:
-        before, after = (topology_figures(truth, m, thin.spacing) for m in (thin.label, final))
-        caption += (
-            f"; against truth: Dice {before['dice']:.3f} to {after['dice']:.3f}, "
-            f"clDice {before['cl_dice']:.3f} to {after['cl_dice']:.3f}"
-        )
-    compare_picture(
-        path,
-        *([(mesh.vertices, mesh.faces, structure.color, 1.0)] for mesh in sides),
-        titles=("Given label", "Refined"),
-        caption=caption,
-    )
-
-
-def _restored(cls: type, values: Mapping):
-    """Options as they were stored; lists were tuples."""
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

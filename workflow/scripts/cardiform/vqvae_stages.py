@@ -19,7 +19,7 @@ from .models.quantizer import CodebookQuantizer, kmeans, statistics, usage_figur
 from .models.sparse_vqvae import SparseVQVAE
 from .options import VqvaeCodebookOptions, VqvaeOptions, VqvaeStageOptions
 from .tasks.vqvae import VqvaeTask, band_of
-from .training.checkpoint import load_model, save_model
+from .training.checkpoint import load_model, restored, save_model
 from .training.distributed import World, is_main
 from .training.engine import Outcome, parameter_counts, train
 from .training.sampling import validation_batches
@@ -121,11 +121,6 @@ def load_network(path: Path) -> SparseVQVAE:
     model = SparseVQVAE.from_options(options)
     load_weights(model, path)
     return model.eval()
-
-
-def restored(cls: type, values: Mapping):
-    """Options as they were stored; lists were tuples."""
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def run_stage(

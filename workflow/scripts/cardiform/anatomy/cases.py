@@ -11,9 +11,9 @@ from ..cohort import Case
 from ..errors import InputError, problem
 from ..files import write_json
 from ..geometry.frame import apply_affine
-from ..geometry.isotropic import distance_on_grid, isotropic_mask, signed_distance
+from ..geometry.isotropic import distance_on_grid, isotropic_mask
+from ..geometry.resample import resample_mask
 from ..geometry.sdf import class_boxes, smooth_distance
-from ..geometry.solid import Solid
 from ..geometry.surface import extract_surface
 from ..labels import LabelTable
 from ..nifti import LabelMap, load_label_map, save_like, spacing_of
@@ -46,9 +46,7 @@ def repair_case(
     thin = ThinStructure(thin.label, repaired, thin.supported, thin.affine)
     paths = [out / f"{case.case_id}.npz", out / f"{case.case_id}.nii.gz", report]
     thin.save(paths[0])
-    distance = signed_distance(repaired, thin.spacing, 4 * thin.spacing)
-    shape, affine = label_map.data.shape, label_map.affine
-    mask = mask_on_grid(Solid(distance, thin.affine), shape, affine)
+    mask = resample_mask(LabelMap(repaired, thin.affine), label_map.data.shape, label_map.affine)
     save_like(paths[1], mask, case.labels)
     write_json(report, {"spacing_mm": thin.spacing, "grid": list(repaired.shape), **changed})
     return paths
@@ -67,14 +65,6 @@ def thin_structure(
     distance = distance_on_grid(label_map, carriers, inside.shape, affine)
     supported = np.ones_like(inside) if distance is None else distance <= options.evidence_mm
     return ThinStructure(inside, inside, supported, affine)
-
-
-def mask_on_grid(solid: Solid, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
-    """(X, Y, Z) uint8, 1 where a field of distances is negative on another grid."""
-    result = np.zeros(shape, np.uint8)
-    where, distance = solid.on_grid(shape, affine)
-    result[where] = distance < 0
-    return result
 
 
 def fuse_case(

@@ -126,9 +126,7 @@ def _holes(state: _State) -> dict:
     labelled, voxels = components(state.labels == 0)
     small = voxels * float(np.prod(state.spacing)) < state.options.hole_mm3
     small[0] = False
-    for axis in range(3):  # what reaches the border is not enclosed
-        for face in (0, -1):
-            small[np.unique(labelled.take(face, axis))] = False
+    small &= ~_reaching_border(labelled, len(voxels))
     filled = 0
     for number, box in _boxes(labelled, small):
         hole = labelled[box] == number
@@ -162,21 +160,31 @@ def _enclosed(state: _State) -> dict:
     lost = (state.original > 0) & (state.labels == 0)
     if not lost.any():
         return {"components": 0}
-    outside, voxels = components(state.labels == 0)
-    open_parts = np.zeros(len(voxels), bool)
-    for axis in range(3):
-        for face in (0, -1):
-            open_parts[np.unique(outside.take(face, axis))] = True
-    enclosed = lost & ~open_parts[outside]
+    empty, voxels = components(state.labels == 0)
+    enclosed = lost & ~_reaching_border(empty, len(voxels))[empty]
     if enclosed.any():
+        places = np.argwhere(enclosed)
+        low, high = places.min(axis=0) - 1, places.max(axis=0) + 2
+        box = tuple(slice(max(a, 0), b) for a, b in zip(low, high))
+        # the voxels around an enclosed part are labelled: its box and a rim hold the nearest
         nearest = ndimage.distance_transform_edt(
-            state.labels == 0,
+            state.labels[box] == 0,
             sampling=tuple(state.spacing),
             return_distances=False,
             return_indices=True,
         )
-        state.labels[enclosed] = state.labels[tuple(nearest[:, enclosed])]
+        filled = state.labels[box][tuple(nearest)]
+        state.labels[box][enclosed[box]] = filled[enclosed[box]]
     return {"components": count_components(enclosed)}
+
+
+def _reaching_border(labelled: np.ndarray, number: int) -> np.ndarray:
+    """(number,) bool: which components have a voxel on a face of the image."""
+    found = np.zeros(number, bool)
+    for axis in range(3):
+        for face in (0, -1):
+            found[np.unique(labelled.take(face, axis))] = True
+    return found
 
 
 def _boxes(labelled: np.ndarray, chosen: np.ndarray):

@@ -236,3 +236,8 @@ def _short(value: Any) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def restored(cls: type, values: Mapping):
+    """Options as a model file stores them; lists were tuples."""
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

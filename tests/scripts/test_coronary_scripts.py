@@ -1,0 +1,183 @@
+"""The scripts of coronary refinement as a user calls them, on coarse hearts."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from answers import refused
+
+from cardiform import cohort
+from cardiform.case_runs import read_manifest
+from cardiform.nifti import load_label_map
+from cardiform.training.checkpoint import load_model
+
+GRID = ("--spacing-mm", 2.0)
+QUICK = ("--steps", 4, "--batch-size", 2, "--warmup-steps", 1, "--preview-every", 0)
+QUICK += ("--workers", 0, "--device", "cpu", "--log-every", 1, "--checkpoint-every", 1)
+SMALL = ("--channels", "8,8", "--blocks", "1,0", "--patch", 24, "--points", 128)
+SMALL += ("--reach-mm", 6, "--truncation-mm", 5, "--scales-mm", 2)
+NEAR = ("--preset", "near", "--latent-dim", 8, "--points", 256, "--accumulate", 1)
+
+
+class Stages:
+    """A demo cohort in a folder and the scripts on it."""
+
+    def __init__(self, folder, run_script):
+        self.folder, self.run_script = folder, run_script
+        made = run_script(
+            "make_demo_cohort.py", "--out", folder / "demo", "--cases", 3, "--spacing-mm", 4.0
+        )
+        assert made.returncode == 0, made.stderr
+        checked = run_script(
+            "check_cohort.py", "--table", folder / "demo" / "cases.tsv", "--out", folder
+        )
+        assert checked.returncode == 0, checked.stderr
+        self.cases = ("--cases", folder / "cases.tsv")
+        self.names = [f"phantom_{i:03d}" for i in range(3)]
+        for part, name in zip(("train", "val", "test"), self.names):
+            line = f"case_id,patient_id,path\n{name},{name},unused\n"
+            (folder / f"{part}.csv").write_text(line)
+        self.manifest = folder / "repaired" / "manifest.tsv"
+
+    def repair(self, *arguments):
+        places = ("--out", self.folder / "repaired", "--manifest", self.manifest)
+        return self.run_script("repair_coronary.py", *self.cases, *places, *GRID, *arguments)
+
+    def train(self, out, *arguments):
+        files = ("--train", self.folder / "train.csv", "--validation", self.folder / "val.csv")
+        files += ("--manifest", self.manifest, "--out", self.folder / out)
+        preset = NEAR if "near" in out else (*SMALL, *GRID)
+        return self.run_script("train_coronary.py", *files, *preset, *QUICK, *arguments)
+
+    def refine(self, *arguments, out="refined"):
+        files = ("--manifest", self.manifest, "--out", self.folder / out)
+        for flag, part in (("train", "train"), ("validation", "val"), ("test", "test")):
+            files += (f"--{flag}", self.folder / f"{part}.csv")
+        more = ("--device", "cpu", "--resolution", 48, *GRID)
+        return self.run_script("refine_coronary.py", *self.cases, *files, *more, *arguments)
+
+    def fuse(self, *arguments):
+        out = self.folder / "fused"
+        places = ("--out", out, "--manifest", out / "manifest.tsv")
+        return self.run_script("fuse_labels.py", *self.cases, *places, *arguments)
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory, run_script):
+    made = Stages(tmp_path_factory.mktemp("coronary"), run_script)
+    assert made.repair().returncode == 0
+    trained = made.train("model")
+    assert trained.returncode == 0, trained.stderr
+    refined = made.refine("--model", made.folder / "model" / "model.pt")
+    assert refined.returncode == 0, refined.stderr
+    fused = made.fuse("--masks", f"coronary={made.folder / 'refined'}")
+    assert fused.returncode == 0, fused.stderr
+    return made
+
+
+def test_repair_leaves_masks_reports_and_a_manifest(stages):
+    rows = read_manifest(stages.manifest)
+    assert len(rows) == 9 and {r["status"] for r in rows} == {"ok"}
+    report = json.loads((stages.folder / "repaired" / "phantom_000.json").read_text())
+    assert report["components_after"] <= report["components_before"]
+    given = load_label_map(stages.folder / "demo" / "labels" / "phantom_000.nii.gz")
+    mask = load_label_map(stages.folder / "repaired" / "phantom_000.nii.gz")
+    assert mask.data.shape == given.data.shape and mask.data.max() == 1
+    again = stages.repair()
+    assert "3 of 3 cases are finished already" in again.stderr
+
+
+def test_a_class_that_the_table_lacks(stages, run_script):
+    result = stages.repair("--structure", "spleen")
+    refused(result, "no class 'spleen'", "coronary")
+
+
+def test_the_model_says_what_it_is(stages):
+    stored = load_model(stages.folder / "model" / "model.pt")
+    assert set(stored["options"]) == {"cardiform", "cases"}
+    assert stored["options"]["cases"] == ["phantom_000"]
+    metrics = json.loads((stages.folder / "model" / "metrics.json").read_text())
+    assert metrics["preset"] == "cardiform" and metrics["steps"] == 4
+    assert {"dice_points", "dice_start", "loss"} <= set(metrics["validation"])
+    assert (stages.folder / "model" / "curves.png").stat().st_size > 0
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(stages):
+    stopped = stages.train("again", "--max-minutes", 1e-6)
+    assert stopped.returncode == 75 and "the same command resumes" in stopped.stderr
+    resumed = stages.train("again")
+    assert resumed.returncode == 0, resumed.stderr
+    whole, again = (
+        load_model(stages.folder / out / "model.pt")["weights"] for out in ("model", "again")
+    )
+    for name, weight in whole.items():
+        np.testing.assert_array_equal(again[name].numpy(), weight.numpy(), err_msg=name)
+
+
+def test_refined_masks_figures_and_pictures(stages):
+    out = stages.folder / "refined"
+    for name in stages.names:
+        given = load_label_map(stages.folder / "demo" / "labels" / f"{name}.nii.gz")
+        mask = load_label_map(out / f"{name}.nii.gz")
+        assert mask.data.shape == given.data.shape
+        np.testing.assert_allclose(mask.affine, given.affine)
+        assert (out / f"{name}.png").stat().st_size > 0
+        assert max(load_label_map(out / "fine" / f"{name}.nii.gz").data.shape) == 48
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert 0 <= metrics["dice_training_points"] <= 1
+    for part in ("train", "validation", "test"):
+        assert metrics[part]["cases_with_truth"] == 1
+        assert metrics[part]["against_truth"]["cl_dice"] is not None
+    model = stages.folder / "model" / "model.pt"
+    assert "3 of 3 cases are finished already" in stages.refine("--model", model).stderr
+
+
+def test_near_through_the_same_scripts(stages):
+    trained = stages.train("near")
+    assert trained.returncode == 0, trained.stderr
+    model = stages.folder / "near" / "model.pt"
+    refined = stages.refine(
+        "--preset", "near", "--model", model, "--latent-steps", 2, out="by_near"
+    )
+    assert refined.returncode == 0, refined.stderr
+    wrong = stages.refine("--model", model, out="wrong")
+    refused(wrong, "is no model of preset cardiform", "coronary_refine.preset")
+
+
+def test_the_repair_alone_needs_no_model(stages):
+    refused(stages.refine(out="none"), "--preset cardiform and --model do not go together")
+    made = stages.refine("--preset", "repair", "--select", "phantom_001", out="plain")
+    assert made.returncode == 0, made.stderr
+    assert (stages.folder / "plain" / "phantom_001.nii.gz").is_file()
+
+
+def test_fused_label_maps_and_the_table_of_them(stages, run_script):
+    out = stages.folder / "fused"
+    given = load_label_map(stages.folder / "demo" / "labels" / "phantom_001.nii.gz")
+    fused = load_label_map(out / "phantom_001.nii.gz")
+    mask = load_label_map(stages.folder / "refined" / "phantom_001.nii.gz")
+    assert fused.data.shape == given.data.shape
+    assert not ((fused.data == 9) & (mask.data == 0)).any()
+    assert (fused.data[(mask.data == 0) & (given.data > 0) & (given.data != 9)] > 0).mean() > 0.99
+    report = json.loads((out / "phantom_001.json").read_text())
+    assert [r["rule"] for r in report["rules"]][:2] == [
+        "appendage_touches_atrium", "veins_touch_atrium"
+    ]  # fmt: skip
+    assert report["classes"]["coronary"]["dice_before_after"] < 1
+    collected = run_script(
+        "collect_fused.py", *stages.cases, "--manifest", out / "manifest.tsv", "--out", out
+    )
+    assert collected.returncode == 0, collected.stderr
+    assert "coronary_on_heart" in collected.stderr
+    cases = cohort.read_checked_cases(out / "cases.tsv")
+    assert [c.labels for c in cases] == [str(out / f"{n}.nii.gz") for n in stages.names]
+    assert cases[0].image and cases[0].truth
+    assert json.loads((out / "summary.json").read_text())["cases"] == 3
+
+
+def test_masks_and_rules_that_are_none(stages):
+    refused(stages.fuse("--masks", "coronary"), "write class=folder")
+    refused(stages.fuse("--masks", "spleen=x"), "no class 'spleen'")
+    refused(stages.fuse("--rules", "tidy"), "no rule tidy")
