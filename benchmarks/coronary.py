@@ -215,16 +215,16 @@ def ways(args, tuned: dict, models: dict[str, Path], thin):
         options = CoronaryRefineOptions(preset=preset, latent_steps=latent)
         refiner = Refiner(model, options, repair, torch.device("cpu"))
         field = refiner.field("", thin)
-        yield f"{preset}, network alone", field.mask()
-        yield f"{preset}", mended(field, repair).mask()
+        yield f"{preset}, network alone", field.mask
+        yield f"{preset}", mended(field, repair).mask
         if preset == "cardiform":
             refiner.options = replace(options, latent_steps=args.latent_steps)
-            moved = mended(refiner.field("", thin), repair).mask()
+            moved = mended(refiner.field("", thin), repair).mask
             yield f"{preset}, {args.latent_steps} latent steps", moved
             refiner.options = options
             fixed = replace(thin, label=thin.repaired)
             name = "repair + cardiform (the network sees the repair alone)"
-            yield name, mended(refiner.field("", fixed), repair).mask()
+            yield name, mended(refiner.field("", fixed), repair).mask
 
 
 def measured(args, noise: dict, tuned: dict, models: dict[str, Path]) -> dict[str, list[dict]]:

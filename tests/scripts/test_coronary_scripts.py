@@ -101,6 +101,10 @@ def test_the_model_says_what_it_is(stages):
     metrics = json.loads((stages.folder / "model" / "metrics.json").read_text())
     assert metrics["preset"] == "cardiform" and metrics["steps"] == 4
     assert {"dice_points", "dice_start", "loss"} <= set(metrics["validation"])
+    logged = (stages.folder / "model" / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in logged]
+    last = [s for s in steps if s["event"] == "log"][-1]
+    assert metrics["train"] == last["figures"] and last["step"] == 4
     assert (stages.folder / "model" / "curves.png").stat().st_size > 0
 
 

@@ -42,7 +42,7 @@ def saved(folder, preset, cases=("c0", "c1"), std=0.02):
         torch.nn.init.normal_(module.head[-1].weight, std=std)
     path = folder / f"{preset}.pt"
     stored = {preset: vars(options), "cases": list(cases)}
-    figures = {"validation": {"dice_points": 0.9}}
+    figures = {"train": {"dice_points": 0.9}}
     save_model(path, module.state_dict(), options=stored, labels=[], figures=figures)
     return path
 
@@ -96,7 +96,10 @@ def test_gaps_are_bridged_and_specks_dropped_at_every_resolution():
     distance = signed_distance(label, SPACING, 2.0)
     raw = CaseField(lambda points: trilinear(distance, points), distance < 2.0, thin)
     made = mended(raw, REPAIR)
-    assert count_components(raw.mask()) == 3 and count_components(made.mask()) == 1
+    assert count_components(raw.mask) == 3 and count_components(made.mask) == 1
+    voxels = np.argwhere(made.active)
+    asked = made.distances(voxels.astype(np.float32)) < 0
+    assert (asked != made.mask[tuple(voxels.T)]).mean() < 1e-3, "the field says what was decided"
     for resolution in (60, 200):
         shape, fine = fine_grid(thin, resolution)
         mask = made.mask_on_grid(shape, fine) > 0
@@ -201,13 +204,13 @@ def test_the_three_columns_of_figures(tmp_path, case):
     blind = dataclasses.replace(found, case_id="c1", truth="")
     refine_case(blind, files={"c1": repaired}, refiner=made, table=TABLE, out=out)
     summary = refined_cases.summarise(
-        {"train": ["c0", "c1"], "test": []}, out, {"validation": {"dice_points": 0.9}}
+        {"train": ["c0", "c1"], "test": []}, out, {"train": {"dice_points": 0.9}}
     )
     assert summary["dice_training_points"] == 0.9
     assert summary["train"]["cases"] == 2 and summary["train"]["cases_with_truth"] == 1
     assert summary["train"]["against_truth"]["dice"] == figures["against_truth"]["dice"]
     text = "\n".join(refined_cases.table_of_figures(summary))
-    assert "query points while training: 0.900" in text and "Dice against the given label" in text
+    assert "points of the training: 0.900" in text and "Dice against the given label" in text
 
 
 def test_a_structure_that_a_case_lacks(tmp_path, case):

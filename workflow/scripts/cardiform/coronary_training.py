@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ def write_model(job: Job, outcome: Outcome) -> None:
     plot_curves(out / "metrics.jsonl", out / "curves.png")
     figures = {
         "preset": job.preset,
+        "train": last_logged(out / "metrics.jsonl"),
         "validation": outcome.best or outcome.last,
         "untrained": outcome.baseline,
         "best_step": outcome.best_step,
@@ -115,6 +117,12 @@ def write_model(job: Job, outcome: Outcome) -> None:
     save_model(out / "model.pt", outcome.weights, options=job.stored, labels=[], figures=figures)
     write_json(out / "metrics.json", figures)
     log.info("model.pt and metrics.json are in %s", out)
+
+
+def last_logged(path: Path) -> dict[str, float]:
+    """The figures of the last log line: of the training's own samples."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return next((x["figures"] for x in reversed(lines) if x["event"] == "log"), {})
 
 
 def _files(args) -> dict[str, list[Repaired]]:

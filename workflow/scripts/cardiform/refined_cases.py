@@ -59,7 +59,7 @@ def refine_case(
         chance = np.zeros(mask.shape, np.float32)
         chance[tuple(voxels.T)] = 1 / (1 + np.exp(np.clip(distances / thin.spacing, -50, 50)))
         save_image(paths[-1], chance, label_map.affine)
-    final = field.mask()
+    final = field.mask
     figures = {
         "preset": options.preset,
         "in_training": case.case_id in refiner.cases,
@@ -92,9 +92,9 @@ def against_truth(truth: np.ndarray | None, final: np.ndarray, thin: ThinStructu
 def summarise(parts: Mapping[str, Sequence[str]], out: Path, trained: Mapping) -> dict:
     """Means over the cases of every part of the split, from their JSON files.
 
-    trained : the figures of the model file; its Dice on query points stands beside the others.
+    trained : the figures of the model file; its Dice on the training's points stands beside.
     """
-    points = trained.get("validation", {}).get("dice_points")
+    points = trained.get("train", {}).get("dice_points")
     result: dict = {"dice_training_points": points}
     for part, names in parts.items():
         cases = {name: read_json(out / f"{name}.json") for name in names}
@@ -116,7 +116,7 @@ def summarise(parts: Mapping[str, Sequence[str]], out: Path, trained: Mapping) -
 def table_of_figures(figures: Mapping) -> Iterator[str]:
     """The means as lines of text."""
     points = figures["dice_training_points"]
-    yield f"Dice on query points while training: {'-' if points is None else f'{points:.3f}'}"
+    yield f"Dice on the points of the training: {'-' if points is None else f'{points:.3f}'}"
     yield f"{'':34}{'Dice':>8}{'clDice':>8}{'parts off':>11}{'overlap':>9}{'HD95':>7}{'ASSD':>7}"
     for part, found in figures.items():
         if part == "dice_training_points" or not found["cases"]:

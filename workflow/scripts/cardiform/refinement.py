@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 POINTS_AT_A_TIME = 1 << 16
 KEPT_REACH_VOX = 1  # around what was taken away: the field's wall lies outside of its voxels
 LATENT_POINTS = 4096  # query points per latent step
-NEAR_REACH_MM = 8.0
+NEAR_REACH_MM = 4.0
 PRIOR = 1e-3  # weight of the latent's squared distance from where it started
 
 
@@ -52,6 +53,7 @@ class CaseField:
     active: np.ndarray
     thin: ThinStructure
 
+    @cached_property
     def mask(self) -> np.ndarray:
         """(X, Y, Z) bool on the isotropic grid itself."""
         voxels = np.argwhere(self.active)
@@ -230,7 +232,7 @@ def mended(field: CaseField, options: CoronaryRepairOptions) -> CaseField:
     What is decided on the isotropic grid holds at every place and for every other grid.
     """
     thin = field.thin
-    raw = field.mask()
+    raw = field.mask
     dusted = without_small(raw, options.dust_mm3 / thin.spacing**3)
     whole, joints = bridged(dusted, thin.spacing, options)
     final = without_fragments(whole, thin.spacing, options, thin.supported)
@@ -246,7 +248,9 @@ def mended(field: CaseField, options: CoronaryRepairOptions) -> CaseField:
         found = np.where(dropped[tuple(nearest.T)], np.abs(found) + 1e-3, found)
         return np.minimum(found, trilinear(bridges, points)) if joints else found
 
-    return replace(field, distances=distances, active=field.active | (bridges < limit))
+    made = CaseField(distances, field.active | (bridges < limit), thin)
+    made.__dict__["mask"] = final  # decided here: it need not be asked for voxel by voxel
+    return made
 
 
 def _grown(mask: np.ndarray, voxels: int) -> np.ndarray:
