@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+
 from cardiform import cohort
+from cardiform.nifti import load_label_map
 
 
 def draw(run_script, out, *arguments):
@@ -22,13 +25,27 @@ def test_the_cohort_passes_its_own_check(tmp_path, run_script):
     draw(run_script, tmp_path / "demo")
     made = cohort.read_case_table(tmp_path / "demo" / "cases.tsv")
     assert [c.case_id for c in made] == [c.case_id for c in cohort.demo_cases(3, "x")]
-    assert all(len(c.files) == 3 for c in made)
+    assert all(len(c.files) == 4 for c in made)
     result = run_script(
         "check_cohort.py", "--table", tmp_path / "demo" / "cases.tsv", "--out", tmp_path / "out"
     )
     assert result.returncode == 0, result.stderr
     qc = json.loads((tmp_path / "out" / "qc" / "cohort.json").read_text())
     assert all(len(case["classes"]) == 10 for case in qc["cases"])
+
+
+def test_the_noise_of_the_coronaries_leaves_the_truth_and_the_other_classes_alone(
+    tmp_path, run_script
+):
+    draw(run_script, tmp_path / "noisy")
+    draw(run_script, tmp_path / "clean", "--coronary-noise", 0)
+    for noisy, clean in zip(*(cohort.demo_cases(3, tmp_path / n) for n in ("noisy", "clean"))):
+        truth, given = (load_label_map(path).data for path in (noisy.truth, noisy.labels))
+        np.testing.assert_array_equal(load_label_map(clean.labels).data, truth)
+        changed = given != truth
+        assert 0 < changed.sum() < 0.02 * (truth > 0).sum() + (truth == 9).sum()
+        assert set(np.unique(truth[changed])) <= {0, 9}
+        assert set(np.unique(given[changed])) <= {0, 9}
 
 
 def test_the_same_seed_draws_the_same_files(tmp_path, run_script):

@@ -151,7 +151,9 @@ def test_each_kind_of_noise_does_its_own_harm(vessels, kind):
     assert (lost > 0) == (kind in ("missing_ends", "breaks", *both))
     assert (added > 0) == (kind in ("blobs", "speckle", "dilation", *both))
     if kind in ("breaks", "speckle"):
-        assert parts_of(noisy) > parts_of(vessels) + 2
+        many = corrupt(vessels, spacing, {kind: 3.0}, np.random.default_rng(0))
+        assert parts_of(many) > parts_of(noisy) > parts_of(vessels)
+        assert parts_of(many) > parts_of(vessels) + 4
     again = corrupt(vessels, spacing, {kind: 1.0}, np.random.default_rng(0))
     np.testing.assert_array_equal(noisy, again)
     stronger = corrupt(vessels, spacing, {kind: 2.0}, np.random.default_rng(0))
