@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import edt
@@ -15,7 +16,6 @@ from .sdf import class_boxes
 
 BLOCK = 8
 BLOCKS_AT_A_TIME = 2048
-ROUNDING_VOX = 0.87  # half the diagonal of a cell
 
 
 def isotropic_mask(
@@ -97,21 +97,10 @@ def voxels_near(
     (N, 3) int32 voxels of the wanted grid, and their (N, 3) float32 places among the cells.
     """
     into = np.linalg.inv(affine) @ wanted
-    spacing = float(np.linalg.norm(affine[:3, 0]))
-    away = edt.edt(~active, anisotropy=(1.0,) * 3) if not active.all() else None
-    block = np.stack(np.meshgrid(*(np.arange(0, n, BLOCK) for n in shape), indexing="ij"), -1)
-    block = block.reshape(-1, 3)
-    half = np.linalg.norm(wanted[:3, :3], axis=0) * (BLOCK - 1) / 2 / spacing
-    reach = float(np.linalg.norm(half)) + ROUNDING_VOX
-    centre = apply_affine(into, block + (BLOCK - 1) / 2)
-    inside = np.clip(np.rint(centre).astype(int), 0, np.array(active.shape) - 1)
-    gap = np.linalg.norm(centre - inside, axis=1)
-    near = gap <= reach + ROUNDING_VOX
-    if away is not None:
-        near &= away[tuple(inside.T)] <= reach + gap
+    blocks = _blocks_of(np.argwhere(active), np.linalg.inv(into), shape)
     offsets = np.indices((BLOCK,) * 3).reshape(3, -1).T
     voxels, places = [np.zeros((0, 3), np.int32)], [np.zeros((0, 3), np.float32)]
-    for part in np.array_split(block[near], 1 + near.sum() // BLOCKS_AT_A_TIME):
+    for part in np.array_split(blocks, 1 + len(blocks) // BLOCKS_AT_A_TIME):
         some = (part[:, None] + offsets).reshape(-1, 3)
         some = some[(some < shape).all(axis=1)]
         index = apply_affine(into, some.astype(np.float64))
@@ -121,3 +110,20 @@ def voxels_near(
         voxels.append(some[keep].astype(np.int32))
         places.append(index[keep].astype(np.float32))
     return np.concatenate(voxels), np.concatenate(places)
+
+
+def _blocks_of(cells: np.ndarray, out: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(B, 3) lowest voxels of the blocks of a grid that any of (N, 3) cells reaches.
+
+    out : (4, 4) index of the cells to index of the grid.
+    """
+    middle = apply_affine(out, cells.astype(np.float64))
+    half = np.abs(out[:3, :3]).sum(axis=1) / 2 + 1e-6  # of the box around a cell
+    number = -(-np.array(shape) // BLOCK)
+    marked = np.zeros(number, bool)
+    steps = [np.linspace(-h, h, int(np.ceil(2 * h / BLOCK)) + 1) for h in half]
+    for offset in itertools.product(*steps):
+        block = np.floor((middle + offset) / BLOCK).astype(int)
+        block = block[((block >= 0) & (block < number)).all(axis=1)]
+        marked[tuple(block.T)] = True
+    return np.argwhere(marked) * BLOCK
