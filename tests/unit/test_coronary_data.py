@@ -8,8 +8,9 @@ import torch
 from thin import CARDIFORM, NEAR, REPAIR, cohort_of, structure
 from tubes import SPACING, tube
 
+from cardiform.anatomy.centreline import Centreline
 from cardiform.anatomy.repair import distance_to
-from cardiform.anatomy.thin import ThinStructure
+from cardiform.anatomy.thin import PackedMask, ThinStructure
 from cardiform.data.coronary import (
     Cells,
     NearDataset,
@@ -49,6 +50,11 @@ def test_a_structure_comes_back_as_it_was(tmp_path):
     for name in ("label", "repaired", "supported", "affine"):
         np.testing.assert_array_equal(getattr(again, name), getattr(thin, name))
     assert again.spacing == SPACING
+    packed = PackedMask.load(tmp_path / "a.npz", "repaired")
+    np.testing.assert_array_equal(packed.mask(), thin.repaired)
+    assert packed.spacing == SPACING and packed.bits.nbytes <= thin.repaired.size / 8 + 1
+    line = Centreline.of(thin.repaired, SPACING).index
+    np.testing.assert_array_equal(packed.line, line)
     np.savez(tmp_path / "b.npz", label=thin.label)
     with pytest.raises(InputError, match=r"b\.npz: is no repaired structure.*repair_coronary"):
         ThinStructure.load(tmp_path / "b.npz")
@@ -115,7 +121,7 @@ def test_patches_follow_the_centreline_however_thin(tmp_path):
     ThinStructure(thin | wide, thin | wide, thin, affine).save(tmp_path / "c0.npz")
     files = [dataclasses.replace(cohort_of(tmp_path, 1)[0], path=tmp_path / "pair.npz")]
     ThinStructure(thin | wide, thin | wide, thin, affine).save(tmp_path / "pair.npz")
-    line = PatchDataset(files, REPAIR, CARDIFORM).lines[0]
+    line = PatchDataset(files, REPAIR, CARDIFORM).cases[0].line
     share = (line[:, 1] * SPACING < 30).mean()
     assert 0.4 < share < 0.6 and thin.sum() < 0.15 * wide.sum()
 

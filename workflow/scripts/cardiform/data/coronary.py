@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from ..anatomy.centreline import Centreline
 from ..anatomy.corruption import corrupt
 from ..anatomy.repair import distance_to, repair
-from ..anatomy.thin import ThinStructure
+from ..anatomy.thin import PackedMask
 from ..case_runs import read_manifest
 from ..cohort import OK
 from ..errors import InputError
@@ -102,14 +101,13 @@ class PatchDataset(torch.utils.data.Dataset):
     ):
         self.files, self.repair_options, self.options = list(files), repair_options, options
         self.patches, self.augment = patches, augment
-        self.cases = [ThinStructure.load(file.path) for file in self.files]
+        self.cases = [PackedMask.load(file.path, "repaired") for file in self.files]
         spacings = {round(case.spacing, 6) for case in self.cases}
         if len(spacings) > 1:
             raise InputError(
                 f"repaired structures on grids of {sorted(spacings)} mm: name the manifests of "
                 "one coronary_repair.spacing_mm"
             )
-        self.lines = [Centreline.of(c.repaired, c.spacing).index for c in self.cases]
 
     def __len__(self) -> int:
         return len(self.files) * self.patches
@@ -119,7 +117,7 @@ class PatchDataset(torch.utils.data.Dataset):
         row = index % len(self.files)
         rng = np.random.default_rng((self.options.seed, draw + (0 if self.augment else HELD_OUT)))
         case, options = self.cases[row], self.options
-        target = self._patch(case.repaired, self.lines[row], rng)
+        target = self._patch(case.mask(), case.line, rng)
         corrupted = corrupt(
             target, np.full(3, case.spacing), strengths(options, rng, self.augment), rng
         )
@@ -202,15 +200,17 @@ class NearDataset(torch.utils.data.Dataset):
 
     def __init__(self, files: Sequence[Repaired], options: NearOptions, *, uniform: bool = False):
         self.files, self.options, self.uniform = list(files), options, uniform
-        self.cases = [ThinStructure.load(file.path) for file in self.files]
-        self.bands = [near_band(case.label, options.band_voxels) for case in self.cases]
+        self.cases = [PackedMask.load(file.path, "label") for file in self.files]
+        self.bands = [
+            near_band(case.mask(), options.band_voxels).astype(np.int16) for case in self.cases
+        ]
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         index, draw = key
-        options, mask = self.options, self.cases[index].label
+        options, mask = self.options, self.cases[index].mask()
         rng = np.random.default_rng((options.seed, draw + (HELD_OUT if self.uniform else 0)))
         share = 0.0 if self.uniform else self.band_share(draw // options.batch_size)
         close = round(share * options.points)
