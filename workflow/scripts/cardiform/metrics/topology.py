@@ -8,8 +8,6 @@ from scipy.spatial import cKDTree
 from ..anatomy.centreline import Centreline
 from ..anatomy.components import count_components
 
-NAMES = ("dice", "cl_dice", "component_error", "centreline_overlap")
-
 
 def topology_figures(truth: np.ndarray, predicted: np.ndarray, spacing: float) -> dict:
     """How well a thin structure is met.
