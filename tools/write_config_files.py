@@ -38,6 +38,14 @@ RERUNS = {
     "fusion": "fuse_labels",
     "vecset": "train_vecset",
     "vecset_reconstruct": "reconstruct_vecset",
+    "ldm": "resample_labels",
+    "pointclouds": "convert_pointclouds",
+    "autoencoder": "train_autoencoder",
+    "latents": "encode_latents",
+    "diffusion": "train_diffusion",
+    "sampling": "sample_diffusion",
+    "generation": "evaluate_samples",
+    "completion": "complete_labels",
 }
 
 

@@ -70,6 +70,35 @@ TINY = {
     "vqvae_codebook": {"codebook_size": 24, "workers": 0, "device": "cpu"},
     "vqvae_joint": BRIEF,
     "vqvae_reconstruct": {"device": "cpu"},
+    "ldm": {
+        "sources": ["labels", "pointclouds"],
+        "voxel_size": 16,
+        "drop_classes": ["coronary"],
+    },
+    "autoencoder": {
+        **BRIEF,
+        "channels": [8, 8],
+        "norm_num_groups": 4,
+        "batch_size": 2,
+        "adversarial_weight": 0.01,
+        "autoencoder_warm_up_n_epochs": 1,
+        "discriminator_channels": 4,
+        "discriminator_layers": 1,
+    },
+    "latents": {"variants": 1, "device": "cpu"},
+    "diffusion": {
+        **BRIEF,
+        "channels": [8, 16],
+        "attention_levels": [False, True],
+        "num_head_channels": 8,
+        "norm_num_groups": 4,
+        "num_res_blocks": 1,
+        "preview_every": 2,
+        "complete_cases": False,
+    },
+    "sampling": {"num_samples": 3, "num_inference_steps": 3, "device": "cpu"},
+    "generation": {"points": 64},
+    "completion": {"num_inference_steps": 2, "draws": 1, "device": "cpu"},
 }
 
 

@@ -36,8 +36,13 @@ elif name == "collect_fused":
     put(out / "cases.tsv"); put(out / "summary.json")
 elif name.startswith(("train_", "pretrain_")):
     put(out / "model.pt"); put(out / "metrics.json")
-elif name in ("reconstruct_vqvae", "refine_coronary"):
+elif name in ("reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels"):
     put(out / "metrics.json")
+elif name == "evaluate_samples":
+    put(out)
+elif name in ("resample_labels", "convert_pointclouds", "encode_latents"):
+    put(value("--manifest")); put(out / "grid.json"); put(out / "statistics.json")
+    put(out / "cases.tsv")
 elif name == "reconstruct_vecset":
     put(value("--metrics"))
 else:

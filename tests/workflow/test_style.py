@@ -15,7 +15,10 @@ LIBRARY = SCRIPTS / "cardiform"
 BIN = Path(sys.executable).parent
 
 # Module (or package) of cardiform -> the parts of cardiform it may import.
-BASE = {"errors", "files", "labels", "options", "cohort", "splits", "case_runs", "ct_windows"}
+BASE = {
+    "errors", "files", "labels", "options", "cohort", "splits", "case_runs", "ct_windows",
+    "ldm_checks",
+}  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),
     "options": set(),
@@ -24,6 +27,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "cohort": {"errors", "files"},
     "ct_windows": {"errors"},
+    "ldm_checks": {"errors", "options"},
     "splits": {"errors", "files", "options", "cohort"},
     "case_runs": {"errors", "files", "cohort"},
     "nifti": {"errors", "files"},
@@ -44,6 +48,16 @@ MAY_IMPORT = {
     "held_out": BASE | {"geometry", "metrics", "render"},
     "reconstruct": BASE
     | {"models", "data", "metrics", "geometry", "nifti", "training", "held_out"},
+    "shape_coder": BASE | {"models", "geometry", "training"},
+    "latents": BASE | {"models", "data", "metrics", "geometry", "nifti", "tasks", "shape_coder"},
+    "ldm_training": BASE
+    | {"models", "data", "geometry", "tasks", "training", "curves", "shape_coder"},
+    "shape_generator": BASE | {"models", "geometry", "training", "shape_coder"},
+    "shape_samples": BASE
+    | {"models", "data", "geometry", "nifti", "tasks", "render", "latents", "shape_generator"},
+    "shape_figures": BASE | {"data", "geometry", "metrics"},
+    "completion": BASE
+    | {"models", "data", "geometry", "metrics", "nifti", "render", "shape_generator"},
     "coronary_training": BASE | {"data", "training", "tasks", "curves"},
     "refinement": BASE | {"sparse", "models", "data", "geometry", "training", "tasks", "anatomy"},
     "refined_cases": BASE | {"refinement", "anatomy", "geometry", "metrics", "nifti", "render"},
@@ -53,11 +67,13 @@ MAY_IMPORT = {
 }
 STANDARD_LIBRARY_ONLY = {
     "errors", "options", "labels", "cli", "files", "cohort", "splits", "case_runs", "ct_windows",
-    "fusion_summary",
+    "fusion_summary", "ldm_checks",
 }  # fmt: skip
 TORCH_ALLOWED = {
     "models", "data", "tasks", "training", "sparse", "reconstruct",
     "vqvae_stages", "vqvae_reconstruct", "coronary_training", "refinement", "refined_cases",
+    "shape_coder", "latents", "ldm_training", "shape_generator", "shape_samples", "shape_figures",
+    "completion",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ WORKFLOW = Path(workflow.basedir)
 SCRIPTS = WORKFLOW / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from cardiform import cli, cohort, ct_windows, splits
+from cardiform import cli, cohort, ct_windows, ldm_checks, splits
 from cardiform.errors import InputError
 from cardiform.options import SECTIONS
 
@@ -81,6 +81,9 @@ try:
     OPTIONS = cli.from_config(SECTIONS, config)
     splits.check_shares(OPTIONS["split"])
     WINDOWS = ct_windows.parse_windows(OPTIONS["windows"].windows)
+    ldm_checks.check_ldm(
+        *(OPTIONS[name] for name in ("ldm", "autoencoder", "diffusion", "sampling"))
+    )
     COHORT = OPTIONS["cohort"]
     IS_DEMO = not COHORT.table
     DEMO_FOLDER = "resources/demo"

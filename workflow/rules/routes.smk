@@ -52,8 +52,12 @@ THIN = Path(RESULTS) / OPTIONS["coronary_repair"].structure
 CASE_LIST = f"{RESULTS}/fused/cases.tsv" if COHORT.use_refined else f"{RESULTS}/cases.tsv"
 
 
+LDM = f"{RESULTS}/ldm"
+
+
 wildcard_constraints:
     preset="cardiform|near",
+    source="labels|pointclouds",
 
 
 def chunk_label_maps(wildcards):
@@ -66,6 +70,39 @@ def chunk_label_maps(wildcards):
 def all_labels(wildcards):
     paths = [case.labels for case in CASES.values()]
     return paths if IS_DEMO else existing(paths)
+
+
+def all_label_maps(wildcards):
+    """The label maps that the geometry stages read, of all cases."""
+    return manifests("fused") if COHORT.use_refined else all_labels(wildcards)
+
+
+def all_clouds(wildcards):
+    """The point clouds: one file of a whole data set, or a file per case."""
+    if OPTIONS["pointclouds"].file:
+        return [OPTIONS["pointclouds"].file]
+    paths = [case.pointcloud for case in CASES.values() if case.pointcloud]
+    return paths if IS_DEMO else existing(paths)
+
+
+def cloud_cases(wildcards):
+    """The case table that point clouds are read from; one file needs none."""
+    return [] if OPTIONS["pointclouds"].file else [f"{RESULTS}/cases.tsv"]
+
+
+def ldm_split(source, part):
+    """The split of a source: that of the cohort, but for a file with samples of its own."""
+    if source == "pointclouds" and OPTIONS["pointclouds"].file:
+        return f"{LDM}/pointclouds/split/{part}.csv"
+    return f"{RESULTS}/split/{part}.csv"
+
+
+def ldm_targets(wildcards):
+    """What target ldm makes of each source; completion compares with label maps."""
+    sources = OPTIONS["ldm"].sources
+    made = expand(f"{LDM}/{{source}}/samples/figures.json", source=sources)
+    completes = "labels" in sources and OPTIONS["diffusion"].known_share
+    return [*made, *([f"{LDM}/labels/completion/metrics.json"] if completes else [])]
 
 
 def all_truths(wildcards):

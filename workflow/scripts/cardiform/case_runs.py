@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 MANIFEST_COLUMNS = ("case_id", "path", "bytes", "sha256", "status")
 
 
-def add_case_arguments(parser) -> None:
+def add_case_arguments(parser, cases_required: bool = True) -> None:
     """The arguments of a per-case script: which cases, where to, how parallel."""
     group = parser.add_argument_group("cases and files")
-    group.add_argument("--cases", required=True, help="cases.tsv of check_cohort")
+    group.add_argument("--cases", required=cases_required, help="cases.tsv of check_cohort")
     group.add_argument("--select", nargs="*", default=[], metavar="CASE", help="default: all")
     group.add_argument("--labels", default="", help="label table, TSV; empty: STACOM-2025")
     group.add_argument("--out", required=True, type=Path, help="output folder")
@@ -31,18 +31,21 @@ def add_case_arguments(parser) -> None:
     group.add_argument("--processes", type=int, default=1, help="cases at a time (default: 1)")
 
 
-def add_training_arguments(parser, weights: str = "") -> None:
-    """The arguments of a training on per-case files.
+def add_training_arguments(parser, weights: str = "", one_manifest: bool = False):
+    """The arguments of a training on per-case files; returns their group.
 
     weights : what the model that it starts from is; empty: it starts from none.
+    one_manifest : the samples were made by one job.
     """
     group = parser.add_argument_group("files")
     group.add_argument("--train", required=True, help="split CSV of the training cases")
     group.add_argument("--validation", required=True, help="split CSV of the validation cases")
-    group.add_argument("--manifest", required=True, nargs="+", help="manifests of the samples")
+    many = {} if one_manifest else {"nargs": "+"}
+    group.add_argument("--manifest", required=True, help="manifest of the samples", **many)
     if weights:
         group.add_argument("--weights", required=True, type=Path, help=weights)
     group.add_argument("--out", required=True, type=Path, help="output folder")
+    return group
 
 
 def run_cases(

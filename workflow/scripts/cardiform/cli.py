@@ -34,8 +34,9 @@ def build_parser(description: str | None, *options: type) -> argparse.ArgumentPa
     for cls in options:
         for field in dataclasses.fields(cls):
             kind, default = _types(cls)[field.name], to_text(field.default) or "empty"
+            names = filter(None, (field.name, field.metadata["alias"]))
             group.add_argument(
-                "--" + field.name.replace("_", "-"),
+                *("--" + name.replace("_", "-") for name in names),
                 dest="option_" + field.name,
                 default=field.default,
                 type=functools.partial(_parse_text, field.name, kind),
@@ -104,8 +105,11 @@ def from_section(options: type, section: Mapping[str, Any] | None, where: str):
     if not isinstance(section, Mapping):
         raise InputError(f"config: {where} is {section!r}; write keys and values below it")
     types = _types(options)
+    aliases = {f.metadata["alias"]: f.name for f in dataclasses.fields(options)}
     problems, values = [], {}
-    for key, value in section.items():
+    # an alias comes last: the key that it stands for has its default in config.yaml
+    for written, value in sorted(section.items(), key=lambda item: item[0] in aliases):
+        key = aliases.get(written, written)
         if key not in types:
             problems.append(f"config: {where}.{key} is not a known key; {_nearest(key, types)}")
             continue
@@ -193,7 +197,7 @@ def _coerce(value, kind):
     """A config value as ``kind``; TypeError or ValueError where it does not fit."""
     element = _element_type(kind)
     if element is not None:
-        if not isinstance(value, (list, tuple)) or not value:
+        if not isinstance(value, (list, tuple)) or not (value or element is str):
             raise TypeError(value)
         return tuple(_coerce(item, element) for item in value)
     if kind is float and isinstance(value, str):
@@ -211,7 +215,8 @@ def _parse_text(name: str, kind, text: str):
     element = _element_type(kind)
     try:
         if element is not None:
-            return tuple(_parse_text(name, element, part) for part in text.split(","))
+            parts = text.split(",") if text or element is not str else []
+            return tuple(_parse_text(name, element, part) for part in parts)
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
         return kind(text)
@@ -245,7 +250,9 @@ def _section_schema(options: type) -> dict:
         "description": (options.__doc__ or "").strip(),
         "additionalProperties": False,
         "properties": {
-            f.name: _field_schema(f, _types(options)[f.name]) for f in dataclasses.fields(options)
+            name: _field_schema(f, _types(options)[f.name])
+            for f in dataclasses.fields(options)
+            for name in filter(None, (f.name, f.metadata["alias"]))
         },
     }
 

@@ -134,6 +134,51 @@ def compare_picture(
     _figure(path, [truth, reconstruction], list(titles), legend or {}, caption, size)
 
 
+def sheet_picture(
+    path: str | Path,
+    hearts: Mapping[str, Sequence[Mesh]],
+    *,
+    legend: Mapping[str, str] | None = None,
+    columns: int = 6,
+    size: int = 220,
+) -> None:
+    """A PNG of many hearts from anterior, each in a cell of its own, all at one scale.
+
+    hearts : caption -> its meshes.    legend : title -> "#rrggbb" of the classes shown.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    everything = [np.asarray(m[0]) for meshes in hearts.values() for m in meshes if len(m[1])]
+    camera = Camera.around(np.concatenate(everything or [np.empty((0, 3))]), ANTERIOR)
+    columns = min(columns, len(hearts))
+    rows = -(-len(hearts) // columns)
+    dpi, foot = 100, 0.6
+    figure = Figure(
+        figsize=(columns * size / dpi, rows * size / dpi + foot), dpi=dpi, facecolor="white"
+    )
+    FigureCanvasAgg(figure)
+    height = rows * size / dpi + foot
+    for place, (name, meshes) in enumerate(hearts.items()):
+        row, column = divmod(place, columns)
+        bottom = (foot + (rows - 1 - row) * size / dpi) / height
+        axes = figure.add_axes((column / columns, bottom, 1 / columns, size / dpi / height))
+        axes.set_axis_off()
+        axes.imshow(render_meshes(meshes, size=size, camera=camera), interpolation="none")
+        axes.text(0.03, 0.97, name, transform=axes.transAxes, va="top", fontsize=8)
+    if legend:
+        figure.legend(
+            handles=[Patch(color=color, label=title) for title, color in legend.items()],
+            loc="lower center",
+            ncols=min(5, columns + 1),
+            fontsize=8,
+            frameon=False,
+        )
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
 def _figure(path, columns, titles, legend, caption, size) -> None:
     """Rows are views, columns are mesh lists, every row with one camera."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

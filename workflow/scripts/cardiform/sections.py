@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +59,36 @@ def _plane(across: int, up: int) -> np.ndarray:
     result = np.zeros((PIXELS, PIXELS, 3), np.float32)
     result[..., across], result[..., up] = ticks[None, :], ticks[:, None]
     return result.reshape(-1, 3)
+
+
+def slices_picture(
+    path: str | Path,
+    rows: Mapping[str, np.ndarray],
+    colors: Sequence[str],
+    title: str = "",
+) -> None:
+    """A PNG of the middle coronal and axial slices of hearts on a grid.
+
+    rows : name -> (N, S, S, S) uint8 channels in RAS order, 0 outside; a row of pictures each.
+    colors : "#rrggbb" of channel 1, 2, ...
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import to_rgb
+    from matplotlib.figure import Figure
+
+    palette = np.array([(1.0, 1.0, 1.0), *(to_rgb(c) for c in colors)])
+    columns = 2 * max(len(hearts) for hearts in rows.values())
+    figure = Figure(figsize=(1.7 * columns, 2.0 * len(rows)), dpi=80, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (name, hearts) in zip(axes, rows.items()):
+        for cell in line:
+            cell.set_axis_off()
+        line[0].set_title(name, fontsize=9, loc="left")
+        for k, heart in enumerate(hearts):
+            middle = len(heart) // 2
+            for cell, plane in zip(line[2 * k :], (heart[:, middle], heart[:, :, middle])):
+                cell.imshow(palette[plane.T], origin="lower", interpolation="nearest")
+    figure.suptitle(title, fontsize=9)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -39,19 +39,23 @@ class Checkpoints:
         self.last = self.folder / "last.pt"
         self.best = self.folder / "best.pt"
 
-    def prepare(self, key: Mapping[str, Any]) -> str:
+    def prepare(self, key: Mapping[str, Any], resume_from: str | Path = "") -> str:
         """Decide between resuming and starting afresh; say which (rank 0 only).
 
         A last.pt of another resume key is moved aside, with all that belongs to it, to
         ``checkpoints.1`` (``.2``, ...).
 
+        resume_from : last.pt of another folder, which is copied where this one has none.
+
         Raises
         ------
         InputError
-            last.pt is damaged.
+            last.pt is damaged, or ``resume_from`` is another training's.
         """
         for leftover in self.folder.glob(".tmp-*"):  # of a save that was killed
             leftover.unlink()
+        if not self.last.exists() and str(resume_from):
+            self._adopt(Path(resume_from), key)
         if not self.last.exists():
             return "no checkpoint: starting at step 0"
         state = load(self.last, "delete it to start afresh")
@@ -60,6 +64,18 @@ class Checkpoints:
             return f"resuming from step {state['step']} ({self.last})"
         aside = self._move_aside()
         return f"starting afresh, the old run is in {aside}: " + ", ".join(changes)
+
+    def _adopt(self, other: Path, key: Mapping[str, Any]) -> None:
+        """Copy another folder's checkpoints, where they are of the same training."""
+        state = load(other, "correct --resume-from")
+        changes = differences(state.get("key", {}), key)
+        if changes:
+            fact = "is of another training (" + ", ".join(changes) + ")"
+            raise InputError(problem(other, fact, "set the same options, or leave --resume-from"))
+        for name in ("best.pt", "last.pt"):  # in this order: last.pt makes it a training
+            if (other.parent / name).exists():
+                with atomic_path(self.folder / name) as temporary:
+                    shutil.copyfile(other.parent / name, temporary)
 
     def _move_aside(self) -> Path:
         number = 1

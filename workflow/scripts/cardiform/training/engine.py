@@ -96,7 +96,7 @@ def train(
             shutil.rmtree(out, ignore_errors=True)
         checkpoints = Checkpoints(out)
         key = resume_key(options, identity)
-        decision = checkpoints.prepare(key) if world.is_main else ""
+        decision = checkpoints.prepare(key, options.resume_from) if world.is_main else ""
         world.barrier()
         state = checkpoints.load_last()
         resumed_at = None if state is None else state["step"]

@@ -1,0 +1,259 @@
+rule ldm:
+    input:
+        ldm_targets,
+
+
+rule resample_labels:
+    input:
+        labels=all_label_maps,
+        cases=CASE_LIST,
+        label_table=[COHORT.labels] if COHORT.labels else [],
+    output:
+        manifest=f"{LDM}/labels/voxels/manifest.tsv",
+        grid=f"{LDM}/labels/voxels/grid.json",
+    log:
+        f"{LOGS}/resample_labels.log",
+    benchmark:
+        f"{LOGS}/benchmark/resample_labels.tsv"
+    conda:
+        "../envs/geometry.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: 2000 * threads * attempt,
+    params:
+        script=script("resample_labels.py"),
+        flags=flags("ldm", sources=("labels",)),
+        label_table=labels_flag,
+        out=folder_of_output,
+    shell:
+        "python {params.script} --cases {input.cases} --out {params.out}"
+        " --manifest {output.manifest} --processes {threads}"
+        " {params.label_table} {params.flags} 2>&1 | tee {log}"
+
+
+rule convert_pointclouds:
+    input:
+        clouds=all_clouds,
+        cases=cloud_cases,
+        label_table=[COHORT.labels] if COHORT.labels else [],
+    output:
+        manifest=f"{LDM}/pointclouds/voxels/manifest.tsv",
+        grid=f"{LDM}/pointclouds/voxels/grid.json",
+        cases=[f"{LDM}/pointclouds/voxels/cases.tsv"] if OPTIONS["pointclouds"].file else [],
+    log:
+        f"{LOGS}/convert_pointclouds.log",
+    benchmark:
+        f"{LOGS}/benchmark/convert_pointclouds.tsv"
+    conda:
+        "../envs/geometry.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: 2000 * threads * attempt,
+    params:
+        script=script("convert_pointclouds.py"),
+        flags=flags("ldm", sources=("pointclouds",)),
+        clouds=flags("pointclouds"),
+        cases=lambda wildcards, input: f"--cases {input.cases}" if input.cases else "",
+        label_table=labels_flag,
+        out=folder_of_output,
+    shell:
+        "python {params.script} {params.cases} --out {params.out}"
+        " --manifest {output.manifest} --processes {threads}"
+        " {params.label_table} {params.flags} {params.clouds} 2>&1 | tee {log}"
+
+
+# The samples of one HDF5 file are no cases of the cohort: they are split by themselves.
+use rule split_cohort as split_pointclouds with:
+    input:
+        cases=f"{LDM}/pointclouds/voxels/cases.tsv",
+    output:
+        expand(f"{LDM}/pointclouds/split/{{part}}.csv", part=["train", "val", "test"]),
+    log:
+        f"{LOGS}/split_pointclouds.log",
+    params:
+        script=script("split_cohort.py"),
+        flags=flags("split"),
+        points=lambda wildcards, input: str(Path(input.cases).parent),
+        out=folder_of_output,
+
+
+# As in train_vecset only the final files are outputs: checkpoints must outlive a failure.
+rule train_autoencoder:
+    input:
+        train=lambda wildcards: ldm_split(wildcards.source, "train"),
+        validation=lambda wildcards: ldm_split(wildcards.source, "val"),
+        manifest=f"{LDM}/{{source}}/voxels/manifest.tsv",
+        grid=f"{LDM}/{{source}}/voxels/grid.json",
+    output:
+        model=f"{LDM}/{{source}}/autoencoder/model.pt",
+        metrics=f"{LDM}/{{source}}/autoencoder/metrics.json",
+    log:
+        f"{LOGS}/train_autoencoder/{{source}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/train_autoencoder/{{source}}.tsv"
+    conda:
+        "../envs/ldm.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime=1440,
+    params:
+        launcher=script("launch.py"),
+        script=script("train_autoencoder.py"),
+        flags=flags("autoencoder"),
+        out=folder_of_output,
+    shell:
+        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        " --train {input.train} --validation {input.validation}"
+        " --manifest {input.manifest} --grid {input.grid}"
+        " --out {params.out} {params.flags} 2>&1 | tee {log}"
+
+
+rule encode_latents:
+    input:
+        autoencoder=f"{LDM}/{{source}}/autoencoder/model.pt",
+        voxels=f"{LDM}/{{source}}/voxels/manifest.tsv",
+        train=lambda wildcards: ldm_split(wildcards.source, "train"),
+        validation=lambda wildcards: ldm_split(wildcards.source, "val"),
+        test=lambda wildcards: ldm_split(wildcards.source, "test"),
+    output:
+        manifest=f"{LDM}/{{source}}/latents/manifest.tsv",
+        statistics=f"{LDM}/{{source}}/latents/statistics.json",
+    log:
+        f"{LOGS}/encode_latents/{{source}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/encode_latents/{{source}}.tsv"
+    conda:
+        "../envs/ldm.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        script=script("encode_latents.py"),
+        flags=flags("latents"),
+        out=folder_of_output,
+    shell:
+        "python {params.script} --autoencoder {input.autoencoder} --voxels {input.voxels}"
+        " --train {input.train} --validation {input.validation} --test {input.test}"
+        " --out {params.out} --manifest {output.manifest} {params.flags} 2>&1 | tee {log}"
+
+
+rule train_diffusion:
+    input:
+        train=lambda wildcards: ldm_split(wildcards.source, "train"),
+        validation=lambda wildcards: ldm_split(wildcards.source, "val"),
+        manifest=f"{LDM}/{{source}}/latents/manifest.tsv",
+        statistics=f"{LDM}/{{source}}/latents/statistics.json",
+        autoencoder=f"{LDM}/{{source}}/autoencoder/model.pt",
+    output:
+        model=f"{LDM}/{{source}}/diffusion/model.pt",
+        metrics=f"{LDM}/{{source}}/diffusion/metrics.json",
+    log:
+        f"{LOGS}/train_diffusion/{{source}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/train_diffusion/{{source}}.tsv"
+    conda:
+        "../envs/ldm.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime=1440,
+    params:
+        launcher=script("launch.py"),
+        script=script("train_diffusion.py"),
+        flags=flags("diffusion"),
+        out=folder_of_output,
+    shell:
+        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        " --train {input.train} --validation {input.validation}"
+        " --manifest {input.manifest} --statistics {input.statistics}"
+        " --autoencoder {input.autoencoder} --out {params.out} {params.flags}"
+        " 2>&1 | tee {log}"
+
+
+rule sample_diffusion:
+    input:
+        f"{LDM}/{{source}}/diffusion/model.pt",
+    output:
+        f"{LDM}/{{source}}/samples/metrics.json",
+    log:
+        f"{LOGS}/sample_diffusion/{{source}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/sample_diffusion/{{source}}.tsv"
+    conda:
+        "../envs/ldm.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        script=script("sample_diffusion.py"),
+        flags=flags("sampling"),
+        out=folder_of_output,
+    shell:
+        "python {params.script} --model {input} --out {params.out} {params.flags}"
+        " 2>&1 | tee {log}"
+
+
+rule evaluate_samples:
+    input:
+        samples=f"{LDM}/{{source}}/samples/metrics.json",
+        voxels=f"{LDM}/{{source}}/voxels/manifest.tsv",
+        grid=f"{LDM}/{{source}}/voxels/grid.json",
+        latents=f"{LDM}/{{source}}/latents/manifest.tsv",
+        train=lambda wildcards: ldm_split(wildcards.source, "train"),
+        test=lambda wildcards: ldm_split(wildcards.source, "test"),
+    output:
+        f"{LDM}/{{source}}/samples/figures.json",
+    log:
+        f"{LOGS}/evaluate_samples/{{source}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/evaluate_samples/{{source}}.tsv"
+    conda:
+        "../envs/ldm.yaml"
+    threads: 4
+    resources:
+        mem_mb=16000,
+        runtime=240,
+    params:
+        script=script("evaluate_samples.py"),
+        flags=flags("generation"),
+    shell:
+        "python {params.script} --samples {input.samples} --voxels {input.voxels}"
+        " --latents {input.latents} --grid {input.grid} --train {input.train}"
+        " --test {input.test} --out {output} {params.flags} 2>&1 | tee {log}"
+
+
+rule complete_labels:
+    input:
+        model=f"{LDM}/labels/diffusion/model.pt",
+        voxels=f"{LDM}/labels/voxels/manifest.tsv",
+        cases=CASE_LIST,
+        train=f"{RESULTS}/split/train.csv",
+        test=f"{RESULTS}/split/test.csv",
+    output:
+        f"{LDM}/labels/completion/metrics.json",
+    log:
+        f"{LOGS}/complete_labels.log",
+    benchmark:
+        f"{LOGS}/benchmark/complete_labels.tsv"
+    conda:
+        "../envs/ldm.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        script=script("complete_labels.py"),
+        flags=flags("completion"),
+        out=folder_of_output,
+    shell:
+        "python {params.script} --model {input.model} --cases {input.cases}"
+        " --voxels {input.voxels} --train {input.train} --test {input.test}"
+        " --out {params.out} {params.flags} 2>&1 | tee {log}"

@@ -1,0 +1,85 @@
+"""Missing structures of label maps, made from those that are there.
+
+    python complete_labels.py --model results/acme/ldm/labels/diffusion/model.pt \\
+        --label-maps mine/*.nii.gz --missing left_atrial_appendage --out completed
+    python complete_labels.py --model results/acme/ldm/labels/diffusion/model.pt \\
+        --cases results/acme/cases.tsv --voxels results/acme/ldm/labels/voxels/manifest.tsv \\
+        --train results/acme/split/train.csv --test results/acme/split/test.csv \\
+        --out results/acme/ldm/labels/completion
+
+The first form writes each label map with the missing classes (default: those without a voxel) to
+--out; known voxels stay as they are. The second measures: every class of every test case is
+dropped, made from the others, and compared, beside the mean shape of the training cases.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+
+from cardiform import case_runs, cli, cohort, splits
+from cardiform.errors import InputError
+from cardiform.files import sha256_file, sha256_sources, write_json
+from cardiform.options import CompletionOptions
+
+log = logging.getLogger("complete_labels")
+
+
+def parse() -> tuple:
+    """Options and files of either form."""
+    parser = cli.build_parser(__doc__, CompletionOptions)
+    group = parser.add_argument_group("files")
+    group.add_argument("--model", required=True, type=Path, help="model.pt of train_diffusion")
+    group.add_argument("--out", required=True, type=Path, help="output folder")
+    group.add_argument("--label-maps", nargs="+", type=Path, default=[], help="to complete")
+    group.add_argument("--missing", nargs="*", default=[], metavar="CLASS", help="to make")
+    group.add_argument("--cases", type=Path, help="cases.tsv of check_cohort, to measure")
+    group.add_argument("--voxels", type=Path, help="manifest of the voxels, to measure")
+    group.add_argument("--train", type=Path, help="split CSV of the training cases")
+    group.add_argument("--test", type=Path, help="split CSV of the test cases")
+    options, args = cli.parse(parser, CompletionOptions)
+    measuring = [args.cases, args.voxels, args.train, args.test]
+    if bool(args.label_maps) == any(measuring) or not (args.label_maps or all(measuring)):
+        raise InputError("name --label-maps, or --cases, --voxels, --train and --test: see --help")
+    return options, args
+
+
+def main() -> None:
+    options, args = parse()
+
+    from cardiform import completion
+    from cardiform.data.shapes import find_files
+    from cardiform.training.distributed import choose_device
+
+    completer = completion.Completer(args.model, options, choose_device(options.device))
+    if args.label_maps:
+        for path in args.label_maps:
+            made = completion.complete_file(path, args.missing, completer, args.out / path.name)
+            log.info("%s", made)
+        return
+    training = [name for name, _ in splits.read_split(args.train)]
+    tested = [name for name, _ in splits.read_split(args.test)]
+    files = [f.path for f in find_files(args.voxels, training, ".nii.gz")]
+    case_runs.run_cases(
+        cohort.read_checked_cases(args.cases, tested),
+        functools.partial(
+            completion.evaluate_case,
+            completer=completer,
+            mean_shape=completion.MeanShape.of(files, completer),
+            out=args.out,
+        ),
+        inputs=lambda case: [case.labels, args.model],
+        parameters={"options": cli.flags(options)},
+        state=args.out / "state",
+        manifest=args.out / "manifest.tsv",
+    )
+    figures = completion.summarise(tested, args.out, completer.table.names)
+    for line in completion.table_of_figures(figures["mean"]):
+        log.info("%s", line)
+    record = {"model_sha256": sha256_file(args.model), "source_sha256": sha256_sources()}
+    write_json(args.out / "metrics.json", {**figures, **record})
+
+
+if __name__ == "__main__":
+    cli.run(main)

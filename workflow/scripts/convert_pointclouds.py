@@ -1,0 +1,95 @@
+"""HDF5 point clouds to voxels: bounds and scale fixed for the whole data set, affine in mm.
+
+    python convert_pointclouds.py --cases results/acme/cases.tsv \\
+        --out results/acme/ldm/pointclouds/voxels \\
+        --manifest results/acme/ldm/pointclouds/voxels/manifest.tsv --voxel-size 64
+    python convert_pointclouds.py --file clouds.h5 --key point_clouds --out voxels \\
+        --manifest voxels/manifest.tsv
+
+The clouds come from the column pointcloud of the case table, or are the samples of one file:
+datasets (N, 3) or (samples, N, 3), rows of variable length, or a group or dataset per sample. They
+are read one at a time. Writes <out>/<case>.nii.gz and <out>/grid.json: a label map where the points
+have classes, else a field in [0, 1]; with --file also <out>/cases.tsv.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from cardiform import case_runs, cli, cohort, labels
+from cardiform.errors import InputError, problem
+from cardiform.files import sha256_file, write_json
+from cardiform.options import LdmOptions, PointcloudsOptions
+
+
+def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict]:
+    """The cases, and case id -> (name of the sample, its file)."""
+    from cardiform.geometry.clouds import CloudFile
+
+    if options.file:
+        file = CloudFile(options.file, options)
+        cases = [
+            cohort.Case(case_id=n, patient_id=n, labels=str(args.out / f"{n}.nii.gz"), status="ok")
+            for n in file.names
+        ]
+        return cases, {name: (name, file) for name in file.names}
+    if not args.cases:
+        raise InputError("name --cases with a column pointcloud, or one --file")
+    cases = cohort.read_checked_cases(args.cases, args.select)
+    files, problems = {}, []
+    for case in cases:
+        if case.status != cohort.OK:
+            continue
+        try:
+            if not case.pointcloud:
+                fact = f"{case.case_id} has no point cloud"
+                raise InputError(problem(args.cases, fact, "name one in the column pointcloud"))
+            file = CloudFile(case.pointcloud, options)
+            if len(file) != 1:
+                fact = f"has {len(file)} samples for one case"
+                raise InputError(problem(case.pointcloud, fact, "name it in pointclouds.file"))
+            files[case.case_id] = (file.names[0], file)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return cases, files
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, LdmOptions, PointcloudsOptions)
+    case_runs.add_case_arguments(parser, cases_required=False)
+    ldm, options, args = cli.parse(parser, LdmOptions, PointcloudsOptions)
+
+    from cardiform.geometry import coarse
+
+    table = coarse.taking_part(labels.load_label_table(args.labels), ldm.drop_classes)
+    cases, files = clouds_of(options, args)
+    ordered = list(files.values())
+    bounds = coarse.CloudBounds.of(ordered, table)
+    grid = coarse.cloud_grid(ordered, bounds, ldm, options, table)
+    write_json(args.out / "grid.json", grid.as_dict())
+    centers = {name: bounds.center(i, options) for i, name in enumerate(files)}
+    whole = {"file": sha256_file(options.file)} if options.file else {}
+    case_runs.run_cases(
+        cases,
+        functools.partial(
+            coarse.convert_cloud,
+            grid=grid,
+            files=files,
+            centers=centers,
+            options=options,
+            out=args.out,
+        ),
+        inputs=lambda case: [] if options.file else [case.pointcloud],
+        parameters={"grid": grid.as_dict(), "options": cli.flags(options), **whole},
+        state=args.out / "state",
+        manifest=args.manifest,
+        processes=args.processes,
+    )
+    if options.file:
+        cohort.write_cases(args.out / "cases.tsv", cases)
+
+
+if __name__ == "__main__":
+    cli.run(main)

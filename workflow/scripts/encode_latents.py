@@ -1,0 +1,82 @@
+"""Encode every case once: diffusion then trains on latents alone.
+
+    python encode_latents.py --autoencoder results/acme/ldm/labels/autoencoder/model.pt \\
+        --voxels results/acme/ldm/labels/voxels/manifest.tsv \\
+        --train results/acme/split/train.csv --validation results/acme/split/val.csv \\
+        --test results/acme/split/test.csv --out results/acme/ldm/labels/latents \\
+        --manifest results/acme/ldm/labels/latents/manifest.tsv
+
+Writes <out>/<case>.npz (mean and deviation of the latents, for training cases of augmented copies
+too), <out>/statistics.json (per channel, over the training cases), and for the held-out cases what
+the autoencoder makes of them, reconstructions/<case>.nii.gz. Finished cases are skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+
+from cardiform import case_runs, cli, cohort, splits
+from cardiform.files import read_json, sha256_file, write_json
+from cardiform.options import LatentsOptions
+
+log = logging.getLogger("encode_latents")
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, LatentsOptions)
+    group = parser.add_argument_group("files")
+    group.add_argument("--autoencoder", required=True, type=Path, help="model.pt of its training")
+    group.add_argument("--voxels", required=True, type=Path, help="manifest of the voxels")
+    for part in ("train", "validation", "test"):
+        group.add_argument(f"--{part}", required=True, type=Path, help=f"split CSV: {part} cases")
+    group.add_argument("--out", required=True, type=Path, help="output folder")
+    group.add_argument("--manifest", required=True, type=Path, help="manifest to write, TSV")
+    options, args = cli.parse(parser, LatentsOptions)
+
+    from cardiform import latents
+    from cardiform.data.shapes import find_files
+    from cardiform.shape_coder import ShapeCoder
+    from cardiform.training.distributed import choose_device
+
+    coder = ShapeCoder.load(args.autoencoder).to(choose_device(options.device))
+    parts = {
+        part: [name for name, _ in splits.read_split(getattr(args, part))]
+        for part in ("train", "validation", "test")
+    }
+    names = [name for part in parts.values() for name in part]
+    voxels = {f.case_id: f.path for f in find_files(args.voxels, names, ".nii.gz")}
+    training = {name for name in parts["train"] if name in voxels}
+    case_runs.run_cases(
+        [cohort.Case(case_id=n, patient_id=n, labels=str(path)) for n, path in voxels.items()],
+        functools.partial(
+            latents.encode_case,
+            voxels=voxels,
+            training=training,
+            coder=coder,
+            options=options,
+            out=args.out,
+        ),
+        inputs=lambda case: [case.labels, args.autoencoder],
+        parameters={"options": cli.flags(options), "training": sorted(training)},
+        state=args.out / "state",
+        manifest=args.manifest,
+    )
+    made = {f.case_id: f.path for f in find_files(args.manifest, names, ".npz")}
+    found = latents.statistics_of(made, sorted(training), coder, sha256_file(args.autoencoder))
+    write_json(args.out / "statistics.json", found.as_dict())
+    log.info("latents %s, deviation of the channels %s", found.shape, _text(found.std))
+    for part in ("validation", "test"):
+        paths = [args.out / "reconstructions" / f"{n}.json" for n in parts[part] if n in voxels]
+        dice = [value for path in paths if (value := read_json(path)["dice"]) is not None]
+        if dice:
+            log.info("%s: mean Dice of the reconstructions %.3f", part, sum(dice) / len(dice))
+
+
+def _text(values) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
+if __name__ == "__main__":
+    cli.run(main)

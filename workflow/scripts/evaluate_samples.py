@@ -1,0 +1,69 @@
+"""Figures of generated hearts beside references: sets, volumes, anatomy, memorisation.
+
+    python evaluate_samples.py --samples results/acme/ldm/labels/samples/metrics.json \\
+        --voxels results/acme/ldm/labels/voxels/manifest.tsv \\
+        --latents results/acme/ldm/labels/latents/manifest.tsv \\
+        --grid results/acme/ldm/labels/voxels/grid.json --train results/acme/split/train.csv \\
+        --test results/acme/split/test.csv --out results/acme/ldm/labels/samples/figures.json
+
+MMD, COV and 1-NNA by Chamfer distance (per class and for all), volumes per class, components and
+contacts, and the distance to the nearest training heart, for the generated hearts, for a random
+subset of the training hearts (what a perfect generator would reach), for warped training hearts (a
+trivial generator) and for the autoencoder's reconstructions of the test hearts (the ceiling).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from cardiform import cli, splits
+from cardiform.errors import InputError, problem
+from cardiform.files import read_json, sha256_sources, write_json
+from cardiform.options import GenerationOptions
+
+log = logging.getLogger("evaluate_samples")
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, GenerationOptions)
+    group = parser.add_argument_group("files")
+    group.add_argument("--samples", required=True, type=Path, help="metrics.json of the samples")
+    group.add_argument("--voxels", required=True, type=Path, help="manifest of the voxels")
+    group.add_argument("--latents", required=True, type=Path, help="manifest of the latents")
+    group.add_argument("--grid", required=True, type=Path, help="grid.json beside the voxels")
+    group.add_argument("--train", required=True, type=Path, help="split CSV of the training cases")
+    group.add_argument("--test", required=True, type=Path, help="split CSV of the test cases")
+    group.add_argument("--out", required=True, type=Path, help="figures to write, JSON")
+    options, args = cli.parse(parser, GenerationOptions)
+
+    from cardiform import shape_figures
+    from cardiform.data.shapes import find_files
+    from cardiform.geometry.coarse import load_grid
+
+    grid = load_grid(args.grid)
+    samples = read_json(args.samples)["samples"]
+    folder = args.samples.parent / "nifti"
+    made = shape_figures.load_hearts([folder / f"{name}.nii.gz" for name in samples], grid)
+    cases = {p: [n for n, _ in splits.read_split(getattr(args, p))] for p in ("train", "test")}
+    real = {
+        part: shape_figures.load_hearts(
+            [f.path for f in find_files(args.voxels, names, ".nii.gz")], grid
+        )
+        for part, names in cases.items()
+    }
+    if len(real["test"]) < 2:
+        fact = "has fewer than two test cases"
+        raise InputError(problem(args.test, fact, "raise split.test"))
+    reconstructed = shape_figures.load_hearts(
+        [f.path for f in find_files(args.latents, cases["test"], ".nii.gz")], grid
+    )
+    references = shape_figures.References(real["train"], real["test"], reconstructed)
+    figures = shape_figures.evaluate(made, references, grid, options)
+    for line in shape_figures.table_of_figures(figures):
+        log.info("%s", line)
+    write_json(args.out, {**figures, "source_sha256": sha256_sources()})
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,33 @@
+"""Train the autoencoder of latent diffusion on hearts in voxels.
+
+    python train_autoencoder.py --train results/acme/split/train.csv \\
+        --validation results/acme/split/val.csv \\
+        --manifest results/acme/ldm/labels/voxels/manifest.tsv \\
+        --grid results/acme/ldm/labels/voxels/grid.json --out results/acme/ldm/labels/autoencoder
+
+Writes model.pt, metrics.json, metrics.jsonl, curves.png, previews/, checkpoints/, tensorboard/ to
+--out. The same command resumes an interrupted training; exit code 75 says that it was stopped on
+request. Several GPUs: torchrun --nproc-per-node N train_autoencoder.py ...
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cardiform import case_runs, cli
+from cardiform.options import AutoencoderOptions
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, AutoencoderOptions)
+    group = case_runs.add_training_arguments(parser, one_manifest=True)
+    group.add_argument("--grid", required=True, type=Path, help="grid.json beside the voxels")
+    options, args = cli.parse(parser, AutoencoderOptions)
+
+    from cardiform import ldm_training
+
+    ldm_training.train_autoencoder(options, args)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,36 @@
+"""Train the diffusion of cached latents.
+
+    python train_diffusion.py --train results/acme/split/train.csv \\
+        --validation results/acme/split/val.csv \\
+        --manifest results/acme/ldm/labels/latents/manifest.tsv \\
+        --statistics results/acme/ldm/labels/latents/statistics.json \\
+        --autoencoder results/acme/ldm/labels/autoencoder/model.pt \\
+        --out results/acme/ldm/labels/diffusion
+
+Writes model.pt (with the autoencoder and the statistics: nothing else is needed to sample),
+metrics.json, metrics.jsonl, curves.png, previews/ (samples), checkpoints/, tensorboard/ to --out.
+The same command resumes an interrupted training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cardiform import case_runs, cli
+from cardiform.options import DiffusionOptions
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, DiffusionOptions)
+    group = case_runs.add_training_arguments(parser, one_manifest=True)
+    group.add_argument("--statistics", required=True, type=Path, help="of encode_latents")
+    group.add_argument("--autoencoder", required=True, type=Path, help="model.pt of it")
+    options, args = cli.parse(parser, DiffusionOptions)
+
+    from cardiform import ldm_training
+
+    ldm_training.train_diffusion(options, args)
+
+
+if __name__ == "__main__":
+    cli.run(main)
