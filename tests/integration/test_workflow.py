@@ -71,7 +71,6 @@ TINY = {
     "vqvae_joint": BRIEF,
     "vqvae_reconstruct": {"device": "cpu"},
     "ldm": {
-        "sources": ["labels", "pointclouds"],
         "voxel_size": 16,
         "drop_classes": ["coronary"],
     },

@@ -113,6 +113,9 @@ def run(folder, *arguments):
 VECSET = {"train_vecset": 1, "reconstruct_vecset": 1, "all": 1}
 STAGES = ("pretrain_vqvae", "train_codebook", "train_vqvae", "reconstruct_vqvae")
 VQVAE = dict.fromkeys(STAGES, 1)
+SAMPLES = ("sample_diffusion", "evaluate_samples", "complete_labels")
+LDM_STAGES = ("resample_labels", "train_autoencoder", "encode_latents", "train_diffusion", *SAMPLES)
+LDM = dict.fromkeys(LDM_STAGES, 1)
 
 
 def test_a_changed_key_reruns_its_stage_and_what_follows(project):
@@ -135,6 +138,59 @@ def test_a_changed_stage_reruns_itself_and_the_stages_after_it(project):
         assert planned(project) == {**dict.fromkeys(STAGES[position:], 1), "all": 1}
     write_config(project, "voxels:\n  resolution: 256\n")
     assert planned(project) == {"voxelize_labels": 4, **VQVAE, "all": 1}
+
+
+def test_a_changed_key_of_latent_diffusion(project):
+    run(project, "ldm")
+    assert planned(project, "ldm") == {}
+    position = {name: LDM_STAGES.index(name) for name in LDM_STAGES}
+    for config, first in (
+        ("ldm:\n  voxel_size: 128\n", "resample_labels"),
+        ("autoencoder:\n  num_channels: [16, 32, 64]\n", "train_autoencoder"),
+        ("latents:\n  variants: 2\n", "encode_latents"),
+        (
+            "diffusion:\n  objective: ddpm\nsampling:\n  num_inference_steps: 50\n",
+            "train_diffusion",
+        ),
+    ):
+        write_config(project, config)
+        after = dict.fromkeys(LDM_STAGES[position[first] :], 1)
+        assert planned(project, "ldm") == {**after, "ldm": 1}, first
+    write_config(project, "sampling:\n  seed: 1\n")
+    assert planned(project, "ldm") == {"sample_diffusion": 1, "evaluate_samples": 1, "ldm": 1}
+    write_config(project, "completion:\n  draws: 1\n")
+    assert planned(project, "ldm") == {"complete_labels": 1, "ldm": 1}
+    # the key by which earlier configs call it, with the value that it has: nothing to do
+    write_config(project, "autoencoder:\n  num_channels: [32, 64, 64]\n")
+    assert planned(project, "ldm") == {}
+    write_config(project, "diffusion:\n  known_share: 0.0\n")
+    assert "complete_labels" not in planned(project, "ldm")
+
+
+def test_latent_diffusion_of_one_file_of_point_clouds(project):
+    """It needs no label maps: its samples are split by themselves."""
+    (project / "clouds.h5").write_text("clouds")
+    config = "ldm:\n  sources: [pointclouds]\npointclouds:\n  file: clouds.h5\n"
+    write_config(project, config)
+    plan = planned(project, "ldm")
+    assert {"convert_pointclouds", "split_pointclouds", "train_diffusion"} <= set(plan)
+    assert not {"check_cohort", "split_cohort", "resample_labels", "complete_labels"} & set(plan)
+    run(project, "ldm")
+    assert planned(project, "ldm") == {}
+    assert (project / "results/acme/ldm/pointclouds/split/train.csv").is_file()
+
+
+def test_what_latent_diffusion_refuses_before_it_runs(project):
+    write_config(
+        project,
+        "ldm:\n  voxel_size: 60\nautoencoder:\n  perceptual_weight: 0.1\n"
+        "sampling:\n  sampler: ddim\n",
+    )
+    result = snakemake(project, "-n", "ldm")
+    text = result.stdout + result.stderr
+    assert result.returncode != 0 and "Traceback" not in text
+    for words in ("take 48 or 64", "without perceptual_file", "take flow"):
+        assert words in text
 
 
 def test_pretrained_weights_take_the_place_of_stage_0(project):
@@ -168,7 +224,7 @@ def test_a_new_case_or_a_changed_label_map_runs_its_chunk(project):
     run(project)
     write_table(project, 13)
     per_case = dict.fromkeys(("extract_meshes", "sample_sdf", "voxelize_labels"), 4)
-    whole = {"check_cohort": 1, "split_cohort": 1, **per_case, **VECSET, **VQVAE}
+    whole = {"check_cohort": 1, "split_cohort": 1, **per_case, **VECSET, **VQVAE, **LDM}
     assert planned(project) == whole
     run(project)
     assert planned(project) == {}
@@ -206,9 +262,8 @@ def test_trainings_read_the_fused_label_maps_where_they_are_asked_to(project):
     (project / "mine.yaml").write_text((project / "mine.yaml").read_text() + config)
     plan = planned(project)
     per_case = dict.fromkeys(("extract_meshes", "sample_sdf", "voxelize_labels"), 4)
-    assert plan == {"check_cohort": 1, **FUSED, **per_case, **VECSET, **VQVAE} or plan == {
-        **FUSED, **per_case, **VECSET, **VQVAE, "check_cohort": 1, "split_cohort": 1
-    }  # fmt: skip
+    expected = {"check_cohort": 1, **FUSED, **per_case, **VECSET, **VQVAE, **LDM}
+    assert plan in (expected, {**expected, "split_cohort": 1})
     run(project)
     assert planned(project) == {}
     text = snakemake(project, "-n", "-p", "-F", "meshes").stdout
@@ -255,8 +310,8 @@ def test_slurm_profile_asks_for_gpus(project):
     text = result.stdout + result.stderr
     assert result.returncode == 0, text
     blocks = {b.split(":")[0]: b for b in re.split(r"^rule ", text, flags=re.M)[1:]}
-    refinement = ("train_coronary", "refine_coronary")
-    for rule in ("train_vecset", "reconstruct_vecset", *STAGES, *refinement):
+    others = ("train_coronary", "refine_coronary", "train_autoencoder", "train_diffusion")
+    for rule in ("train_vecset", "reconstruct_vecset", *STAGES, *others, "sample_diffusion"):
         assert re.search(r"resources: .*\bgpu=[1-9]", blocks[rule]), blocks[rule]
     assert "gpu=" not in blocks["extract_meshes"] + blocks["repair_coronary"]
 

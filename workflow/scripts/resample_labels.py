@@ -36,8 +36,8 @@ def main() -> None:
         manifest=boxes / "manifest.tsv",
         processes=args.processes,
     )
-    found = [coarse.read_box(boxes / f"{c.case_id}.json") for c in cases if c.status == cohort.OK]
-    grid = coarse.fixed_grid(coarse.LABELS, found, options, table)
+    found = [boxes / f"{case.case_id}.json" for case in cases if case.status == cohort.OK]
+    grid = coarse.label_grid(found, options, table)
     write_json(args.out / "grid.json", grid.as_dict())
     case_runs.run_cases(
         cases,

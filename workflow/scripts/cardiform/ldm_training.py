@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 
@@ -67,7 +66,7 @@ def train_diffusion(options: DiffusionOptions, args) -> None:
     check_sizes(grid.size, len(coder.options.channels), len(options.channels))
     parts = {p: _files(args, p, ".npz") for p in ("train", "validation")}
     if options.complete_cases and grid.kind == "labels":
-        parts["train"] = _complete(parts["train"], statistics, args.statistics)
+        parts["train"] = _complete(parts["train"], statistics)
     torch.manual_seed(options.seed)
     task = DiffusionTask(options, statistics, grid, coder)
     common = {"cache_rate": options.cache_rate, "seed": options.seed}
@@ -101,15 +100,14 @@ def _files(args, part: str, ending: str) -> list[ShapeFile]:
     return found
 
 
-def _complete(files, statistics: LatentStatistics, where: Path) -> list[ShapeFile]:
+def _complete(files, statistics: LatentStatistics) -> list[ShapeFile]:
     """The cases that have every class; those that lack one teach that hearts lack it."""
     left = [f for f in files if f.case_id not in statistics.incomplete]
+    if not left:
+        log.warning("every training case lacks a class: drop classes that are often missing")
+        return files
     if len(left) < len(files):
         log.info("%d of %d cases lack a class and are left out", len(files) - len(left), len(files))
-    if not left:
-        fact = "every training case lacks a class"
-        remedy = "drop the class that is missing, or set diffusion.complete_cases: false"
-        raise InputError(problem(where, fact, remedy))
     return left
 
 

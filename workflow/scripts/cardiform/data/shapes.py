@@ -5,12 +5,12 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.data import CacheDataset
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -20,6 +20,8 @@ from ..errors import InputError, problem
 from ..geometry.coarse import LABELS, Grid
 from ..nifti import load_image, load_label_map
 from ..options import AutoencoderOptions
+
+LOADERS = 4  # threads that fill the cache
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class ShapeDataset(torch.utils.data.Dataset):
         seed: int = 0,
     ):
         self.files, self.grid, self.ranges, self.seed = list(files), grid, ranges, seed
-        self.shapes = cached(lambda f: load_shape(f.path, grid), self.files, cache_rate)
+        self.shapes = Cached(lambda f: load_shape(f.path, grid), self.files, cache_rate)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -123,7 +125,7 @@ class LatentDataset(torch.utils.data.Dataset):
         self, files: Sequence[ShapeFile], *, varied: bool, cache_rate: float = 1.0, seed: int = 0
     ):
         self.files, self.varied, self.seed = list(files), varied, seed
-        self.latents = cached(lambda f: load_latents(f.path), self.files, cache_rate)
+        self.latents = Cached(lambda f: load_latents(f.path), self.files, cache_rate)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -159,11 +161,16 @@ def load_latents(path: str | Path) -> dict[str, Tensor]:
         raise InputError(problem(path, fact, "run encode_latents again")) from None
 
 
-def cached(load: Callable, files: Sequence[ShapeFile], rate: float):
+class Cached:
     """``load`` of each file by index; the share ``rate`` of them is loaded once, at the start."""
-    return CacheDataset(
-        files, transform=load, cache_rate=rate, num_workers=4, progress=False, copy_cache=False
-    )
+
+    def __init__(self, load: Callable, files: Sequence[ShapeFile], rate: float):
+        self.load, self.files = load, files
+        with ThreadPool(LOADERS) as pool:
+            self.kept = pool.map(load, files[: round(rate * len(files))])
+
+    def __getitem__(self, index: int):
+        return self.kept[index] if index < len(self.kept) else self.load(self.files[index])
 
 
 def moved(target: Tensor, ranges: AutoencoderOptions, rng: np.random.Generator) -> Tensor:

@@ -116,19 +116,35 @@ def fixed_grid(
 
 
 def box_case(case: Case, *, table: LabelTable, out: Path) -> list[Path]:
-    """Write ``out/<case>.json``: the box of the labelled voxels, RAS mm."""
-    box = labelled_box(load_label_map(case.labels), table.values)
+    """Write ``out/<case>.json``: the box of the labelled voxels, RAS mm, and their values."""
+    label_map = load_label_map(case.labels)
+    box = labelled_box(label_map, table.values)
     if box is None:
         remedy = "leave the case out, or drop fewer classes"
         raise InputError(problem(case.labels, "has none of the classes that take part", remedy))
     path = out / f"{case.case_id}.json"
-    write_json(path, {"box_mm": box.tolist()})
+    found = sorted(set(np.unique(label_map.data).tolist()) & set(table.values))
+    write_json(path, {"box_mm": box.tolist(), "values": found})
     return [path]
 
 
 def read_box(path: str | Path) -> np.ndarray:
     """(2, 3) mm of :func:`box_case`."""
     return np.array(read_json(path)["box_mm"])
+
+
+def label_grid(paths: Sequence[Path], options: LdmOptions, table: LabelTable) -> Grid:
+    """The grid of the cases of :func:`box_case`; classes that no case has take no part."""
+    values = {value for path in paths for value in read_json(path)["values"]}
+    return fixed_grid(LABELS, [read_box(p) for p in paths], options, present(table, values))
+
+
+def present(table: LabelTable, values) -> LabelTable:
+    """The classes of a table with one of ``values``; what is not annotated counts nowhere."""
+    absent = [c.name for c in table if c.value not in values]
+    if absent:
+        log.info("no case has %s: left out", ", ".join(absent))
+    return taking_part(table, absent)
 
 
 def resample_case(case: Case, *, grid: Grid, boxes: Path, out: Path) -> list[Path]:
@@ -149,15 +165,18 @@ class CloudBounds:
     """What a first pass over all clouds finds.
 
     boxes : (N, 2, 3) mm.    labelled : whether all samples have classes.
+    values : the class values that any of them has.
     """
 
     boxes: np.ndarray
     labelled: bool
+    values: frozenset[int]
 
     @classmethod
     def of(cls, clouds: Sequence[tuple[str, CloudFile]], table: LabelTable) -> CloudBounds:
         """Read every sample once; InputError names all bad ones."""
         boxes, labelled, problems = [], [], []
+        values: set[int] = set()
         for number, (name, file) in enumerate(clouds, start=1):
             try:
                 cloud = _chosen(file.read(name), table)
@@ -166,6 +185,8 @@ class CloudBounds:
                 continue
             boxes.append([cloud.points.min(axis=0), cloud.points.max(axis=0)])
             labelled.append(cloud.labels is not None)
+            if cloud.labels is not None:
+                values.update(np.unique(cloud.labels).tolist())
             if number % 500 == 0:
                 log.info("bounds of %d of %d clouds", number, len(clouds))
         if len(set(labelled)) > 1:
@@ -174,7 +195,7 @@ class CloudBounds:
             )
         if problems:
             raise InputError(problems)
-        return cls(np.array(boxes), labelled[0])
+        return cls(np.array(boxes), labelled[0], frozenset(values))
 
     def center(self, number: int, options: PointcloudsOptions) -> np.ndarray:
         """Middle of the cube of a sample: its own, or that of the data set."""
@@ -194,7 +215,8 @@ def cloud_grid(
     """The grid and the scale of a set of clouds: one scale for all, whatever their order."""
     boxes = bounds.boxes if options.center else bounds.whole[None]
     kind = LABELS if bounds.labelled else FIELD
-    grid = fixed_grid(kind, boxes, ldm, table if bounds.labelled else INSIDE)
+    chosen = present(table, bounds.values) if bounds.labelled else INSIDE
+    grid = fixed_grid(kind, boxes, ldm, chosen)
     if options.method == "occupancy":
         return grid
     found = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from monai.networks.nets import DiffusionModelUNet
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
@@ -262,13 +263,19 @@ def starting_noise(shape: Sequence[int], seed: int, numbers: Sequence[int]) -> T
     """(len(numbers), *shape) noise; that of a sample follows from ``seed`` and its number alone."""
     rows = []
     for number in numbers:
-        generator = torch.Generator().manual_seed(sample_seed(seed, number))
+        generator = torch.Generator().manual_seed(_word(seed, number, 0))
         rows.append(torch.randn(tuple(shape), generator=generator))
     return torch.stack(rows)
 
 
 def sample_seed(seed: int, number: int) -> int:
-    return (seed << 32) + number
+    """Seed of what ddpm draws on the way to a sample; not that of its starting noise."""
+    return _word(seed, number, 1)
+
+
+def _word(*words: int) -> int:
+    # torch's generator on the CPU looks at 32 bits of a seed alone
+    return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
 def _maps(values: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ class DiffusionTask:
         draws = torch.rand(size, self.classes, device=device)
         one_out = draws > draws.min(dim=1, keepdim=True).values
         single = torch.rand(size, 1, device=device) < 0.5
-        known = torch.where(single, one_out, draws < shares) & seeing & present
+        known = one_out & (single | (draws > 1 - shares)) & seeing & present
         told = torch.rand(size, self.classes, device=device) < torch.rand(size, 1, device=device)
         told &= torch.rand(size, 1, device=device) < self.options.volumes_share
         scores = self.statistics.volume_scores(batch["volumes"])

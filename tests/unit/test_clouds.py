@@ -1,0 +1,153 @@
+"""HDF5 point clouds: every layout, axis order, one scale for the whole set, bad samples named."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from cardiform.errors import InputError
+from cardiform.geometry.clouds import CloudFile, counts_on, fields_of, label_map_of, typical
+from cardiform.geometry.coarse import CloudBounds, cloud_grid
+from cardiform.geometry.cube import Cube
+from cardiform.labels import LabelTable
+from cardiform.options import LdmOptions, PointcloudsOptions
+
+POINTS = np.random.default_rng(0).normal(size=(4, 50, 3)) * (10, 20, 30)
+CLASSES = np.random.default_rng(1).integers(1, 4, (4, 50)).astype(np.uint8)
+
+
+def options(**keys):
+    return PointcloudsOptions(**keys)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def make(fill):
+        path = tmp_path / "clouds.h5"
+        with h5py.File(path, "w") as archive:
+            fill(archive)
+        return path
+
+    return make
+
+
+def fill_stack(archive):
+    archive["points"], archive["labels"] = POINTS, CLASSES
+
+
+def fill_groups(archive):
+    for k, name in enumerate("abcd"):
+        archive[f"{name}/points"], archive[f"{name}/labels"] = POINTS[k], CLASSES[k]
+
+
+def fill_datasets(archive):
+    for k, name in enumerate("abcd"):
+        archive[f"points/{name}"], archive[f"labels/{name}"] = POINTS[k], CLASSES[k]
+
+
+def fill_ragged(archive):
+    kind = h5py.vlen_dtype(np.float32)
+    rows = archive.create_dataset("points", (4,), dtype=kind)
+    numbers = archive.create_dataset("labels", (4,), dtype=h5py.vlen_dtype(np.uint8))
+    for k in range(4):
+        rows[k], numbers[k] = POINTS[k, : 50 - k].ravel(), CLASSES[k, : 50 - k]
+
+
+@pytest.mark.parametrize("fill", [fill_stack, fill_groups, fill_datasets, fill_ragged])
+def test_layouts(write, fill):
+    file = CloudFile(write(fill), options())
+    assert len(file) == 4
+    for k, cloud in enumerate(file):
+        assert np.allclose(cloud.points, POINTS[k, : len(cloud.points)], atol=1e-5)
+        assert (cloud.labels == CLASSES[k, : len(cloud.points)]).all()
+        assert len(cloud.points) == (50 - k if fill is fill_ragged else 50)
+
+
+def test_one_sample_another_key_axes_and_unit(write):
+    path = write(lambda archive: archive.create_dataset("xyz", data=POINTS[0][:, ::-1] / 10))
+    file = CloudFile(path, options(key="xyz", axes="zyx", unit_mm=10.0))
+    cloud = file.read(file.names[0])
+    assert file.names == ["clouds"] and cloud.labels is None
+    assert np.allclose(cloud.points, POINTS[0])
+    # a cyclic order is no inverse of itself
+    turned = CloudFile(path, options(key="xyz", axes="yzx", unit_mm=10.0)).read("clouds")
+    assert np.allclose(turned.points, POINTS[0][:, ::-1][:, [2, 0, 1]])
+
+
+def test_bad_files_and_samples_are_named(write, tmp_path):
+    with pytest.raises(InputError, match=r"none\.h5: is no readable HDF5"):
+        CloudFile(tmp_path / "none.h5", options())
+    with pytest.raises(InputError, match=r"no dataset cloud \(it has labels, points\)"):
+        CloudFile(write(fill_stack), options(key="cloud"))
+
+    def broken(archive):
+        fill_groups(archive)
+        archive["b/points"][3, 1] = np.nan
+        del archive["c/labels"]
+        archive["c/labels"] = CLASSES[2][:7]
+        del archive["d/points"]
+        archive["d/points"] = np.zeros((5, 2))
+
+    file = CloudFile(write(broken), options())
+    with pytest.raises(InputError) as caught:
+        CloudBounds.of([(name, file) for name in file.names], LabelTable())
+    text = "\n".join(caught.value.problems)
+    for words in (
+        "h5:b: has points that are not finite",
+        "h5:c: has 7 classes",
+        "h5:d: has the shape (5, 2)",
+    ):
+        assert words in text
+    assert "h5:a" not in text
+
+
+def test_points_fall_into_their_voxels():
+    cube = Cube(np.zeros(3), 2.0, 4)
+    points = np.array([[-3.0, -3, -3], [-3.9, -2.1, -3], [3, 3, 3], [9, 0, 0]])
+    counts = counts_on(cube, points, np.array([0, 0, 1, 1]), 2)
+    assert counts.shape == (2, 4, 4, 4) and counts.sum() == 3
+    assert counts[0, 0, 0, 0] == 2 and counts[1, 3, 3, 3] == 1
+
+
+def test_methods():
+    counts = np.zeros((1, 9, 9, 9), np.float32)
+    counts[0, 4, 4, 4] = 5
+    assert fields_of(counts, options(method="occupancy")).max() == 1
+    assert fields_of(counts, options(method="density")).max() == 5
+    smooth = fields_of(counts, options(method="gaussian", sigma_vox=1.0))
+    assert smooth.sum() == pytest.approx(5, rel=1e-2)
+    assert smooth[0, 4, 4, 4] / smooth[0, 4, 4, 5] == pytest.approx(np.exp(0.5), rel=1e-3)
+
+
+def test_labels_of_the_densest_class_where_there_is_enough():
+    fields = np.zeros((2, 3, 1, 1), np.float32)
+    fields[:, 0, 0, 0], fields[:, 1, 0, 0], fields[:, 2, 0, 0] = (3, 1), (1, 2), (0.2, 0)
+    assert label_map_of(fields, 4.0, [5, 7], 0.3).ravel().tolist() == [5, 7, 0]
+
+
+def test_one_scale_for_the_whole_set_whatever_the_order(write):
+    path = write(fill_stack)
+    table, ldm = LabelTable(), LdmOptions(voxel_size=16)
+    file = CloudFile(path, options(labels_key=""))
+    clouds = [(name, file) for name in file.names]
+    grids = []
+    for ordered in (clouds, clouds[::-1]):
+        bounds = CloudBounds.of(ordered, table)
+        grids.append(cloud_grid(ordered, bounds, ldm, options(labels_key=""), table))
+    assert grids[0] == grids[1] and grids[0].kind == "field"
+    assert grids[0].table.names == ("inside",)
+    assert typical(np.zeros((1, 2, 2, 2))) == 0.0
+    extent = np.ptp(POINTS, axis=1).max()
+    assert grids[0].edge_mm >= extent
+
+
+def test_without_centring_the_bounds_are_those_of_all_clouds(write):
+    moved = POINTS + np.arange(4)[:, None, None] * 100
+    path = write(lambda archive: archive.create_dataset("points", data=moved))
+    fixed = options(center=False)
+    file = CloudFile(path, fixed)
+    bounds = CloudBounds.of([(name, file) for name in file.names], LabelTable())
+    assert (bounds.center(0, fixed) == bounds.center(3, fixed)).all()
+    assert np.allclose(bounds.whole, [moved.min((0, 1)), moved.max((0, 1))])
+    assert not np.allclose(bounds.center(0, options()), bounds.center(3, options()))

@@ -1,0 +1,116 @@
+"""Training of the diffusion: what it is told, what it is measured by."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hearts import FIELD_GRID, GRID, heart
+
+from cardiform.models.diffusion import LatentStatistics
+from cardiform.options import DiffusionOptions
+from cardiform.tasks.diffusion import FIXED_TIMES, DiffusionTask
+
+SHAPE = (2, 4, 4, 4)
+STATISTICS = LatentStatistics(
+    shape=SHAPE,
+    mean=(0.0, 0.0),
+    std=(1.0, 1.0),
+    volume_mean=(48.0, 8.0, 8.0),
+    volume_std=(5.0, 1.0, 1.0),
+    centroids={},
+    incomplete=(),
+    autoencoder_sha256="",
+)
+TINY = {
+    "channels": (8, 16),
+    "attention_levels": (False, True),
+    "num_head_channels": 8,
+    "norm_num_groups": 4,
+    "num_res_blocks": 1,
+}
+
+
+class Decoder:
+    """In place of the autoencoder."""
+
+    def decode(self, latents):
+        return torch.zeros(len(latents), 4, 8, 8, 8)
+
+
+def task(grid=GRID, **keys):
+    torch.manual_seed(0)
+    return DiffusionTask(DiffusionOptions(**{**TINY, **keys}), STATISTICS, grid, Decoder())
+
+
+def batch(number=4, lacking=()):
+    generator = torch.Generator().manual_seed(1)
+    volumes = torch.tensor([[48.0, 8.0, 8.0]]).repeat(number, 1)
+    volumes[:, list(lacking)] = 0
+    return {
+        "mu": torch.randn(number, *SHAPE, generator=generator),
+        "sigma": 0.1 * torch.ones(number, *SHAPE),
+        "target": torch.from_numpy(heart())[None].repeat(number, 1, 1, 1),
+        "volumes": volumes,
+        "case_id": [f"case{k}" for k in range(number)],
+    }
+
+
+@pytest.mark.parametrize("objective", ["flow", "ddpm"])
+def test_the_untrained_network_predicts_the_mean(objective):
+    made = task(objective=objective)
+    made.module.eval()
+    torch.manual_seed(5)
+    figures = made.evaluate([batch()])
+    assert figures["loss"] == pytest.approx(figures["mean_loss"], rel=1e-5), "its last layer is 0"
+    assert figures["mean_loss"] == pytest.approx(2.0 if objective == "flow" else 1.0, rel=0.15)
+    torch.manual_seed(5)
+    assert made.evaluate([batch()]) == figures
+    assert len(made.process.fixed_times(FIXED_TIMES)) == FIXED_TIMES
+
+
+def test_completion_has_a_figure_where_it_is_trained():
+    assert "completion_loss" in task().evaluate([batch()])
+    assert "completion_loss" not in task(known_share=0.0).evaluate([batch()])
+    assert "completion_loss" not in task(FIELD_GRID).evaluate([batch()])
+
+
+def test_conditions_of_the_training():
+    made = task(known_share=0.5, volumes_share=0.3)
+    torch.manual_seed(0)
+    drawn = [made._condition(batch(64, lacking=(2,))) for _ in range(8)]
+    known = torch.cat([c.known for c in drawn])
+    told = torch.cat([c.told for c in drawn])
+    assert not known[:, 2].any() and not told[:, 2].any(), "what is not there is not known"
+    assert known[:, :2].any()
+    nothing_seen = float((~known.any(1)).float().mean())
+    assert 0.45 < nothing_seen < 0.85
+    assert 0.05 < float(told.any(1).float().mean()) < 0.3
+    assert torch.allclose(drawn[0].volumes[:, 0], torch.zeros(64))
+    blind = task(known_share=0.0)._condition(batch(64))
+    assert not blind.known.any() and not blind.told.any()
+    everything = torch.cat([task(known_share=1.0)._condition(batch(64)).known for _ in range(4)])
+    assert not everything.all(1).any(), "something is left to make"
+    assert float(everything.any(1).float().mean()) > 0.6
+
+
+def test_a_few_steps_lower_the_error():
+    made = task(lr=1e-2, known_share=0.0)
+    optimiser = torch.optim.Adam(made.parameters("model"), 5e-3)
+    torch.manual_seed(0)
+    made.module.eval()
+    before = made.evaluate([batch()])["loss"]
+    for step in range(40):
+        loss, _ = made.loss(batch(), "model", step)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    torch.manual_seed(0)
+    assert made.evaluate([batch()])["loss"] < 0.85 * before
+
+
+@pytest.mark.parametrize("objective", ["flow", "ddpm"])
+def test_previews_are_drawn(tmp_path, objective):
+    made = task(objective=objective, num_train_timesteps=100, num_samples_to_generate=2)
+    made.module.eval()
+    made.preview([], tmp_path, 3)
+    assert (tmp_path / "0000003.png").stat().st_size > 0
