@@ -37,12 +37,16 @@ def test_real_cases_go_through(tmp_path, real_data, run_workflow, seed_that_fill
         "vqvae_joint": {"steps": 10, "device": "cpu"},
         "vqvae_reconstruct": {"device": "cpu"},
     }
-    run_workflow(tmp_path, config, base="few_cases.yaml")
+    voxels = "results/real/ldm/labels/voxels/manifest.tsv"
+    run_workflow(tmp_path, config, "vecset", "vqvae", voxels, base="few_cases.yaml")
 
     results = tmp_path / "results" / "real"
     for case, names in CLASSES.items():
         meshes = {path.stem for path in (results / "meshes" / case).glob("*.ply")}
         assert meshes == names
+    grid = json.loads((results / "ldm" / "labels" / "voxels" / "grid.json").read_text())
+    found = {label["name"] for label in grid["classes"]}
+    assert found == set.union(*CLASSES.values()) - {"coronary"}, "what no case has takes no part"
     losses = [
         event["figures"]["loss"]
         for event in map(

@@ -92,10 +92,9 @@ TINY = {
         "num_head_channels": 8,
         "norm_num_groups": 4,
         "num_res_blocks": 1,
-        "preview_every": 2,
         "complete_cases": False,
     },
-    "sampling": {"num_samples": 3, "num_inference_steps": 3, "device": "cpu"},
+    "sampling": {"num_samples": 2, "num_inference_steps": 3, "device": "cpu"},
     "generation": {"points": 64},
     "completion": {"num_inference_steps": 2, "draws": 1, "device": "cpu"},
 }
@@ -167,6 +166,23 @@ def test_codes_and_reconstructions_of_held_out_hearts_alone(tiny):
             assert labels.data.shape == truth.data.shape
             assert (made / name / "codes.npz").exists()
             assert (made / name / "compare.png").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_generated_hearts_and_their_figures(tiny):
+    folder, _ = tiny
+    made = folder / "results" / "tiny" / "ldm" / "labels"
+    for stage in ("autoencoder", "diffusion"):
+        assert (made / stage / "model.pt").stat().st_size > 0
+    names = json.loads((made / "samples" / "metrics.json").read_text())["samples"]
+    assert len(names) == 2
+    for name in names:
+        assert nifti.load_label_map(made / "samples" / "nifti" / f"{name}.nii.gz").data.any()
+        assert (made / "samples" / "pointcloud" / f"{name}.csv").exists()
+    assert (made / "samples" / "overview.png").exists() and (made / "samples/figures.json").exists()
+    tested = {n for n, _ in splits.read_split(folder / "results" / "tiny" / "split" / "test.csv")}
+    completed = json.loads((made / "completion" / "metrics.json").read_text())
+    assert set(completed["cases"]) == tested
 
 
 @pytest.mark.slow

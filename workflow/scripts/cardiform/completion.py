@@ -186,10 +186,14 @@ def evaluate_case(
     """Drop every class of a case in turn, make it from the others, and measure.
 
     Writes ``out/<case>.json`` (Dice and volume error of each class on the label map's own grid),
-    ``<case>.nii.gz`` (every class as it was made from the others) and ``<case>.png``.
+    ``<case>.nii.gz`` (every class as it was made from the others) and ``<case>.png``. A case with
+    a single class has no figures.
     """
     label_map = load_label_map(case.labels)
     present = [c for c in completer.table if (label_map.data == c.value).any()]
+    if len(present) < 2:  # nothing would be known
+        write_json(out / f"{case.case_id}.json", {})
+        return [out / f"{case.case_id}.json"]
     made = completer.complete(label_map, [[c.name] for c in present])
     figures: dict = {}
     together = np.zeros_like(label_map.data)
