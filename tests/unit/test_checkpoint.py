@@ -139,3 +139,20 @@ def test_the_key_leaves_out_what_does_not_matter():
         "steps 12 -> 13",
     ]
     assert differences({"a": 1}, {"b": 2}) == ["a 1 -> absent", "b absent -> 2"]
+
+
+def test_a_training_goes_on_from_another_folder(tmp_path):
+    there = Checkpoints(tmp_path / "there")
+    there.save_last({"lr": 1}, 5, {"module": weights()})
+    there.save_best(4, {"loss": 0.5}, weights())
+    here = Checkpoints(tmp_path / "here")
+    assert "resuming from step 5" in here.prepare({"lr": 1}, there.last)
+    assert here.load_best()["step"] == 4
+    here.save_last({"lr": 1}, 9, {"module": weights()})
+    assert "resuming from step 9" in here.prepare({"lr": 1}, there.last), "its own goes first"
+    other = Checkpoints(tmp_path / "other")
+    with pytest.raises(InputError, match=r"of another training \(lr 1 -> 2\)"):
+        other.prepare({"lr": 2}, there.last)
+    with pytest.raises(InputError, match="does not exist; correct --resume-from"):
+        other.prepare({"lr": 1}, tmp_path / "none.pt")
+    assert not other.last.exists()

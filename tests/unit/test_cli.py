@@ -110,3 +110,27 @@ def test_a_config_names_the_problems_of_all_sections_at_once():
     assert "config: cohort.name is 'a b'; it must match" in text
     assert "config: points.near_sigma is 0.1; expected a list" in text
     assert cli.from_config(options.SECTIONS, {})["vecset"] == VecsetOptions()
+
+
+def test_a_key_by_the_name_of_earlier_configs():
+    made = cli.from_section(options.AutoencoderOptions, {"num_channels": [8, 16]}, "autoencoder")
+    assert made.channels == (8, 16)
+    # the default config names the key itself: what a user wrote counts, in whatever order
+    for section in (
+        {"channels": [32, 64, 64], "adv_weight": 0.1, "adversarial_weight": 0.0},
+        {"adversarial_weight": 0.0, "adv_weight": 0.1, "channels": [32, 64, 64]},
+    ):
+        made = cli.from_section(options.AutoencoderOptions, section, "autoencoder")
+        assert made.adversarial_weight == 0.1
+    assert parsed(options.DiffusionOptions, "--generate-samples-interval 7").preview_every == 7
+    schema = cli.json_schema(options.SECTIONS)["properties"]["autoencoder"]["properties"]
+    assert schema["num_channels"] == schema["channels"]
+    with pytest.raises(InputError, match=r"autoencoder\.num_chanels is not a known key"):
+        cli.from_section(options.AutoencoderOptions, {"num_chanels": [8]}, "autoencoder")
+
+
+def test_a_list_of_texts_may_be_empty():
+    assert cli.from_section(options.LdmOptions, {"drop_classes": []}, "ldm").drop_classes == ()
+    assert parsed(options.LdmOptions, "--drop-classes ''").drop_classes == ()
+    with pytest.raises(InputError, match="expected a list of int"):
+        cli.from_section(options.AutoencoderOptions, {"channels": []}, "autoencoder")

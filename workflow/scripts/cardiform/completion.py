@@ -176,7 +176,8 @@ class MeanShape:
         cube = completer.place(label_map, known)
         channel = completer.table.channel(name) + 1
         share = np.zeros((len(completer.table) + 1, *self.share.shape[1:]), np.float32)
-        share[0], share[channel] = 0.5, self.share[channel - 1]
+        # voxels at the very level belong to the shape: frequencies of few hearts are steps
+        share[0], share[channel] = 0.4999, self.share[channel - 1]
         return completer.filled(label_map, [name], cube, share)
 
 

@@ -227,20 +227,30 @@ class LatentDenoiser(nn.Module):
             attention_levels=options.attention_levels,
             norm_num_groups=options.norm_num_groups,
             num_head_channels=options.num_head_channels,
-            use_flash_attention=torch.cuda.is_available(),
+            use_flash_attention=True,
         )
 
     def forward(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         """(B, L, s, s, s) prediction of the process's target."""
         parts = [noisy]
         if self.completes:
-            numbers = torch.arange(1, self.classes + 1, device=noisy.device).view(1, -1, 1, 1, 1)
-            seen = (condition.target[:, None] == numbers) & _maps(condition.known)
-            parts += [self.gather(seen.to(noisy.dtype)), self._spread(condition.known, noisy)]
+            parts += [self._seen(condition, noisy), self._spread(condition.known, noisy)]
         if self.follows_volumes:
             told = condition.told.to(noisy.dtype)
             parts += [self._spread(condition.volumes * told, noisy), self._spread(told, noisy)]
         return self.unet(torch.cat(parts, dim=1), timesteps=times)
+
+    def _seen(self, condition: Condition, like: Tensor) -> Tensor:
+        """What the known classes look like; samples without any share the answer to nothing."""
+        rows = condition.known.any(dim=1)
+        size = condition.target.shape[-1]
+        nothing = self.gather(like.new_zeros(1, self.classes, size, size, size))
+        result = nothing.repeat(len(rows), 1, 1, 1, 1)
+        if rows.any():
+            numbers = torch.arange(1, self.classes + 1, device=like.device).view(1, -1, 1, 1, 1)
+            seen = (condition.target[rows, None] == numbers) & _maps(condition.known[rows])
+            result[rows] = self.gather(seen.to(like.dtype))
+        return result
 
     def _spread(self, values: Tensor, like: Tensor) -> Tensor:
         return _maps(values).to(like.dtype).expand(-1, -1, *like.shape[2:])
