@@ -227,6 +227,8 @@ def test_a_sample_is_the_same_whatever_the_batch_and_is_not_made_twice(stages):
     assert path.stat().st_mtime_ns == before, "a finished sample is kept"
     assert (stages.folder / "alone" / "latents" / "sample_0003.npz").exists()
     assert stages.sample("alone", "--seed", 1).returncode == 0
+    left = {p.name.split(".")[0] for p in (stages.folder / "alone").glob("*/sample_*")}
+    assert left == {f"sample_{n:04d}" for n in range(3)}, "a fourth one is no sample any more"
     assert path.stat().st_mtime_ns != before, "another seed makes another one"
 
 

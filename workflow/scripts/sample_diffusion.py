@@ -53,6 +53,7 @@ def main() -> None:
         )
         for n in range(len(logits))
     }
+    shape_samples.remove_others(args.out, hearts)
     shape_samples.draw_overview(args.out / "overview.png", hearts, generator.grid.table)
     figures = shape_samples.sample_figures(latents, logits, generator.grid)
     record = {"model_sha256": model, "source_sha256": sha256_sources()}

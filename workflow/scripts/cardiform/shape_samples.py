@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +147,14 @@ def write_cloud(path: Path, meshes: dict[str, Mesh], table: LabelTable, number: 
             points, _ = SurfaceSampler(meshes[name]).draw(int(quota), rng)
             lines += [f"{x:.3f},{y:.3f},{z:.3f},{value}" for x, y, z in points]
     write_text(path, "\n".join(lines) + "\n")
+
+
+def remove_others(out: Path, names: Iterable[str]) -> None:
+    """Delete the files of samples that are none any more: of a run that made more of them."""
+    kept = set(names)
+    for path in out.glob("*/sample_*"):
+        if path.name.split(".")[0] not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def draw_overview(path: Path, hearts: dict[str, dict[str, Mesh]], table: LabelTable) -> None:

@@ -16,6 +16,7 @@ from ..anatomy.components import count_components
 from ..geometry.sampling import SurfaceSampler
 from ..geometry.surface import extract_surface
 
+COLUMNS_AT_A_TIME = 64  # hearts that are compared at a time: bounds the memory
 ALWAYS, NEVER = 0.9, 0.02  # shares of the training hearts in which two classes touch
 
 
@@ -66,6 +67,12 @@ def distances(rows: Sequence, columns: Sequence, missing_mm: float) -> np.ndarra
 
 def dice_distances(rows: Sequence[np.ndarray], columns: Sequence[np.ndarray], classes: int):
     """(rows, columns) 1 - Dice, the mean over the classes that either of them has."""
+    starts = range(0, len(columns), COLUMNS_AT_A_TIME)
+    parts = [columns[start : start + COLUMNS_AT_A_TIME] for start in starts]
+    return np.concatenate([_dice_distances(rows, part, classes) for part in parts], axis=1)
+
+
+def _dice_distances(rows, columns, classes: int) -> np.ndarray:
     total = np.zeros((len(rows), len(columns)))
     counted = np.zeros_like(total)
     for channel in range(1, classes + 1):
