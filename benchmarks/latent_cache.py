@@ -10,6 +10,7 @@ shape of the noise, as an earlier code did).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 
 import measuring
@@ -37,17 +38,19 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64])
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    print("| grid | batch | " + " | ".join(f"{way}, CPU s" for way in WAYS) + " | ratios |")
-    print("|---|---:|---:|---:|---:|---:|")
+    ways = " | ".join(f"{way}, CPU s" for way in WAYS)
+    print(f"| grid | batch | completion | {ways} | ratios |\n|---|---:|---|---:|---:|---:|---:|")
     for size in args.sizes:
         batch = 4 if size <= 32 else 2
-        spent = measure(size, batch, args.repeats)
-        cells = " | ".join(f"{spent[way]:.3f}" for way in WAYS)
-        ratios = ", ".join(f"{spent[way] / spent['cached']:.1f}x" for way in WAYS[1:])
-        print(f"| {size}³ | {batch} | {cells} | {ratios} |", flush=True)
+        for known_share in (0.0, 0.5):
+            spent = measure(size, batch, known_share, args.repeats)
+            cells = " | ".join(f"{spent[way]:.3f}" for way in WAYS)
+            ratios = ", ".join(f"{spent[way] / spent['cached']:.1f}x" for way in WAYS[1:])
+            trained = "trained too" if known_share else "no"
+            print(f"| {size}³ | {batch} | {trained} | {cells} | {ratios} |", flush=True)
 
 
-def measure(size: int, batch: int, repeats: int) -> dict[str, float]:
+def measure(size: int, batch: int, known_share: float, repeats: int) -> dict[str, float]:
     """Median CPU seconds of a step: forward, backward, optimiser; the ways take turns."""
     torch.manual_seed(0)
     table = LabelTable()
@@ -60,7 +63,8 @@ def measure(size: int, batch: int, repeats: int) -> dict[str, float]:
     found = LatentStatistics(
         shape=shape, **flat, **volumes, centroids={}, incomplete=(), autoencoder_sha256=""
     )
-    task = DiffusionTask(DIFFUSION, found, grid, None)
+    options = dataclasses.replace(DIFFUSION, known_share=known_share)
+    task = DiffusionTask(options, found, grid, None)
     optimiser = torch.optim.AdamW(task.parameters("model"), 1e-4)
     labels = np.random.default_rng(0).integers(0, len(table) + 1, (batch, size, size, size))
     target = torch.from_numpy(labels.astype(np.uint8))
@@ -68,7 +72,8 @@ def measure(size: int, batch: int, repeats: int) -> dict[str, float]:
         mu, sigma = encoder.encode(target)
     stored = {"mu": mu, "sigma": sigma, "volumes": torch.ones(batch, len(table))}
 
-    def step(encodings: int) -> None:
+    def step(encodings: int, number: int) -> None:
+        torch.manual_seed(number)  # the same conditions for every way
         sample = {**stored, "target": target}
         with torch.no_grad():
             for _ in range(encodings):
@@ -80,7 +85,7 @@ def measure(size: int, batch: int, repeats: int) -> dict[str, float]:
     times: dict[str, list[float]] = {way: [] for way in WAYS}
     for turn in range(repeats + 1):
         for encodings, way in enumerate(WAYS):
-            spent, _ = measuring.timed(step, encodings)
+            spent, _ = measuring.timed(step, encodings, turn)
             if turn:  # the first turn warms up
                 times[way].append(spent)
     return {way: statistics.median(seconds) for way, seconds in times.items()}

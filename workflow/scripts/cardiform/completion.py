@@ -212,10 +212,9 @@ def evaluate_case(
     compare_picture(
         paths[2],
         *(_meshes(LabelMap(d, label_map.affine), present) for d in (label_map.data, together)),
-        titles=("Given", "Each class made from the others"),
+        titles=("Given", "Made from the others"),
         legend={c.title: c.color for c in present},
-        caption=f"{case.case_id}: mean Dice {dice:.3f}" if dice is not None else case.case_id,
-        size=320,
+        caption=f"{case.case_id}: each class made from the others, mean Dice {dice:.3f}",
     )
     return paths
 
