@@ -46,19 +46,19 @@ def main() -> None:
     log.info("%d samples, deviation of the latents %.3f", len(latents), deviation)
     if not 0.7 < deviation < 1.4:
         log.warning("it should be near 1: train longer, or take more steps")
-    logits = generator.decode(latents)
-    hearts = {
-        shape_samples.sample_name(n): shape_samples.write_sample(
-            n, logits[n], generator.grid, options, args.out
-        )
-        for n in range(len(logits))
-    }
-    shape_samples.remove_others(args.out, hearts)
+    hearts, volumes = shape_samples.write_samples(generator, latents, options, args.out)
+    shape_samples.remove_others(args.out, volumes)
     shape_samples.draw_overview(args.out / "overview.png", hearts, generator.grid.table)
-    figures = shape_samples.sample_figures(latents, logits, generator.grid)
-    record = {"model_sha256": model, "source_sha256": sha256_sources()}
-    names = {"samples": sorted(hearts), "sampler": sampler, "steps": options.num_inference_steps}
-    write_json(args.out / "metrics.json", {**figures, **names, **record})
+    figures = {
+        "samples": list(volumes),
+        "latent_std": deviation,
+        "volume_ml": shape_samples.spread(volumes, generator.grid.table),
+        "sampler": sampler,
+        "steps": options.num_inference_steps,
+        "model_sha256": model,
+        "source_sha256": sha256_sources(),
+    }
+    write_json(args.out / "metrics.json", figures)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from .options import SamplingOptions
 from .render import case_picture, sheet_picture
 from .shape_generator import ShapeGenerator
 from .tasks.autoencoder import channels_of
+
+log = logging.getLogger(__name__)
 
 STEEP = 4.0  # logits beyond this are far from a surface: clipped, the corners stay smooth
 LEAST_POINTS = 50
@@ -74,6 +77,25 @@ def sampled_latents(
             made=keep,
         )
     return torch.stack([found[n] for n in range(options.num_samples)])
+
+
+def write_samples(
+    generator: ShapeGenerator, latents: Tensor, options: SamplingOptions, out: Path
+) -> tuple[dict[str, dict[str, Mesh]], dict[str, np.ndarray]]:
+    """Files of all samples, decoded one at a time.
+
+    Returns the meshes of those that the overview shows, and the volumes of all, ml.
+    """
+    hearts, volumes = {}, {}
+    for number in range(len(latents)):
+        name = sample_name(number)
+        logits = generator.decode(latents[number : number + 1])
+        meshes = write_sample(number, logits[0], generator.grid, options, out)
+        volumes[name] = volumes_ml(channels_of(logits), generator.grid)[0].numpy()
+        if number < MOST_IN_OVERVIEW:
+            hearts[name] = meshes
+        log.info("%s (%d of %d)", name, number + 1, len(latents))
+    return hearts, volumes
 
 
 def write_sample(
@@ -158,13 +180,13 @@ def remove_others(out: Path, names: Iterable[str]) -> None:
 
 
 def draw_overview(path: Path, hearts: dict[str, dict[str, Mesh]], table: LabelTable) -> None:
-    """Hearts side by side; the first of them where there are many."""
+    """Hearts side by side."""
     colors = {c.name: c.color for c in table}
     sheet_picture(
         path,
         {
             name: [(m.vertices, m.faces, colors[n], 1.0) for n, m in meshes.items()]
-            for name, meshes in list(hearts.items())[:MOST_IN_OVERVIEW]
+            for name, meshes in hearts.items()
         },
         legend={c.title: c.color for c in table},
     )
@@ -187,14 +209,13 @@ def volume_condition(generator: ShapeGenerator, wanted: dict[str, float], number
     return Condition(nothing.target, nothing.known, scores, told)
 
 
-def sample_figures(latents: Tensor, logits: Tensor, grid: Grid) -> dict:
-    """Deviation of the latents, which should be near 1, and the volume of each class, ml."""
-    volumes = volumes_ml(channels_of(logits), grid).numpy()
-    spread = {
+def spread(volumes: Mapping[str, np.ndarray], table: LabelTable) -> dict:
+    """Class name -> mean and deviation of its volume, ml."""
+    columns = np.array(list(volumes.values())).T
+    return {
         name: {"mean": float(column.mean()), "std": float(column.std())}
-        for name, column in zip(grid.table.names, volumes.T)
+        for name, column in zip(table.names, columns)
     }
-    return {"latent_std": float(latents.std()), "volume_ml": spread}
 
 
 def _stored(path: Path, key: str) -> Tensor | None:
