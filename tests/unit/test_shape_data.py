@@ -122,3 +122,22 @@ def test_latents_with_and_without_variants(tmp_path):
     (tmp_path / "b.npz").write_bytes(b"no")
     with pytest.raises(InputError, match=r"b\.npz: is no latents file"):
         LatentDataset([ShapeFile("b", tmp_path / "b.npz", "")], varied=False)
+
+
+def test_thin_vessels_keep_their_volume_and_no_gap_opens():
+    given = torch.zeros(24, 24, 24, dtype=torch.uint8)
+    given[4:20, 5, 5] = 1  # a voxel wide, alone
+    given[4:20, 12, 11:16] = 2  # a wall
+    given[4:20, 13:18, 11:16] = 3  # a body that touches it
+    turns = AutoencoderOptions(augment_rotation_deg=15.0, augment_scale=0.0, augment_shift=0.0)
+    rng = np.random.default_rng(0)
+    made = [moved(given, turns, rng) for _ in range(12)]
+    for channel in (1, 2, 3):
+        ratios = [float((m == channel).sum() / (given == channel).sum()) for m in made]
+        assert np.mean(ratios) == pytest.approx(1.0, abs=0.04), channel
+    whole = (given > 1).to(torch.uint8)
+    rng = np.random.default_rng(0)
+    for parts in made:
+        together = moved(whole, turns, rng)
+        lost = (together > 0) & (parts < 2)
+        assert int(lost.sum()) <= 0.02 * int((together > 0).sum()), "no gap between wall and body"
