@@ -69,7 +69,7 @@ def pytest_command(environment, rest):
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         environment[name] = "1"
     # "-q" twice would hide the closing line; durations tell where the time went.
-    # A file stays on one process, which makes its cohorts once; the longest files come first.
+    # A file stays on one process, which makes its cohorts once; the integration tests come first.
     workers = ["-n", str(min(os.cpu_count() or 1, 8)), "--dist", "loadfile"]
     workers += ["--no-loadscope-reorder"]
     return ["python", "-m", "pytest", *workers, "--durations", "15", *rest]
