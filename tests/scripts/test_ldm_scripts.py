@@ -299,6 +299,9 @@ def test_known_voxels_stay_and_the_missing_class_is_made(stages):
         "has left_atrium already",
     )
     refused(stages.complete("--out", out), "name --label-maps")
+    empty = stages.folder / "empty.nii.gz"
+    save_label_map(empty, np.zeros_like(lacking), given.affine)
+    refused(stages.complete("--label-maps", empty, "--out", out), "empty.nii.gz: has none")
 
 
 def test_completion_is_measured_on_test_cases(stages):

@@ -30,20 +30,6 @@ from .shape_generator import ShapeGenerator
 METHODS = ("model", "mean_shape")
 
 
-@dataclass(frozen=True)
-class Made:
-    """Classes that were made for one label map.
-
-    data : (X, Y, Z) uint8, the label map with the classes in its background.
-    share : (classes + 1, S, S, S) float32 probabilities on the cube.
-    cube : where that lies.
-    """
-
-    data: np.ndarray
-    share: np.ndarray
-    cube: Cube
-
-
 class Completer:
     """Makes missing classes of label maps.
 
@@ -80,8 +66,11 @@ class Completer:
             raise InputError("a label map without any known class cannot be completed")
         return self.generator.grid.cube(np.mean(shifts, axis=0))
 
-    def complete(self, label_map: LabelMap, requests: Sequence[Sequence[str]]) -> list[Made]:
-        """For each request, a list of class names: those classes, made from all others."""
+    def complete(self, label_map: LabelMap, requests: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """For each request, a list of class names: the label map with those classes made anew.
+
+        They are made from all others and fill background alone.
+        """
         grid = self.generator.grid
         cubes, targets, known = [], [], []
         for missing in requests:
@@ -95,7 +84,7 @@ class Completer:
             known.append([n in given and t for n, t in zip(self.table.names, there)])
         shares = self._shares(torch.stack(targets), torch.tensor(known))
         return [
-            Made(self.filled(label_map, missing, cube, share), share, cube)
+            self.filled(label_map, missing, cube, share)
             for missing, cube, share in zip(requests, cubes, shares)
         ]
 
@@ -201,10 +190,10 @@ def evaluate_case(
     for label, result in zip(present, made):
         baseline = mean_shape.complete(completer, label_map, label.name)
         figures[label.name] = {}
-        for method, data in zip(METHODS, (result.data, baseline)):
+        for method, data in zip(METHODS, (result, baseline)):
             row = overlap(label_map.data, data, LabelTable((label,)))[label.name]
             figures[label.name][method] = {k: row[k] for k in ("dice", "volume_error")}
-        together[(result.data == label.value) & (together == 0)] = label.value
+        together[(result == label.value) & (together == 0)] = label.value
     paths = [out / f"{case.case_id}{ending}" for ending in (".json", ".nii.gz", ".png")]
     write_json(paths[0], figures)
     save_like(paths[1], together, case.labels)
@@ -255,6 +244,9 @@ def complete_file(path: Path, missing: Sequence[str], completer: Completer, out:
     for name in missing:
         completer.table.channel(name)
     wanted = list(missing) or absent
+    if len(absent) == len(completer.table):
+        fact = "has none of the classes that the model knows"
+        raise InputError(problem(path, fact, "label at least one of them"))
     there = [name for name in wanted if name not in absent]
     if there or not wanted:
         fact = f"has {', '.join(there)} already" if there else "has every class"
@@ -264,7 +256,7 @@ def complete_file(path: Path, missing: Sequence[str], completer: Completer, out:
     # what is absent without being asked for is unknown too, but not written
     made = completer.complete(label_map, [absent])[0]
     asked = [completer.table[completer.table.channel(name)].value for name in wanted]
-    data = np.where((label_map.data == 0) & ~np.isin(made.data, asked), np.uint8(0), made.data)
+    data = np.where((label_map.data == 0) & ~np.isin(made, asked), np.uint8(0), made)
     save_like(out, data, path)
     return out
 
