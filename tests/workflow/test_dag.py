@@ -1,113 +1,19 @@
 """The DAG: what a changed key, a new case and a changed label map send round again.
 
-A stand-in ``python`` on PATH makes the outputs of every script at once, so that these tests
-look at Snakemake's decisions alone.
+What another case table does stands in test_cohort_changes.py.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-
-STAND_IN = """#!{python}
-import sys, pathlib, hashlib
-arguments = sys.argv[1:]
-name = next(pathlib.Path(a).stem for a in arguments if a.endswith(".py") and "launch" not in a)
-value = lambda flag: pathlib.Path(arguments[arguments.index(flag) + 1])
-content = hashlib.sha256(" ".join(arguments).encode()).hexdigest()
-def put(path, text=content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-out = value("--out")
-if name == "check_cohort":
-    put(out / "cases.tsv", value("--table").read_text())
-    put(out / "qc" / "cohort.json")
-elif name == "split_cohort":
-    for part in ("train", "val", "test"):
-        put(out / (part + ".csv"), value("--cases").read_text())
-elif name == "collect_fused":
-    put(out / "cases.tsv"); put(out / "summary.json")
-elif name.startswith(("train_", "pretrain_")):
-    put(out / "model.pt"); put(out / "metrics.json")
-elif name in ("reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels"):
-    put(out / "metrics.json")
-elif name == "evaluate_samples":
-    put(out)
-elif name in ("resample_labels", "convert_pointclouds", "encode_latents"):
-    put(value("--manifest")); put(out / "grid.json"); put(out / "statistics.json")
-    put(out / "cases.tsv")
-elif name == "reconstruct_vecset":
-    put(value("--metrics"))
-else:
-    put(value("--manifest"))
-"""
+from dag import make_project, planned, run, snakemake, write_config, write_table
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A working directory with twelve cases and a config."""
-    bin_folder = tmp_path / "bin"
-    bin_folder.mkdir()
-    stand_in = bin_folder / "python"
-    stand_in.write_text(STAND_IN.format(python=sys.executable))
-    stand_in.chmod(0o755)
-    (tmp_path / "data").mkdir()
-    write_table(tmp_path, 12)
-    write_config(tmp_path)
-    return tmp_path
-
-
-def write_table(folder, cases, first=0):
-    lines = ["case_id\tpatient_id\tlabels"]
-    for i in range(first, cases):
-        path = folder / "data" / f"{i}.nii.gz"
-        if not path.exists():
-            path.write_text(f"labels {i}")
-        lines.append(f"case{i}\tp{i}\tdata/{i}.nii.gz")
-    (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
-
-
-def write_config(folder, text="", chunks=4):
-    (folder / "mine.yaml").write_text(
-        f"cohort:\n  name: acme\n  table: cohort.tsv\n  chunks: {chunks}\n{text}"
-    )
-
-
-def snakemake(folder, *arguments, profile="default"):
-    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-    return subprocess.run(
-        [str(Path(sys.executable).parent / "snakemake"), "-s", str(ROOT / "workflow" / "Snakefile")]
-        + ["--profile", str(ROOT / "profiles" / profile)]
-        + ["--configfile", "mine.yaml", "--cores", "2", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-
-
-def planned(folder, *arguments) -> dict[str, int]:
-    """Rule -> number of jobs that a dry-run lists."""
-    result = snakemake(folder, "-n", *arguments)
-    assert result.returncode == 0, result.stdout + result.stderr
-    table = re.search(
-        r"^job +count\n-.*?\n(.*?)\ntotal", result.stderr + result.stdout, re.M | re.S
-    )
-    return (
-        {line.split()[0]: int(line.split()[1]) for line in table[1].splitlines()} if table else {}
-    )
-
-
-def run(folder, *arguments):
-    result = snakemake(folder, *arguments)
-    assert result.returncode == 0, result.stdout + result.stderr
+    return make_project(tmp_path)
 
 
 VECSET = {"train_vecset": 1, "reconstruct_vecset": 1, "all": 1}
@@ -219,26 +125,13 @@ def test_a_window_that_is_none(project):
     assert result.returncode != 0 and "write name=level/width" in result.stdout + result.stderr
 
 
-def test_a_new_case_or_a_changed_label_map_runs_its_chunk(project):
-    """Every chunk is looked at again (finished cases are skipped inside), none is forgotten."""
-    run(project)
-    write_table(project, 13)
-    per_case = dict.fromkeys(("extract_meshes", "sample_sdf", "voxelize_labels"), 4)
-    whole = {"check_cohort": 1, "split_cohort": 1, **per_case, **VECSET, **VQVAE, **LDM}
-    assert planned(project) == whole
-    run(project)
-    assert planned(project) == {}
-    (project / "data" / "3.nii.gz").write_text("another segmentation")
-    assert planned(project) == whole
-
-
 REFINED = {"repair_coronary": 4, "train_coronary": 1, "refine_coronary": 1}
 FUSED = {**REFINED, "fuse_labels": 4, "collect_fused": 1}
 
 
 def test_refinement_is_a_target_of_its_own(project):
     assert planned(project, "coronary") == {
-        "check_cohort": 1, "split_cohort": 1, **REFINED, "coronary": 1
+        "check_cases": 4, "check_cohort": 1, "split_cohort": 1, **REFINED, "coronary": 1
     }  # fmt: skip
     run(project, "fused")
     assert planned(project, "fused") == {}
@@ -279,10 +172,11 @@ def test_another_structure_has_a_folder_of_its_own(project):
 
 
 def test_named_targets_and_single_files(project):
-    assert set(planned(project, "meshes")) == {"check_cohort", "extract_meshes", "meshes"}
-    assert planned(project, "results/acme/cases.tsv") == {"check_cohort": 1, "total": 1} or planned(
-        project, "results/acme/cases.tsv"
-    ) == {"check_cohort": 1}
+    assert set(planned(project, "meshes")) == {
+        "check_cases", "check_cohort", "extract_meshes", "meshes"
+    }  # fmt: skip
+    cases = planned(project, "results/acme/cases.tsv")
+    assert cases == {"check_cases": 4, "check_cohort": 1}
     assert "train_vecset" in planned(project, "vecset")
     assert "reconstruct_vecset" not in planned(project, "results/acme/vecset/model.pt")
 

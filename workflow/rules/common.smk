@@ -43,6 +43,18 @@ def chunk_labels(wildcards):
     return paths if IS_DEMO else existing(paths)
 
 
+def chunk_files(wildcards):
+    """All files of the cases of a chunk."""
+    paths = [path for case_id in CHUNKS[wildcards.chunk] for path in CASES[case_id].files]
+    return paths if IS_DEMO else existing(paths)
+
+
+def chunk_rows(wildcards):
+    """Which files each case of a chunk has, column by column."""
+    cases = [CASES[case_id] for case_id in CHUNKS[wildcards.chunk]]
+    return [[case.labels, case.image, case.pointcloud, case.truth] for case in cases]
+
+
 def chunk_images(wildcards):
     """The same for the CTs, where cases have one."""
     paths = [CASES[case_id].image for case_id in CHUNKS[wildcards.chunk]]

@@ -11,7 +11,8 @@ rule fused:
 rule repair_coronary:
     input:
         labels=chunk_labels,
-        cases=f"{RESULTS}/cases.tsv",
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=ancient(f"{RESULTS}/cases.tsv"),
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{THIN}/repaired/manifest/{{chunk}}.tsv",
@@ -107,7 +108,8 @@ rule fuse_labels:
     input:
         labels=chunk_labels,
         refined=f"{THIN}/refined/metrics.json",
-        cases=f"{RESULTS}/cases.tsv",
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=ancient(f"{RESULTS}/cases.tsv"),
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{RESULTS}/fused/manifest/{{chunk}}.tsv",

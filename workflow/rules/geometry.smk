@@ -8,13 +8,11 @@ rule points:
         manifests("points"),
 
 
-# A changed cohort sends every chunk round again: finished cases are known by their hashes and
-# skipped in no time. cases.tsv is not ancient() here: Snakemake looks no further at jobs behind
-# one that runs, so a chunk with a new case would be passed over.
 rule extract_meshes:
     input:
         labels=chunk_label_maps,
-        cases=CASE_LIST,
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=CHUNK_CASES,
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
@@ -43,7 +41,8 @@ rule sample_sdf:
     input:
         labels=chunk_label_maps,
         meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
-        cases=CASE_LIST,
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=CHUNK_CASES,
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{RESULTS}/points/manifest/{{chunk}}.tsv",

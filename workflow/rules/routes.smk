@@ -50,6 +50,9 @@ def continuous_weights(wildcards):
 THIN = Path(RESULTS) / OPTIONS["coronary_repair"].structure
 # What the geometry stages read: the case table of the given label maps, or of the fused ones.
 CASE_LIST = f"{RESULTS}/fused/cases.tsv" if COHORT.use_refined else f"{RESULTS}/cases.tsv"
+# For a chunk's stage: cases.tsv tells it of other cases, too, and its own come with the chunk's
+# manifest of check_cases. Fused label maps change all together, with the refinement.
+CHUNK_CASES = CASE_LIST if COHORT.use_refined else ancient(CASE_LIST)
 
 
 LDM = f"{RESULTS}/ldm"

@@ -20,7 +20,8 @@ rule voxelize_labels:
     input:
         labels=chunk_label_maps,
         meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
-        cases=CASE_LIST,
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=CHUNK_CASES,
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{RESULTS}/{VOXELS}/manifest/{{chunk}}.tsv",
@@ -49,7 +50,8 @@ rule voxelize_labels:
 rule window_ct:
     input:
         images=chunk_images,
-        cases=f"{RESULTS}/cases.tsv",
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=ancient(f"{RESULTS}/cases.tsv"),
     output:
         f"{RESULTS}/{REGIONS}/manifest/{{chunk}}.tsv",
     log:

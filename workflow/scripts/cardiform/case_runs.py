@@ -20,10 +20,12 @@ log = logging.getLogger(__name__)
 MANIFEST_COLUMNS = ("case_id", "path", "bytes", "sha256", "status")
 
 
-def add_case_arguments(parser, cases_required: bool = True) -> None:
+def add_case_arguments(
+    parser, cases_required: bool = True, cases: str = "cases.tsv of check_cohort"
+) -> None:
     """The arguments of a per-case script: which cases, where to, how parallel."""
     group = parser.add_argument_group("cases and files")
-    group.add_argument("--cases", required=cases_required, help="cases.tsv of check_cohort")
+    group.add_argument("--cases", required=cases_required, help=cases)
     group.add_argument("--select", nargs="*", default=[], metavar="CASE", help="default: all")
     group.add_argument("--labels", default="", help="label table, TSV; empty: STACOM-2025")
     group.add_argument("--out", required=True, type=Path, help="output folder")

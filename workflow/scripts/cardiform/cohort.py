@@ -41,10 +41,13 @@ class Case:
         return [path for path in (self.labels, self.image, self.pointcloud, self.truth) if path]
 
 
-def read_case_table(path: str | Path) -> list[Case]:
+def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
     """Cases of a TSV or CSV table; relative paths count from the table's folder.
 
     Columns: case_id and labels; patient_id (default: the case id), image, pointcloud, truth.
+    What status and reason say is for check_cohort to find.
+
+    select : case ids to keep, all where empty.
 
     Raises
     ------
@@ -96,13 +99,12 @@ def read_case_table(path: str | Path) -> list[Case]:
         for column in ("labels", "image", "pointcloud", "truth"):
             if row.get(column):
                 row[column] = str(path.parent / row[column])
-        row["status"] = row.get("status") or OK
-        cases.append(Case(**row))
+        cases.append(Case(**row | {"status": OK, "reason": ""}))
     if not rows:
         problems.append(problem(path, "has no cases", "list at least one"))
     if problems:
         raise InputError(problems)
-    return cases
+    return _selected(cases, select, path, "correct --select")
 
 
 def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
@@ -113,12 +115,16 @@ def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Cas
     header, rows = read_table(Path(path))
     if tuple(header) != CASE_COLUMNS:
         raise InputError(problem(path, "is no checked case table", "run check_cohort"))
-    cases = {row["case_id"]: Case(**row) for _, row in rows}
+    return _selected([Case(**row) for _, row in rows], select, path, "run check_cohort")
+
+
+def _selected(cases: list[Case], select: Iterable[str], path, remedy: str) -> list[Case]:
+    known = {case.case_id: case for case in cases}
     select = list(select)
-    unknown = [case_id for case_id in select if case_id not in cases]
+    unknown = [case_id for case_id in select if case_id not in known]
     if unknown:
-        raise InputError(problem(path, f"has no case {', '.join(unknown)}", "run check_cohort"))
-    return [cases[case_id] for case_id in select] if select else list(cases.values())
+        raise InputError(problem(path, f"has no case {', '.join(unknown)}", remedy))
+    return [known[case_id] for case_id in select] or cases
 
 
 def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
