@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import load
+
 ROOT = Path(__file__).resolve().parents[2]
 
 STAND_IN = """#!{python}
@@ -99,6 +101,8 @@ def planned(folder, *arguments) -> dict[str, int]:
     )
 
 
-def run(folder, *arguments):
+def run(folder, *arguments) -> dict[str, int]:
+    """Run, and rule -> number of jobs that ran."""
     result = snakemake(folder, *arguments)
     assert result.returncode == 0, result.stdout + result.stderr
+    return load.executed(result.stdout + result.stderr)
