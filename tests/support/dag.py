@@ -1,5 +1,4 @@
-"""Snakemake's decisions: a project of twelve cases and a stand-in ``python`` on PATH, which makes
-the outputs of every script at once."""
+"""Snakemake's decisions: a project of twelve cases and a stand-in ``python`` on PATH."""
 
 from __future__ import annotations
 
@@ -10,50 +9,14 @@ import sys
 from pathlib import Path
 
 import load
+from stand_in import write_stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
-
-STAND_IN = """#!{python}
-import sys, pathlib, hashlib
-arguments = sys.argv[1:]
-name = next(pathlib.Path(a).stem for a in arguments if a.endswith(".py") and "launch" not in a)
-value = lambda flag: pathlib.Path(arguments[arguments.index(flag) + 1])
-content = hashlib.sha256(" ".join(arguments).encode()).hexdigest()
-def put(path, text=content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-out = value("--out")
-if name == "check_cohort":
-    put(out / "cases.tsv", value("--table").read_text())
-    put(out / "qc" / "cohort.json")
-elif name == "split_cohort":
-    for part in ("train", "val", "test"):
-        put(out / (part + ".csv"), value("--cases").read_text())
-elif name == "collect_fused":
-    put(out / "cases.tsv"); put(out / "summary.json")
-elif name.startswith(("train_", "pretrain_")):
-    put(out / "model.pt"); put(out / "metrics.json")
-elif name in ("reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels"):
-    put(out / "metrics.json")
-elif name == "evaluate_samples":
-    put(out)
-elif name in ("resample_labels", "convert_pointclouds", "encode_latents"):
-    put(value("--manifest")); put(out / "grid.json"); put(out / "statistics.json")
-    put(out / "cases.tsv")
-elif name == "reconstruct_vecset":
-    put(value("--metrics"))
-else:
-    put(value("--manifest"))
-"""
 
 
 def make_project(folder) -> Path:
     """A working directory with twelve cases and a config."""
-    bin_folder = folder / "bin"
-    bin_folder.mkdir()
-    stand_in = bin_folder / "python"
-    stand_in.write_text(STAND_IN.format(python=sys.executable))
-    stand_in.chmod(0o755)
+    write_stand_in(folder / "bin")
     (folder / "data").mkdir()
     write_table(folder, 12)
     write_config(folder)

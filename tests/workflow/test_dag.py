@@ -1,5 +1,6 @@
 """The DAG: what a changed key, a new case and a changed label map send round again.
 
+A stand-in ``python`` makes the outputs of every script at once (tests/support/stand_in.py).
 What another case table does stands in test_cohort_changes.py.
 """
 
