@@ -14,7 +14,7 @@ if IS_DEMO:
             flags=flags("demo"),
             out=folder_of_output,
         shell:
-            "python {params.script} --out {params.out} --processes {threads} {params.flags}"
+            "python {params.script:q} --out {params.out} --processes {threads} {params.flags}"
             " 2>&1 | tee {log}"
 
 
@@ -42,7 +42,7 @@ rule check_cases:
         rows=chunk_rows,
         out=folder_of_stage,
     shell:
-        "python {params.script} --cases {input.table} --select {params.select}"
+        "python {params.script:q} --cases {input.table:q} --select {params.select}"
         " --out {params.out} --manifest {output} --processes {threads}"
         " {params.label_table} 2>&1 | tee {log}"
 
@@ -68,7 +68,7 @@ checkpoint check_cohort:
         flags=flags("cohort", table=CASE_TABLE),
         out=folder_of_output,
     shell:
-        "python {params.script} --out {params.out} --manifest {input.manifests}"
+        "python {params.script:q} --out {params.out} --manifest {input.manifests:q}"
         " {params.flags} 2>&1 | tee {log}"
 
 
@@ -87,5 +87,5 @@ rule split_cohort:
         points=f"{RESULTS}/points",
         out=folder_of_output,
     shell:
-        "python {params.script} --cases {input.cases} --points {params.points}"
+        "python {params.script:q} --cases {input.cases:q} --points {params.points}"
         " --out {params.out} {params.flags} 2>&1 | tee {log}"

@@ -1,7 +1,8 @@
 """The config, the cases, the chunks and what every rule needs to call its script."""
 
+import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -11,7 +12,7 @@ WORKFLOW = Path(workflow.basedir)
 SCRIPTS = WORKFLOW / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from cardiform import cli, cohort, ct_windows, ldm_checks, splits
+from cardiform import cli, cohort, ct_windows, labels, ldm_checks, splits
 from cardiform.errors import InputError
 from cardiform.options import SECTIONS
 
@@ -34,7 +35,7 @@ def existing(paths):
 
 
 def labels_flag(wildcards=None):
-    return f"--labels {COHORT.labels}" if COHORT.labels else ""
+    return f"--labels {shlex.quote(COHORT.labels)}" if COHORT.labels else ""
 
 
 def chunk_labels(wildcards):
@@ -88,6 +89,13 @@ def manifests(stage):
     return expand(f"{RESULTS}/{stage}/manifest/{{chunk}}.tsv", chunk=CHUNKS)
 
 
+def texts_of_config():
+    """Every text of the config, and the paths of the case table."""
+    values = [value for options in OPTIONS.values() for value in asdict(options).values()]
+    texts = [value for value in values if isinstance(value, str)]
+    return [*texts, *(path for case in CASES.values() for path in case.files)]
+
+
 try:
     # Before the schema: these messages name the key in one line.
     OPTIONS = cli.from_config(SECTIONS, config)
@@ -109,6 +117,8 @@ try:
         )
     }
     CHUNKS = cohort.assign_chunks(CASES, COHORT.chunks)
+    cli.check_plannable(texts_of_config())
+    labels.load_label_table(COHORT.labels)
 except InputError as error:
     raise WorkflowError("\n".join(error.problems)) from None
 

@@ -32,7 +32,7 @@ rule extract_meshes:
         select=chunk_cases,
         out=folder_of_stage,
     shell:
-        "python {params.script} --cases {input.cases} --select {params.select}"
+        "python {params.script:q} --cases {input.cases:q} --select {params.select}"
         " --out {params.out} --manifest {output} --processes {threads}"
         " {params.label_table} {params.flags} 2>&1 | tee {log}"
 
@@ -63,6 +63,6 @@ rule sample_sdf:
         meshes=folder_of_meshes,
         out=folder_of_stage,
     shell:
-        "python {params.script} --cases {input.cases} --select {params.select}"
+        "python {params.script:q} --cases {input.cases:q} --select {params.select}"
         " --meshes {params.meshes} --out {params.out} --manifest {output}"
         " --processes {threads} {params.label_table} {params.flags} 2>&1 | tee {log}"

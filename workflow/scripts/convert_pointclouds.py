@@ -28,6 +28,10 @@ def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict]:
 
     if options.file:
         file = CloudFile(options.file, options)
+        unfit = [name for name in file.names if not cohort.ID_PATTERN.fullmatch(name)]
+        if unfit:
+            fact = f"has samples that are not usable as ids: {', '.join(map(ascii, unfit[:5]))}"
+            raise InputError(problem(options.file, fact, cohort.ID_REMEDY))
         cases = [
             cohort.Case(case_id=n, patient_id=n, labels=str(args.out / f"{n}.nii.gz"), status="ok")
             for n in file.names

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, problem
 
 EXIT_BAD_INPUT = 2
 
@@ -136,8 +136,13 @@ def checked(options: type, values: Mapping[str, Any], where: str = "--"):
         if meta["choices"] and value not in meta["choices"]:
             problems.append(f"{name} is {value!r}; one of {', '.join(meta['choices'])}")
         if meta["pattern"] and not re.fullmatch(meta["pattern"], value):
-            problems.append(f"{name} is {value!r}; it must match {meta['pattern']}")
+            problems.append(f"{name} is {value[:60]!r}; it must match {meta['pattern']}")
         for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, str) and (item.startswith("-") or not item.isprintable()):
+                problems.append(
+                    f"{name} is {item[:60]!r}; a text of one line that does not begin with -"
+                )
+                continue
             if meta["minimum"] is not None and not item >= meta["minimum"]:
                 problems.append(f"{name} is {item}; at least {meta['minimum']}")
             if meta["maximum"] is not None and not item <= meta["maximum"]:
@@ -147,6 +152,19 @@ def checked(options: type, values: Mapping[str, Any], where: str = "--"):
     if problems:
         raise InputError(problems)
     return options(**values)
+
+
+def check_plannable(texts: Iterable[str]) -> None:
+    """Refuse paths and values that Snakemake would take for a pattern, as an InputError."""
+    problems = [
+        problem(
+            text, "Snakemake takes { and } in a name for a wildcard", "rename the file or folder"
+        )
+        for text in dict.fromkeys(texts)
+        if "{" in text or "}" in text
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def json_schema(sections: Mapping[str, type]) -> dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ CASE_COLUMNS = (
 )  # fmt: skip
 # Ids become file names and shell words.
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+ID_REMEDY = "use up to 100 letters, digits, '.', '_' and '-', not first '.', '_' or '-'"
+PATH_COLUMNS = ("labels", "image", "pointcloud", "truth")
+# A job's command line names the cases of its chunk; Linux takes 128 KiB.
+MOST_CHARACTERS = 100_000
 OK = "ok"
 
 
@@ -74,17 +79,7 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
     for line, row in rows:
         row = {key: (value or "").strip() for key, value in row.items() if key}
         row["patient_id"] = row.get("patient_id") or row["case_id"]
-        for column in ("case_id", "patient_id"):
-            if column == "patient_id" and row[column] == row["case_id"]:
-                continue
-            if not ID_PATTERN.fullmatch(row[column]):
-                problems.append(
-                    problem(
-                        f"{path}:{line}",
-                        f"{column} {row[column]!r} is not usable",
-                        "use letters, digits, '.', '_' and '-', not first '.', '_' or '-'",
-                    )
-                )
+        problems += _unusable(row, f"{path}:{line}")
         if not row["labels"]:
             problems.append(problem(f"{path}:{line}", "labels is empty", "name the label map"))
         if row["case_id"] in seen:
@@ -96,7 +91,7 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
                 )
             )
         seen.setdefault(row["case_id"], line)
-        for column in ("labels", "image", "pointcloud", "truth"):
+        for column in PATH_COLUMNS:
             if row.get(column):
                 row[column] = str(path.parent / row[column])
         cases.append(Case(**row | {"status": OK, "reason": ""}))
@@ -115,7 +110,23 @@ def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Cas
     header, rows = read_table(Path(path))
     if tuple(header) != CASE_COLUMNS:
         raise InputError(problem(path, "is no checked case table", "run check_cohort"))
+    problems = [text for line, row in rows for text in _unusable(row, f"{path}:{line}")]
+    if problems:
+        raise InputError(problems)
     return _selected([Case(**row) for _, row in rows], select, path, "run check_cohort")
+
+
+def _unusable(row: dict[str, str], where: str) -> list[str]:
+    """Problems of ids and paths that must go no further than the table that they stand in."""
+    found = {c: row[c] for c in ("case_id", "patient_id") if not ID_PATTERN.fullmatch(row[c])}
+    if found.get("patient_id") == found.get("case_id"):
+        found.pop("patient_id", None)
+    bad = [(f"{column} {text[:60]!r}", ID_REMEDY) for column, text in found.items()]
+    for column in PATH_COLUMNS:
+        if not row.get(column, "").isprintable():
+            remedy = "rename the file: tabs, line breaks and the like cannot be part of its name"
+            bad.append((f"{column} {row[column][:60]!r}", remedy))
+    return [problem(where, f"{what} is not usable", remedy) for what, remedy in bad]
 
 
 def _selected(cases: list[Case], select: Iterable[str], path, remedy: str) -> list[Case]:
@@ -154,6 +165,11 @@ def assign_chunks(case_ids: Iterable[str], chunks: int) -> dict[str, list[str]]:
 
     Up to ``chunks`` cases: a chunk is a case and carries its id. Above: by hash, as
     ``chunk_017``.
+
+    Raises
+    ------
+    InputError
+        A chunk has more cases than a command line can name.
     """
     case_ids = sorted(case_ids)
     if len(case_ids) <= chunks:
@@ -162,6 +178,11 @@ def assign_chunks(case_ids: Iterable[str], chunks: int) -> dict[str, list[str]]:
     for case_id in case_ids:
         number = int(hashlib.sha256(case_id.encode()).hexdigest(), 16) % chunks
         result.setdefault(f"chunk_{number:03d}", []).append(case_id)
+    if max(len(" ".join(members)) for members in result.values()) > MOST_CHARACTERS:
+        raise InputError(
+            f"cohort.chunks: {chunks} for {len(case_ids)} cases makes command lines of more than "
+            f"{MOST_CHARACTERS} characters; raise it"
+        )
     return dict(sorted(result.items()))
 
 
@@ -184,5 +205,7 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
 
 
 def write_table(path, columns, rows) -> None:
-    lines = ["\t".join(map(str, row)) for row in [columns, *rows]]
-    write_text(path, "\n".join(lines) + "\n")
+    """Write a TSV; a field with a quote in it is quoted."""
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t", lineterminator="\n").writerows([columns, *rows])
+    write_text(path, text.getvalue())

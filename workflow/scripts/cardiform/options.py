@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]*"
+# Names become folders and shell words.
+NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+CLASS_PATTERN = "[A-Za-z][A-Za-z0-9_]{0,99}"
 
 
 def option(
@@ -74,7 +76,7 @@ class CohortOptions:
         False, "train on the fused label maps, with refined coronaries, instead of the given ones"
     )
     chunks: int = option(
-        64, "per-case jobs: a larger cohort is dealt into this many chunks", minimum=1
+        64, "per-case jobs: a larger cohort is dealt into this many chunks", minimum=1, maximum=1000
     )
 
 
@@ -357,7 +359,9 @@ class VqvaeReconstructOptions:
 class CoronaryRepairOptions:
     """Repair of a thin structure without learning, on the grid that its refinement works on."""
 
-    structure: str = option("coronary", "class of the label table that is refined")
+    structure: str = option(
+        "coronary", "class of the label table that is refined", pattern=CLASS_PATTERN
+    )
     spacing_mm: float = option(
         0.5, "edge of the isotropic grid that is worked on, mm", minimum=0.1, maximum=5.0
     )
