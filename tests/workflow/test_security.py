@@ -94,9 +94,8 @@ def write_config(folder, **sections):
 
 def test_a_table_of_bad_names_runs_nothing(tmp_path):
     """All of them are told at once, before a single job."""
-    write_rows(
-        tmp_path / "cohort.tsv", [(n, "p", "x") for n in BAD_NAMES.values() if "\0" not in n]
-    )
+    names = [name for name in BAD_NAMES.values() if "\0" not in name]
+    write_rows(tmp_path / "cohort.tsv", [(name, "p", "x") for name in names])
     write_config(tmp_path, cohort={"name": "acme", "table": "cohort.tsv"})
     code, text, _ = load.call(tmp_path, "--", "meshes")
     assert code != 0 and text.count("is not usable; use up to 100 letters") == len(names)
@@ -262,7 +261,8 @@ def test_no_source_executes_data_or_reaches_out(path):
     "line",
     [
         "import pickle", "from urllib import request", "import torch.hub", "torch.hub.load(x)",
-        "np.load(f)", "np.load(f, allow_pickle=True)", "torch.load(f)", "yaml.load(f)", "eval(x)", "subprocess.run(x, shell=True)",
+        "np.load(f)", "np.load(f, allow_pickle=True)", "torch.load(f)",
+        "yaml.load(f)", "eval(x)", "subprocess.run(x, shell=True)",
         "os.system(x)",
     ],
 )  # fmt: skip
