@@ -25,6 +25,7 @@ TRAININGS = dict.fromkeys(
     ),
     1,
 )  # fmt: skip
+LABELS = "value\tname\ttitle\tcolor\tcomponents\tpriority\n3\tleft_ventricle\tLeft\t#c41e2a\t1\t1\n"
 COHORT = {"check_cohort": 1, "split_cohort": 1}
 
 
@@ -101,11 +102,22 @@ def test_another_patient_changes_the_split_and_no_geometry(project):
     assert planned(project) == {}
 
 
-def test_moved_files_are_looked_at_again(project):
+def test_moved_files_are_checked_again_and_nothing_else_of_a_case(project):
     (project / "data").rename(project / "elsewhere")
     edit(project / "cohort.tsv", "data/", "elsewhere/")
-    assert run(project) == {**chunk(4), **COHORT, **TRAININGS}
+    done = run(project)
+    assert done["check_cases"] == 4 and not set(GEOMETRY) & set(done)
     assert planned(project) == {}
+
+
+def test_a_changed_label_table_runs_all_chunks(project):
+    (project / "labels.tsv").write_text(LABELS)
+    write_config(project, "  labels: labels.tsv\n")
+    assert run(project, "points")["sample_sdf"] == 4
+    (project / "labels.tsv").write_text(LABELS.replace("Left", "Linker"))
+    assert run(project, "points") == {
+        "check_cases": 4, "check_cohort": 1, "extract_meshes": 4, "sample_sdf": 4, "points": 1
+    }  # fmt: skip
 
 
 def test_no_chunk_is_passed_over_when_something_else_changes_at_once(project):

@@ -38,14 +38,9 @@ def labels_flag(wildcards=None):
     return f"--labels {shlex.quote(COHORT.labels)}" if COHORT.labels else ""
 
 
-def chunk_labels(wildcards):
-    """Label maps of a chunk: the demo's are made by a rule, a user's are there or reported."""
-    paths = [CASES[case_id].labels for case_id in CHUNKS[wildcards.chunk]]
-    return paths if IS_DEMO else existing(paths)
-
-
 def chunk_files(wildcards):
-    """All files of the cases of a chunk."""
+    """All files of the cases of a chunk: the demo's are made by a rule, a user's are there or
+    reported. No other rule names them: a plan of many cases is slow by its many files."""
     paths = [path for case_id in CHUNKS[wildcards.chunk] for path in CASES[case_id].files]
     return paths if IS_DEMO else existing(paths)
 
@@ -54,12 +49,6 @@ def chunk_rows(wildcards):
     """Which files each case of a chunk has, column by column."""
     cases = [CASES[case_id] for case_id in CHUNKS[wildcards.chunk]]
     return [[case.labels, case.image, case.pointcloud, case.truth] for case in cases]
-
-
-def chunk_images(wildcards):
-    """The same for the CTs, where cases have one."""
-    paths = [CASES[case_id].image for case_id in CHUNKS[wildcards.chunk]]
-    return [path for path in paths if path] if IS_DEMO else existing(filter(None, paths))
 
 
 def chunk_cases(wildcards):

@@ -10,7 +10,6 @@ rule fused:
 
 rule repair_coronary:
     input:
-        labels=chunk_labels,
         checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
         cases=ancient(f"{RESULTS}/cases.tsv"),
         label_table=[COHORT.labels] if COHORT.labels else [],
@@ -73,8 +72,7 @@ rule train_coronary:
 rule refine_coronary:
     input:
         model=refinement_model,
-        labels=all_labels,
-        truth=all_truths,
+        checked=manifests("qc"),
         samples=manifests(f"{THIN.name}/repaired"),
         cases=f"{RESULTS}/cases.tsv",
         splits=expand(f"{RESULTS}/split/{{part}}.csv", part=["train", "val", "test"]),
@@ -110,7 +108,6 @@ rule refine_coronary:
 
 rule fuse_labels:
     input:
-        labels=chunk_labels,
         refined=f"{THIN}/refined/metrics.json",
         checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
         cases=ancient(f"{RESULTS}/cases.tsv"),

@@ -10,7 +10,7 @@ rule points:
 
 rule extract_meshes:
     input:
-        labels=chunk_label_maps,
+        fused=fused_chunk,
         checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
         cases=CHUNK_CASES,
         label_table=[COHORT.labels] if COHORT.labels else [],
@@ -39,7 +39,7 @@ rule extract_meshes:
 
 rule sample_sdf:
     input:
-        labels=chunk_label_maps,
+        fused=fused_chunk,
         meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
         checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
         cases=CHUNK_CASES,

@@ -5,7 +5,7 @@ rule ldm:
 
 rule resample_labels:
     input:
-        labels=all_label_maps,
+        maps=manifests("fused" if COHORT.use_refined else "qc"),
         cases=CASE_LIST,
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
@@ -33,7 +33,7 @@ rule resample_labels:
 
 rule convert_pointclouds:
     input:
-        clouds=all_clouds,
+        clouds=OPTIONS["pointclouds"].file or manifests("qc"),
         cases=cloud_cases,
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:

@@ -18,7 +18,7 @@ rule vqvae_windows:
 # A folder per resolution: another one is made beside it, not instead.
 rule voxelize_labels:
     input:
-        labels=chunk_label_maps,
+        fused=fused_chunk,
         meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
         checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
         cases=CHUNK_CASES,
@@ -49,7 +49,6 @@ rule voxelize_labels:
 
 rule window_ct:
     input:
-        images=chunk_images,
         checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
         cases=ancient(f"{RESULTS}/cases.tsv"),
     output:

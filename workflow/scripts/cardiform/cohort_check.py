@@ -12,7 +12,7 @@ import numpy as np
 from . import case_runs
 from .cohort import OK, Case
 from .errors import InputError, problem
-from .files import read_json, write_json
+from .files import read_json, sha256_file, write_json
 from .labels import LabelTable
 from .nifti import LabelMap, image_grid, load_image, load_label_map, place_tolerance_mm
 
@@ -27,12 +27,18 @@ NAMED = 3  # cases that a note names
 def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
     """Check one case and write ``folder/<case_id>.json``; never raises for bad input.
 
-    The report holds ``files``, ``problems`` (the case cannot be used), ``warnings``, ``shape``,
+    The report holds ``sha256`` of the files (so a changed one is another report, a moved one
+    is not), ``problems`` (the case cannot be used) and then ``files``, ``warnings``, ``shape``,
     ``spacing_mm`` and, per class name, ``voxels``, ``volume_ml``, ``components`` and
     ``touches_border``.
     """
-    report = {"case_id": case.case_id, "files": case.files, "problems": [], "warnings": []}
-    report["classes"] = {}
+    report = {
+        "case_id": case.case_id,
+        "sha256": [sha256_file(p) if Path(p).is_file() else "" for p in _columns(case)],
+        "problems": [],
+        "warnings": [],
+        "classes": {},
+    }
     labels = None
     for path, check in (
         (case.labels, lambda: load_label_map(case.labels)),
@@ -49,6 +55,8 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
         report["problems"] += _label_problems(case, labels, table)
         report |= describe(labels, table)
         report["warnings"] = _warnings(report, table)
+    if report["problems"]:
+        report["files"] = _columns(case)
     output = folder / f"{case.case_id}.json"
     write_json(output, report)
     return [output]
@@ -77,13 +85,17 @@ def _forget_bad(cases: Iterable[Case], folder: Path) -> None:
     was in the files, not how they are called, and a missing one not at all."""
     for case in cases:
         path = folder / f"{case.case_id}.json"
-        if path.is_file() and _verdict(path) and read_json(path)["files"] != case.files:
+        if path.is_file() and _verdict(path) and read_json(path)["files"] != _columns(case):
             path.unlink()
 
 
 def _verdict(report: Path) -> str:
     """``bad`` where the case of a report cannot be used, else empty."""
     return "bad" if read_json(report)["problems"] else ""
+
+
+def _columns(case: Case) -> list[str]:
+    return [case.labels, case.image, case.pointcloud, case.truth]
 
 
 def describe(labels: LabelMap, table: LabelTable) -> dict:
