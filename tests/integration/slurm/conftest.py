@@ -61,7 +61,7 @@ class Cluster:
         (folder / "mine.yaml").write_text(yaml.safe_dump(config))
         executor = [] if profile == "default" else POLLING
         return subprocess.Popen(
-            [*self.enter, "--wd=" + str(folder), str(BIN / "snakemake"), *arguments]
+            [*self.enter, "env", f"--chdir={folder}", str(BIN / "snakemake"), *arguments]
             + ["-s", str(ROOT / "workflow" / "Snakefile"), "--latency-wait", "5"]
             + ["--profile", str(ROOT / "profiles" / profile), *executor]
             + ["--configfile", "mine.yaml"],
