@@ -70,6 +70,7 @@ def main() -> None:
         parameters={"options": cli.flags(options)},
         state=args.out / "state",
         manifest=args.out / "manifest.tsv",
+        made={args.meshes: "extract_meshes"},
     )
     names = {p: [case.case_id for case, _ in parts[p]] for p in ("validation", "test")}
     figures = held_out.summarise(names, args.out, reconstruct.METHODS)

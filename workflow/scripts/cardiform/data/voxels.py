@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ import torch
 from ..case_runs import read_manifest
 from ..cohort import OK
 from ..errors import InputError, problem
-from ..geometry.narrowband import NarrowBand, voxel_keys
+from ..files import opened_npz
+from ..geometry.narrowband import REMEDY, NarrowBand, voxel_keys
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,11 @@ def find_instances(manifests: Iterable[str | Path], case_ids: Sequence[str]) -> 
 
 def stored_size(path: Path) -> tuple[int, tuple[int, float]]:
     """How many voxels a sparse npz stores, and its resolution and half-band: its headers alone."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            kind = int(archive["resolution"]), float(archive["band_voxels"])
-            with archive.zip.open("sdf.npy") as stream:
-                np.lib.format.read_magic(stream)
-                return int(np.lib.format.read_array_header_1_0(stream)[0][0]), kind
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        fact = f"is no sparse-voxel file ({error})"
-        raise InputError(problem(path, fact, "run the stage that makes it again")) from None
+    with opened_npz(path, REMEDY) as archive:
+        kind = int(archive["resolution"]), float(archive["band_voxels"])
+        with archive.zip.open("sdf.npy") as stream:
+            np.lib.format.read_magic(stream)
+            return int(np.lib.format.read_array_header_1_0(stream)[0][0]), kind
 
 
 class VoxelDataset(torch.utils.data.Dataset):
