@@ -15,7 +15,15 @@ from pathlib import Path
 
 from .cohort import OK, Case, read_table, write_table
 from .errors import InputError, again, memory_fact, problem
-from .files import ANEW, read_json, sha256_file, sha256_json, write_json, write_problem
+from .files import (
+    ANEW,
+    NO_ROOM,
+    read_json,
+    sha256_file,
+    sha256_json,
+    write_json,
+    write_problem,
+)
 
 log = logging.getLogger(__name__)
 
@@ -226,8 +234,9 @@ def _guarded(work, case: Case) -> list[Path] | InputError:
     except Exception as error:
         if fact := memory_fact(error):
             return InputError(problem(case.labels, fact, MORE_MEMORY))
-        if isinstance(error, OSError) and (line := write_problem(error.filename or "", error)):
-            return InputError(f"case {case.case_id}: {line}")
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            where = error.filename or f"an output of case {case.case_id}"
+            return InputError(write_problem(where, error))
         log.error("%s\n%s", case.case_id, traceback.format_exc())
         return InputError(
             problem(case.labels, f"{type(error).__name__}: {error}", "see the log for details")

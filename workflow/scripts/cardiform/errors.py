@@ -48,6 +48,8 @@ def memory_fact(error: BaseException) -> str:
     text = (str(error).splitlines() or [""])[0]
     if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text:
         return f"the memory of the GPU is exhausted ({text})"
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return f"a loader process was killed, most likely for want of memory ({text})"
     allocator = isinstance(error, RuntimeError) and "can't allocate memory" in text
     if isinstance(error, MemoryError) or allocator:
         return f"the memory is exhausted ({text or 'no more was given'})"

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..files import write_text
+from ..errors import InputError
+from ..files import write_problem, write_text
 from .distributed import World
 
 LOG = logging.getLogger("cardiform.training")
@@ -71,8 +72,12 @@ class RunLog:
         """One line in metrics.jsonl, on the disk of this machine when the call returns."""
         if self.enabled:
             line = json.dumps({"event": kind, "step": step, **_finite(entries)})
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except OSError as error:
+                line = write_problem(self._stream.name, error)
+                raise InputError(line) if line else error from None
 
     def scalars(self, group: str, step: int, figures: Mapping[str, float]) -> None:
         """Figures to TensorBoard as ``group/name``."""

@@ -1,0 +1,57 @@
+"""One training at a time in a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import InputError, problem
+from ..files import write_problem
+
+
+@contextmanager
+def alone_in(folder: Path, enabled: bool = True) -> Iterator[None]:
+    """Hold the lock of ``folder`` within the block.
+
+    A killed Snakemake leaves its jobs running: without the lock the next run would start the
+    same training beside them. The kernel frees it when the process ends, however it ends; the
+    file stays. Where the file system knows no locks, there is none.
+
+    Raises
+    ------
+    InputError
+        Another process holds it, or the folder cannot be written.
+    """
+    if not enabled:
+        yield
+        return
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise InputError(write_problem(path, error) or str(error)) from error
+    with stream:
+        _lock(stream, folder)
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {platform.node()}")
+        stream.flush()
+        yield
+
+
+def _lock(stream, folder: Path) -> None:
+    try:
+        # by process, not by open file as flock has it: loader processes that outlive a killed
+        # training for seconds would hold that
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        stream.seek(0)
+        fact = f"{stream.read() or 'another process'} trains here"
+        remedy = "wait for it, or end it, and run the same command again"
+        raise InputError(problem(folder, fact, remedy)) from None
+    except OSError:
+        pass  # no locks on this file system
