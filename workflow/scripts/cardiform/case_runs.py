@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import functools
 import logging
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -74,6 +75,7 @@ def run_cases(
     processes: int = 1,
     verdict: Callable[[Path], str] | None = None,
     made: Mapping[Path, str] | None = None,
+    memory: str = "",
 ) -> None:
     """Run ``work`` on every good case that is not finished yet, then write the manifest.
 
@@ -88,6 +90,7 @@ def run_cases(
     verdict : why an output is not to be used, for its status in the manifest; empty: it is.
     made : output folders of earlier stages -> their rules: inputs from there must be the bytes
         that were written.
+    memory : the remedy where memory is exhausted; by default that of work on the CPU.
 
     Raises
     ------
@@ -107,7 +110,8 @@ def run_cases(
             todo[case] = key
     if len(todo) < len(good):
         log.info("%d of %d cases are finished already", len(good) - len(todo), len(good))
-    for done, (case, outcome) in enumerate(_each(work, todo, processes), start=1):
+    guarded = functools.partial(_guarded, work, memory or MORE_MEMORY)
+    for done, (case, outcome) in enumerate(_each(guarded, todo, processes), start=1):
         if isinstance(outcome, list):
             try:
                 outputs = [_describe(path) for path in outcome]
@@ -186,7 +190,7 @@ def _each(work, todo: Mapping[Case, str], processes: int):
     """
     if processes <= 1 or len(todo) <= 1:
         for case in todo:
-            yield case, _guarded(work, case)
+            yield case, work(case)
         return
     waiting = collections.deque(todo)
     struck: list[Case] = []
@@ -211,7 +215,7 @@ def _pooled(work, waiting: collections.deque[Case], processes: int):
         while waiting or running:
             try:
                 while waiting and len(running) < processes:
-                    running[pool.submit(_guarded, work, waiting[0])] = waiting[0]
+                    running[pool.submit(work, waiting[0])] = waiting[0]
                     waiting.popleft()
             except BrokenProcessPool:
                 return list(running.values())
@@ -225,7 +229,7 @@ def _pooled(work, waiting: collections.deque[Case], processes: int):
     return []
 
 
-def _guarded(work, case: Case) -> list[Path] | InputError:
+def _guarded(work, memory: str, case: Case) -> list[Path] | InputError:
     """Bad input and surprises alike fail this case alone, under its name."""
     try:
         return work(case)
@@ -233,7 +237,7 @@ def _guarded(work, case: Case) -> list[Path] | InputError:
         return error
     except Exception as error:
         if fact := memory_fact(error):
-            return InputError(problem(case.labels, fact, MORE_MEMORY))
+            return InputError(problem(case.labels, fact, memory))
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             where = error.filename or f"an output of case {case.case_id}"
             return InputError(write_problem(where, error))

@@ -94,22 +94,32 @@ def check_point_cloud(path: str | Path) -> None:
 
 
 def judge(
-    cases: Sequence[Case], reports: Iterable[Path], *, on_bad_case: str, max_bad_cases: int
+    cases: Sequence[Case],
+    reports: Iterable[Path],
+    *,
+    on_bad_case: str,
+    max_bad_cases: int,
+    others: Sequence[str] = (),
 ) -> tuple[list[Case], list[dict]]:
     """Cases with their status, and their reports.
+
+    others : problems that no skipping of cases removes.
 
     Raises
     ------
     InputError
         All problems of all cases, where ``on_bad_case`` is ``stop`` or more than
-        ``max_bad_cases`` are bad; or no case is left.
+        ``max_bad_cases`` are bad; or there are others, or no case is left.
     """
     reports = [read_json(path) for path in reports]
     bad = {r["case_id"]: r["problems"] for r in reports if r["problems"]}
     lines = [f"case {name}: {line}" for name, found in bad.items() for line in found]
+    lines += others
     if bad and on_bad_case == "stop":
         hint = "cohort: set cohort.on_bad_case to skip to go on without"
         raise InputError([*lines, f"{hint} {len(bad)} of {len(cases)} cases"])
+    if others:
+        raise InputError(lines)
     if len(bad) > max_bad_cases:
         raise InputError(
             [*lines, f"cohort: {len(bad)} bad cases; max_bad_cases is {max_bad_cases}"]

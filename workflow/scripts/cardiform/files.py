@@ -6,11 +6,13 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import tempfile
+import time
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +23,7 @@ NPZ_ERRORS = (
     ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError,
     SyntaxError, tokenize.TokenError,
 )  # fmt: skip
+CLOCK_TOLERANCE_S = 60  # clocks of a network differ
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 NO_WRITING = {errno.EROFS, errno.EACCES, errno.EPERM}
 # Of declared outputs this is enough: Snakemake makes again what is not there.
@@ -98,6 +101,22 @@ def read_json(path: str | Path, remedy: str = ""):
         raise InputError(problem(path, "does not exist", missing)) from None
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(problem(path, f"is no JSON file ({error})", remedy or ANEW)) from None
+
+
+def future_problems(paths: Iterable[str | Path]) -> list[str]:
+    """Problem lines of the files whose date lies in the future; missing ones have none.
+
+    Snakemake goes by dates: a job with such an input fails when it is done, every time.
+    """
+    lines, limit = [], time.time() + CLOCK_TOLERANCE_S
+    for path in map(Path, paths):
+        if path.exists() and (changed := path.stat().st_mtime) > limit:
+            day = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed))
+            fact = f"was changed in the future ({day})"
+            lines.append(
+                problem(path, fact, f"set the clock right, then: touch {shlex.quote(str(path))}")
+            )
+    return lines
 
 
 def sha256_file(path: str | Path) -> str:

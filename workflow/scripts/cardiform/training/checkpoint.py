@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..errors import InputError, problem
+from ..errors import InputError, memory_fact, problem
 from ..files import ANEW, atomic_path
 from ..options import TrainingOptions
 
@@ -199,6 +199,8 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
             with temporary.open("wb") as stream:
                 torch.save({"format_version": FORMAT_VERSION, **content}, stream)
         except (OSError, RuntimeError) as error:
+            if memory_fact(error):  # torch tells of killed loaders wherever it is
+                raise
             fact = f"could not be written, {needed:,} bytes ({_first_line(error)})"
             raise InputError(problem(path, fact, remedy)) from error
 
