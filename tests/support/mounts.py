@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+NAMESPACE = ["unshare", "--mount", "sh", "-c"]
 MOUNT = {
     "full": 'mount -t tmpfs -o size="$1" tmpfs "$2"',
     "read_only": 'mount --bind "$2" "$2" && mount -o remount,ro,bind "$2"',
@@ -24,17 +25,21 @@ def run_with_disk(
 
     kind : ``full`` (an empty disk of ``size``) or ``read_only``.
     """
-    if not shutil.which("unshare"):
-        pytest.skip("no unshare command: a disk of its own cannot be had")
+    if not can_mount(folder):
+        pytest.skip("mounts are not permitted here: this needs root, and the command unshare")
     inside = f'{MOUNT[kind]} && shift 2 && exec "$@"'
-    namespace = ["unshare", "--mount", "sh", "-c"]
-    probe = [*namespace, MOUNT[kind], "sh", size, str(folder)]
-    if subprocess.run(probe, capture_output=True).returncode:
-        pytest.skip("mounts are not permitted here: this needs root")
     return subprocess.run(
-        [*namespace, inside, "sh", size, str(folder), *map(str, command)],
+        [*NAMESPACE, inside, "sh", size, str(folder), *map(str, command)],
         capture_output=True,
         text=True,
         timeout=240,
         **how,
     )
+
+
+def can_mount(folder: Path) -> bool:
+    """Whether disks of a test's own can be had."""
+    if not shutil.which("unshare"):
+        return False
+    probe = [*NAMESPACE, MOUNT["full"], "sh", "100k", str(folder)]
+    return subprocess.run(probe, capture_output=True).returncode == 0
