@@ -19,6 +19,7 @@ from mounts import can_mount, run_with_disk
 from toy_training import ToyTask, run
 
 from cardiform.errors import InputError
+from cardiform.training import exclusive
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 
@@ -86,7 +87,7 @@ def start_toy(out, *arguments):
     return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
 
 
-def test_a_second_training_in_the_same_folder_is_refused(tmp_path):
+def test_a_second_training_in_the_same_folder_is_refused(tmp_path, monkeypatch):
     """As after a Snakemake that was killed, whose jobs go on."""
     first = start_toy(tmp_path, "--signal-at", 2, "--signal", "SIGSTOP")
     os.waitpid(first.pid, os.WUNTRACED)
@@ -94,6 +95,11 @@ def test_a_second_training_in_the_same_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match=rf"process {first.pid} on .* trains here; wait for it"):
         run(tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
+    monkeypatch.setattr(exclusive, "LEASE_S", 0.2)
+    monkeypatch.setattr(exclusive, "TICK_S", 0.05)
+    (tmp_path / ".lock").write_text("process 7 on node3")  # it may be gone with its machine
+    with pytest.raises(InputError, match=r"process 7 on node3 trains here; .* delete .*\.lock"):
+        run(tmp_path)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     outcome = run(tmp_path)  # the lock went with the process

@@ -46,7 +46,8 @@ def memory_fact(error: BaseException) -> str:
     torch is no part of the base modules: its errors are known by their names and words.
     """
     text = (str(error).splitlines() or [""])[0]
-    if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text:
+    cuda = ("CUDA" in text and "out of memory" in text) or "CUBLAS_STATUS_ALLOC_FAILED" in text
+    if type(error).__name__ == "OutOfMemoryError" or (cuda and isinstance(error, RuntimeError)):
         return f"the memory of the GPU is exhausted ({text})"
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return f"a loader process was killed, most likely for want of memory ({text})"

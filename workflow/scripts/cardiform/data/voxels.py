@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from ..cohort import OK
 from ..errors import InputError, problem
 from ..files import opened_npz
 from ..geometry.narrowband import REMEDY, NarrowBand, voxel_keys
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,16 @@ def find_instances(manifests: Iterable[str | Path], case_ids: Sequence[str]) -> 
         A file is missing or no sparse npz; all of them are named.
     """
     rows: dict[str, list[dict[str, str]]] = {}
+    told = set()
     for manifest in manifests:
         for row in read_manifest(manifest):
+            told.add(row["case_id"])
             if row["status"] == OK and row["path"].endswith(".npz"):
                 rows.setdefault(row["case_id"], []).append(row)
     found, problems = [], []
+    untold = [case_id for case_id in case_ids if case_id not in told]
+    if untold:
+        log.warning("left out, for they stand in no manifest: %s", ", ".join(untold))
     for case_id in case_ids:
         for row in sorted(rows.get(case_id, []), key=lambda r: r["path"]):
             path = Path(row["path"])

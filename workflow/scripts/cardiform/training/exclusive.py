@@ -5,12 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError, problem
 from ..files import write_problem
+
+LEASE_S = 180.0  # so long a network file system keeps the locks of a machine that died
+TICK_S = 5.0
 
 
 @contextmanager
@@ -24,7 +28,8 @@ def alone_in(folder: Path, enabled: bool = True) -> Iterator[None]:
     Raises
     ------
     InputError
-        Another process holds it, or the folder cannot be written.
+        Another process holds it (on another machine: for longer than a dead one could), or
+        the folder cannot be written.
     """
     if not enabled:
         yield
@@ -36,22 +41,33 @@ def alone_in(folder: Path, enabled: bool = True) -> Iterator[None]:
     except OSError as error:
         raise InputError(write_problem(path, error) or str(error)) from error
     with stream:
-        _lock(stream, folder)
+        _lock(stream, path)
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {platform.node()}")
         stream.flush()
         yield
 
 
-def _lock(stream, folder: Path) -> None:
+def _lock(stream, path: Path) -> None:
+    end = time.monotonic() + LEASE_S
+    while holder := _holder(stream):
+        if holder.endswith(f" on {platform.node()}") or time.monotonic() > end:
+            remedy = "wait for it, or end it, and run the same command again"
+            if not holder.endswith(f" on {platform.node()}"):
+                remedy += f"; if its machine is gone, delete {path}"
+            raise InputError(problem(path.parent, f"{holder} trains here", remedy))
+        time.sleep(TICK_S)
+
+
+def _holder(stream) -> str:
+    """Who else holds the lock; empty: it is ours, or there are no locks here."""
     try:
         # by process, not by open file as flock has it: loader processes that outlive a killed
         # training for seconds would hold that
         fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         stream.seek(0)
-        fact = f"{stream.read() or 'another process'} trains here"
-        remedy = "wait for it, or end it, and run the same command again"
-        raise InputError(problem(folder, fact, remedy)) from None
+        return stream.read() or "another process"
     except OSError:
-        pass  # no locks on this file system
+        pass
+    return ""
