@@ -87,9 +87,13 @@ def test_a_few_steps_give_a_model_and_are_not_done_twice(tmp_path, train):
     assert " loss " in first.stderr
     for name in ("model.pt", "metrics.json", "metrics.jsonl", "curves.png"):
         assert (tmp_path / "out" / name).stat().st_size > 0
+    model = tmp_path / "out" / "model.pt"
+    sound = model.read_bytes()
+    model.write_bytes(sound[:-100])
     again = train(*tiny)
     assert again.returncode == 0, again.stderr
     assert "resuming from step 2" in again.stderr and " loss " not in again.stderr
+    assert model.read_bytes() == sound, "else all that follows would be made again"
 
 
 def test_a_model_that_is_none(tmp_path, run_script):
