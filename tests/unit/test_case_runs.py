@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -28,6 +29,8 @@ def double(case):
         raise ZeroDivisionError("oops")
     if source.read_text() == "large":
         raise MemoryError
+    if source.read_text() == "full":  # as of a library that writes by itself
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if source.read_text() == "kill" or (source.read_text() == "once" and mark(source)):
         os.kill(os.getpid(), signal.SIGKILL)
     output = source.with_suffix(".out")
@@ -142,6 +145,13 @@ def test_a_case_that_was_killed_is_tried_alone(work):
     work(processes=3)
     assert (work.folder / "b.out").read_text() == "onceonce"
     assert len((work.folder / "manifest.tsv").read_text().splitlines()) == 4
+
+
+def test_a_full_disk_is_said_in_one_line(work, caplog):
+    (work.folder / "a.txt").write_text("full")
+    with pytest.raises(InputError, match=r"an output of case a: could not be written \(No space"):
+        work()
+    assert "Traceback" not in caplog.text
 
 
 def test_want_of_memory_is_said_in_one_line(work, caplog):

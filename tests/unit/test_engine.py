@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -23,7 +24,7 @@ from cardiform.training.distributed import World
 from cardiform.training.engine import train
 from cardiform.training.interruption import EXIT_RESUMABLE
 from cardiform.training.optimisation import WeightAverage, build_optimizer, learning_rate
-from cardiform.training.runlog import truncate
+from cardiform.training.runlog import RunLog, truncate
 from cardiform.training.task import TrainingError
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -162,6 +163,23 @@ def test_a_resumed_log_forgets_what_the_killed_run_wrote_later(tmp_path):
     assert path.read_text() == "".join(lines[:2])
     truncate(path, None)
     assert path.read_text() == ""
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full, which is always full")
+    with contextlib.suppress(OSError), open("/dev/full", "w") as text:
+        with contextlib.suppress(OSError), open("/dev/full", "wb") as binary:
+            with RunLog(tmp_path, steps=1, resumed_at=None, enabled=True) as runlog:
+                runlog._stream.close()
+                runlog._stream = text
+                with pytest.raises(InputError, match=r"could not be written \(No space left"):
+                    runlog.event("log", 1)
+                record = runlog._board._writer._py_recordio_writer
+                record._writer.close()
+                record._writer = binary
+                with pytest.raises(InputError, match=r"tensorboard: could not be written"):
+                    runlog.scalars("train", 1, {"loss": 1.0})
 
 
 def test_loader_processes_change_nothing(tmp_path):
