@@ -165,21 +165,34 @@ def test_a_resumed_log_forgets_what_the_killed_run_wrote_later(tmp_path):
     assert path.read_text() == ""
 
 
-def test_a_log_that_cannot_be_written_is_named(tmp_path):
+@contextlib.contextmanager
+def full_stream(mode):
+    """A file on a disk that is always full."""
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full, which is always full")
-    with contextlib.suppress(OSError), open("/dev/full", "w") as text:
-        with contextlib.suppress(OSError), open("/dev/full", "wb") as binary:
-            with RunLog(tmp_path, steps=1, resumed_at=None, enabled=True) as runlog:
-                runlog._stream.close()
-                runlog._stream = text
-                with pytest.raises(InputError, match=r"could not be written \(No space left"):
-                    runlog.event("log", 1)
-                record = runlog._board._writer._py_recordio_writer
-                record._writer.close()
-                record._writer = binary
-                with pytest.raises(InputError, match=r"tensorboard: could not be written"):
-                    runlog.scalars("train", 1, {"loss": 1.0})
+    stream = open("/dev/full", mode)  # noqa: SIM115 - closing it fails
+    try:
+        yield stream
+    finally:
+        with contextlib.suppress(OSError):
+            stream.close()
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    with (
+        full_stream("w") as text,
+        full_stream("wb") as binary,
+        RunLog(tmp_path, steps=1, resumed_at=None, enabled=True) as runlog,
+    ):
+        runlog._stream.close()
+        runlog._stream = text
+        with pytest.raises(InputError, match=r"could not be written \(No space left"):
+            runlog.event("log", 1)
+        record = runlog._board._writer._py_recordio_writer
+        record._writer.close()
+        record._writer = binary
+        with pytest.raises(InputError, match=r"tensorboard: could not be written"):
+            runlog.scalars("train", 1, {"loss": 1.0})
 
 
 def test_loader_processes_change_nothing(tmp_path):
