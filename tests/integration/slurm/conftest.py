@@ -21,7 +21,7 @@ POLLING = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-stat
 
 
 class Cluster:
-    """Two nodes with 16 CPUs and four fake GPUs each."""
+    """Two nodes with 32 CPUs and four fake GPUs each."""
 
     def __init__(self, folder: Path):
         self.log = folder / "out.log"

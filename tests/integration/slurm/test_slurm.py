@@ -149,7 +149,7 @@ VECSET = {
     },
     "vecset": {
         "preset": "demo",
-        "input_points": 256,
+        "input_points": 512,
         "volume_queries": 32,
         "near_queries": 32,
         "surface_queries": 32,
@@ -202,6 +202,9 @@ def test_a_cancelled_and_a_timed_out_training_end_with_the_same_weights(cluster,
     first, second, third = cluster.jobs("rule_train_vecset")
     assert first["JobState"] == "CANCELLED" and third["JobState"] == "COMPLETED"
     assert second["JobState"] in ("TIMEOUT", "FAILED")
+    assert [e["reason"] for e in events(out, "stop")] == ["SIGTERM", "SIGTERM"], (
+        "it saved both times"
+    )
     for name, value in whole.items():
         assert torch.equal(value, weights(folder)[name]), name
 
@@ -213,7 +216,7 @@ def test_a_training_on_two_nodes(cluster, points, tmp_path):
         r"```yaml\n(  train_vecset: .*?)```", (ROOT / "docs/cluster.md").read_text(), re.S
     )
     profile = (ROOT / "profiles/slurm/config.yaml").read_text()
-    text = text.replace("gpu:a100:4", "gpu:a100:1").replace("mem_mb: 200000", "mem_mb: 2000")
+    text = text.replace("gpu:a100:4", "gpu:a100:1")  # two processes are enough
     profile, count = re.subn(r"  train_vecset: \{.*\}\n", text, profile)
     assert count == 1 and "gpu:a100:1" in profile
     (tmp_path / "config.yaml").write_text(profile)
