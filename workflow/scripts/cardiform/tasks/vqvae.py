@@ -32,6 +32,7 @@ class VqvaeTask:
     """
 
     updates = ("model",)
+    memory_options = (VqvaeOptions,)
 
     def __init__(
         self,

@@ -58,13 +58,8 @@ class Stepper:
         seed_everything(self.options.seed, sampling.STEP, self.world.rank, step)
         self.module.train()
         self.world.broadcast(self.module.buffers())
-        try:
-            for update in self.task.updates:
-                self._update(update, step, micro_batches, window)
-        except torch.OutOfMemoryError as error:
-            fact = f"the memory of the GPU is exhausted ({str(error).splitlines()[0]})"
-            remedy = "raise --accumulate, or lower --batch-size or the points per sample"
-            raise TrainingError(problem(f"step {step}", fact, remedy)) from error
+        for update in self.task.updates:
+            self._update(update, step, micro_batches, window)
         after_step = getattr(self.task, "after_step", None)
         if after_step is not None:
             seed_everything(self.options.seed, sampling.AFTER_STEP, step)

@@ -23,7 +23,8 @@ class Task(Protocol):
     Optional, found by name: ``after_step(step)`` after the weights moved and before they are
     averaged, with the same random numbers on every rank; ``preview(batches, folder, step)``,
     like ``evaluate``; ``find_unused_parameters = True`` where some trainable parameters get
-    no gradient in some steps (several ranks only).
+    no gradient in some steps (several ranks only); ``memory_options``, classes of options beside
+    those of the training whose keys decide how much memory it needs.
     """
 
     module: nn.Module  # all weights; the engine moves it, saves it, averages its weights
