@@ -69,8 +69,8 @@ class VqvaeTask:
         total = self._weighted(terms)
         figures = {"loss": total, **terms}
         if codes is not None:
-            self._observe(latents.feats.detach(), codes.indices)
-            figures |= self.quantizer.recent_figures(self._counts)
+            counts = self._observe(latents.feats.detach(), codes.indices)
+            figures |= self.quantizer.recent_figures(counts)
         return total, {name: value.detach() for name, value in figures.items()}
 
     @torch.no_grad()
@@ -187,12 +187,13 @@ class VqvaeTask:
             structure = structure.halved.coarse
         return found
 
-    def _observe(self, latents: Tensor, indices: Tensor) -> None:
-        """Add a micro-batch to the statistics of the step."""
+    def _observe(self, latents: Tensor, indices: Tensor) -> Tensor:
+        """Add a micro-batch to the statistics of the step; how many latents each code has in it."""
         counts, sums = statistics(latents, indices, self.quantizer.size)
-        if self._counts is not None:
-            counts, sums = counts + self._counts, sums + self._sums
-        self._counts, self._sums, self._latents = counts, sums, latents
+        self._counts = counts if self._counts is None else self._counts + counts
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._latents = latents
+        return counts
 
 
 def band_of(batch: Mapping) -> SparseTensor:

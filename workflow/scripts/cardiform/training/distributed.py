@@ -18,6 +18,11 @@ from ..errors import InputError, problem
 # torchrun, which ends the others; the timeout only has to be longer than a validation.
 COLLECTIVE_TIMEOUT = timedelta(hours=12)
 
+# Process groups that are closed. The last owner of a group takes it apart, which waits for the
+# group's threads; DDP's reducer does that without giving them the interpreter lock, and where
+# they need it all stand still. So the last owner is here.
+_CLOSED: list[Any] = []
+
 
 @dataclass(frozen=True)
 class World:
@@ -148,10 +153,15 @@ def connect(device: str = "auto") -> Iterator[World]:
     try:
         yield world
     except SystemExit:  # a stop that all ranks agreed on
-        dist.destroy_process_group()
+        _close()
         raise
     # No farewell after an error: it waits for the others, which may wait for this one in a
     # collective. This process just ends, and torchrun ends the others.
+    _close()
+
+
+def _close() -> None:
+    _CLOSED.append(dist.group.WORLD)
     dist.destroy_process_group()
 
 

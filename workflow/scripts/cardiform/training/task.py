@@ -63,4 +63,4 @@ def distribute(task: Task, update: str, parameters: list[nn.Parameter], world: W
         return loss
     devices = [world.device] if world.device.type == "cuda" else None
     # the loop broadcasts the buffers itself: they are the task's, not this wrapper's
-    return DistributedDataParallel(loss, device_ids=devices, broadcast_buffers=False)
+    return DistributedDataParallel(loss, device_ids=devices, forward_sync_buffers=False)
