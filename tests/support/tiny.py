@@ -67,12 +67,7 @@ TINY = {
     "coronary_refine": {"resolution": 48, "device": "cpu"},
     "vqvae": {"channels": [8, 8, 16, 16], "blocks": [1, 0, 0, 1], "max_voxels": 60_000},
     "vqvae_pretrain": BRIEF,
-    "vqvae_codebook": {
-        "codebook_size": 24,
-        "revive_below": 0.5,
-        "workers": 0,
-        "device": "cpu",
-    },
+    "vqvae_codebook": {"codebook_size": 24, "workers": 0, "device": "cpu"},
     "vqvae_joint": BRIEF,
     "vqvae_reconstruct": {"device": "cpu"},
     "ldm": {
@@ -124,6 +119,7 @@ class Trainings:
         self.folder = folder
         trainings = {n for n in self.NAMES if n in SECTIONS}
         sections = {n: TINY.get(n, {}) | (changes if n in trainings else {}) for n in SECTIONS}
+        sections["vqvae_codebook"]["revive_below"] = 0.95  # so codes die within a few steps
         self.options = cli.from_config(SECTIONS, sections)
         self.cases = ("--cases", folder / "cases.tsv")
         demo = folder / "demo"
