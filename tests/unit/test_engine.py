@@ -298,6 +298,68 @@ def test_every_sample_comes_once_per_epoch_and_draws_never_repeat(tmp_path):
         assert sorted(part) == list(range(10)) and part != sorted(part)
 
 
+def fp16_on_the_cpu(monkeypatch):
+    """The CPU computes in fp32; here it also scales the gradients, as fp16 on CUDA does."""
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: scaler("cpu"))
+
+
+def test_a_training_of_the_cpu_goes_on_where_gradients_are_scaled(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit):
+        run(tmp_path, KilledAt(4, 15))
+    fp16_on_the_cpu(monkeypatch)
+    assert run(tmp_path).steps == 12
+
+
+def test_two_updates_under_one_scale(tmp_path, monkeypatch):
+    plain = run(tmp_path / "plain", ToyTask(("model", "other")))
+    fp16_on_the_cpu(monkeypatch)
+    scaled = run(tmp_path / "scaled", ToyTask(("model", "other")))
+    for name, value in plain.weights.items():
+        torch.testing.assert_close(scaled.weights[name], value, rtol=1e-4, atol=1e-6)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "cut", KilledAt(4, 15))
+    assert load(tmp_path / "cut" / "checkpoints" / "last.pt", "")["scaler"]["scale"] == 2.0**16
+
+
+def test_gradients_that_no_scale_makes_finite_end_the_training(tmp_path, monkeypatch):
+    class Steep(ToyTask):
+        def loss(self, batch, update, step):
+            loss, figures = super().loss(batch, update, step)
+            return loss + torch.sqrt(self.module["head"].bias.sum() * 0), figures
+
+    fp16_on_the_cpu(monkeypatch)
+    with pytest.raises(InputError, match=r"no scale gives the model update .* in fp16"):
+        run(tmp_path, Steep(), steps=100)
+    assert "grad_norm" not in events(tmp_path, "log")[0]["figures"]
+
+
+def test_an_optimizer_keeps_the_kernels_of_its_own_device(tmp_path):
+    with pytest.raises(SystemExit):
+        run(tmp_path / "cut", KilledAt(4, 15))
+    path = tmp_path / "cut" / "checkpoints" / "last.pt"
+    state = torch.load(path, weights_only=True)
+    for group in state["optimizers"]["model"]["param_groups"]:
+        group["fused"] = True  # as CUDA saves it
+    torch.save(state, path)
+    assert_equal(run(tmp_path / "cut").weights, run(tmp_path / "whole").weights)
+    saved = load(path, "")["optimizers"]["model"]["param_groups"]
+    assert [group["fused"] for group in saved] == [False, False]
+
+
+def test_random_numbers_follow_the_micro_batch_and_the_update(tmp_path):
+    class Drawing(ToyTask):
+        drawn: tuple = ()
+
+        def loss(self, batch, update, step):
+            self.drawn = (*self.drawn, float(torch.rand(())))
+            return super().loss(batch, update, step)
+
+    task = Drawing(("model", "other"))
+    run(tmp_path, task, steps=2, accumulate=2)
+    assert len(set(task.drawn)) == 2 * 2 * 2
+
+
 def test_schedule():
     o = options(steps=100, warmup_steps=10, lr=1.0, final_lr=0.1)
     rates = [learning_rate(step, o) for step in range(100)]

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import functools
 import logging
+import os
 import re
 import shlex
 import signal
@@ -194,10 +195,12 @@ def to_text(value) -> str:
 def run(main: Callable[[], int | None]) -> typing.NoReturn:
     """Run a script's ``main``: log to stderr, print bad input without a traceback.
 
-    The same of a full disk and of exhausted memory, which can strike anywhere.
+    The same of a full disk and of exhausted memory, which can strike anywhere. Of several ranks
+    the first tells how things go; the others speak of what is wrong alone.
     """
+    level = logging.INFO if int(os.environ.get("RANK", "0")) == 0 else logging.WARNING
     logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+        stream=sys.stderr, level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:

@@ -99,9 +99,9 @@ def train(
         with alone_in(out, enabled=world.is_main):
             checkpoints = Checkpoints(out)
             key = resume_key(options, identity)
-            decision = checkpoints.prepare(key, options.resume_from) if world.is_main else ""
-            world.barrier()
-            state = checkpoints.load_last()
+            decision, state = world.from_main(
+                lambda: (checkpoints.prepare(key, options.resume_from), checkpoints.load_last())
+            )
             resumed_at = None if state is None else state["step"]
             with RunLog(
                 out, steps=options.steps, resumed_at=resumed_at, enabled=world.is_main
@@ -206,7 +206,18 @@ class Loop:
 
     def finish(self) -> Outcome:
         """Last event and the outcome, equal on every rank."""
-        self.world.barrier()  # best.pt is complete
+        found = self.world.from_main(self._found)
+        self.runlog.event(
+            "end",
+            self.step,
+            best_step=found["best_step"],
+            best=found["best"],
+            seconds=found["seconds"],
+        )
+        return Outcome(**found, steps=self.step, out=self.checkpoints.out)
+
+    def _found(self) -> dict[str, Any]:
+        """What rank 0 alone knows of the outcome."""
         if self.best:
             found = self.checkpoints.load_best()
             # a kill between both saves leaves a best.pt that last.pt does not know of
@@ -214,19 +225,14 @@ class Loop:
             weights = found["weights"]
         else:
             weights = self.stepper.averaged_weights()
-        self.runlog.event(
-            "end", self.step, best_step=self.best_step, best=self.best, seconds=self.seconds
-        )
-        return Outcome(
-            best=self.best,
-            best_step=self.best_step,
-            last=self.last,
-            baseline=self.baseline,
-            weights=weights,
-            steps=self.step,
-            seconds=self.seconds,
-            out=self.checkpoints.out,
-        )
+        return {
+            "best": self.best,
+            "best_step": self.best_step,
+            "last": self.last,
+            "baseline": self.baseline,
+            "weights": weights,
+            "seconds": self.seconds,
+        }
 
     def _stop(self, reason: str) -> None:
         self.runlog.event("stop", self.step, reason=reason)
@@ -254,6 +260,7 @@ class Loop:
         entries = {"figures": figures, "lr": lr, "steps_per_s": rate}
         if self.world.device.type == "cuda":
             entries["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+            torch.cuda.reset_peak_memory_stats()  # the most since the last line
         self.runlog.event("log", self.step, **entries)
         self.runlog.scalars("train", self.step, {**figures, "lr": lr})
         loss = figures[self.stepper.figure(self.task.updates[0], "loss")]

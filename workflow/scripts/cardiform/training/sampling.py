@@ -26,8 +26,9 @@ SORT_WINDOW = 64  # samples among which similar costs are brought together
 def seed_everything(*words: int) -> None:
     """Seed Python, numpy and torch (all devices) from non-negative integers.
 
-    The engine calls this with (seed, stream, rank, step) before every step, so the state of
-    every generator follows from the step and needs no place in a checkpoint.
+    The engine calls this with (seed, stream, step, update, place of the micro-batch in the step)
+    before every micro-batch, so the state of every generator follows from there and needs no
+    place in a checkpoint.
     """
     state = np.random.SeedSequence(words).generate_state(4)
     random.seed(int(state[0]))
