@@ -24,7 +24,6 @@ from env_files import PYPI_NAMES, pins
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-SITE = Path(sysconfig.get_path("purelib"))
 ACTIVATE = """# sourced by Snakemake before the command of a rule: source activate PREFIX
 export PATH="$1/bin:$PATH" CONDA_PREFIX="$1"
 """
@@ -65,8 +64,8 @@ def create(file: Path, prefix: Path) -> None:
     for name, pin in names.items():
         check_version(name, pin)
     venv.EnvBuilder(symlinks=True, with_pip=False).create(prefix)
-    site = prefix / SITE.relative_to(sys.prefix)
-    link_packages(closure(names), site)
+    site = sysconfig.get_path("purelib", "venv", {"base": str(prefix)})
+    link_packages(closure(names), Path(site))
 
 
 def check_version(name: str, pin: str) -> None:
@@ -105,16 +104,15 @@ def normal(name: str) -> str:
 
 def link_packages(packages: list[metadata.Distribution], site: Path) -> None:
     """Link the folders and files of packages; a folder that several packages fill, file by file."""
-    owners = Counter(
-        top for d in metadata.distributions(path=[str(SITE)]) for top in {t for t, _ in files_of(d)}
-    )
+    everything = {normal(found.name): found for found in metadata.distributions()}
+    owners = Counter(top for d in everything.values() for top in {t for t, _ in files_of(d)})
     for package in packages:
         for top, path in files_of(package):
             name = top if owners[top] == 1 else path
             target = site / name
             if not target.is_symlink():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to(SITE / name)
+                target.symlink_to(package.locate_file(name))
 
 
 def files_of(package: metadata.Distribution):
