@@ -46,7 +46,7 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 MpiDefault=none
-# 16 CPUs and much memory on whatever machine this is
+# 32 CPUs and much memory on whatever machine this is
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -60,7 +60,7 @@ ReturnToService=2
 CONF
 for ((node = 1; node <= nodes; node++)); do
     echo "NodeName=node$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$((17100 + node))" \
-        "CPUs=16 RealMemory=400000 Gres=gpu:a100:4 State=UNKNOWN"
+        "CPUs=32 RealMemory=400000 Gres=gpu:a100:4 State=UNKNOWN"
 done >>/etc/slurm/slurm.conf
 echo "PartitionName=main Nodes=node[1-$nodes] Default=YES MaxTime=INFINITE State=UP" \
     >>/etc/slurm/slurm.conf

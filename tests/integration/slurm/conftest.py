@@ -21,7 +21,7 @@ POLLING = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-stat
 
 
 class Cluster:
-    """Two nodes with 16 CPUs and four fake GPUs each."""
+    """Two nodes with 32 CPUs and four fake GPUs each."""
 
     def __init__(self, folder: Path):
         self.log = folder / "out.log"
@@ -61,7 +61,7 @@ class Cluster:
         (folder / "mine.yaml").write_text(yaml.safe_dump(config))
         executor = [] if profile == "default" else POLLING
         return subprocess.Popen(
-            [*self.enter, "--wd=" + str(folder), str(BIN / "snakemake"), *arguments]
+            [*self.enter, "env", f"--chdir={folder}", str(BIN / "snakemake"), *arguments]
             + ["-s", str(ROOT / "workflow" / "Snakefile"), "--latency-wait", "5"]
             + ["--profile", str(ROOT / "profiles" / profile), *executor]
             + ["--configfile", "mine.yaml"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
@@ -18,10 +19,11 @@ ROOT = Path(__file__).resolve().parents[3]
 # Each job notes what SLURM granted it.
 NOTE = """
 import os, subprocess
-job = os.environ["SLURM_JOB_ID"]
-text = subprocess.check_output(["scontrol", "-o", "show", "job", job], text=True)
-text = text.rstrip() + " Devices=" + os.environ.get("CUDA_VISIBLE_DEVICES", "none")
-put(pathlib.Path("granted") / (name + "." + job), text)
+job = os.environ.get("SLURM_JOB_ID")
+if job:  # a job of its own, not a step that the controller takes itself
+    text = subprocess.check_output(["scontrol", "-o", "show", "job", job], text=True)
+    text = text.rstrip() + " Devices=" + os.environ.get("CUDA_VISIBLE_DEVICES", "none")
+    put(pathlib.Path("granted") / (name + "." + job), text)
 """
 
 
@@ -63,32 +65,21 @@ def granted(cluster, tmp_path_factory):
     """Every rule through the profile, the scripts stood in for: rule -> what its jobs got."""
     folder = tmp_path_factory.mktemp("asks")
     write_stand_in(folder / "bin", NOTE)
-    (folder / "data").mkdir()
-    rows = ["case_id\tlabels\timage"]
-    for name in ("a", "b"):
-        for kind in ("labels", "image"):
-            (folder / "data" / f"{name}.{kind}.nii.gz").write_text(name)
-        rows.append(f"{name}\tdata/{name}.labels.nii.gz\tdata/{name}.image.nii.gz")
-    (folder / "cohort.tsv").write_text("\n".join(rows) + "\n")
+    for name in ("labels.nii.gz", "image.nii.gz"):
+        (folder / name).write_text(name)
+    (folder / "cohort.tsv").write_text("case_id\tlabels\timage\na\tlabels.nii.gz\timage.nii.gz\n")
     config = {
         "cohort": {"name": "acme", "table": "cohort.tsv"},
-        "windows": {"windows": ["bone=300/1500"]},
+        "windows": {"windows": ["bone=300/1500", "brain=40/80"]},
     }
+    windows = [f"results/acme/windows/{w}/512/manifest/a.tsv" for w in ("bone", "brain")]
     profile = with_site(tmp_path_factory.mktemp("profile"))
-    path = f"{folder / 'bin'}:{Path(torch.__file__).parents[4] / 'bin'}"
-    arrays = ["--slurm-array-jobs", "extract_meshes"]
-    finish(
-        cluster.snakemake(
-            folder,
-            config,
-            "all",
-            "fused",
-            "vqvae_windows",
-            *arrays,
-            profile=profile,
-            PATH=f"{path}:/usr/sbin:/usr/bin:/sbin:/bin",
-        )
+    arrays = ["--slurm-array-jobs", "window_ct"]
+    path = f"{folder / 'bin'}:{os.environ['PATH']}"
+    run = cluster.snakemake(
+        folder, config, "all", "fused", *windows, *arrays, profile=profile, PATH=path
     )
+    finish(run)
     found = {}
     for note in sorted((folder / "granted").iterdir()):
         found.setdefault(note.name.split(".")[0], []).append(note.read_text())
@@ -110,7 +101,7 @@ def test_gpu_rules_are_granted_their_gpus_memory_and_time(granted):
             assert job["TresPerJob"] == f"gres:gpu:a100:{asked['gpu']}", name
             assert len(job["Devices"].split(",")) == asked["gpu"], name
             assert minutes(job["TimeLimit"]) == asked["runtime"], name
-            assert job["MinMemoryNode"] in (f"{asked['mem_mb']}M", f"{asked['mem_mb'] / 1024:g}G")
+            assert megabytes(job["MinMemoryNode"]) == asked["mem_mb"], name
             assert job["CPUs/Task"] == str(settings["set-threads"].get(name, 8)), name
             assert job["NumNodes"] == "1" and job["Partition"] == "main" and job["Requeue"] == "1"
 
@@ -124,12 +115,12 @@ def test_other_rules_are_granted_no_gpu_but_memory_and_time(granted):
             assert "TresPerJob" not in job and "TresPerNode" not in job, name
             assert job["Devices"] == "none" and job["Requeue"] == "1", name
             assert minutes(job["TimeLimit"]) in (60, 240), name
-            assert job["MinMemoryNode"] != "0", name
+            assert 1500 <= megabytes(job["MinMemoryNode"]) <= 16_000, name
 
 
 def test_chunks_may_be_a_job_array(granted):
     found, _ = granted
-    arrays = [fields(line).get("ArrayJobId") for line in found["extract_meshes"]]
+    arrays = [fields(line).get("ArrayJobId") for line in found["window_ct"]]
     assert len(arrays) == 2 and arrays[0] and len(set(arrays)) == 1
     assert all("ArrayJobId" not in fields(line) for line in found["sample_sdf"])
 
@@ -139,6 +130,11 @@ def minutes(limit: str) -> int:
     days, _, clock = limit.rpartition("-")
     hours, more, _ = map(int, clock.split(":"))
     return (int(days or 0) * 24 + hours) * 60 + more
+
+
+def megabytes(size: str) -> float:
+    """MB of SLURM's ``62.50G``."""
+    return float(size[:-1]) * {"M": 1, "G": 1024}[size[-1]]
 
 
 VECSET = {
@@ -153,7 +149,7 @@ VECSET = {
     },
     "vecset": {
         "preset": "demo",
-        "input_points": 256,
+        "input_points": 512,
         "volume_queries": 32,
         "near_queries": 32,
         "surface_queries": 32,
@@ -206,5 +202,27 @@ def test_a_cancelled_and_a_timed_out_training_end_with_the_same_weights(cluster,
     first, second, third = cluster.jobs("rule_train_vecset")
     assert first["JobState"] == "CANCELLED" and third["JobState"] == "COMPLETED"
     assert second["JobState"] in ("TIMEOUT", "FAILED")
+    assert [e["reason"] for e in events(out, "stop")] == ["SIGTERM", "SIGTERM"], (
+        "it saved both times"
+    )
     for name, value in whole.items():
         assert torch.equal(value, weights(folder)[name]), name
+
+
+def test_a_training_on_two_nodes(cluster, points, tmp_path):
+    """With the lines of docs/cluster.md; it cannot start before both nodes have met."""
+    folder, _ = points
+    (text,) = re.findall(
+        r"```yaml\n(  train_vecset: .*?)```", (ROOT / "docs/cluster.md").read_text(), re.S
+    )
+    profile = (ROOT / "profiles/slurm/config.yaml").read_text()
+    text = text.replace("gpu:a100:4", "gpu:a100:1")  # two processes are enough
+    profile, count = re.subn(r"  train_vecset: \{.*\}\n", text, profile)
+    assert count == 1 and "gpu:a100:1" in profile
+    (tmp_path / "config.yaml").write_text(profile)
+    config = {**VECSET, "vecset": {**VECSET["vecset"], "steps": 4, "validate_every": 2}}
+    finish(cluster.snakemake(folder, config, MODEL, *ONE_THREAD, profile=tmp_path))
+    job = cluster.jobs("rule_train_vecset")[-1]
+    assert job["JobState"] == "COMPLETED" and job["NumNodes"] == "2"
+    assert job["TresPerNode"] == "gres:gpu:a100:1" and job["NodeList"] == "node[1-2]"
+    assert torch.load(folder / MODEL, weights_only=True)["figures"]["steps"] == 4
