@@ -10,7 +10,7 @@ import pytest
 import torch
 import toy_training
 from inside import run_inside
-from tiny import Trainings
+from tiny_trainings import Trainings
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cardiform.labels import LabelTable

@@ -13,7 +13,7 @@ import pytest
 import rank_driver
 import torch
 import toy_training
-from tiny import Trainings
+from tiny_trainings import Trainings
 
 from cardiform.training.checkpoint import load, load_model
 

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from tiny import TINY
+from tiny_config import TINY, changed
 
 from cardiform import cohort, nifti, splits
 from cardiform.labels import LabelTable
@@ -17,10 +17,6 @@ def planned(run_workflow, folder, config) -> set[str]:
     text = run_workflow(folder, config, "-n")
     table = re.search(r"^job +count\n-.*?\n(.*?)\ntotal", text, re.M | re.S)
     return {line.split()[0] for line in table[1].splitlines()} if table else set()
-
-
-def changed(config, section, **keys):
-    return {**config, section: {**config.get(section, {}), **keys}}
 
 
 @pytest.fixture(scope="module")
