@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError, problem
-from .files import write_text
+from .files import ANEW, write_text
 
 CASE_COLUMNS = (
     "case_id", "patient_id", "labels", "image", "pointcloud", "truth", "status", "reason"
@@ -107,13 +107,13 @@ def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Cas
 
     select : case ids to keep, all where empty; an unknown id is an InputError.
     """
-    header, rows = read_table(Path(path))
+    header, rows = read_table(Path(path), whole=True)
     if tuple(header) != CASE_COLUMNS:
-        raise InputError(problem(path, "is no checked case table", "run check_cohort"))
+        raise InputError(problem(path, "is no checked case table", ANEW))
     problems = [text for line, row in rows for text in _unusable(row, f"{path}:{line}")]
     if problems:
         raise InputError(problems)
-    return _selected([Case(**row) for _, row in rows], select, path, "run check_cohort")
+    return _selected([Case(**row) for _, row in rows], select, path, ANEW)
 
 
 def _unusable(row: dict[str, str], where: str) -> list[str]:
@@ -186,22 +186,42 @@ def assign_chunks(case_ids: Iterable[str], chunks: int) -> dict[str, list[str]]:
     return dict(sorted(result.items()))
 
 
-def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Header and (line, row) of a TSV or CSV file, the delimiter read off its header."""
+def read_table(
+    path: Path, whole: bool = False
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Header and (line, row) of a TSV or CSV file, the delimiter read off its header.
+
+    whole : it is a file of this project: a row that lacks columns, or a last line without an
+        end, is no matter of taste but damage.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             first = stream.readline()
             stream.seek(0)
-            reader = csv.DictReader(
-                stream, delimiter="\t" if "\t" in first else ",", restval="", strict=True
-            )
-            return list(reader.fieldnames or []), [(reader.line_num, row) for row in reader]
+            delimiter = "\t" if "\t" in first else ","
+            reader = csv.DictReader(stream, delimiter=delimiter, restval="", strict=True)
+            header = list(reader.fieldnames or [])
+            rows = [(reader.line_num, row) for row in reader]
+        if whole:
+            _check_whole(path, len(header), delimiter)
+        return header, rows
     except OSError as error:
         raise InputError(
             problem(path, f"cannot be read ({error.strerror})", "correct the path")
         ) from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(problem(path, f"is no table ({error})", "save it as UTF-8 TSV")) from None
+
+
+def _check_whole(path: Path, columns: int, delimiter: str) -> None:
+    """InputError where a table of this project was cut; no field holds a tab or line break."""
+    text = path.read_text(encoding="utf-8-sig")
+    for number, line in enumerate(text.splitlines(), start=1):
+        found = line.count(delimiter) + 1
+        if found != columns:
+            raise InputError(problem(f"{path}:{number}", f"has {found} of {columns} columns", ANEW))
+    if not text.endswith("\n"):
+        raise InputError(problem(path, "is cut off in its last line", ANEW))
 
 
 def write_table(path, columns, rows) -> None:

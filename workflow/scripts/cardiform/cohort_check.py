@@ -141,17 +141,23 @@ def check_point_cloud(path: str | Path) -> None:
 
 
 def judge(
-    cases: Sequence[Case], found: Mapping[str, Path], *, on_bad_case: str, max_bad_cases: int
+    cases: Sequence[Case],
+    found: Mapping[str, Path],
+    *,
+    on_bad_case: str,
+    max_bad_cases: int,
+    others: Sequence[str] = (),
 ) -> tuple[list[Case], list[dict]]:
     """Cases with their status, and their reports.
 
     found : case id -> its report of :func:`check_case`.
+    others : problems that no skipping of cases removes.
 
     Raises
     ------
     InputError
         A case has no report; or all problems of all cases, where ``on_bad_case`` is ``stop``
-        or more than ``max_bad_cases`` are bad; or no case is left.
+        or more than ``max_bad_cases`` are bad; or there are others, or no case is left.
     """
     unseen = [case.case_id for case in cases if case.case_id not in found]
     if unseen:
@@ -159,9 +165,12 @@ def judge(
     reports = [read_json(found[case.case_id]) for case in cases]
     bad = {r["case_id"]: r["problems"] for r in reports if r["problems"]}
     lines = [f"case {name}: {line}" for name, found in bad.items() for line in found]
+    lines += others
     if bad and on_bad_case == "stop":
         hint = "cohort: set cohort.on_bad_case to skip to go on without"
         raise InputError([*lines, f"{hint} {len(bad)} of {len(cases)} cases"])
+    if others:
+        raise InputError(lines)
     if len(bad) > max_bad_cases:
         raise InputError(
             [*lines, f"cohort: {len(bad)} bad cases; max_bad_cases is {max_bad_cases}"]
