@@ -6,8 +6,10 @@ the scripts on very small label maps.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import time
 
 import load
 import pytest
@@ -230,3 +232,16 @@ def test_nothing_is_computed_while_a_case_is_bad(tmp_path):
     code, text = cohort.call()
     assert code != 0 and "data/6.nii.gz" in text
     assert load.executed(text) == {"check_cases": 1, "check_cohort": 1}
+
+
+@pytest.mark.slow
+def test_a_date_in_the_future_is_told_with_its_remedy(tmp_path):
+    """By the job that has the file as an input, before Snakemake looks at the dates."""
+    cohort = Real(tmp_path / "a")
+    later = time.time() + 11 * 365 * 86400
+    os.utime(cohort.folder / "data" / "2.nii.gz", (later, later))
+    code, text = cohort.call()
+    assert code != 0 and "data/2.nii.gz: was changed in the future" in text
+    assert set(load.executed(text)) == {"check_cases"}
+    (cohort.folder / "data" / "2.nii.gz").touch()
+    assert "meshes/2" in cohort.computed()

@@ -4,12 +4,15 @@
         --manifest results/acme/qc/manifest/all.tsv
 
 Writes <out>/cases/<case>.json: problems, warnings, shape, spacing, and volume, components and
-cut edges of every class. Bad cases are no failure here: check_cohort judges them.
+cut edges of every class. Bad cases are no failure here (check_cohort judges them); files with
+a date in the future are.
 """
 
 from __future__ import annotations
 
 from cardiform import case_runs, cli, cohort, labels
+from cardiform.errors import InputError
+from cardiform.files import future_problems
 
 
 def main() -> None:
@@ -19,8 +22,13 @@ def main() -> None:
 
     from cardiform import cohort_check
 
+    cases = cohort.read_case_table(args.cases, args.select)
+    # Snakemake lets a job with such an input fail when it is done, and does not say what helps
+    files = [path for case in cases for path in case.files]
+    if late := future_problems([*filter(None, [args.labels]), *files]):
+        raise InputError(late)
     cohort_check.check_cases(
-        cohort.read_case_table(args.cases, args.select),
+        cases,
         labels.load_label_table(args.labels),
         out=args.out,
         manifest=args.manifest,
