@@ -178,7 +178,7 @@ def judge(
     if len(bad) == len(cases):
         raise InputError([*lines, "cohort: no usable case is left; repair the files above"])
     judged = [
-        replace(case, status="skipped", reason="; ".join(bad[case.case_id]).replace("\t", " "))
+        replace(case, status="skipped", reason=" ".join("; ".join(bad[case.case_id]).split()))
         if case.case_id in bad
         else replace(case, status=OK, reason="")
         for case in cases
