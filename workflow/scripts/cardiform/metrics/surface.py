@@ -65,7 +65,9 @@ def distance_to_mesh(points: np.ndarray, mesh: Mesh) -> np.ndarray:
         triangles.lower(best, places, everyone, rows[:, k])
     largest = triangles.radii.max()
     unsettled = np.flatnonzero(reach[:, -1] - largest < np.sqrt(best))
-    for start in range(0, len(unsettled) if tried < len(triangles.middles) else 0, POINTS_AT_A_TIME):
+    if tried == len(triangles.middles):
+        unsettled = unsettled[:0]  # all were tried
+    for start in range(0, len(unsettled), POINTS_AT_A_TIME):
         chosen = unsettled[start : start + POINTS_AT_A_TIME]
         within = tree.query_ball_point(points[chosen], np.sqrt(best[chosen]) + largest)
         owner = np.repeat(chosen, [len(found) for found in within])
