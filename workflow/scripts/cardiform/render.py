@@ -52,13 +52,8 @@ class Camera:
     def around(cls, vertices: np.ndarray, view: tuple[float, float]) -> Camera:
         """The camera that shows all (V, 3) vertices from ``view``, with a small rim."""
         elevation, azimuth = np.radians(view)
-        eye = np.array(
-            [
-                np.cos(elevation) * np.cos(azimuth),
-                np.cos(elevation) * np.sin(azimuth),
-                np.sin(elevation),
-            ]
-        )
+        level = np.cos(elevation)
+        eye = np.array([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)])
         right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
         axes = np.stack([right, np.cross(eye, right), eye])
         if not len(vertices):
@@ -208,15 +203,8 @@ def _figure(path, columns, titles, legend, caption, size) -> None:
             camera = Camera.around(vertices, view)
             axes.imshow(render_meshes(meshes, size=size, camera=camera), interpolation="none")
             text = ", ".join(x for x in (title, name) if x)
-            axes.text(
-                0.02,
-                0.98,
-                text,
-                transform=axes.transAxes,
-                va="top",
-                fontsize=10,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
-            )
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
+            axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", fontsize=10, bbox=box)
     if legend:
         figure.legend(
             handles=[Patch(color=color, label=name) for name, color in legend.items()],
@@ -271,10 +259,9 @@ def _layer(scene, camera: Camera, pixels: int, alpha: float):
         weights = np.clip(weights, 0, 1)
         depth[seen] = np.einsum("nk,nk->n", weights, projected[faces[triangle], 2])
         normal = np.einsum("nk,nkd->nd", weights, normals[faces[triangle]]) @ camera.axes.T
-        color[seen] = _shade(normal, colors[triangle])
-    depth = depth.reshape(pixels, pixels)
-    color = color.reshape(pixels, pixels, 3) * _occlusion(depth)[..., None]
-    return depth, color, alpha
+        shade = _shade(normal, colors[triangle])
+        color[seen] = shade * _occlusion(depth.reshape(pixels, pixels)).ravel()[seen, None]
+    return depth.reshape(pixels, pixels), color.reshape(pixels, pixels, 3), alpha
 
 
 def _nearest_triangles(projected: np.ndarray, faces: np.ndarray, pixels: int) -> np.ndarray:
@@ -287,7 +274,7 @@ def _nearest_triangles(projected: np.ndarray, faces: np.ndarray, pixels: int) ->
     buffer = np.full(pixels * pixels, EMPTY)
     drawable = np.flatnonzero((extent[:, 0] > 0) & (extent[:, 1] > 0))
     # Triangles of about the same extent are tested together, each on a rectangle of pixels.
-    grain = 1 << np.maximum(np.log2(extent[drawable]).astype(np.int64) - 3, 0)
+    grain = 1 << np.maximum(np.log2(extent[drawable]).astype(np.int64) - 2, 0)
     rectangle = (-(-extent[drawable] // grain) * grain) @ [1 << 32, 1]
     drawable = drawable[np.argsort(rectangle, kind="stable")]
     kinds, numbers = np.unique(rectangle, return_counts=True)
@@ -369,26 +356,40 @@ def _occlusion(depth: np.ndarray) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     there = np.isfinite(depth)
+    bright = np.ones_like(depth)
     if not there.any():
-        return np.ones_like(depth)
+        return bright
     reach = _OCCLUSION_REACH * len(depth)
+    rim = int(2.5 * reach) + 2  # further surroundings weigh nothing
+    window = tuple(
+        slice(max(found[0] - rim, 0), found[-1] + rim)
+        for found in (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
+    )
+    there, depth = there[window], depth[window]
     filled = np.where(there, depth, 0.0)
     weight = gaussian_filter(there.astype(np.float32), reach, truncate=2.5)
     around = gaussian_filter(filled, reach, truncate=2.5) / np.maximum(weight, 1e-6)
     behind = np.clip((filled - around) / (2 * reach), 0, 1)
-    return np.where(there, 1 - _OCCLUSION * behind, 1.0)
+    bright[window] = np.where(there, 1 - _OCCLUSION * behind, 1.0)
+    return bright
 
 
 def _composite(layers, pixels: int) -> np.ndarray:
     """(pixels, pixels, 3) in 0-1: the layers over the background, per pixel far to near."""
-    picture = np.tile(BACKGROUND, (pixels, pixels, 1))
-    if not layers:
-        return picture
-    order = np.argsort(-np.stack([depth for depth, _, _ in layers]), axis=0, kind="stable")
-    opaque = np.where([alpha >= 1 for _, _, alpha in layers])[0]
-    limit = layers[opaque[0]][0] if len(opaque) else np.full((pixels, pixels), np.inf)
-    for rank in range(len(layers)):
-        for k, (depth, color, alpha) in enumerate(layers):
-            shown = (order[rank] == k) & np.isfinite(depth) & (depth <= limit)
-            picture[shown] += alpha * (color[shown] - picture[shown])
-    return picture
+    picture = np.tile(BACKGROUND, (pixels * pixels, 1))
+    if layers:
+        depths = np.stack([depth.ravel() for depth, _, _ in layers])
+        seen = np.flatnonzero(np.isfinite(depths).any(axis=0))
+        depths, pixel = depths[:, seen], np.arange(len(seen))
+        colors = np.stack([color.reshape(-1, 3)[seen] for _, color, _ in layers])
+        alphas = np.array([alpha for _, _, alpha in layers])
+        opaque = np.flatnonzero(alphas >= 1)
+        limit = depths[opaque[0]] if len(opaque) else np.inf
+        mixed = picture[seen]
+        for layer in np.argsort(-depths, axis=0, kind="stable"):
+            depth = depths[layer, pixel]
+            shown = np.isfinite(depth) & (depth <= limit)
+            share = np.where(shown, alphas[layer], 0.0)[:, None]
+            mixed += share * (colors[layer, pixel] - mixed)
+        picture[seen] = mixed
+    return picture.reshape(pixels, pixels, 3)
