@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from answers import refused
+from inside import run_inside
 
 from cardiform import cohort, splits
 from cardiform.files import save_npz
@@ -36,7 +37,7 @@ def write_split(folder, part, names):
 
 
 @pytest.fixture
-def train(tmp_path, run_script):
+def train(tmp_path):
     write_points(tmp_path, "a")
     write_split(tmp_path, "train", ["a"])
     write_split(tmp_path, "val", [])
@@ -44,7 +45,7 @@ def train(tmp_path, run_script):
     def run(*arguments):
         places = ["--train", tmp_path / "train.csv", "--validation", tmp_path / "val.csv"]
         places += ["--out", tmp_path / "out", "--preset", "demo", "--device", "cpu"]
-        return run_script("train_vecset.py", *places, *arguments)
+        return run_inside("train_vecset.py", *places, *arguments)
 
     return run
 
@@ -85,7 +86,7 @@ def test_a_few_steps_give_a_model_and_are_not_done_twice(tmp_path, train):
     assert "resuming from step 2" in again.stderr and " loss " not in again.stderr
 
 
-def test_a_model_that_is_none(tmp_path, run_script):
+def test_a_model_that_is_none(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"nothing")
     for part in ("train", "validation", "test"):
         write_split(tmp_path, part, [])
@@ -94,4 +95,4 @@ def test_a_model_that_is_none(tmp_path, run_script):
     places |= {p: tmp_path / f"{p}.csv" for p in ("train", "validation", "test")}
     places |= {"model": tmp_path / "model.pt", "metrics": tmp_path / "metrics.json"}
     arguments = [a for name, path in places.items() for a in (f"--{name}", path)]
-    refused(run_script("reconstruct_vecset.py", *arguments), "model.pt")
+    refused(run_inside("reconstruct_vecset.py", *arguments), "model.pt")
