@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from planner import Planner
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,17 +80,19 @@ def write_config(folder, text="", chunks=4):
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def planner():
+    """What all calls of Snakemake below go through."""
+    snakemake.run = Planner()
+    yield
+    snakemake.run.close()
+
+
 def snakemake(folder, *arguments, profile="default"):
     environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-    return subprocess.run(
-        [str(Path(sys.executable).parent / "snakemake"), "-s", str(ROOT / "workflow" / "Snakefile")]
-        + ["--profile", str(ROOT / "profiles" / profile)]
-        + ["--configfile", "mine.yaml", "--cores", "2", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    places = ["-s", ROOT / "workflow" / "Snakefile", "--profile", ROOT / "profiles" / profile]
+    more = ["--configfile", "mine.yaml", "--cores", "2", *arguments]
+    return snakemake.run([*places, *more], folder, environment)
 
 
 def planned(folder, *arguments) -> dict[str, int]:
@@ -280,9 +282,7 @@ def test_another_structure_has_a_folder_of_its_own(project):
 
 def test_named_targets_and_single_files(project):
     assert set(planned(project, "meshes")) == {"check_cohort", "extract_meshes", "meshes"}
-    assert planned(project, "results/acme/cases.tsv") == {"check_cohort": 1, "total": 1} or planned(
-        project, "results/acme/cases.tsv"
-    ) == {"check_cohort": 1}
+    assert planned(project, "results/acme/cases.tsv") == {"check_cohort": 1}
     assert "train_vecset" in planned(project, "vecset")
     assert "reconstruct_vecset" not in planned(project, "results/acme/vecset/model.pt")
 
