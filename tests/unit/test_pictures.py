@@ -61,13 +61,13 @@ def test_a_glassy_surface_lets_others_through():
 def test_the_comparison_shows_both_sides(tmp_path):
     truth, made = [(*square(0, -10, 10), RED, 1.0)], [(*square(0, -10, 10), BLUE, 1.0)]
     path = tmp_path / "compare.png"
-    compare_picture(path, truth, made, legend={"Aorta": RED}, caption="case")
+    compare_picture(path, truth, made, legend={"Aorta": RED}, caption="case", size=200)
     picture = 255 * mpl_image.imread(path)[..., :3]
     assert colors(picture, RED) > 0.01 and colors(picture, BLUE) > 0.01
     first = path.read_bytes()
-    compare_picture(path, truth, made, legend={"Aorta": RED}, caption="case")
+    compare_picture(path, truth, made, legend={"Aorta": RED}, caption="case", size=200)
     assert path.read_bytes() == first, "the same picture is the same file"
-    compare_picture(path, truth, [], legend={"Aorta": RED}, caption="nothing came out")
+    compare_picture(path, truth, [], legend={"Aorta": RED}, caption="nothing came out", size=200)
 
 
 EVENTS = [
