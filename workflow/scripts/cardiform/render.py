@@ -24,8 +24,8 @@ POSTERIOR_LEFT = (12.0, 235.0)
 BACKGROUND = np.ones(3)
 # Pictures are drawn at this multiple of their size and averaged down.
 SUPERSAMPLING = 2
-# Pixel candidates that are tested at a time: bounds the memory (about 100 bytes each).
-CHUNK_CANDIDATES = 1 << 21
+# Pixel candidates that are tested at a time: so many stay in the processor's cache.
+CHUNK_CANDIDATES = 1 << 17
 EMPTY = np.iinfo(np.int64).max
 
 # Light directions in the camera's axes (right, up, towards the eye) and their strengths.
