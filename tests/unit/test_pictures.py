@@ -54,8 +54,18 @@ def test_a_glassy_surface_lets_others_through():
     glassy = render_meshes([(*back, BLUE, 1.0), (*front, RED, 0.2)], view=view, size=60)
     middle = (slice(28, 32), slice(28, 32), 2)
     assert glassy[middle].mean() > solid[middle].mean() + 50
+    alone = render_meshes([(*back, BLUE, 1.0)], view=view, size=60)
+    tinted = (*middle[:2], 0)
+    assert glassy[tinted].mean() > alone[tinted].mean() + 10, "it lies before the other"
     empty = render_meshes([], view=view, size=10)
     assert (empty == 255 * BACKGROUND).all()
+
+
+def test_a_surface_is_darker_where_another_stands_before_it():
+    front, back = square(20, -3, 3, -3, 3), square(-20, -20, 20, -20, 20)
+    view = (0.0, ANTERIOR[1])
+    seen = render_meshes([(*back, BLUE, 1.0), (*front, RED, 1.0)], view=view, size=200)[..., 2]
+    assert seen[100, 82] < 0.9 * seen[100, 40], "beside the front, and far from it"
 
 
 def test_the_comparison_shows_both_sides(tmp_path):
