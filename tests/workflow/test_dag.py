@@ -1,63 +1,25 @@
 """The DAG: what a changed key, a new case and a changed label map send round again.
 
-A stand-in ``python`` on PATH makes the outputs of every script at once, so that these tests
-look at Snakemake's decisions alone.
+A stand-in ``python`` makes the outputs of every script at once (tests/support/stand_in.py).
 """
 
 from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from planner import Planner
+from stand_in import write_stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
-
-STAND_IN = """#!{python}
-import sys, pathlib, hashlib
-arguments = sys.argv[1:]
-name = next(pathlib.Path(a).stem for a in arguments if a.endswith(".py") and "launch" not in a)
-value = lambda flag: pathlib.Path(arguments[arguments.index(flag) + 1])
-content = hashlib.sha256(" ".join(arguments).encode()).hexdigest()
-def put(path, text=content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-out = value("--out")
-if name == "check_cohort":
-    put(out / "cases.tsv", value("--table").read_text())
-    put(out / "qc" / "cohort.json")
-elif name == "split_cohort":
-    for part in ("train", "val", "test"):
-        put(out / (part + ".csv"), value("--cases").read_text())
-elif name == "collect_fused":
-    put(out / "cases.tsv"); put(out / "summary.json")
-elif name.startswith(("train_", "pretrain_")):
-    put(out / "model.pt"); put(out / "metrics.json")
-elif name in ("reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels"):
-    put(out / "metrics.json")
-elif name == "evaluate_samples":
-    put(out)
-elif name in ("resample_labels", "convert_pointclouds", "encode_latents"):
-    put(value("--manifest")); put(out / "grid.json"); put(out / "statistics.json")
-    put(out / "cases.tsv")
-elif name == "reconstruct_vecset":
-    put(value("--metrics"))
-else:
-    put(value("--manifest"))
-"""
 
 
 @pytest.fixture
 def project(tmp_path):
     """A working directory with twelve cases and a config."""
-    bin_folder = tmp_path / "bin"
-    bin_folder.mkdir()
-    stand_in = bin_folder / "python"
-    stand_in.write_text(STAND_IN.format(python=sys.executable))
-    stand_in.chmod(0o755)
+    write_stand_in(tmp_path / "bin")
     (tmp_path / "data").mkdir()
     write_table(tmp_path, 12)
     write_config(tmp_path)

@@ -109,5 +109,13 @@ RESULTS = f"results/{COHORT.name}"
 LOGS = f"logs/{COHORT.name}"
 
 
+# A stop that is asked for (Ctrl-C, or the SIGTERM that SLURM sends to all processes of a job) is
+# the script's affair: it saves and says so. The shell and tee outlive it, or the script would
+# die of its closed pipe before it has saved.
+shell.prefix(
+    "set -euo pipefail; trap : TERM INT; " "tee() {{ (trap '' TERM INT; exec tee \"$@\"); }}; "
+)
+
+
 wildcard_constraints:
     chunk="[A-Za-z0-9._-]+",

@@ -54,6 +54,7 @@ rule train_coronary:
     threads: 8
     resources:
         gpu=1,
+        nodes=1,
         mem_mb=32000,
         runtime=1440,
     params:
@@ -62,7 +63,8 @@ rule train_coronary:
         flags=lambda wildcards: refinement_flags(wildcards.preset),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script}"
         " --preset {wildcards.preset} --train {input.train} --validation {input.validation}"
         " --manifest {input.samples} --out {params.out} {params.flags} 2>&1 | tee {log}"
 
@@ -90,6 +92,7 @@ rule refine_coronary:
         mem_mb=16000,
         runtime=480,
     params:
+        launcher=script("launch.py"),
         script=script("refine_coronary.py"),
         flags=flags("coronary_refine"),
         repair=flags("coronary_repair"),
@@ -97,7 +100,8 @@ rule refine_coronary:
         label_table=labels_flag,
         out=folder_of_output,
     shell:
-        "python {params.script} {params.model} --cases {input.cases} --manifest {input.samples}"
+        "python {params.launcher} --gpus {resources.gpu} --single {params.script}"
+        " {params.model} --cases {input.cases} --manifest {input.samples}"
         " --train {input.splits[0]} --validation {input.splits[1]} --test {input.splits[2]}"
         " --out {params.out} {params.label_table} {params.flags} {params.repair}"
         " 2>&1 | tee {log}"

@@ -96,6 +96,7 @@ rule train_autoencoder:
     threads: 8
     resources:
         gpu=1,
+        nodes=1,
         mem_mb=32000,
         runtime=1440,
     params:
@@ -104,7 +105,8 @@ rule train_autoencoder:
         flags=flags("autoencoder"),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script}"
         " --train {input.train} --validation {input.validation}"
         " --manifest {input.manifest} --grid {input.grid}"
         " --out {params.out} {params.flags} 2>&1 | tee {log}"
@@ -132,11 +134,13 @@ rule encode_latents:
         mem_mb=16000,
         runtime=240,
     params:
+        launcher=script("launch.py"),
         script=script("encode_latents.py"),
         flags=flags("latents"),
         out=folder_of_output,
     shell:
-        "python {params.script} --autoencoder {input.autoencoder} --voxels {input.voxels}"
+        "python {params.launcher} --gpus {resources.gpu} --single {params.script}"
+        " --autoencoder {input.autoencoder} --voxels {input.voxels}"
         " --train {input.train} --validation {input.validation} --test {input.test}"
         " --out {params.out} --manifest {output.manifest} {params.flags} 2>&1 | tee {log}"
 
@@ -160,6 +164,7 @@ rule train_diffusion:
     threads: 8
     resources:
         gpu=1,
+        nodes=1,
         mem_mb=32000,
         runtime=1440,
     params:
@@ -168,7 +173,8 @@ rule train_diffusion:
         flags=flags("diffusion"),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script}"
         " --train {input.train} --validation {input.validation}"
         " --manifest {input.manifest} --statistics {input.statistics}"
         " --autoencoder {input.autoencoder} --out {params.out} {params.flags}"
@@ -192,11 +198,13 @@ rule sample_diffusion:
         mem_mb=16000,
         runtime=240,
     params:
+        launcher=script("launch.py"),
         script=script("sample_diffusion.py"),
         flags=flags("sampling"),
         out=folder_of_output,
     shell:
-        "python {params.script} --model {input} --out {params.out} {params.flags}"
+        "python {params.launcher} --gpus {resources.gpu} --single {params.script}"
+        " --model {input} --out {params.out} {params.flags}"
         " 2>&1 | tee {log}"
 
 
@@ -250,10 +258,12 @@ rule complete_labels:
         mem_mb=16000,
         runtime=240,
     params:
+        launcher=script("launch.py"),
         script=script("complete_labels.py"),
         flags=flags("completion"),
         out=folder_of_output,
     shell:
-        "python {params.script} --model {input.model} --cases {input.cases}"
+        "python {params.launcher} --gpus {resources.gpu} --single {params.script}"
+        " --model {input.model} --cases {input.cases}"
         " --voxels {input.voxels} --train {input.train} --test {input.test}"
         " --out {params.out} {params.flags} 2>&1 | tee {log}"

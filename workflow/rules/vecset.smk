@@ -24,6 +24,7 @@ rule train_vecset:
     threads: 8
     resources:
         gpu=1,
+        nodes=1,
         mem_mb=32000,
         runtime=1440,
     params:
@@ -33,7 +34,8 @@ rule train_vecset:
         label_table=labels_flag,
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script}"
         " --train {input.train} --validation {input.validation}"
         " --out {params.out} {params.label_table} {params.flags} 2>&1 | tee {log}"
 
@@ -59,12 +61,14 @@ rule reconstruct_vecset:
         mem_mb=16000,
         runtime=240,
     params:
+        launcher=script("launch.py"),
         script=script("reconstruct_vecset.py"),
         flags=flags("vecset_reconstruct"),
         meshes=folder_of_meshes,
         out=folder_of_output,
     shell:
-        "python {params.script} --model {input.model} --train {input.splits[0]}"
+        "python {params.launcher} --gpus {resources.gpu} --single {params.script}"
+        " --model {input.model} --train {input.splits[0]}"
         " --validation {input.splits[1]} --test {input.splits[2]} --cases {input.cases}"
         " --meshes {params.meshes} --out {params.out} --metrics {output}"
         " {params.flags} 2>&1 | tee {log}"

@@ -90,6 +90,7 @@ rule pretrain_vqvae:
     threads: 8
     resources:
         gpu=1,
+        nodes=1,
         mem_mb=32000,
         runtime=1440,
     params:
@@ -99,7 +100,8 @@ rule pretrain_vqvae:
         flags=flags("vqvae_pretrain"),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script}"
         " --train {input.train} --validation {input.validation} --manifest {input.samples}"
         " --out {params.out} {params.network} {params.flags} 2>&1 | tee {log}"
 
@@ -122,6 +124,7 @@ rule train_codebook:
     threads: 8
     resources:
         gpu=1,
+        nodes=1,
         mem_mb=32000,
         runtime=480,
     params:
@@ -131,7 +134,8 @@ rule train_codebook:
         flags=flags("vqvae_codebook"),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script}"
         " --weights {input.weights} --train {input.train} --validation {input.validation}"
         " --manifest {input.samples} --out {params.out}"
         " {params.network} {params.flags} 2>&1 | tee {log}"
@@ -155,6 +159,7 @@ rule train_vqvae:
     threads: 8
     resources:
         gpu=1,
+        nodes=1,
         mem_mb=32000,
         runtime=1440,
     params:
@@ -164,7 +169,8 @@ rule train_vqvae:
         flags=flags("vqvae_joint"),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} {params.script}"
+        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script}"
         " --weights {input.weights} --train {input.train} --validation {input.validation}"
         " --manifest {input.samples} --out {params.out}"
         " {params.network} {params.flags} 2>&1 | tee {log}"
@@ -192,12 +198,14 @@ rule reconstruct_vqvae:
         mem_mb=16000,
         runtime=240,
     params:
+        launcher=script("launch.py"),
         script=script("reconstruct_vqvae.py"),
         flags=flags("vqvae_reconstruct"),
         truth=truth_flags,
         out=folder_of_output,
     shell:
-        "python {params.script} --model {input.model} --stage1 {input.stage1}"
+        "python {params.launcher} --gpus {resources.gpu} --single {params.script}"
+        " --model {input.model} --stage1 {input.stage1}"
         " --continuous {input.continuous} --validation {input.splits[0]}"
         " --test {input.splits[1]} --manifest {input.samples} {params.truth}"
         " --out {params.out} {params.flags} 2>&1 | tee {log}"

@@ -179,7 +179,10 @@ class TrainingOptions:
     checkpoint_every: int = option(500, "steps between checkpoints", minimum=1, resumable=True)
     log_every: int = option(50, "steps between log lines", minimum=1, resumable=True)
     max_minutes: float = option(
-        0.0, "save and exit 75 after this long (0: no limit)", minimum=0.0, resumable=True
+        0.0,
+        "save and exit 75 this long after the start (0: no limit but that of a SLURM job)",
+        minimum=0.0,
+        resumable=True,
     )
     workers: int = option(
         4, "loader processes per GPU", minimum=0, resumable=True, alias="num_workers"

@@ -7,13 +7,15 @@ import threading
 import time
 from types import TracebackType
 
+from .. import STARTED
+
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: the same command again goes on
 
 
 class StopRequests:
     """Within the block SIGTERM and SIGINT are noted instead of obeyed.
 
-    max_minutes : also ask for a stop after this long (0: never).
+    max_minutes : also ask for a stop this long after the start of the process (0: never).
     """
 
     def __init__(self, max_minutes: float):
@@ -22,7 +24,6 @@ class StopRequests:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopRequests:
-        self._start = time.monotonic()
         # Python allows handlers in the main thread only; elsewhere the time limit remains.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,6 +44,6 @@ class StopRequests:
         """Why to stop; empty while there is no reason."""
         if self._signal is not None:
             return self._signal.name
-        if self.seconds and time.monotonic() - self._start >= self.seconds:
+        if self.seconds and time.monotonic() - STARTED >= self.seconds:
             return f"max_minutes {self.seconds / 60:g}"
         return ""
