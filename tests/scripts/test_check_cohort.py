@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 
 import h5py
 import nibabel as nib
 import numpy as np
 import pytest
+from answers import refused
 
 from cardiform import cohort, splits
 
@@ -167,3 +170,20 @@ def test_split(tmp_path, run_script):
     assert "c0" not in {name for part in rows.values() for name, _ in part}
     name, path = rows["test"][0]
     assert str(path) == f"results/points/{name}.npz"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--on-bad-case", "skip")])
+def test_a_date_in_the_future_is_told_with_its_remedy(tmp_path, check, arguments):
+    """Snakemake would let a job with such an input fail when it is done, every time."""
+    for name in ("a", "b"):
+        write(tmp_path, f"{name}.nii.gz", labels())
+    table(tmp_path, [("a", "a.nii.gz", "", ""), ("b", "b.nii.gz", "", "")])
+    later = time.time() + 11 * 365 * 86400
+    os.utime(tmp_path / "b.nii.gz", (later, later))
+    path = tmp_path / "b.nii.gz"
+    year = time.localtime(later).tm_year
+    refused(check(*arguments), f"{path}: was changed in the future ({year}", f"touch {path}")
+    assert not (tmp_path / "out" / "cases.tsv").exists()
+    path.touch()
+    result = check(*arguments)
+    assert result.returncode == 0 and "2 of 2 cases are finished already" in result.stderr

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from answers import refused
 from inside import run_inside
 
@@ -11,6 +17,7 @@ from cardiform import cohort, splits
 from cardiform.files import save_npz
 from cardiform.labels import LabelTable
 
+SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 TABLE = LabelTable()
 
 
@@ -81,9 +88,13 @@ def test_a_few_steps_give_a_model_and_are_not_done_twice(tmp_path, train):
     assert " loss " in first.stderr
     for name in ("model.pt", "metrics.json", "metrics.jsonl", "curves.png"):
         assert (tmp_path / "out" / name).stat().st_size > 0
+    model = tmp_path / "out" / "model.pt"
+    sound = model.read_bytes()
+    model.write_bytes(sound[:-100])
     again = train(*tiny)
     assert again.returncode == 0, again.stderr
     assert "resuming from step 2" in again.stderr and " loss " not in again.stderr
+    assert model.read_bytes() == sound, "else all that follows would be made again"
 
 
 def test_a_model_that_is_none(tmp_path):
@@ -96,3 +107,57 @@ def test_a_model_that_is_none(tmp_path):
     places |= {"model": tmp_path / "model.pt", "metrics": tmp_path / "metrics.json"}
     arguments = [a for name, path in places.items() for a in (f"--{name}", path)]
     refused(run_inside("reconstruct_vecset.py", *arguments), "model.pt")
+
+
+TINY = ("--input-points", 600, "--volume-queries", 8, "--near-queries", 8, "--steps", 4)
+TINY += ("--surface-queries", 8, "--eikonal-queries", 4, "--batch-size", 1, "--workers", 0)
+TINY += ("--preview-every", 0, "--checkpoint-every", 1)
+
+
+def test_a_loss_that_is_not_finite_ends_it_in_one_line(tmp_path, train):
+    """A learning rate far too high: the second step sees what the first has done."""
+    result = train(*TINY, "--lr", 1e30, "--warmup-steps", 0)
+    refused(result, "error: step 1: the model loss is not finite; cases of the batch: a", "--lr")
+    assert sum(line.startswith("error:") for line in result.stderr.splitlines()) == 1
+    kept = torch.load(tmp_path / "out" / "checkpoints" / "last.pt", weights_only=True)
+    assert kept["step"] == 1 and not (tmp_path / "out" / "model.pt").exists()
+    again = train(*TINY)
+    assert again.returncode == 0 and "lr 1e+30 -> 0.0001" in again.stderr, again.stderr
+    assert (tmp_path / "out" / "checkpoints.1" / "last.pt").exists()
+
+
+def test_damaged_points_are_refused_with_the_command_that_mends_them(tmp_path, train):
+    path = tmp_path / "a.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    refused(train(), "a.npz: cannot be read (Bad CRC", "snakemake --forcerun sample_sdf")
+
+
+@pytest.mark.parametrize("place", ["before the training", "during it"])
+def test_exhausted_memory_names_the_keys_of_this_training(tmp_path, place):
+    """Where it strikes does not matter."""
+    module, name = {
+        "before the training": ("cardiform.data.points", "load_cases"),
+        "during it": ("cardiform.training.steps.Stepper", "step"),
+    }[place]
+    code = f"""
+import pkgutil, runpy, sys
+def short(*arguments, **options): raise MemoryError("no room for 3 GB")
+setattr(pkgutil.resolve_name({module!r}), {name!r}, short)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    write_points(tmp_path, "a")
+    write_split(tmp_path, "train", ["a"])
+    write_split(tmp_path, "val", [])
+    places = ["--train", tmp_path / "train.csv", "--validation", tmp_path / "val.csv"]
+    places += ["--out", tmp_path / "out", "--preset", "demo", "--device", "cpu"]
+    command = [sys.executable, "-c", code, SCRIPTS / "train_vecset.py", *places, *TINY]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    result = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment
+    )
+    refused(result, "the memory is exhausted (no room for 3 GB)")
+    for key in ("raise vecset.accumulate", "vecset.batch_size", "vecset.input_points", "mem_mb"):
+        assert key in result.stderr

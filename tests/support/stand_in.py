@@ -21,6 +21,12 @@ out = value("--out")
 if name == "check_cohort":
     put(out / "cases.tsv", value("--table").read_text())
     put(out / "qc" / "cohort.json")
+elif name == "check_cases":
+    names = arguments[arguments.index("--select") + 1 : arguments.index("--out")]
+    rows = [line.split("\\t") for line in value("--cases").read_text().splitlines()]
+    files = [path for row in rows if row[0] in names for path in row[2:]]
+    put(value("--manifest"), " ".join(names) + "".join(
+        pathlib.Path(path).read_text() for path in files if pathlib.Path(path).is_file()))
 elif name == "split_cohort":
     for part in ("train", "val", "test"):
         put(out / (part + ".csv"), value("--cases").read_text())

@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +74,7 @@ class ToyTask:
         if len(updates) == 1:
             self.module["other"].requires_grad_(False)
         self.seen: list[tuple[int, str, bool]] = []
+        self.validation_seconds = 0.0
 
     def parameters(self, update: str):
         if update == "other":
@@ -92,6 +94,7 @@ class ToyTask:
         return error, {"error": error.detach()}
 
     def evaluate(self, batches):
+        time.sleep(self.validation_seconds)
         errors = [(self.predict(b["x"]) - b["y"]).square().mean().item() for b in batches]
         return {"loss": sum(errors) / len(errors)}
 
@@ -129,12 +132,14 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--signal-at", type=int, default=-1)
     parser.add_argument("--signal", default="SIGKILL")
+    parser.add_argument("--validation-seconds", type=float, default=0.0)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=NUMBER")
     args = parser.parse_args()
     torch.set_num_threads(1)
     changes = {k: float(v) if "." in v else int(v) for k, v in (s.split("=") for s in args.set)}
     dropout = changes.pop("dropout", DROPOUT)
     task = KilledAt(args.signal_at, signal.Signals[args.signal], dropout)
+    task.validation_seconds = args.validation_seconds
     run(args.out, task, **changes)
 
 

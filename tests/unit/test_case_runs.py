@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
+import os
+import signal
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from mounts import run_with_disk
 
 from cardiform import case_runs
 from cardiform.cohort import Case
 from cardiform.errors import InputError
+from cardiform.files import save_npz
 
 
 def double(case):
@@ -19,11 +27,24 @@ def double(case):
         raise InputError(f"{source}: is bad; mend it")
     if source.read_text() == "bug":
         raise ZeroDivisionError("oops")
+    if source.read_text() == "large":
+        raise MemoryError
+    if source.read_text() == "full":  # as of a library that writes by itself
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if source.read_text() == "kill" or (source.read_text() == "once" and mark(source)):
+        os.kill(os.getpid(), signal.SIGKILL)
     output = source.with_suffix(".out")
     output.write_text(source.read_text() * 2)
     with source.with_suffix(".runs").open("a") as stream:
         stream.write("x")
     return [output]
+
+
+def mark(source):
+    """Whether it is the first time."""
+    first = not source.with_suffix(".mark").exists()
+    source.with_suffix(".mark").touch()
+    return first
 
 
 class Run:
@@ -44,8 +65,8 @@ class Run:
             processes=processes,
         )  # fmt: skip
 
-    def runs(self):
-        return [len((self.folder / f"{n}.runs").read_text()) for n in ("a", "b", "c")]
+    def runs(self, *names):
+        return [len((self.folder / f"{n}.runs").read_text()) for n in names or ("a", "b", "c")]
 
 
 @pytest.fixture
@@ -99,3 +120,123 @@ def test_skipped_cases_stand_in_the_manifest(work):
     lines = (work.folder / "manifest.tsv").read_text().splitlines()
     assert lines[1] == "a\t\t0\t\tskipped: cut"
     assert [line.split("\t")[0] for line in lines[2:]] == ["b", "c"]
+
+
+def test_a_killed_process_costs_its_case_alone(work, caplog):
+    """As the kernel does where memory is short: the others go on, and are not done again."""
+    (work.folder / "a.txt").write_text("kill")
+    with pytest.raises(InputError) as caught:
+        work(processes=2)
+    (line,) = caught.value.problems
+    assert line.startswith(f"{work.folder / 'a.txt'}: its process was killed")
+    assert "--processes" in line and "mem_mb" in line and "finished cases are kept" in line
+    assert "One at a time again: a" in caplog.text
+    assert {p.stem for p in (work.folder / "state").iterdir()} == {"b", "c"}
+    assert not (work.folder / "manifest.tsv").exists()
+    before = work.runs("b", "c")
+    (work.folder / "a.txt").write_text("a")
+    work(processes=2)
+    assert work.runs("a") == [1] and work.runs("b", "c") == before
+    assert (work.folder / "manifest.tsv").exists()
+
+
+def test_a_case_that_was_killed_is_tried_alone(work):
+    (work.folder / "b.txt").write_text("once")
+    work(processes=3)
+    assert (work.folder / "b.out").read_text() == "onceonce"
+    assert len((work.folder / "manifest.tsv").read_text().splitlines()) == 4
+
+
+def test_a_full_disk_is_said_in_one_line(work, caplog):
+    (work.folder / "a.txt").write_text("full")
+    with pytest.raises(InputError, match=r"an output of case a: could not be written \(No space"):
+        work()
+    assert "Traceback" not in caplog.text
+
+
+def test_want_of_memory_is_said_in_one_line(work, caplog):
+    (work.folder / "a.txt").write_text("large")
+    with pytest.raises(InputError, match=r"a\.txt: the memory is exhausted .*; .*--processes"):
+        work()
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["", "case_id\tpath\n", "cut", "half a row", "a column less"])
+def test_a_damaged_manifest_is_named(work, damage):
+    work()
+    path = work.folder / "manifest.tsv"
+    text = path.read_text()
+    pieces = {
+        "cut": text[:-1],
+        "half a row": text[:-70],
+        "a column less": text.replace("\tok", "", 1),
+    }
+    path.write_text(pieces.get(damage, damage))
+    with pytest.raises(InputError, match=r"manifest\.tsv.*; delete it and run the same command"):
+        case_runs.read_manifest(path)
+
+
+def test_an_input_that_is_not_what_its_stage_wrote_is_named(work):
+    """As a damaged mesh, which has no checksum of its own."""
+    work()
+    (work.folder / "b.out").write_text("damaged")
+    with pytest.raises(InputError) as caught:
+        case_runs.run_cases(
+            work.cases, double, inputs=lambda c: [Path(c.labels).with_suffix(".out")],
+            parameters={}, state=work.folder / "later", manifest=work.folder / "later.tsv",
+            made={work.folder: "earlier"},
+        )  # fmt: skip
+    (line,) = caught.value.problems
+    assert line.startswith(f"{work.folder / 'b.out'}: is not what earlier wrote")
+    assert "snakemake --forcerun earlier" in line
+    assert {p.stem for p in (work.folder / "later").iterdir()} == {"a", "c"}
+
+
+def fill(case):
+    """A case of a hundred kilobytes."""
+    path = Path(case.labels).parent / "disk" / f"{case.case_id}.npz"
+    save_npz(path, x=np.zeros(100_000, np.uint8))
+    with (path.parents[1] / "runs").open("a") as stream:
+        stream.write(case.case_id)
+    return [path]
+
+
+def fill_twice(folder: Path) -> None:
+    """Run on a disk that is full, then once more with room on it; report as JSON."""
+    (folder / "disk" / "filler").write_bytes(bytes(300_000))
+    work, problems, left = Run(folder), [], []
+    for _ in range(2):
+        try:
+            case_runs.run_cases(
+                work.cases, fill, inputs=lambda c: [c.labels], parameters={},
+                state=folder / "disk" / "state", manifest=folder / "disk" / "manifest.tsv",
+            )  # fmt: skip
+        except InputError as error:
+            problems += error.problems
+        left.append(sorted(p.name for p in (folder / "disk").iterdir()))
+        (folder / "disk" / "filler").unlink(missing_ok=True)
+    json.dump(
+        {"problems": problems, "left": left, "runs": (folder / "runs").read_text()}, sys.stdout
+    )
+
+
+def test_a_full_disk_is_named_and_what_is_finished_is_kept(tmp_path):
+    (tmp_path / "disk").mkdir()
+    command = [
+        sys.executable,
+        "-c",
+        f"import {Path(__file__).stem} as t; t.fill_twice(t.Path(t.sys.argv[1]))",
+    ]
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    result = run_with_disk(
+        "full", tmp_path / "disk", [*command, tmp_path], size="560k", env=environment
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    (line,) = found["problems"]
+    assert "c.npz: could not be written (No space left on device); make room" in line
+    assert found["left"][0] == ["a.npz", "b.npz", "filler", "state"], "nothing half written"
+    assert found["left"][1] == ["a.npz", "b.npz", "c.npz", "manifest.tsv", "state"]
+    assert found["runs"] == "abc", "finished cases are not done again"
+    assert not any((tmp_path / "disk").iterdir()), "the disk is gone with its process"

@@ -156,3 +156,31 @@ def test_a_training_goes_on_from_another_folder(tmp_path):
     with pytest.raises(InputError, match="does not exist; correct --resume-from"):
         other.prepare({"lr": 1}, tmp_path / "none.pt")
     assert not other.last.exists()
+
+
+def flip(path, place=0.5):
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= 0x10
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_changed_bit_is_noticed(tmp_path, place):
+    """torch.load alone takes it for another weight."""
+    large = {"a": torch.randn(20_000)}
+    save_model(tmp_path / "model.pt", large, options={}, labels=[], figures={})
+    flip(tmp_path / "model.pt", place)
+    with pytest.raises(InputError, match=r"model\.pt: is damaged .*; delete it and run the same"):
+        load_model(tmp_path / "model.pt")
+
+
+def test_a_damaged_best_checkpoint_is_told_before_the_training_goes_on(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_last({}, 1, {"best": {"loss": 1.0}})
+    checkpoints.save_best(1, {"loss": 1.0}, {"a": torch.randn(20_000)})
+    flip(checkpoints.best)
+    with pytest.raises(InputError, match=r"best\.pt: is damaged .*; delete it: the best"):
+        checkpoints.prepare({})
+    checkpoints.best.unlink()
+    assert "resuming from step 1" in checkpoints.prepare({})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from answers import refused
 
 from cardiform import cli, options
 from cardiform.errors import InputError
@@ -134,3 +136,52 @@ def test_a_list_of_texts_may_be_empty():
     assert parsed(options.LdmOptions, "--drop-classes ''").drop_classes == ()
     with pytest.raises(InputError, match="expected a list of int"):
         cli.from_section(options.AutoencoderOptions, {"channels": []}, "autoencoder")
+
+
+SHORTAGES = {
+    "raise OSError(errno.ENOSPC, 'No space left on device')": (
+        "an output of x.py: could not be written (No space left on device); make room",
+    ),
+    "raise OSError(errno.EDQUOT, 'Disk quota exceeded', 'a.png')": ("a.png: could not be written",),
+    "np.empty(1 << 50)": (
+        "x.py: the memory is exhausted (Unable to allocate",
+        "sampling.batch_size",
+    ),
+    "torch.empty(1 << 50)": (
+        "x.py: the memory is exhausted (",
+        "can't allocate memory",
+        "lower sampling.batch_size, or give the job more memory (mem_mb)",
+    ),
+    "raise torch.OutOfMemoryError('CUDA out of memory. Tried 2 GiB')": (
+        "x.py: the memory of the GPU is exhausted (CUDA out of memory. Tried 2 GiB); lower",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", SHORTAGES)
+def test_a_full_disk_and_exhausted_memory_are_one_line_each(tmp_path, fault):
+    (tmp_path / "x.py").write_text(
+        f"import errno\n{'import torch' if 'torch' in fault else 'import numpy as np'}\n"
+        "from cardiform import cli\n"
+        "from cardiform.options import SamplingOptions\n"
+        "def main():\n"
+        "    cli.parse(cli.build_parser('', SamplingOptions), SamplingOptions)\n"
+        f"    {fault}\n"
+        "cli.run(main)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, str(tmp_path / "x.py")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+    )
+    refused(result, *SHORTAGES[fault])
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_other_errors_keep_their_traceback(tmp_path):
+    code = "from cardiform import cli\ncli.run(lambda: open('/nowhere'))"
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 1 and "Traceback" in result.stderr

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 import json
+import multiprocessing
+import os
+import signal
+import time
 
 import pytest
 import torch
-from toy_training import KilledAt, Lines, ToyTask, options, run
+from toy_training import QUICK, KilledAt, Lines, ToyTask, options, run
 
+from cardiform import cli
 from cardiform.errors import InputError
+from cardiform.options import VecsetOptions, VqvaeOptions
 from cardiform.training import sampling
-from cardiform.training.checkpoint import load
+from cardiform.training.checkpoint import Checkpoints, load
 from cardiform.training.distributed import World
 from cardiform.training.engine import train
 from cardiform.training.interruption import EXIT_RESUMABLE
 from cardiform.training.optimisation import WeightAverage, build_optimizer, learning_rate
-from cardiform.training.runlog import truncate
+from cardiform.training.runlog import RunLog, truncate
+from cardiform.training.task import TrainingError
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -75,8 +84,6 @@ def test_frozen_parts_stay_bit_equal_and_trained_ones_move(tmp_path):
 
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
 def test_a_signal_saves_and_exits_75_and_the_same_call_goes_on(tmp_path, number):
-    import signal
-
     whole = run(tmp_path / "whole")
     with pytest.raises(SystemExit) as stopped:
         run(tmp_path / "cut", KilledAt(4, signal.Signals[number]))
@@ -156,6 +163,36 @@ def test_a_resumed_log_forgets_what_the_killed_run_wrote_later(tmp_path):
     assert path.read_text() == "".join(lines[:2])
     truncate(path, None)
     assert path.read_text() == ""
+
+
+@contextlib.contextmanager
+def full_stream(mode):
+    """A file on a disk that is always full."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full, which is always full")
+    stream = open("/dev/full", mode)  # noqa: SIM115 - closing it fails
+    try:
+        yield stream
+    finally:
+        with contextlib.suppress(OSError):
+            stream.close()
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    with (
+        full_stream("w") as text,
+        full_stream("wb") as binary,
+        RunLog(tmp_path, steps=1, resumed_at=None, enabled=True) as runlog,
+    ):
+        runlog._stream.close()
+        runlog._stream = text
+        with pytest.raises(InputError, match=r"could not be written \(No space left"):
+            runlog.event("log", 1)
+        record = runlog._board._writer._py_recordio_writer
+        record._writer.close()
+        record._writer = binary
+        with pytest.raises(InputError, match=r"tensorboard: could not be written"):
+            runlog.scalars("train", 1, {"loss": 1.0})
 
 
 def test_loader_processes_change_nothing(tmp_path):
@@ -261,6 +298,68 @@ def test_every_sample_comes_once_per_epoch_and_draws_never_repeat(tmp_path):
         assert sorted(part) == list(range(10)) and part != sorted(part)
 
 
+def fp16_on_the_cpu(monkeypatch):
+    """The CPU computes in fp32; here it also scales the gradients, as fp16 on CUDA does."""
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: scaler("cpu"))
+
+
+def test_a_training_of_the_cpu_goes_on_where_gradients_are_scaled(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit):
+        run(tmp_path, KilledAt(4, 15))
+    fp16_on_the_cpu(monkeypatch)
+    assert run(tmp_path).steps == 12
+
+
+def test_two_updates_under_one_scale(tmp_path, monkeypatch):
+    plain = run(tmp_path / "plain", ToyTask(("model", "other")))
+    fp16_on_the_cpu(monkeypatch)
+    scaled = run(tmp_path / "scaled", ToyTask(("model", "other")))
+    for name, value in plain.weights.items():
+        torch.testing.assert_close(scaled.weights[name], value, rtol=1e-4, atol=1e-6)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "cut", KilledAt(4, 15))
+    assert load(tmp_path / "cut" / "checkpoints" / "last.pt", "")["scaler"]["scale"] == 2.0**16
+
+
+def test_gradients_that_no_scale_makes_finite_end_the_training(tmp_path, monkeypatch):
+    class Steep(ToyTask):
+        def loss(self, batch, update, step):
+            loss, figures = super().loss(batch, update, step)
+            return loss + torch.sqrt(self.module["head"].bias.sum() * 0), figures
+
+    fp16_on_the_cpu(monkeypatch)
+    with pytest.raises(InputError, match=r"no scale gives the model update .* in fp16"):
+        run(tmp_path, Steep(), steps=100)
+    assert "grad_norm" not in events(tmp_path, "log")[0]["figures"]
+
+
+def test_an_optimizer_keeps_the_kernels_of_its_own_device(tmp_path):
+    with pytest.raises(SystemExit):
+        run(tmp_path / "cut", KilledAt(4, 15))
+    path = tmp_path / "cut" / "checkpoints" / "last.pt"
+    state = torch.load(path, weights_only=True)
+    for group in state["optimizers"]["model"]["param_groups"]:
+        group["fused"] = True  # as CUDA saves it
+    torch.save(state, path)
+    assert_equal(run(tmp_path / "cut").weights, run(tmp_path / "whole").weights)
+    saved = load(path, "")["optimizers"]["model"]["param_groups"]
+    assert [group["fused"] for group in saved] == [False, False]
+
+
+def test_random_numbers_follow_the_micro_batch_and_the_update(tmp_path):
+    class Drawing(ToyTask):
+        drawn: tuple = ()
+
+        def loss(self, batch, update, step):
+            self.drawn = (*self.drawn, float(torch.rand(())))
+            return super().loss(batch, update, step)
+
+    task = Drawing(("model", "other"))
+    run(tmp_path, task, steps=2, accumulate=2)
+    assert len(set(task.drawn)) == 2 * 2 * 2
+
+
 def test_schedule():
     o = options(steps=100, warmup_steps=10, lr=1.0, final_lr=0.1)
     rates = [learning_rate(step, o) for step in range(100)]
@@ -291,3 +390,146 @@ def test_the_average_follows_its_formula():
     with average.applied():
         torch.testing.assert_close(weight.data, expected)
     assert float(weight[0].detach()) == 30.0
+
+
+class Short(ToyTask):
+    """Runs out of memory in a step of the training, or in a validation."""
+
+    def __init__(self, error, place="loss"):
+        super().__init__()
+        self.error, self.place = error, place
+
+    def loss(self, batch, update, step):
+        if self.place == "loss" and step == 4:
+            raise self.error
+        return super().loss(batch, update, step)
+
+    def evaluate(self, batches):
+        if self.place == "evaluate" and self.seen:
+            raise self.error
+        return super().evaluate(batches)
+
+
+ALLOCATOR = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+    "tried to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+@pytest.mark.parametrize("place", ["loss", "evaluate"])
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), ALLOCATOR, MemoryError()],
+)
+def test_exhausted_memory_names_the_keys_to_lower(tmp_path, error, place):
+    with pytest.raises(TrainingError, match=r"step 4: the memory .*is exhausted") as caught:
+        run(tmp_path, Short(error, place))
+    (line,) = caught.value.problems
+    assert "raise accumulate, or lower batch_size, or give" in line
+    assert load(tmp_path / "checkpoints" / "last.pt", "")["step"] == 3, "the last one is kept"
+
+
+def test_the_keys_to_lower_are_those_of_the_training(tmp_path):
+    task = Short(MemoryError())
+    task.memory_options = (VqvaeOptions,)
+    vecset = cli.checked(VecsetOptions, QUICK)
+    with pytest.raises(TrainingError) as caught:
+        train(task, Lines(), None, options=vecset, out=tmp_path, identity={})
+    for key in ("vecset.accumulate", "vecset.input_points", "vqvae.max_voxels"):
+        assert key in str(caught.value)
+    assert "or set vqvae.checkpointing to true" in str(caught.value)
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        run(tmp_path, Short(RuntimeError("shapes do not fit")))
+
+
+class Damaged(Lines):
+    """A sample whose file is damaged, or whose reader is killed, from some draw on."""
+
+    def __init__(self, kill=False):
+        super().__init__()
+        self.kill = kill
+
+    def __getitem__(self, key):
+        if key[1] >= 20 and self.kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if key[1] == 22:
+            raise InputError("points/case.npz: cannot be read; run sample_sdf again")
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_sample_that_gets_damaged_is_named_without_a_traceback(tmp_path, workers):
+    with pytest.raises(InputError) as caught:
+        run(tmp_path, train_set=Damaged(), workers=workers)
+    assert caught.value.problems == ["points/case.npz: cannot be read; run sample_sdf again"]
+    assert not multiprocessing.active_children(), "at exit Python would wait for them"
+    assert load(tmp_path / "checkpoints" / "last.pt", "")["step"] == 3
+
+
+def test_a_killed_loader_process_is_told_in_one_line(tmp_path):
+    with pytest.raises(TrainingError, match="a loader process was killed, most likely") as caught:
+        run(tmp_path, train_set=Damaged(kill=True), workers=2)
+    assert len(caught.value.problems[0].splitlines()) == 1
+    assert not multiprocessing.active_children()
+
+
+def test_a_finished_training_that_is_run_again_has_the_same_figures(tmp_path):
+    """Else its model.pt would be another file, and all that follows would be made again."""
+    first, second = run(tmp_path), run(tmp_path)
+    assert first.seconds == second.seconds > 0
+    one, other = (dataclasses.asdict(o) for o in (first, second))
+    assert_equal(one.pop("weights"), other.pop("weights"))
+    assert one == other
+
+
+@pytest.mark.parametrize("name", ["save_best", "save_last"])
+def test_a_kill_between_both_checkpoints_changes_nothing(tmp_path, monkeypatch, name):
+    whole = run(tmp_path / "whole")
+    real = getattr(Checkpoints, name)
+
+    def killed(self, *arguments):
+        if 8 in arguments:  # the validated step
+            raise KeyboardInterrupt
+        real(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut", checkpoint_every=2)
+    resumed = run(tmp_path / "cut", checkpoint_every=2)
+    assert_equal(whole.weights, resumed.weights)
+    assert (resumed.best, resumed.best_step) == (whole.best, whole.best_step)
+
+
+def test_figures_are_those_of_the_weights_that_are_shipped(tmp_path):
+    """A killed run's best.pt may be newer than what last.pt knows of."""
+    run(tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_best(9, {"loss": 0.25}, checkpoints.load_best()["weights"])
+    outcome = run(tmp_path)
+    assert (outcome.best_step, outcome.best) == (9, {"loss": 0.25})
+
+
+def test_a_lost_best_checkpoint_is_said_and_sought_again(tmp_path, caplog):
+    with pytest.raises(SystemExit):
+        run(tmp_path, KilledAt(5, signal.SIGTERM))
+    (tmp_path / "checkpoints" / "best.pt").unlink()
+    outcome = run(tmp_path)
+    assert "best.pt is gone: the best validation after step 6" in caplog.text
+    assert outcome.best_step > 6 and outcome.weights
+
+
+def test_clocks_do_not_count(tmp_path):
+    """Checkpoints from the future, as after a clock that was set back."""
+    whole = run(tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        run(tmp_path / "cut", KilledAt(4, signal.SIGTERM))
+    later = time.time() + 20 * 365 * 86400
+    for path in (tmp_path / "cut").rglob("*"):
+        os.utime(path, (later, later))
+    resumed = run(tmp_path / "cut")
+    assert_equal(whole.weights, resumed.weights)
+    assert comparable(tmp_path / "whole") == comparable(tmp_path / "cut")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import numpy as np
 import pytest
+from answers import refused
+from mounts import run_with_disk
 
 from cardiform import files
 from cardiform.errors import InputError
@@ -34,14 +39,14 @@ def test_npz_round_trip_and_damage(tmp_path):
     path = tmp_path / "p.npz"
     coords = np.asfortranarray(np.arange(12, dtype=np.uint16).reshape(4, 3))
     files.save_npz(path, coords=coords, scale=np.float64(2))
-    arrays = files.load_npz(path)
+    arrays = files.load_npz(path, "mend it")
     assert arrays["coords"].dtype == np.uint16 and (arrays["coords"] == coords).all()
     assert arrays["coords"].flags.f_contiguous and arrays["scale"] == 2
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(InputError, match=r"p\.npz: cannot be read .*; delete it"):
-        files.load_npz(path)
+    with pytest.raises(InputError, match=r"p\.npz: cannot be read .*; mend it"):
+        files.load_npz(path, "mend it")
     with pytest.raises(InputError, match="does not exist"):
-        files.load_npz(tmp_path / "none.npz")
+        files.load_npz(tmp_path / "none.npz", "mend it")
 
 
 def test_npz_refuses_objects_both_ways(tmp_path):
@@ -49,7 +54,7 @@ def test_npz_refuses_objects_both_ways(tmp_path):
         files.save_npz(tmp_path / "o.npz", x=np.array([{}], dtype=object))
     np.savez(tmp_path / "o.npz", x=np.array([{}], dtype=object))
     with pytest.raises(InputError):
-        files.load_npz(tmp_path / "o.npz")
+        files.load_npz(tmp_path / "o.npz", "mend it")
 
 
 def test_npz_bytes_do_not_depend_on_the_time(tmp_path, monkeypatch):
@@ -71,3 +76,39 @@ def test_damaged_json_is_named(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(InputError, match=r"x\.json: is no JSON file"):
         files.read_json(tmp_path / "x.json")
+
+
+def test_a_changed_byte_of_an_npz_is_noticed(tmp_path):
+    path = tmp_path / "p.npz"
+    files.save_npz(path, x=np.arange(1000))
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match=r"p\.npz: cannot be read .*CRC"):
+        files.load_npz(path)
+
+
+@pytest.mark.parametrize("kind", ["full", "read_only"])
+def test_a_disk_that_takes_nothing_is_named_without_a_traceback(tmp_path, kind):
+    """The old file stays; on a full disk too."""
+    code = (
+        "import pathlib, sys; from cardiform import cli, files\n"
+        "path = pathlib.Path(sys.argv[1]); old = 'old'\n"
+        "path.parent.stat().st_dev == path.parents[1].stat().st_dev or path.write_text(old)\n"
+        "def main():\n"
+        "    try: files.write_text(path, 'new' * 100_000)\n"
+        "    finally: assert [p.read_text() for p in path.parent.iterdir()] == [old]\n"
+        "cli.run(main)\n"
+    )
+    path = tmp_path / "disk" / "a.txt"
+    path.parent.mkdir()
+    path.write_text("old")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, path]
+    result = run_with_disk(kind, path.parent, command, size="100k", env=environment)
+    words = {
+        "full": "could not be written (No space left on device); make room",
+        "read_only": "could not be written (Read-only file system); choose a folder",
+    }
+    refused(result, f"error: {path}: {words[kind]}")
+    assert len(result.stderr.splitlines()) == 1

@@ -176,3 +176,17 @@ def test_an_image_far_from_its_origin(tmp_path):
     affine[0, 3] = 1e7
     with pytest.raises(InputError, match=r"lies 1e\+07 mm from the origin"):
         nifti.load_label_map(write(tmp_path / "a.nii", volume(), affine))
+
+
+def test_changed_bytes_of_a_compressed_file_are_noticed(tmp_path):
+    """nibabel alone reads most of them as other labels."""
+    data = (np.random.default_rng(0).random((40, 40, 40)) > 0.97).astype(np.uint8)
+    path = tmp_path / "a.nii.gz"
+    nifti.save_label_map(path, data, np.eye(4))
+    sound = path.read_bytes()
+    for place in np.linspace(400, len(sound) - 1, 40).astype(int):
+        damaged = bytearray(sound)
+        damaged[place] ^= 0x10
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"a\.nii\.gz: cannot be read to its end"):
+            nifti.load_label_map(path)

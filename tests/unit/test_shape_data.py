@@ -120,7 +120,9 @@ def test_latents_with_and_without_variants(tmp_path):
     assert drawn == [float(varied[0, d]["mu"]) for d in range(30)]
     assert varied[0, 0]["sigma"].dtype == torch.float32
     (tmp_path / "b.npz").write_bytes(b"no")
-    with pytest.raises(InputError, match=r"b\.npz: is no latents file"):
+    with pytest.raises(
+        InputError, match=r"b\.npz: cannot be read \(no npz.* --forcerun encode_latents"
+    ):
         LatentDataset([ShapeFile("b", tmp_path / "b.npz", "")], varied=False)
 
 

@@ -184,6 +184,27 @@ def test_parameter_gradients_equal_double_backward_through_everything(make_task,
     assert (ours[name] - without[name]).norm() > 1e-3 * ours[name].norm()
 
 
+def test_under_autocast_the_eikonal_term_and_its_gradients_stay_in_fp32(make_task):
+    """The second derivative of a bf16 network would be noise."""
+    task, data = make_task(), batch()
+    torch.manual_seed(0)
+    figures = task.loss(data, "model", 0)[1]
+    torch.manual_seed(0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half, figures_half = task.loss(data, "model", 0)
+    half.backward()
+    assert half.dtype == torch.float32 and figures["eikonal"] > 0
+    for name, value in figures.items():
+        torch.testing.assert_close(figures_half[name], value, rtol=0.05, atol=0.01)
+    gradients = [p.grad for p in task.model.parameters() if p.grad is not None]
+    assert all(g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
+    points, channels, _ = task._eikonal_points(data)
+    tokens = task.module(data["points"], data["fps"], points)[1].detach()
+    exact = exact_gradient(task.model, tokens, points, channels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(exact_gradient(task.model, tokens, points, channels), exact)
+
+
 def test_evaluate_averages_over_cases_and_counts_dice(make_task):
     task = make_task(eikonal_start=0)
     whole = task.evaluate([batch(size=4)])

@@ -25,9 +25,10 @@ def options(**changes) -> TrainingOptions:
     )
 
 
-def test_instances_are_found_in_order_with_their_sizes(tmp_path) -> None:
+def test_instances_are_found_in_order_with_their_sizes(tmp_path, caplog) -> None:
     manifest = write_cohort(tmp_path, {"b": [0.5, 0.3], "a": [0.4], "c": [0.6]})
     found = find_instances([manifest], ["a", "b", "none"])
+    assert "left out, for they stand in no manifest: none" in caplog.text
     assert [(i.case_id, i.name) for i in found] == [("a", "ball0"), ("b", "ball0"), ("b", "ball1")]
     for instance in found:
         assert instance.voxels == len(NarrowBand.load(instance.path).sdf)

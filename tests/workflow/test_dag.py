@@ -1,77 +1,20 @@
 """The DAG: what a changed key, a new case and a changed label map send round again.
 
 A stand-in ``python`` makes the outputs of every script at once (tests/support/stand_in.py).
+What another case table does stands in test_cohort_changes.py.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 
 import pytest
-from planner import Planner
-from stand_in import write_stand_in
-
-ROOT = Path(__file__).resolve().parents[2]
+from dag import make_project, planned, run, snakemake, write_config, write_table
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A working directory with twelve cases and a config."""
-    write_stand_in(tmp_path / "bin")
-    (tmp_path / "data").mkdir()
-    write_table(tmp_path, 12)
-    write_config(tmp_path)
-    return tmp_path
-
-
-def write_table(folder, cases, first=0):
-    lines = ["case_id\tpatient_id\tlabels"]
-    for i in range(first, cases):
-        path = folder / "data" / f"{i}.nii.gz"
-        if not path.exists():
-            path.write_text(f"labels {i}")
-        lines.append(f"case{i}\tp{i}\tdata/{i}.nii.gz")
-    (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
-
-
-def write_config(folder, text="", chunks=4):
-    (folder / "mine.yaml").write_text(
-        f"cohort:\n  name: acme\n  table: cohort.tsv\n  chunks: {chunks}\n{text}"
-    )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def planner():
-    """What all calls of Snakemake below go through."""
-    snakemake.run = Planner()
-    yield
-    snakemake.run.close()
-
-
-def snakemake(folder, *arguments, profile="default"):
-    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-    places = ["-s", ROOT / "workflow" / "Snakefile", "--profile", ROOT / "profiles" / profile]
-    more = ["--configfile", "mine.yaml", "--cores", "2", *arguments]
-    return snakemake.run([*places, *more], folder, environment)
-
-
-def planned(folder, *arguments) -> dict[str, int]:
-    """Rule -> number of jobs that a dry-run lists."""
-    result = snakemake(folder, "-n", *arguments)
-    assert result.returncode == 0, result.stdout + result.stderr
-    table = re.search(
-        r"^job +count\n-.*?\n(.*?)\ntotal", result.stderr + result.stdout, re.M | re.S
-    )
-    return (
-        {line.split()[0]: int(line.split()[1]) for line in table[1].splitlines()} if table else {}
-    )
-
-
-def run(folder, *arguments):
-    result = snakemake(folder, *arguments)
-    assert result.returncode == 0, result.stdout + result.stderr
+    return make_project(tmp_path)
 
 
 VECSET = {"train_vecset": 1, "reconstruct_vecset": 1, "all": 1}
@@ -183,26 +126,13 @@ def test_a_window_that_is_none(project):
     assert result.returncode != 0 and "write name=level/width" in result.stdout + result.stderr
 
 
-def test_a_new_case_or_a_changed_label_map_runs_its_chunk(project):
-    """Every chunk is looked at again (finished cases are skipped inside), none is forgotten."""
-    run(project)
-    write_table(project, 13)
-    per_case = dict.fromkeys(("extract_meshes", "sample_sdf", "voxelize_labels"), 4)
-    whole = {"check_cohort": 1, "split_cohort": 1, **per_case, **VECSET, **VQVAE, **LDM}
-    assert planned(project) == whole
-    run(project)
-    assert planned(project) == {}
-    (project / "data" / "3.nii.gz").write_text("another segmentation")
-    assert planned(project) == whole
-
-
 REFINED = {"repair_coronary": 4, "train_coronary": 1, "refine_coronary": 1}
 FUSED = {**REFINED, "fuse_labels": 4, "collect_fused": 1}
 
 
 def test_refinement_is_a_target_of_its_own(project):
     assert planned(project, "coronary") == {
-        "check_cohort": 1, "split_cohort": 1, **REFINED, "coronary": 1
+        "check_cases": 4, "check_cohort": 1, "split_cohort": 1, **REFINED, "coronary": 1
     }  # fmt: skip
     run(project, "fused")
     assert planned(project, "fused") == {}
@@ -243,8 +173,11 @@ def test_another_structure_has_a_folder_of_its_own(project):
 
 
 def test_named_targets_and_single_files(project):
-    assert set(planned(project, "meshes")) == {"check_cohort", "extract_meshes", "meshes"}
-    assert planned(project, "results/acme/cases.tsv") == {"check_cohort": 1}
+    assert set(planned(project, "meshes")) == {
+        "check_cases", "check_cohort", "extract_meshes", "meshes"
+    }  # fmt: skip
+    cases = planned(project, "results/acme/cases.tsv")
+    assert cases == {"check_cases": 4, "check_cohort": 1}
     assert "train_vecset" in planned(project, "vecset")
     assert "reconstruct_vecset" not in planned(project, "results/acme/vecset/model.pt")
 

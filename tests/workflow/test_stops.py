@@ -42,9 +42,9 @@ def test_a_stop_of_the_whole_job_lets_the_script_save_and_say_so(tmp_path, numbe
     (tmp_path / "labels.nii.gz").touch()
     (tmp_path / "cohort.tsv").write_text("case_id\tlabels\na\tlabels.nii.gz\n")
     (tmp_path / "mine.yaml").write_text("cohort: {name: acme, table: cohort.tsv}\n")
-    results = tmp_path / "results" / "acme"
+    results = tmp_path / "results" / "acme" / "qc"
     run = subprocess.Popen(
-        [str(Path(sys.executable).parent / "snakemake"), "results/acme/cases.tsv"]
+        [str(Path(sys.executable).parent / "snakemake"), "results/acme/qc/manifest/a.tsv"]
         + ["-s", str(ROOT / "workflow" / "Snakefile"), "--configfile", "mine.yaml"]
         + ["--profile", str(ROOT / "profiles" / "default"), "--cores", "1"],
         cwd=tmp_path,
@@ -67,6 +67,6 @@ def test_a_stop_of_the_whole_job_lets_the_script_save_and_say_so(tmp_path, numbe
     finally:
         run.kill()
     assert run.returncode not in (0, -number), text
-    log = (tmp_path / "logs" / "acme" / "check_cohort.log").read_text()
+    log = (tmp_path / "logs" / "acme" / "check_cases" / "a.log").read_text()
     assert log.splitlines() == ["first step", "finishing the step", f"stopped by {number.name}"]
     assert (results / "checkpoint").exists()

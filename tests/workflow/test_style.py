@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "errors": set(),
     "options": set(),
     "labels": {"errors"},
-    "cli": {"errors"},
+    "cli": {"errors", "files", "options"},
     "files": {"errors"},
     "launching": {"errors"},
     "cohort": {"errors", "files"},

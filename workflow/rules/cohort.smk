@@ -14,18 +14,47 @@ if IS_DEMO:
             flags=flags("demo"),
             out=folder_of_output,
         shell:
-            "python {params.script} --out {params.out} --processes {threads} {params.flags}"
+            "python {params.script:q} --out {params.out} --processes {threads} {params.flags}"
             " 2>&1 | tee {log}"
 
 
-rule check_cohort:
+# A chunk's job says what is in its files; everything else of the chunk follows from its manifest,
+# so a new or changed case sends its own chunk round again and no other.
+rule check_cases:
+    input:
+        files=chunk_files,
+        table=ancient(CASE_TABLE),
+        label_table=[COHORT.labels] if COHORT.labels else [],
+    output:
+        f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+    log:
+        f"{LOGS}/check_cases/{{chunk}}.log",
+    conda:
+        "../envs/geometry.yaml"
+    threads: chunk_threads
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: 2000 * threads * attempt,
+    params:
+        script=script("check_cases.py"),
+        label_table=labels_flag,
+        select=chunk_cases,
+        # not for the script: a path that changes runs the job, whether there is a file or not
+        rows=chunk_rows,
+        out=folder_of_stage,
+    shell:
+        "python {params.script:q} --cases {input.table:q} --select {params.select}"
+        " --out {params.out} --manifest {output} --processes {threads}"
+        " {params.label_table} 2>&1 | tee {log}"
+
+
+# The judge of the cohort, before any compute is spent. The chunks' stages read its cases.tsv as
+# ancient(): its verdict on other cases does not concern them. It is a checkpoint because Snakemake
+# does not look at jobs behind one that runs, not even at those with other parameters or lost
+# outputs, where all that ties them to it is ancient(); after a checkpoint it looks at all of them.
+checkpoint check_cohort:
     input:
         table=CASE_TABLE,
-        files=(
-            [path for case in CASES.values() for path in case.files]
-            if IS_DEMO
-            else existing(path for case in CASES.values() for path in case.files)
-        ),
+        manifests=manifests("qc"),
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         cases=f"{RESULTS}/cases.tsv",
@@ -34,14 +63,13 @@ rule check_cohort:
         f"{LOGS}/check_cohort.log",
     conda:
         "../envs/geometry.yaml"
-    threads: 4
     params:
         script=script("check_cohort.py"),
         flags=flags("cohort", table=CASE_TABLE),
         out=folder_of_output,
     shell:
-        "python {params.script} --out {params.out} --processes {threads} {params.flags}"
-        " 2>&1 | tee {log}"
+        "python {params.script:q} --out {params.out} --manifest {input.manifests:q}"
+        " {params.flags} 2>&1 | tee {log}"
 
 
 rule split_cohort:
@@ -59,5 +87,5 @@ rule split_cohort:
         points=f"{RESULTS}/points",
         out=folder_of_output,
     shell:
-        "python {params.script} --cases {input.cases} --points {params.points}"
+        "python {params.script:q} --cases {input.cases:q} --points {params.points}"
         " --out {params.out} {params.flags} 2>&1 | tee {log}"

@@ -1,7 +1,8 @@
 """The config, the cases, the chunks and what every rule needs to call its script."""
 
+import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -11,7 +12,7 @@ WORKFLOW = Path(workflow.basedir)
 SCRIPTS = WORKFLOW / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from cardiform import cli, cohort, ct_windows, ldm_checks, splits
+from cardiform import cli, cohort, ct_windows, labels, ldm_checks, splits
 from cardiform.errors import InputError
 from cardiform.options import SECTIONS
 
@@ -34,19 +35,20 @@ def existing(paths):
 
 
 def labels_flag(wildcards=None):
-    return f"--labels {COHORT.labels}" if COHORT.labels else ""
+    return f"--labels {shlex.quote(COHORT.labels)}" if COHORT.labels else ""
 
 
-def chunk_labels(wildcards):
-    """Label maps of a chunk: the demo's are made by a rule, a user's are there or reported."""
-    paths = [CASES[case_id].labels for case_id in CHUNKS[wildcards.chunk]]
+def chunk_files(wildcards):
+    """All files of the cases of a chunk: the demo's are made by a rule, a user's are there or
+    reported. No other rule names them: a plan of many cases is slow by its many files."""
+    paths = [path for case_id in CHUNKS[wildcards.chunk] for path in CASES[case_id].files]
     return paths if IS_DEMO else existing(paths)
 
 
-def chunk_images(wildcards):
-    """The same for the CTs, where cases have one."""
-    paths = [CASES[case_id].image for case_id in CHUNKS[wildcards.chunk]]
-    return [path for path in paths if path] if IS_DEMO else existing(filter(None, paths))
+def chunk_rows(wildcards):
+    """Which files each case of a chunk has, column by column."""
+    cases = [CASES[case_id] for case_id in CHUNKS[wildcards.chunk]]
+    return [[case.labels, case.image, case.pointcloud, case.truth] for case in cases]
 
 
 def chunk_cases(wildcards):
@@ -76,6 +78,13 @@ def manifests(stage):
     return expand(f"{RESULTS}/{stage}/manifest/{{chunk}}.tsv", chunk=CHUNKS)
 
 
+def texts_of_config():
+    """Every text of the config, and the paths of the case table."""
+    values = [value for options in OPTIONS.values() for value in asdict(options).values()]
+    texts = [value for value in values if isinstance(value, str)]
+    return [*texts, *(path for case in CASES.values() for path in case.files)]
+
+
 try:
     # Before the schema: these messages name the key in one line.
     OPTIONS = cli.from_config(SECTIONS, config)
@@ -97,6 +106,8 @@ try:
         )
     }
     CHUNKS = cohort.assign_chunks(CASES, COHORT.chunks)
+    cli.check_plannable(texts_of_config())
+    labels.load_label_table(COHORT.labels)
 except InputError as error:
     raise WorkflowError("\n".join(error.problems)) from None
 

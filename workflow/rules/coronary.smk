@@ -10,8 +10,8 @@ rule fused:
 
 rule repair_coronary:
     input:
-        labels=chunk_labels,
-        cases=f"{RESULTS}/cases.tsv",
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=ancient(f"{RESULTS}/cases.tsv"),
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{THIN}/repaired/manifest/{{chunk}}.tsv",
@@ -31,7 +31,7 @@ rule repair_coronary:
         select=chunk_cases,
         out=folder_of_stage,
     shell:
-        "python {params.script} --cases {input.cases} --select {params.select}"
+        "python {params.script:q} --cases {input.cases:q} --select {params.select}"
         " --out {params.out} --manifest {output} --processes {threads}"
         " {params.label_table} {params.flags} 2>&1 | tee {log}"
 
@@ -63,17 +63,16 @@ rule train_coronary:
         flags=lambda wildcards: refinement_flags(wildcards.preset),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
-        " --minutes {resources.runtime} {params.script}"
-        " --preset {wildcards.preset} --train {input.train} --validation {input.validation}"
-        " --manifest {input.samples} --out {params.out} {params.flags} 2>&1 | tee {log}"
+        "python {params.launcher:q} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script:q}"
+        " --preset {wildcards.preset} --train {input.train:q} --validation {input.validation:q}"
+        " --manifest {input.samples:q} --out {params.out} {params.flags} 2>&1 | tee {log}"
 
 
 rule refine_coronary:
     input:
         model=refinement_model,
-        labels=all_labels,
-        truth=all_truths,
+        checked=manifests("qc"),
         samples=manifests(f"{THIN.name}/repaired"),
         cases=f"{RESULTS}/cases.tsv",
         splits=expand(f"{RESULTS}/split/{{part}}.csv", part=["train", "val", "test"]),
@@ -100,18 +99,18 @@ rule refine_coronary:
         label_table=labels_flag,
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} --single {params.script}"
-        " {params.model} --cases {input.cases} --manifest {input.samples}"
-        " --train {input.splits[0]} --validation {input.splits[1]} --test {input.splits[2]}"
+        "python {params.launcher:q} --gpus {resources.gpu} --single {params.script:q}"
+        " {params.model} --cases {input.cases:q} --manifest {input.samples:q}"
+        " --train {input.splits[0]:q} --validation {input.splits[1]:q} --test {input.splits[2]:q}"
         " --out {params.out} {params.label_table} {params.flags} {params.repair}"
         " 2>&1 | tee {log}"
 
 
 rule fuse_labels:
     input:
-        labels=chunk_labels,
         refined=f"{THIN}/refined/metrics.json",
-        cases=f"{RESULTS}/cases.tsv",
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=ancient(f"{RESULTS}/cases.tsv"),
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{RESULTS}/fused/manifest/{{chunk}}.tsv",
@@ -132,7 +131,7 @@ rule fuse_labels:
         select=chunk_cases,
         out=folder_of_stage,
     shell:
-        "python {params.script} --cases {input.cases} --select {params.select}"
+        "python {params.script:q} --cases {input.cases:q} --select {params.select}"
         " --masks {params.masks} --out {params.out} --manifest {output}"
         " --processes {threads} {params.label_table} {params.flags} 2>&1 | tee {log}"
 
@@ -152,5 +151,5 @@ rule collect_fused:
         script=script("collect_fused.py"),
         out=folder_of_output,
     shell:
-        "python {params.script} --cases {input.cases} --manifest {input.manifests}"
+        "python {params.script:q} --cases {input.cases:q} --manifest {input.manifests:q}"
         " --out {params.out} 2>&1 | tee {log}"

@@ -8,13 +8,11 @@ rule points:
         manifests("points"),
 
 
-# A changed cohort sends every chunk round again: finished cases are known by their hashes and
-# skipped in no time. cases.tsv is not ancient() here: Snakemake looks no further at jobs behind
-# one that runs, so a chunk with a new case would be passed over.
 rule extract_meshes:
     input:
-        labels=chunk_label_maps,
-        cases=CASE_LIST,
+        fused=fused_chunk,
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=CHUNK_CASES,
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
@@ -34,16 +32,17 @@ rule extract_meshes:
         select=chunk_cases,
         out=folder_of_stage,
     shell:
-        "python {params.script} --cases {input.cases} --select {params.select}"
+        "python {params.script:q} --cases {input.cases:q} --select {params.select}"
         " --out {params.out} --manifest {output} --processes {threads}"
         " {params.label_table} {params.flags} 2>&1 | tee {log}"
 
 
 rule sample_sdf:
     input:
-        labels=chunk_label_maps,
+        fused=fused_chunk,
         meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
-        cases=CASE_LIST,
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=CHUNK_CASES,
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{RESULTS}/points/manifest/{{chunk}}.tsv",
@@ -64,6 +63,6 @@ rule sample_sdf:
         meshes=folder_of_meshes,
         out=folder_of_stage,
     shell:
-        "python {params.script} --cases {input.cases} --select {params.select}"
+        "python {params.script:q} --cases {input.cases:q} --select {params.select}"
         " --meshes {params.meshes} --out {params.out} --manifest {output}"
         " --processes {threads} {params.label_table} {params.flags} 2>&1 | tee {log}"

@@ -5,7 +5,7 @@ rule ldm:
 
 rule resample_labels:
     input:
-        labels=all_label_maps,
+        maps=manifests("fused" if COHORT.use_refined else "qc"),
         cases=CASE_LIST,
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
@@ -26,14 +26,14 @@ rule resample_labels:
         label_table=labels_flag,
         out=folder_of_output,
     shell:
-        "python {params.script} --cases {input.cases} --out {params.out}"
+        "python {params.script:q} --cases {input.cases:q} --out {params.out}"
         " --manifest {output.manifest} --processes {threads}"
         " {params.label_table} {params.flags} 2>&1 | tee {log}"
 
 
 rule convert_pointclouds:
     input:
-        clouds=all_clouds,
+        clouds=OPTIONS["pointclouds"].file or manifests("qc"),
         cases=cloud_cases,
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
@@ -57,7 +57,7 @@ rule convert_pointclouds:
         label_table=labels_flag,
         out=folder_of_output,
     shell:
-        "python {params.script} {params.cases} --out {params.out}"
+        "python {params.script:q} {params.cases} --out {params.out}"
         " --manifest {output.manifest} --processes {threads}"
         " {params.label_table} {params.flags} {params.clouds} 2>&1 | tee {log}"
 
@@ -105,10 +105,10 @@ rule train_autoencoder:
         flags=flags("autoencoder"),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
-        " --minutes {resources.runtime} {params.script}"
-        " --train {input.train} --validation {input.validation}"
-        " --manifest {input.manifest} --grid {input.grid}"
+        "python {params.launcher:q} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script:q}"
+        " --train {input.train:q} --validation {input.validation:q}"
+        " --manifest {input.manifest:q} --grid {input.grid:q}"
         " --out {params.out} {params.flags} 2>&1 | tee {log}"
 
 
@@ -139,9 +139,9 @@ rule encode_latents:
         flags=flags("latents"),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} --single {params.script}"
-        " --autoencoder {input.autoencoder} --voxels {input.voxels}"
-        " --train {input.train} --validation {input.validation} --test {input.test}"
+        "python {params.launcher:q} --gpus {resources.gpu} --single {params.script:q}"
+        " --autoencoder {input.autoencoder:q} --voxels {input.voxels:q}"
+        " --train {input.train:q} --validation {input.validation:q} --test {input.test:q}"
         " --out {params.out} --manifest {output.manifest} {params.flags} 2>&1 | tee {log}"
 
 
@@ -173,11 +173,11 @@ rule train_diffusion:
         flags=flags("diffusion"),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
-        " --minutes {resources.runtime} {params.script}"
-        " --train {input.train} --validation {input.validation}"
-        " --manifest {input.manifest} --statistics {input.statistics}"
-        " --autoencoder {input.autoencoder} --out {params.out} {params.flags}"
+        "python {params.launcher:q} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script:q}"
+        " --train {input.train:q} --validation {input.validation:q}"
+        " --manifest {input.manifest:q} --statistics {input.statistics:q}"
+        " --autoencoder {input.autoencoder:q} --out {params.out} {params.flags}"
         " 2>&1 | tee {log}"
 
 
@@ -203,8 +203,8 @@ rule sample_diffusion:
         flags=flags("sampling"),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} --single {params.script}"
-        " --model {input} --out {params.out} {params.flags}"
+        "python {params.launcher:q} --gpus {resources.gpu} --single {params.script:q}"
+        " --model {input:q} --out {params.out} {params.flags}"
         " 2>&1 | tee {log}"
 
 
@@ -232,9 +232,9 @@ rule evaluate_samples:
         script=script("evaluate_samples.py"),
         flags=flags("generation"),
     shell:
-        "python {params.script} --samples {input.samples} --voxels {input.voxels}"
-        " --latents {input.latents} --grid {input.grid} --train {input.train}"
-        " --test {input.test} --out {output} {params.flags} 2>&1 | tee {log}"
+        "python {params.script:q} --samples {input.samples:q} --voxels {input.voxels:q}"
+        " --latents {input.latents:q} --grid {input.grid:q} --train {input.train:q}"
+        " --test {input.test:q} --out {output} {params.flags} 2>&1 | tee {log}"
 
 
 rule complete_labels:
@@ -263,7 +263,7 @@ rule complete_labels:
         flags=flags("completion"),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} --single {params.script}"
-        " --model {input.model} --cases {input.cases}"
-        " --voxels {input.voxels} --train {input.train} --test {input.test}"
+        "python {params.launcher:q} --gpus {resources.gpu} --single {params.script:q}"
+        " --model {input.model:q} --cases {input.cases:q}"
+        " --voxels {input.voxels:q} --train {input.train:q} --test {input.test:q}"
         " --out {params.out} {params.flags} 2>&1 | tee {log}"

@@ -50,6 +50,9 @@ def continuous_weights(wildcards):
 THIN = Path(RESULTS) / OPTIONS["coronary_repair"].structure
 # What the geometry stages read: the case table of the given label maps, or of the fused ones.
 CASE_LIST = f"{RESULTS}/fused/cases.tsv" if COHORT.use_refined else f"{RESULTS}/cases.tsv"
+# For a chunk's stage: cases.tsv tells it of other cases, too, and its own come with the chunk's
+# manifest of check_cases. Fused label maps change all together, with the refinement.
+CHUNK_CASES = CASE_LIST if COHORT.use_refined else ancient(CASE_LIST)
 
 
 LDM = f"{RESULTS}/ldm"
@@ -60,29 +63,9 @@ wildcard_constraints:
     source="labels|pointclouds",
 
 
-def chunk_label_maps(wildcards):
-    """The label maps that the geometry stages read, of a chunk."""
-    if COHORT.use_refined:
-        return f"{RESULTS}/fused/manifest/{wildcards.chunk}.tsv"
-    return chunk_labels(wildcards)
-
-
-def all_labels(wildcards):
-    paths = [case.labels for case in CASES.values()]
-    return paths if IS_DEMO else existing(paths)
-
-
-def all_label_maps(wildcards):
-    """The label maps that the geometry stages read, of all cases."""
-    return manifests("fused") if COHORT.use_refined else all_labels(wildcards)
-
-
-def all_clouds(wildcards):
-    """The point clouds: one file of a whole data set, or a file per case."""
-    if OPTIONS["pointclouds"].file:
-        return [OPTIONS["pointclouds"].file]
-    paths = [case.pointcloud for case in CASES.values() if case.pointcloud]
-    return paths if IS_DEMO else existing(paths)
+def fused_chunk(wildcards):
+    """What the geometry stages read in place of the given label maps."""
+    return f"{RESULTS}/fused/manifest/{wildcards.chunk}.tsv" if COHORT.use_refined else []
 
 
 def cloud_cases(wildcards):
@@ -103,11 +86,6 @@ def ldm_targets(wildcards):
     made = expand(f"{LDM}/{{source}}/samples/figures.json", source=sources)
     completes = "labels" in sources and OPTIONS["diffusion"].known_share
     return [*made, *([f"{LDM}/labels/completion/metrics.json"] if completes else [])]
-
-
-def all_truths(wildcards):
-    paths = [case.truth for case in CASES.values() if case.truth]
-    return paths if IS_DEMO else existing(paths)
 
 
 def refinement_flags(preset):

@@ -34,9 +34,9 @@ rule train_vecset:
         label_table=labels_flag,
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
-        " --minutes {resources.runtime} {params.script}"
-        " --train {input.train} --validation {input.validation}"
+        "python {params.launcher:q} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script:q}"
+        " --train {input.train:q} --validation {input.validation:q}"
         " --out {params.out} {params.label_table} {params.flags} 2>&1 | tee {log}"
 
 
@@ -67,8 +67,8 @@ rule reconstruct_vecset:
         meshes=folder_of_meshes,
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} --single {params.script}"
-        " --model {input.model} --train {input.splits[0]}"
-        " --validation {input.splits[1]} --test {input.splits[2]} --cases {input.cases}"
+        "python {params.launcher:q} --gpus {resources.gpu} --single {params.script:q}"
+        " --model {input.model:q} --train {input.splits[0]:q}"
+        " --validation {input.splits[1]:q} --test {input.splits[2]:q} --cases {input.cases:q}"
         " --meshes {params.meshes} --out {params.out} --metrics {output}"
         " {params.flags} 2>&1 | tee {log}"

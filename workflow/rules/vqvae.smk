@@ -18,9 +18,10 @@ rule vqvae_windows:
 # A folder per resolution: another one is made beside it, not instead.
 rule voxelize_labels:
     input:
-        labels=chunk_label_maps,
+        fused=fused_chunk,
         meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
-        cases=CASE_LIST,
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=CHUNK_CASES,
         label_table=[COHORT.labels] if COHORT.labels else [],
     output:
         f"{RESULTS}/{VOXELS}/manifest/{{chunk}}.tsv",
@@ -41,15 +42,15 @@ rule voxelize_labels:
         meshes=folder_of_meshes,
         out=folder_of_stage,
     shell:
-        "python {params.script} --cases {input.cases} --select {params.select}"
+        "python {params.script:q} --cases {input.cases:q} --select {params.select}"
         " --meshes {params.meshes} --out {params.out} --manifest {output}"
         " --processes {threads} {params.label_table} {params.flags} 2>&1 | tee {log}"
 
 
 rule window_ct:
     input:
-        images=chunk_images,
-        cases=f"{RESULTS}/cases.tsv",
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=ancient(f"{RESULTS}/cases.tsv"),
     output:
         f"{RESULTS}/{REGIONS}/manifest/{{chunk}}.tsv",
     log:
@@ -67,7 +68,7 @@ rule window_ct:
         select=chunk_cases,
         out=folder_of_stage,
     shell:
-        "python {params.script} --cases {input.cases} --select {params.select}"
+        "python {params.script:q} --cases {input.cases:q} --select {params.select}"
         " --out {params.out} --manifest {output} --processes {threads}"
         " {params.flags} 2>&1 | tee {log}"
 
@@ -100,9 +101,9 @@ rule pretrain_vqvae:
         flags=flags("vqvae_pretrain"),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
-        " --minutes {resources.runtime} {params.script}"
-        " --train {input.train} --validation {input.validation} --manifest {input.samples}"
+        "python {params.launcher:q} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script:q}"
+        " --train {input.train:q} --validation {input.validation:q} --manifest {input.samples:q}"
         " --out {params.out} {params.network} {params.flags} 2>&1 | tee {log}"
 
 
@@ -134,10 +135,10 @@ rule train_codebook:
         flags=flags("vqvae_codebook"),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
-        " --minutes {resources.runtime} {params.script}"
-        " --weights {input.weights} --train {input.train} --validation {input.validation}"
-        " --manifest {input.samples} --out {params.out}"
+        "python {params.launcher:q} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script:q}"
+        " --weights {input.weights:q} --train {input.train:q} --validation {input.validation:q}"
+        " --manifest {input.samples:q} --out {params.out}"
         " {params.network} {params.flags} 2>&1 | tee {log}"
 
 
@@ -169,10 +170,10 @@ rule train_vqvae:
         flags=flags("vqvae_joint"),
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} --nodes {resources.nodes}"
-        " --minutes {resources.runtime} {params.script}"
-        " --weights {input.weights} --train {input.train} --validation {input.validation}"
-        " --manifest {input.samples} --out {params.out}"
+        "python {params.launcher:q} --gpus {resources.gpu} --nodes {resources.nodes}"
+        " --minutes {resources.runtime} {params.script:q}"
+        " --weights {input.weights:q} --train {input.train:q} --validation {input.validation:q}"
+        " --manifest {input.samples:q} --out {params.out}"
         " {params.network} {params.flags} 2>&1 | tee {log}"
 
 
@@ -204,8 +205,8 @@ rule reconstruct_vqvae:
         truth=truth_flags,
         out=folder_of_output,
     shell:
-        "python {params.launcher} --gpus {resources.gpu} --single {params.script}"
-        " --model {input.model} --stage1 {input.stage1}"
-        " --continuous {input.continuous} --validation {input.splits[0]}"
-        " --test {input.splits[1]} --manifest {input.samples} {params.truth}"
+        "python {params.launcher:q} --gpus {resources.gpu} --single {params.script:q}"
+        " --model {input.model:q} --stage1 {input.stage1:q}"
+        " --continuous {input.continuous:q} --validation {input.splits[0]:q}"
+        " --test {input.splits[1]:q} --manifest {input.samples:q} {params.truth}"
         " --out {params.out} {params.flags} 2>&1 | tee {log}"

@@ -1,19 +1,19 @@
-"""Check the case table and every file in it before any compute is spent.
+"""Judge the cohort before any compute is spent.
 
     python check_cohort.py --table cohort.tsv --out results/acme
 
-Writes cases.tsv (one row per case with its status), qc/cohort.json (volumes, spacing,
-components, cut classes) and qc/cases/<case>.json. All problems are told at once.
+Writes cases.tsv (one row per case with its status) and qc/cohort.json (volumes, spacing,
+components, cut classes). All problems are told at once. Without --manifest the files of the
+cases are checked first (check_cases).
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 from pathlib import Path
 
 from cardiform import case_runs, cli, cohort, labels
-from cardiform.files import write_json
+from cardiform.files import future_problems, write_json
 from cardiform.options import CohortOptions
 
 log = logging.getLogger("check_cohort")
@@ -22,6 +22,7 @@ log = logging.getLogger("check_cohort")
 def main() -> None:
     parser = cli.build_parser(__doc__, CohortOptions)
     parser.add_argument("--out", required=True, type=Path, help="results folder of the cohort")
+    parser.add_argument("--manifest", nargs="+", default=[], help="manifests of check_cases")
     parser.add_argument("--processes", type=int, default=1, help="cases at a time (default: 1)")
     options, args = cli.parse(parser, CohortOptions)
     if not options.table:
@@ -31,21 +32,23 @@ def main() -> None:
 
     cases = cohort.read_case_table(options.table)
     table = labels.load_label_table(options.labels)
-    folder = args.out / "qc" / "cases"
-    case_runs.run_cases(
-        cases,
-        functools.partial(cohort_check.check_case, table=table, folder=folder),
-        inputs=lambda case: [path for path in case.files if Path(path).is_file()],
-        parameters={"labels": table.as_dicts()},
-        state=args.out / "qc" / "state",
-        manifest=args.out / "qc" / "manifest.tsv",
-        processes=args.processes,
-    )
+    if not args.manifest:
+        args.manifest = [args.out / "qc" / "manifest" / "all.tsv"]
+        cohort_check.check_cases(
+            cases, table, out=args.out / "qc", manifest=args.manifest[0], processes=args.processes
+        )
+    found = {
+        row["case_id"]: Path(row["path"])
+        for path in args.manifest
+        for row in case_runs.read_manifest(path)
+    }
+    tables = filter(None, (options.table, options.labels))
     judged, reports = cohort_check.judge(
         cases,
-        [folder / f"{case.case_id}.json" for case in cases],
+        found,
         on_bad_case=options.on_bad_case,
         max_bad_cases=options.max_bad_cases,
+        others=future_problems([*tables, *(path for case in cases for path in case.files)]),
     )
     good = [r for r in reports if not r["problems"]]
     for line in cohort_check.notes(good):

@@ -21,7 +21,7 @@ from pathlib import Path
 from cardiform import case_runs, cli, cohort, splits
 from cardiform.errors import InputError
 from cardiform.files import sha256_file, sha256_sources, write_json
-from cardiform.options import CompletionOptions
+from cardiform.options import CompletionOptions, memory_advice
 
 log = logging.getLogger("complete_labels")
 
@@ -73,6 +73,7 @@ def main() -> None:
         parameters={"options": cli.flags(options)},
         state=args.out / "state",
         manifest=args.out / "manifest.tsv",
+        memory=memory_advice(CompletionOptions),
     )
     figures = completion.summarise(tested, args.out, completer.table.names)
     for line in completion.table_of_figures(figures["mean"]):

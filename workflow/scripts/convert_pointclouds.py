@@ -18,7 +18,7 @@ import functools
 
 from cardiform import case_runs, cli, cohort, labels
 from cardiform.errors import InputError, problem
-from cardiform.files import sha256_file, write_json
+from cardiform.files import future_problems, sha256_file, write_json
 from cardiform.options import LdmOptions, PointcloudsOptions
 
 
@@ -27,7 +27,13 @@ def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict]:
     from cardiform.geometry.clouds import CloudFile
 
     if options.file:
+        if late := future_problems([options.file]):
+            raise InputError(late)
         file = CloudFile(options.file, options)
+        unfit = [name for name in file.names if not cohort.ID_PATTERN.fullmatch(name)]
+        if unfit:
+            fact = f"has samples that are not usable as ids: {', '.join(map(ascii, unfit[:5]))}"
+            raise InputError(problem(options.file, fact, cohort.ID_REMEDY))
         cases = [
             cohort.Case(case_id=n, patient_id=n, labels=str(args.out / f"{n}.nii.gz"), status="ok")
             for n in file.names

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cardiform import case_runs, cli, cohort, splits
 from cardiform.files import read_json, sha256_file, write_json
-from cardiform.options import LatentsOptions
+from cardiform.options import LatentsOptions, memory_advice
 
 log = logging.getLogger("encode_latents")
 
@@ -62,6 +62,7 @@ def main() -> None:
         parameters={"options": cli.flags(options), "training": sorted(training)},
         state=args.out / "state",
         manifest=args.manifest,
+        memory=memory_advice(LatentsOptions),
     )
     made = {f.case_id: f.path for f in find_files(args.manifest, names, ".npz")}
     found = latents.statistics_of(made, sorted(training), coder, sha256_file(args.autoencoder))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cardiform import case_runs, cli, cohort, splits
 from cardiform.files import sha256_file, sha256_sources, write_json
-from cardiform.options import VecsetReconstructOptions
+from cardiform.options import VecsetReconstructOptions, memory_advice
 
 log = logging.getLogger("reconstruct_vecset")
 
@@ -70,6 +70,8 @@ def main() -> None:
         parameters={"options": cli.flags(options)},
         state=args.out / "state",
         manifest=args.out / "manifest.tsv",
+        memory=memory_advice(VecsetReconstructOptions),
+        made={args.meshes: "extract_meshes"},
     )
     names = {p: [case.case_id for case, _ in parts[p]] for p in ("validation", "test")}
     figures = held_out.summarise(names, args.out, reconstruct.METHODS)

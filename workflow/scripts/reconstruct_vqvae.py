@@ -90,6 +90,7 @@ def main() -> None:
         parameters={"options": cli.flags(options), "labels": table.as_dicts()},
         state=args.out / "state",
         manifest=args.out / "manifest.tsv",
+        made={args.meshes: "extract_meshes"} if args.meshes else None,
     )
     figures = held_out.summarise(names, args.out, vqvae_reconstruct.METHODS)
     for part, found in figures.items():

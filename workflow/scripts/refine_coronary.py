@@ -21,7 +21,7 @@ from pathlib import Path
 from cardiform import case_runs, cli, cohort, labels, splits
 from cardiform.errors import InputError
 from cardiform.files import sha256_file, sha256_sources, write_json
-from cardiform.options import CoronaryRefineOptions, CoronaryRepairOptions
+from cardiform.options import CoronaryRefineOptions, CoronaryRepairOptions, memory_advice
 
 log = logging.getLogger("refine_coronary")
 
@@ -75,6 +75,7 @@ def main() -> None:
         },
         state=args.out / "state",
         manifest=args.out / "manifest.tsv",
+        memory=memory_advice(CoronaryRefineOptions),
     )
     parts = {
         part: [c for c, _ in splits.read_split(path) if c in files]

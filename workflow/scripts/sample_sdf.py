@@ -33,6 +33,7 @@ def main() -> None:
         parameters={"options": cli.flags(options), "labels": table.as_dicts()},
         state=args.out / "state",
         manifest=args.manifest,
+        made={args.meshes: "extract_meshes"},
         processes=args.processes,
     )
 

@@ -7,17 +7,22 @@ import dataclasses
 import difflib
 import functools
 import logging
+import os
 import re
 import shlex
 import signal
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, memory_fact, problem
+from .files import NO_ROOM, write_problem
+from .options import memory_advice
 
 EXIT_BAD_INPUT = 2
+_SECTIONS_IN_USE: list[type] = []  # of this process's command line, for what run has to say
 
 
 def build_parser(description: str | None, *options: type) -> argparse.ArgumentParser:
@@ -51,6 +56,7 @@ def parse(
 ) -> tuple[Any, ...]:
     """Parse the command line into checked options of each class and the remaining arguments."""
     namespace = parser.parse_args(arguments)
+    _SECTIONS_IN_USE[:] = options
     result, problems = [], []
     for cls in options:
         names = [field.name for field in dataclasses.fields(cls)]
@@ -136,8 +142,13 @@ def checked(options: type, values: Mapping[str, Any], where: str = "--"):
         if meta["choices"] and value not in meta["choices"]:
             problems.append(f"{name} is {value!r}; one of {', '.join(meta['choices'])}")
         if meta["pattern"] and not re.fullmatch(meta["pattern"], value):
-            problems.append(f"{name} is {value!r}; it must match {meta['pattern']}")
+            problems.append(f"{name} is {value[:60]!r}; it must match {meta['pattern']}")
         for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, str) and (item.startswith("-") or not item.isprintable()):
+                problems.append(
+                    f"{name} is {item[:60]!r}; a text of one line that does not begin with -"
+                )
+                continue
             if meta["minimum"] is not None and not item >= meta["minimum"]:
                 problems.append(f"{name} is {item}; at least {meta['minimum']}")
             if meta["maximum"] is not None and not item <= meta["maximum"]:
@@ -147,6 +158,19 @@ def checked(options: type, values: Mapping[str, Any], where: str = "--"):
     if problems:
         raise InputError(problems)
     return options(**values)
+
+
+def check_plannable(texts: Iterable[str]) -> None:
+    """Refuse paths and values that Snakemake would take for a pattern, as an InputError."""
+    problems = [
+        problem(
+            text, "Snakemake takes { and } in a name for a wildcard", "rename the file or folder"
+        )
+        for text in dict.fromkeys(texts)
+        if "{" in text or "}" in text
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def json_schema(sections: Mapping[str, type]) -> dict:
@@ -169,9 +193,14 @@ def to_text(value) -> str:
 
 
 def run(main: Callable[[], int | None]) -> typing.NoReturn:
-    """Run a script's ``main``: log to stderr, print bad input without a traceback."""
+    """Run a script's ``main``: log to stderr, print bad input without a traceback.
+
+    The same of a full disk and of exhausted memory, which can strike anywhere. Of several ranks
+    the first tells how things go; the others speak of what is wrong alone.
+    """
+    level = logging.INFO if int(os.environ.get("RANK", "0")) == 0 else logging.WARNING
     logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+        stream=sys.stderr, level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
@@ -182,6 +211,22 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        line = _shortage(error)
+        if not line:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def _shortage(error: Exception) -> str:
+    """What the machine ran out of, as a problem line; empty for any other error."""
+    script = Path(sys.argv[0]).name
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return write_problem(error.filename or f"an output of {script}", error)
+    if fact := memory_fact(error):
+        return problem(script, fact, memory_advice(*_SECTIONS_IN_USE))
+    return ""
 
 
 @functools.cache

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError, problem
-from .files import write_text
+from .files import ANEW, write_text
 
 CASE_COLUMNS = (
     "case_id", "patient_id", "labels", "image", "pointcloud", "truth", "status", "reason"
 )  # fmt: skip
 # Ids become file names and shell words.
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+ID_REMEDY = "use up to 100 letters, digits, '.', '_' and '-', not first '.', '_' or '-'"
+PATH_COLUMNS = ("labels", "image", "pointcloud", "truth")
+# A job's command line names the cases of its chunk; Linux takes 128 KiB.
+MOST_CHARACTERS = 100_000
 OK = "ok"
 
 
@@ -41,10 +46,13 @@ class Case:
         return [path for path in (self.labels, self.image, self.pointcloud, self.truth) if path]
 
 
-def read_case_table(path: str | Path) -> list[Case]:
+def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
     """Cases of a TSV or CSV table; relative paths count from the table's folder.
 
     Columns: case_id and labels; patient_id (default: the case id), image, pointcloud, truth.
+    What status and reason say is for check_cohort to find.
+
+    select : case ids to keep, all where empty.
 
     Raises
     ------
@@ -71,17 +79,7 @@ def read_case_table(path: str | Path) -> list[Case]:
     for line, row in rows:
         row = {key: (value or "").strip() for key, value in row.items() if key}
         row["patient_id"] = row.get("patient_id") or row["case_id"]
-        for column in ("case_id", "patient_id"):
-            if column == "patient_id" and row[column] == row["case_id"]:
-                continue
-            if not ID_PATTERN.fullmatch(row[column]):
-                problems.append(
-                    problem(
-                        f"{path}:{line}",
-                        f"{column} {row[column]!r} is not usable",
-                        "use letters, digits, '.', '_' and '-', not first '.', '_' or '-'",
-                    )
-                )
+        problems += _unusable(row, f"{path}:{line}")
         if not row["labels"]:
             problems.append(problem(f"{path}:{line}", "labels is empty", "name the label map"))
         if row["case_id"] in seen:
@@ -93,16 +91,15 @@ def read_case_table(path: str | Path) -> list[Case]:
                 )
             )
         seen.setdefault(row["case_id"], line)
-        for column in ("labels", "image", "pointcloud", "truth"):
+        for column in PATH_COLUMNS:
             if row.get(column):
                 row[column] = str(path.parent / row[column])
-        row["status"] = row.get("status") or OK
-        cases.append(Case(**row))
+        cases.append(Case(**row | {"status": OK, "reason": ""}))
     if not rows:
         problems.append(problem(path, "has no cases", "list at least one"))
     if problems:
         raise InputError(problems)
-    return cases
+    return _selected(cases, select, path, "correct --select")
 
 
 def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
@@ -110,15 +107,35 @@ def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Cas
 
     select : case ids to keep, all where empty; an unknown id is an InputError.
     """
-    header, rows = read_table(Path(path))
+    header, rows = read_table(Path(path), whole=True)
     if tuple(header) != CASE_COLUMNS:
-        raise InputError(problem(path, "is no checked case table", "run check_cohort"))
-    cases = {row["case_id"]: Case(**row) for _, row in rows}
+        raise InputError(problem(path, "is no checked case table", ANEW))
+    problems = [text for line, row in rows for text in _unusable(row, f"{path}:{line}")]
+    if problems:
+        raise InputError(problems)
+    return _selected([Case(**row) for _, row in rows], select, path, ANEW)
+
+
+def _unusable(row: dict[str, str], where: str) -> list[str]:
+    """Problems of ids and paths that must go no further than the table that they stand in."""
+    found = {c: row[c] for c in ("case_id", "patient_id") if not ID_PATTERN.fullmatch(row[c])}
+    if found.get("patient_id") == found.get("case_id"):
+        found.pop("patient_id", None)
+    bad = [(f"{column} {text[:60]!r}", ID_REMEDY) for column, text in found.items()]
+    for column in PATH_COLUMNS:
+        if not row.get(column, "").isprintable():
+            remedy = "rename the file: tabs, line breaks and the like cannot be part of its name"
+            bad.append((f"{column} {row[column][:60]!r}", remedy))
+    return [problem(where, f"{what} is not usable", remedy) for what, remedy in bad]
+
+
+def _selected(cases: list[Case], select: Iterable[str], path, remedy: str) -> list[Case]:
+    known = {case.case_id: case for case in cases}
     select = list(select)
-    unknown = [case_id for case_id in select if case_id not in cases]
+    unknown = [case_id for case_id in select if case_id not in known]
     if unknown:
-        raise InputError(problem(path, f"has no case {', '.join(unknown)}", "run check_cohort"))
-    return [cases[case_id] for case_id in select] if select else list(cases.values())
+        raise InputError(problem(path, f"has no case {', '.join(unknown)}", remedy))
+    return [known[case_id] for case_id in select] or cases
 
 
 def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
@@ -148,6 +165,11 @@ def assign_chunks(case_ids: Iterable[str], chunks: int) -> dict[str, list[str]]:
 
     Up to ``chunks`` cases: a chunk is a case and carries its id. Above: by hash, as
     ``chunk_017``.
+
+    Raises
+    ------
+    InputError
+        A chunk has more cases than a command line can name.
     """
     case_ids = sorted(case_ids)
     if len(case_ids) <= chunks:
@@ -156,19 +178,33 @@ def assign_chunks(case_ids: Iterable[str], chunks: int) -> dict[str, list[str]]:
     for case_id in case_ids:
         number = int(hashlib.sha256(case_id.encode()).hexdigest(), 16) % chunks
         result.setdefault(f"chunk_{number:03d}", []).append(case_id)
+    if max(len(" ".join(members)) for members in result.values()) > MOST_CHARACTERS:
+        raise InputError(
+            f"cohort.chunks: {chunks} for {len(case_ids)} cases makes command lines of more than "
+            f"{MOST_CHARACTERS} characters; raise it"
+        )
     return dict(sorted(result.items()))
 
 
-def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Header and (line, row) of a TSV or CSV file, the delimiter read off its header."""
+def read_table(
+    path: Path, whole: bool = False
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Header and (line, row) of a TSV or CSV file, the delimiter read off its header.
+
+    whole : it is a file of this project: a row that lacks columns, or a last line without an
+        end, is no matter of taste but damage.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             first = stream.readline()
             stream.seek(0)
-            reader = csv.DictReader(
-                stream, delimiter="\t" if "\t" in first else ",", restval="", strict=True
-            )
-            return list(reader.fieldnames or []), [(reader.line_num, row) for row in reader]
+            delimiter = "\t" if "\t" in first else ","
+            reader = csv.DictReader(stream, delimiter=delimiter, restval="", strict=True)
+            header = list(reader.fieldnames or [])
+            rows = [(reader.line_num, row) for row in reader]
+        if whole:
+            _check_whole(path, len(header), delimiter)
+        return header, rows
     except OSError as error:
         raise InputError(
             problem(path, f"cannot be read ({error.strerror})", "correct the path")
@@ -177,6 +213,19 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
         raise InputError(problem(path, f"is no table ({error})", "save it as UTF-8 TSV")) from None
 
 
+def _check_whole(path: Path, columns: int, delimiter: str) -> None:
+    """InputError where a table of this project was cut; no field holds a tab or line break."""
+    text = path.read_text(encoding="utf-8-sig")
+    for number, line in enumerate(text.splitlines(), start=1):
+        found = line.count(delimiter) + 1
+        if found != columns:
+            raise InputError(problem(f"{path}:{number}", f"has {found} of {columns} columns", ANEW))
+    if not text.endswith("\n"):
+        raise InputError(problem(path, "is cut off in its last line", ANEW))
+
+
 def write_table(path, columns, rows) -> None:
-    lines = ["\t".join(map(str, row)) for row in [columns, *rows]]
-    write_text(path, "\n".join(lines) + "\n")
+    """Write a TSV; a field with a quote in it is quoted."""
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t", lineterminator="\n").writerows([columns, *rows])
+    write_text(path, text.getvalue())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from . import case_runs
 from .cohort import OK, Case
 from .errors import InputError, problem
-from .files import read_json, write_json
+from .files import read_json, sha256_file, write_json
 from .labels import LabelTable
 from .nifti import LabelMap, image_grid, load_image, load_label_map, place_tolerance_mm
 
@@ -25,11 +27,18 @@ NAMED = 3  # cases that a note names
 def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
     """Check one case and write ``folder/<case_id>.json``; never raises for bad input.
 
-    The report holds ``problems`` (the case cannot be used), ``warnings``, ``shape``,
+    The report holds ``sha256`` of the files (so a changed one is another report, a moved one
+    is not), ``problems`` (the case cannot be used) and then ``files``, ``warnings``, ``shape``,
     ``spacing_mm`` and, per class name, ``voxels``, ``volume_ml``, ``components`` and
     ``touches_border``.
     """
-    report = {"case_id": case.case_id, "problems": [], "warnings": [], "classes": {}}
+    report = {
+        "case_id": case.case_id,
+        "sha256": [sha256_file(p) if Path(p).is_file() else "" for p in _columns(case)],
+        "problems": [],
+        "warnings": [],
+        "classes": {},
+    }
     labels = None
     for path, check in (
         (case.labels, lambda: load_label_map(case.labels)),
@@ -46,9 +55,47 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
         report["problems"] += _label_problems(case, labels, table)
         report |= describe(labels, table)
         report["warnings"] = _warnings(report, table)
+    if report["problems"]:
+        report["files"] = _columns(case)
     output = folder / f"{case.case_id}.json"
     write_json(output, report)
     return [output]
+
+
+def check_cases(
+    cases: Sequence[Case], table: LabelTable, *, out: Path, manifest: Path, processes: int
+) -> None:
+    """Check cases, finished ones excepted: ``out/cases/<case_id>.json`` and the manifest."""
+    folder = out / "cases"
+    _forget_bad(cases, folder)
+    case_runs.run_cases(
+        cases,
+        functools.partial(check_case, table=table, folder=folder),
+        inputs=lambda case: [path for path in case.files if Path(path).is_file()],
+        parameters={"labels": table.as_dicts()},
+        state=out / "state",
+        manifest=manifest,
+        processes=processes,
+        verdict=_verdict,
+    )
+
+
+def _forget_bad(cases: Iterable[Case], folder: Path) -> None:
+    """Delete reports of bad cases that told of other files: the state of a case knows what
+    was in the files, not how they are called, and a missing one not at all."""
+    for case in cases:
+        path = folder / f"{case.case_id}.json"
+        if path.is_file() and _verdict(path) and read_json(path)["files"] != _columns(case):
+            path.unlink()
+
+
+def _verdict(report: Path) -> str:
+    """``bad`` where the case of a report cannot be used, else empty."""
+    return "bad" if read_json(report)["problems"] else ""
+
+
+def _columns(case: Case) -> list[str]:
+    return [case.labels, case.image, case.pointcloud, case.truth]
 
 
 def describe(labels: LabelMap, table: LabelTable) -> dict:
@@ -94,22 +141,36 @@ def check_point_cloud(path: str | Path) -> None:
 
 
 def judge(
-    cases: Sequence[Case], reports: Iterable[Path], *, on_bad_case: str, max_bad_cases: int
+    cases: Sequence[Case],
+    found: Mapping[str, Path],
+    *,
+    on_bad_case: str,
+    max_bad_cases: int,
+    others: Sequence[str] = (),
 ) -> tuple[list[Case], list[dict]]:
     """Cases with their status, and their reports.
+
+    found : case id -> its report of :func:`check_case`.
+    others : problems that no skipping of cases removes.
 
     Raises
     ------
     InputError
-        All problems of all cases, where ``on_bad_case`` is ``stop`` or more than
-        ``max_bad_cases`` are bad; or no case is left.
+        A case has no report; or all problems of all cases, where ``on_bad_case`` is ``stop``
+        or more than ``max_bad_cases`` are bad; or there are others, or no case is left.
     """
-    reports = [read_json(path) for path in reports]
+    unseen = [case.case_id for case in cases if case.case_id not in found]
+    if unseen:
+        raise InputError(f"cohort: {', '.join(unseen)} were not checked; run check_cases")
+    reports = [read_json(found[case.case_id]) for case in cases]
     bad = {r["case_id"]: r["problems"] for r in reports if r["problems"]}
     lines = [f"case {name}: {line}" for name, found in bad.items() for line in found]
+    lines += others
     if bad and on_bad_case == "stop":
         hint = "cohort: set cohort.on_bad_case to skip to go on without"
         raise InputError([*lines, f"{hint} {len(bad)} of {len(cases)} cases"])
+    if others:
+        raise InputError(lines)
     if len(bad) > max_bad_cases:
         raise InputError(
             [*lines, f"cohort: {len(bad)} bad cases; max_bad_cases is {max_bad_cases}"]

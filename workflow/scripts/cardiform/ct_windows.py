@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .errors import InputError
 
-FORM = re.compile(r"(?P<name>[A-Za-z0-9_]+)=(?P<level>-?\d+(\.\d+)?)/(?P<width>\d+(\.\d+)?)")
+FORM = re.compile(r"(?P<name>[A-Za-z0-9_]{1,100})=(?P<level>-?\d+(\.\d+)?)/(?P<width>\d+(\.\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ def parse_windows(texts: Iterable[str]) -> dict[str, Window]:
     for text in texts:
         match = FORM.fullmatch(text)
         if match is None or float(match["width"]) == 0:
-            problems.append(f"windows.windows: {text!r}; write name=level/width, bone=300/1500 say")
+            problems.append(
+                f"windows.windows: {text[:60]!r}; write name=level/width, bone=300/1500 say"
+            )
         elif match["name"] in windows:
             problems.append(f"windows.windows: {match['name']} is there twice; rename one")
         else:

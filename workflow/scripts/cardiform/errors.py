@@ -31,3 +31,27 @@ class InputError(Exception):
 def problem(where: str | PathLike[str], fact: str, remedy: str) -> str:
     """One problem line in the house form: ``file: fact; remedy``."""
     return f"{where}: {fact}; {remedy}"
+
+
+def again(*rules: str) -> str:
+    """The remedy for a file that a per-case rule made: no declared output, so that Snakemake
+    does not miss it by itself."""
+    named = " ".join(rules)
+    return f"run {' or '.join(rules)} again (snakemake --forcerun {named}): sound files are kept"
+
+
+def memory_fact(error: BaseException) -> str:
+    """What ran out of memory, if ``error`` says so; empty for any other error.
+
+    torch is no part of the base modules: its errors are known by their names and words.
+    """
+    text = (str(error).splitlines() or [""])[0]
+    cuda = ("CUDA" in text and "out of memory" in text) or "CUBLAS_STATUS_ALLOC_FAILED" in text
+    if type(error).__name__ == "OutOfMemoryError" or (cuda and isinstance(error, RuntimeError)):
+        return f"the memory of the GPU is exhausted ({text})"
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return f"a loader process was killed, most likely for want of memory ({text})"
+    allocator = isinstance(error, RuntimeError) and "can't allocate memory" in text
+    if isinstance(error, MemoryError) or allocator:
+        return f"the memory is exhausted ({text or 'no more was given'})"
+    return ""

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shlex
 import tempfile
+import time
+import tokenize
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import InputError, problem
+
+# What numpy raises on truncated, foreign or damaged npz files, tried on each.
+NPZ_ERRORS = (
+    ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError,
+    SyntaxError, tokenize.TokenError,
+)  # fmt: skip
+CLOCK_TOLERANCE_S = 60  # clocks of a network differ
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+NO_WRITING = {errno.EROFS, errno.EACCES, errno.EPERM}
+# Of declared outputs this is enough: Snakemake makes again what is not there.
+ANEW = "delete it and run the same command again"
 
 
 @contextmanager
@@ -21,13 +37,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary name keeps the suffixes (some writers choose the format by them), the
     bytes reach the disk before the rename, and a failed block leaves ``path`` untouched
     and nothing behind. Missing parent folders are made.
+
+    Raises
+    ------
+    InputError
+        The disk is full or must not be written on.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
@@ -35,8 +57,25 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; outputs are shared
         temporary.replace(path)
+    except OSError as error:
+        line = write_problem(path, error)
+        if not line:
+            raise
+        raise InputError(line) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_problem(path: str | Path, error: OSError) -> str:
+    """Why ``path`` could not be written, as a problem line; empty for any other error."""
+    fact = f"could not be written ({os.strerror(error.errno) if error.errno else error})"
+    if error.errno in NO_ROOM:
+        remedy = "make room on this disk and run the same command again: what is finished is kept"
+        return problem(path, fact, remedy)
+    if error.errno in NO_WRITING:
+        return problem(path, fact, "choose a folder that you may write to")
+    return ""
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -50,16 +89,34 @@ def write_json(path: str | Path, content) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def read_json(path: str | Path):
-    """Read a JSON file; an :class:`InputError` names a missing or damaged one."""
+def read_json(path: str | Path, remedy: str = ""):
+    """Read a JSON file; an :class:`InputError` names a missing or damaged one.
+
+    remedy : what to do then; by default that of a declared output.
+    """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(problem(path, "does not exist", "run the stage that makes it")) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            problem(path, f"is no JSON file ({error})", "delete it and run its stage again")
-        ) from None
+        missing = remedy or "run the stage that makes it"
+        raise InputError(problem(path, "does not exist", missing)) from None
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(problem(path, f"is no JSON file ({error})", remedy or ANEW)) from None
+
+
+def future_problems(paths: Iterable[str | Path]) -> list[str]:
+    """Problem lines of the files whose date lies in the future; missing ones have none.
+
+    Snakemake goes by dates: a job with such an input fails when it is done, every time.
+    """
+    lines, limit = [], time.time() + CLOCK_TOLERANCE_S
+    for path in map(Path, paths):
+        if path.exists() and (changed := path.stat().st_mtime) > limit:
+            day = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed))
+            fact = f"was changed in the future ({day})"
+            lines.append(
+                problem(path, fact, f"set the clock right, then: touch {shlex.quote(str(path))}")
+            )
+    return lines
 
 
 def sha256_file(path: str | Path) -> str:
@@ -95,16 +152,34 @@ def save_npz(path: str | Path, *, compressed: bool = False, **arrays) -> None:
         (np.savez_compressed if compressed else np.savez)(stream, **arrays)
 
 
-def load_npz(path: str | Path) -> dict:
-    """Every array of an npz, without pickle; an :class:`InputError` names a damaged file."""
+def load_npz(path: str | Path, remedy: str = ANEW) -> dict:
+    """Every array of an npz, without pickle.
+
+    Raises
+    ------
+    InputError
+        It is missing or damaged; the archive's checksums tell of any changed byte.
+    """
+    with opened_npz(path, remedy) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+@contextmanager
+def opened_npz(path: str | Path, remedy: str = ANEW):
+    """An npz whose arrays are read one by one within the block; InputError as of load_npz.
+
+    remedy : what to do where it is missing or damaged.
+    """
     import numpy as np
 
     try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with Path(path).open("rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise zipfile.BadZipFile("no npz archive, or not a whole one")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as archive:
+                yield archive
     except FileNotFoundError:
-        raise InputError(problem(path, "does not exist", "run the stage that makes it")) from None
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(
-            problem(path, f"cannot be read ({error})", "delete it and run its stage again")
-        ) from None
+        raise InputError(problem(path, "does not exist", remedy)) from None
+    except NPZ_ERRORS as error:
+        raise InputError(problem(path, f"cannot be read ({error})", remedy)) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .cohort import Case
-from .errors import InputError, problem
+from .errors import InputError, again, problem
 from .files import read_json
 from .geometry.meshfile import read_mesh, write_ply
 from .geometry.surface import Mesh
@@ -95,7 +95,7 @@ def write_meshes(folder: Path, meshes: Mapping[str, Mesh]) -> list[Path]:
 def truth_mesh(folder: Path, name: str) -> Mesh:
     """The surface of a class, empty where the case lacks it."""
     path = folder / f"{name}.ply"
-    return read_mesh(path) if path.is_file() else NO_MESH
+    return read_mesh(path, again("extract_meshes")) if path.is_file() else NO_MESH
 
 
 def checked_cases(rows: Sequence[tuple[str, Path]], cases: Mapping[str, Case], where: Path):

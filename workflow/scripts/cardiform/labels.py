@@ -148,8 +148,8 @@ def _checked_row(row: dict[str, str]) -> LabelClass:
     )
     if not 1 <= label.value <= 255:
         raise ValueError(f"value {label.value} is not within 1-255")
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", label.name):
-        raise ValueError(f"name {label.name!r} is not made of letters, digits and _")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,99}", label.name):
+        raise ValueError(f"name {label.name[:60]!r} is not made of up to 100 letters, digits and _")
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", label.color):
         raise ValueError(f"color {label.color!r} is not of the form #rrggbb")
     if label.components < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import zlib
 from dataclasses import dataclass
@@ -195,6 +196,7 @@ def _open(path):
 
 def _read(path, image) -> np.ndarray:
     try:
+        _check_gzip(path)
         return np.asanyarray(image.dataobj)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise InputError(
@@ -204,6 +206,17 @@ def _read(path, image) -> np.ndarray:
                 "copy or export the file again",
             )
         ) from None
+
+
+def _check_gzip(path) -> None:
+    """Read a .gz file to its end, where its checksum is compared.
+
+    nibabel stops at the last voxel, short of it: a changed byte would pass as other labels.
+    """
+    if str(path).endswith(".gz"):
+        with gzip.open(path) as stream:
+            while stream.read(1 << 20):
+                pass
 
 
 def _check_volume_shape(path, shape) -> None:

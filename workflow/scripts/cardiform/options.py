@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]*"
+# Names become folders and shell words.
+NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+CLASS_PATTERN = "[A-Za-z][A-Za-z0-9_]{0,99}"
 
 
 def option(
@@ -23,6 +25,7 @@ def option(
     pattern=None,
     resumable=False,
     alias=None,
+    memory=None,
 ):
     """A field with its documentation.
 
@@ -31,6 +34,7 @@ def option(
     resumable : the key does not change what is computed, so a training goes on when it
         changes (see ``cardiform.training.checkpoint``).
     alias : another name of the key that earlier configs use.
+    memory : what to do with it where memory runs out: raise, lower or set.
     """
     metadata = {
         "help": help,
@@ -41,6 +45,7 @@ def option(
         "pattern": pattern,
         "resumable": resumable,
         "alias": alias,
+        "memory": memory,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -74,7 +79,7 @@ class CohortOptions:
         False, "train on the fused label maps, with refined coronaries, instead of the given ones"
     )
     chunks: int = option(
-        64, "per-case jobs: a larger cohort is dealt into this many chunks", minimum=1
+        64, "per-case jobs: a larger cohort is dealt into this many chunks", minimum=1, maximum=1000
     )
 
 
@@ -156,8 +161,10 @@ class TrainingOptions:
     """Options that every training shares (see docs/training.md)."""
 
     steps: int = option(100_000, "optimiser steps", minimum=1)
-    batch_size: int = option(64, "samples per step over all GPUs and accumulation", minimum=1)
-    accumulate: int = option(1, "micro-batches per step on each GPU", minimum=1)
+    batch_size: int = option(
+        64, "samples per step over all GPUs and accumulation", minimum=1, memory="lower"
+    )
+    accumulate: int = option(1, "micro-batches per step on each GPU", minimum=1, memory="raise")
     lr: float = option(1e-4, "peak learning rate", minimum=0.0)
     lr_reference_batch: int = option(
         0, "scale lr by batch_size / this (0: lr is taken as it is)", minimum=0
@@ -208,7 +215,7 @@ class VecsetOptions(TrainingOptions):
     bottleneck: str = option(
         "normalized", "latent bottleneck", choices=("normalized", "kl", "identity")
     )
-    input_points: int = option(8_192, "surface points that are encoded", minimum=16)
+    input_points: int = option(8_192, "surface points that are encoded", minimum=16, memory="lower")
     balanced: float = option(
         0.5,
         "share of the points that is drawn evenly over the classes (input: more of thin ones; "
@@ -217,12 +224,19 @@ class VecsetOptions(TrainingOptions):
         maximum=1.0,
     )
     cached_points: int = option(
-        200_000, "near and volume points of a case that are kept in memory (0: all)", minimum=0
+        200_000,
+        "near and volume points of a case that are kept in memory (0: all)",
+        minimum=0,
+        memory="lower",
     )
-    volume_queries: int = option(1_024, "volume points per sample and step", minimum=2)
-    near_queries: int = option(1_024, "near points per sample and step", minimum=2)
-    surface_queries: int = option(1_024, "surface points per sample and step", minimum=1)
-    eikonal_queries: int = option(512, "points with an eikonal term", minimum=1)
+    volume_queries: int = option(
+        1_024, "volume points per sample and step", minimum=2, memory="lower"
+    )
+    near_queries: int = option(1_024, "near points per sample and step", minimum=2, memory="lower")
+    surface_queries: int = option(
+        1_024, "surface points per sample and step", minimum=1, memory="lower"
+    )
+    eikonal_queries: int = option(512, "points with an eikonal term", minimum=1, memory="lower")
     truncation: float = option(0.1, "distances are clipped at this, unit frame", minimum=0.001)
     weight_volume: float = option(1.0, "weight of the volume L1", minimum=0.0)
     weight_near: float = option(10.0, "weight of the near L1", minimum=0.0)
@@ -253,7 +267,10 @@ class VecsetReconstructOptions:
     )
     input_points: int = option(0, "encoded surface points (0: as in training)", minimum=0)
     query_batch: int = option(
-        4096, "query points per network call; more suits GPUs, less suits CPUs", minimum=1
+        4096,
+        "query points per network call; more suits GPUs, less suits CPUs",
+        minimum=1,
+        memory="lower",
     )
     seed: int = option(0, "seed of the encoded points", minimum=0)
     device: str = option("auto", "auto: CUDA where there is one", choices=("auto", "cpu", "cuda"))
@@ -274,13 +291,16 @@ class VqvaeOptions:
     )
     latent_dim: int = option(32, "channels of a latent", minimum=1)
     checkpointing: bool = option(
-        False, "recompute blocks in the backward pass: less memory, a third more time"
+        False, "recompute blocks in the backward pass: less memory, a third more time", memory="set"
     )
     backend: str = option(
         "torch", "what computes 3^3 convolutions; spconv: CUDA only", choices=("torch", "spconv")
     )
     max_voxels: int = option(
-        1_500_000, "most voxels of a micro-batch on a GPU; whole samples only", minimum=1
+        1_500_000,
+        "most voxels of a micro-batch on a GPU; whole samples only",
+        minimum=1,
+        memory="lower",
     )
     augment: bool = option(True, "random mirrors, axis swaps and shifts of the training samples")
     weight_structure: float = option(0.1, "weight of the structure's cross-entropy", minimum=0.0)
@@ -291,7 +311,9 @@ class VqvaeStageOptions(TrainingOptions):
     """Options of each of the three trainings."""
 
     # samples are one class of one heart: the voxels bound a micro-batch, not their number
-    batch_size: int = option(64, "most samples per step over all GPUs and accumulation", minimum=1)
+    batch_size: int = option(
+        64, "most samples per step over all GPUs and accumulation", minimum=1, memory="lower"
+    )
     weight_l1: float = option(1.0, "weight of |error|, in half-bands", minimum=0.0)
     weight_l2: float = option(0.0, "weight of the squared error", minimum=0.0)
 
@@ -319,9 +341,13 @@ class VqvaeCodebookOptions(VqvaeStageOptions):
         choices=("kmeans_ema", "kmeans", "gradient"),
     )
     kmeans_iterations: int = option(15, "most iterations of k-means", minimum=1)
-    kmeans_latents: int = option(1_000_000, "most latents that k-means sees", minimum=1)
+    kmeans_latents: int = option(
+        1_000_000, "most latents that k-means sees", minimum=1, memory="lower"
+    )
     ema_epochs: int = option(4, "passes of the moving means over the cached latents", minimum=0)
-    ema_batch: int = option(16_384, "latents per step of the moving means", minimum=1)
+    ema_batch: int = option(
+        16_384, "latents per step of the moving means", minimum=1, memory="lower"
+    )
     codebook_decay: float = option(0.99, "decay of the moving means", minimum=0.0, maximum=1.0)
     revive_below: float = option(
         0.05, "a code is dead below this part of the mean use", minimum=0.0, maximum=1.0
@@ -357,7 +383,9 @@ class VqvaeReconstructOptions:
 class CoronaryRepairOptions:
     """Repair of a thin structure without learning, on the grid that its refinement works on."""
 
-    structure: str = option("coronary", "class of the label table that is refined")
+    structure: str = option(
+        "coronary", "class of the label table that is refined", pattern=CLASS_PATTERN
+    )
     spacing_mm: float = option(
         0.5, "edge of the isotropic grid that is worked on, mm", minimum=0.1, maximum=5.0
     )
@@ -384,7 +412,9 @@ class CoronaryOptions(TrainingOptions):
     """Refinement by an encoder and a pointwise head (preset cardiform; see docs/coronary.md)."""
 
     steps: int = option(20_000, "optimiser steps", minimum=1)
-    batch_size: int = option(32, "samples per step over all GPUs and accumulation", minimum=1)
+    batch_size: int = option(
+        32, "samples per step over all GPUs and accumulation", minimum=1, memory="lower"
+    )
     lr: float = option(2e-3, "peak learning rate", minimum=0.0)
     channels: tuple[int, ...] = option(
         (32, 64, 96), "width at full, half, ... resolution", minimum=8
@@ -397,8 +427,10 @@ class CoronaryOptions(TrainingOptions):
     scales_mm: tuple[float, ...] = option(
         (0.6, 1.2), "Gaussian sigmas of the smoothed inputs, mm", minimum=0.1
     )
-    patch: int = option(40, "voxels along the edge of a training patch", minimum=16, multiple=8)
-    points: int = option(4_096, "query points per patch", minimum=16)
+    patch: int = option(
+        40, "voxels along the edge of a training patch", minimum=16, multiple=8, memory="lower"
+    )
+    points: int = option(4_096, "query points per patch", minimum=16, memory="lower")
     near: float = option(
         0.5, "share of them near the wall; the others anywhere", minimum=0, maximum=1
     )
@@ -415,8 +447,10 @@ class NearOptions(TrainingOptions):
     """Shape-only NeAR as documented, its sampler and norms mended (preset near)."""
 
     steps: int = option(75_000, "optimiser steps: 300 epochs of 998 cases", minimum=1)
-    batch_size: int = option(4, "samples per step over all GPUs and accumulation", minimum=1)
-    accumulate: int = option(4, "micro-batches per step on each GPU", minimum=1)
+    batch_size: int = option(
+        4, "samples per step over all GPUs and accumulation", minimum=1, memory="lower"
+    )
+    accumulate: int = option(4, "micro-batches per step on each GPU", minimum=1, memory="raise")
     lr: float = option(5e-4, "peak learning rate", minimum=0.0)
     final_lr: float = option(0.0, "learning rate at the last step", minimum=0.0)
     warmup_steps: int = option(750, "steps of linear warm-up", minimum=0)
@@ -428,7 +462,7 @@ class NearOptions(TrainingOptions):
     )
     validate_every: int = option(2_500, "steps between validations (0: only at the end)", minimum=0)
     latent_dim: int = option(256, "length of a case's vector", minimum=8)
-    points: int = option(2_097_152, "query points per sample: 128^3", minimum=64)
+    points: int = option(2_097_152, "query points per sample: 128^3", minimum=64, memory="lower")
     band: tuple[float, ...] = option(
         (0.5, 0.3, 0.1), "share of band points in each part of the training", minimum=0, maximum=1
     )
@@ -449,7 +483,10 @@ class CoronaryRefineOptions:
         choices=("cardiform", "near", "repair"),
     )
     resolution: int = option(
-        256, "voxels along the longest edge of the fine mask (0: none is written)", minimum=0
+        256,
+        "voxels along the longest edge of the fine mask (0: none is written)",
+        minimum=0,
+        memory="lower",
     )
     probabilities: bool = option(False, "write probabilities on the label map's grid too")
     latent_steps: int = option(
@@ -540,7 +577,9 @@ class AutoencoderOptions(TrainingOptions):
     """The autoencoder whose latents are diffused."""
 
     steps: int = option(50_000, "optimiser steps", minimum=1)
-    batch_size: int = option(8, "samples per step over all GPUs and accumulation", minimum=1)
+    batch_size: int = option(
+        8, "samples per step over all GPUs and accumulation", minimum=1, memory="lower"
+    )
     validate_every: int = option(500, "steps between validations (0: only at the end)", minimum=0)
     channels: tuple[int, ...] = option(
         (32, 64, 64), "width at full, half, ... resolution", minimum=4, alias="num_channels"
@@ -549,7 +588,9 @@ class AutoencoderOptions(TrainingOptions):
     num_res_blocks: int = option(1, "residual blocks at each resolution", minimum=1)
     norm_num_groups: int = option(16, "groups of the norms; divides every width", minimum=1)
     attention: bool = option(False, "attention at the lowest resolution")
-    checkpointing: bool = option(False, "recompute in the backward pass: less memory, more time")
+    checkpointing: bool = option(
+        False, "recompute in the backward pass: less memory, more time", memory="set"
+    )
     weight_ce: float = option(1.0, "weight of the cross-entropy", minimum=0.0)
     weight_dice: float = option(1.0, "weight of the soft Dice loss", minimum=0.0)
     kl_weight: float = option(1e-3, "weight of the KL term, a mean over the latents", minimum=0.0)
@@ -574,7 +615,12 @@ class AutoencoderOptions(TrainingOptions):
     )
     perceptual_file: str = option("", "its weights, a file; nothing is ever downloaded")
     cache_rate: float = option(
-        1.0, "share of the cases that is kept in memory", minimum=0, maximum=1, resumable=True
+        1.0,
+        "share of the cases that is kept in memory",
+        minimum=0,
+        maximum=1,
+        resumable=True,
+        memory="lower",
     )
     augment_rotation_deg: float = option(
         10.0, "largest random rotation, degrees", minimum=0.0, maximum=180.0
@@ -594,7 +640,7 @@ class LatentsOptions:
     variants: int = option(
         8, "augmented copies of each training case, with the autoencoder's ranges", minimum=0
     )
-    batch_size: int = option(8, "cases that are encoded at a time", minimum=1)
+    batch_size: int = option(8, "cases that are encoded at a time", minimum=1, memory="lower")
     seed: int = option(0, "seed of the augmentation", minimum=0)
     device: str = option("auto", "auto: CUDA where there is one", choices=("auto", "cpu", "cuda"))
 
@@ -604,7 +650,9 @@ class DiffusionOptions(TrainingOptions):
     """Diffusion of the latents."""
 
     steps: int = option(100_000, "optimiser steps", minimum=1)
-    batch_size: int = option(32, "samples per step over all GPUs and accumulation", minimum=1)
+    batch_size: int = option(
+        32, "samples per step over all GPUs and accumulation", minimum=1, memory="lower"
+    )
     ema_decay: float = option(0.9995, "decay of the weight average (0: none)", minimum=0, maximum=1)
     preview_every: int = option(
         5_000,
@@ -651,7 +699,12 @@ class DiffusionOptions(TrainingOptions):
         True, "train on cases alone that have every class: the others lack what is not annotated"
     )
     cache_rate: float = option(
-        1.0, "share of the cases that is kept in memory", minimum=0, maximum=1, resumable=True
+        1.0,
+        "share of the cases that is kept in memory",
+        minimum=0,
+        maximum=1,
+        resumable=True,
+        memory="lower",
     )
 
 
@@ -672,7 +725,7 @@ class SamplingOptions:
     guidance: float = option(
         1.0, "strength of the conditioning on volumes; above 1 costs twice the time", minimum=0.0
     )
-    batch_size: int = option(8, "hearts at a time; changes no heart", minimum=1)
+    batch_size: int = option(8, "hearts at a time; changes no heart", minimum=1, memory="lower")
     save_format: str = option("both", "files of a sample", choices=("nifti", "pointcloud", "both"))
     num_points: int = option(10_000, "points of a sample's cloud", minimum=10)
     threshold: float = option(
@@ -686,7 +739,7 @@ class SamplingOptions:
 class GenerationOptions:
     """Figures of generated hearts beside references."""
 
-    points: int = option(1_024, "surface points per class and heart", minimum=16)
+    points: int = option(1_024, "surface points per class and heart", minimum=16, memory="lower")
     warp_mm: float = option(
         8.0,
         "largest elastic displacement of the trivial generator, a warped training case",
@@ -700,7 +753,7 @@ class CompletionOptions:
     """Missing classes from known ones."""
 
     num_inference_steps: int = option(20, "network calls per draw", minimum=1)
-    draws: int = option(4, "draws whose mean is taken", minimum=1)
+    draws: int = option(4, "draws whose mean is taken", minimum=1, memory="lower")
     seed: int = option(0, "seed of the noise", minimum=0)
     device: str = option("auto", "auto: CUDA where there is one", choices=("auto", "cpu", "cuda"))
 
@@ -735,3 +788,19 @@ SECTIONS: dict[str, type] = {
     "generation": GenerationOptions,
     "completion": CompletionOptions,
 }
+
+
+def memory_advice(*options: type) -> str:
+    """The config keys of these sections that make a job need less memory, as a remedy."""
+    sections = {cls: f"{name}." for name, cls in SECTIONS.items()}
+    words = []
+    for action, ending in (("raise", ""), ("lower", ""), ("set", " to true")):
+        keys = [
+            f"{sections.get(cls, '')}{field.name}"
+            for cls in options
+            for field in dataclasses.fields(cls)
+            if field.metadata["memory"] == action
+        ]
+        if keys:
+            words.append(f"{action} {', '.join(keys)}{ending}")
+    return ", or ".join([*words, "give the job more memory (mem_mb)"])

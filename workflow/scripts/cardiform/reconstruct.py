@@ -12,6 +12,7 @@ import torch
 
 from .cohort import Case
 from .data.points import draw_input, load_case_points
+from .errors import again
 from .files import load_npz, save_npz, write_json
 from .geometry.adaptive import SampledField, sample_field
 from .geometry.frame import UNIT_RADIUS, Frame, apply_affine
@@ -214,7 +215,7 @@ def isotropic_grid(grid: LabelMap, spacing_mm: float) -> tuple[tuple[int, int, i
 
 def load_frame(points: Path) -> Frame:
     """The frame that a points file is in."""
-    arrays = load_npz(points)
+    arrays = load_npz(points, again("sample_sdf"))
     return Frame(arrays["center"], float(arrays["scale"]))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .cohort import Case, read_table
 from .errors import InputError, problem
-from .files import write_text
+from .files import ANEW, write_text
 from .options import SplitOptions
 
 
@@ -48,9 +48,9 @@ def write_split(path: str | Path, cases: Iterable[Case], points: Path) -> None:
 
 def read_split(path: str | Path) -> list[tuple[str, Path]]:
     """(case id, path) of every row of a split CSV."""
-    header, rows = read_table(Path(path))
+    header, rows = read_table(Path(path), whole=True)
     if header != ["case_id", "patient_id", "path"]:
-        raise InputError(problem(path, "is no split file", "run split_cohort"))
+        raise InputError(problem(path, "is no split file", ANEW))
     return [(row["case_id"], Path(row["path"])) for _, row in rows]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, problem
+from ..errors import InputError, again, problem
 from ..files import load_npz, save_npz
 from ..nifti import spacing_of
 from .centreline import Centreline
@@ -91,11 +91,11 @@ class PackedMask:
 
 
 def _checked_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    arrays = load_npz(path)
+    arrays = load_npz(path, again("repair_coronary"))
     missing = {*MASKS, "line", "shape", "affine", "format_version"} - set(arrays)
     if missing or arrays["format_version"] != FORMAT_VERSION:
         fact = f"is no repaired structure ({', '.join(sorted(missing)) or 'another format'})"
-        raise InputError(problem(path, fact, "run repair_coronary again"))
+        raise InputError(problem(path, fact, again("repair_coronary")))
     return arrays
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import InputError, problem
+from ..errors import InputError, again, problem
 from ..files import load_npz
 from ..labels import LabelTable
 from ..options import VecsetOptions
@@ -132,17 +132,17 @@ def load_case_points(
     InputError
         All problems of the file: arrays missing, another label table, no points.
     """
-    arrays = load_npz(path)
-    again = "run sample_sdf again"
+    remedy = again("sample_sdf")
+    arrays = load_npz(path, remedy)
     missing = [name for name in ARRAYS if name not in arrays]
     if missing:
-        raise InputError(problem(path, f"has no {', '.join(missing)}", again))
+        raise InputError(problem(path, f"has no {', '.join(missing)}", remedy))
     values = tuple(int(v) for v in arrays["class_values"])
     if values != labels.values:
         text = f"was made for the classes {values}, the label table has {labels.values}"
-        raise InputError(problem(path, text, again))
+        raise InputError(problem(path, text, remedy))
     problems = [
-        problem(path, f"{name} is empty", again)
+        problem(path, f"{name} is empty", remedy)
         for name in ("surface_points", "near_points", "volume_points")
         if not len(arrays[name])
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
@@ -16,7 +15,8 @@ from torch import Tensor
 
 from ..case_runs import read_manifest
 from ..cohort import OK
-from ..errors import InputError, problem
+from ..errors import InputError, again, problem
+from ..files import load_npz
 from ..geometry.coarse import LABELS, Grid
 from ..nifti import load_image, load_label_map
 from ..options import AutoencoderOptions
@@ -152,13 +152,13 @@ def load_latents(path: str | Path) -> dict[str, Tensor]:
     mu f32 and sigma f16 (V, L, s, s, s); target (V, S, S, S) channels u8 or field f16; volumes f32
     (V, classes) ml.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = ("mu", "sigma", "target", "volumes")
-            return {name: torch.from_numpy(archive[name]) for name in names}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        fact = f"is no latents file ({error})"
-        raise InputError(problem(path, fact, "run encode_latents again")) from None
+    arrays = load_npz(path, again("encode_latents"))
+    names = ("mu", "sigma", "target", "volumes")
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        fact = f"is no latents file (no {', '.join(missing)})"
+        raise InputError(problem(path, fact, again("encode_latents")))
+    return {name: torch.from_numpy(arrays[name]) for name in names}
 
 
 class Cached:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,10 @@ import torch
 from ..case_runs import read_manifest
 from ..cohort import OK
 from ..errors import InputError, problem
-from ..geometry.narrowband import NarrowBand, voxel_keys
+from ..files import opened_npz
+from ..geometry.narrowband import REMEDY, NarrowBand, voxel_keys
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,16 @@ def find_instances(manifests: Iterable[str | Path], case_ids: Sequence[str]) -> 
         A file is missing or no sparse npz; all of them are named.
     """
     rows: dict[str, list[dict[str, str]]] = {}
+    told = set()
     for manifest in manifests:
         for row in read_manifest(manifest):
+            told.add(row["case_id"])
             if row["status"] == OK and row["path"].endswith(".npz"):
                 rows.setdefault(row["case_id"], []).append(row)
     found, problems = [], []
+    untold = [case_id for case_id in case_ids if case_id not in told]
+    if untold:
+        log.warning("left out, for they stand in no manifest: %s", ", ".join(untold))
     for case_id in case_ids:
         for row in sorted(rows.get(case_id, []), key=lambda r: r["path"]):
             path = Path(row["path"])
@@ -68,15 +76,11 @@ def find_instances(manifests: Iterable[str | Path], case_ids: Sequence[str]) -> 
 
 def stored_size(path: Path) -> tuple[int, tuple[int, float]]:
     """How many voxels a sparse npz stores, and its resolution and half-band: its headers alone."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            kind = int(archive["resolution"]), float(archive["band_voxels"])
-            with archive.zip.open("sdf.npy") as stream:
-                np.lib.format.read_magic(stream)
-                return int(np.lib.format.read_array_header_1_0(stream)[0][0]), kind
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        fact = f"is no sparse-voxel file ({error})"
-        raise InputError(problem(path, fact, "run the stage that makes it again")) from None
+    with opened_npz(path, REMEDY) as archive:
+        kind = int(archive["resolution"]), float(archive["band_voxels"])
+        with archive.zip.open("sdf.npy") as stream:
+            np.lib.format.read_magic(stream)
+            return int(np.lib.format.read_array_header_1_0(stream)[0][0]), kind
 
 
 class VoxelDataset(torch.utils.data.Dataset):

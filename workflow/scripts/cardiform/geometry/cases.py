@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..cohort import Case
-from ..errors import InputError, problem
+from ..errors import InputError, again, problem
 from ..files import read_json, save_npz, write_json
 from ..labels import LabelTable
 from ..nifti import LabelMap, load_label_map
@@ -26,6 +26,7 @@ from .surface import is_watertight, signed_volume, surface_area
 log = logging.getLogger(__name__)
 
 FRAME_VERSION = 1
+REMEDY = again("extract_meshes")  # of missing and damaged files of a case
 
 
 def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Path) -> list[Path]:
@@ -97,7 +98,7 @@ def sample_case(
     fields = dict(_fields(case, label_map, table, made.smoothing, made.shifts))
     del label_map  # the fields hold all that is needed, and much memory
     names = dict(zip(table.values, table.names))
-    surfaces = {v: read_mesh(meshes / case.case_id / f"{names[v]}.ply") for v in fields}
+    surfaces = {v: read_mesh(meshes / case.case_id / f"{names[v]}.ply", REMEDY) for v in fields}
     rng = np.random.default_rng([options.seed, _seed_of(case.case_id)])
     arrays, evidence = case_points(fields, surfaces, frame, table, options, rng)
     check_points(arrays, evidence, options.near_sigma, where=case.labels)
@@ -144,15 +145,13 @@ class _Made:
 def _load_meshed(case: Case, meshes: Path) -> tuple[LabelMap, Frame, _Made]:
     """The label map of a case and what its frame.json says; InputError where they differ."""
     path = meshes / case.case_id / "frame.json"
-    record = read_json(path)
+    record = read_json(path, REMEDY)
     label_map = load_label_map(case.labels)
     shifts = {c["value"]: c["shift_mm"] for c in record["classes"].values()}
     if set(class_boxes(label_map.data)) != set(shifts) or not np.array_equal(
         label_map.affine, record["affine"]
     ):
-        raise InputError(
-            problem(path, f"was not made from {case.labels}", "run extract_meshes again")
-        )
+        raise InputError(problem(path, f"was not made from {case.labels}", REMEDY))
     frame = Frame(np.array(record["center_mm"]), record["scale"])
     return label_map, frame, _Made(MeshesOptions(smoothing_vox=record["smoothing_vox"]), shifts)
 

@@ -70,6 +70,9 @@ class CloudFile:
             points = self._part(archive, self.options.key, name)
             labels = self._part(archive, self.options.labels_key, name)
         where = f"{self.path}:{name}"
+        if points is not None and np.asarray(points).dtype.kind not in "fiu":
+            fact = f"holds {np.asarray(points).dtype}, not numbers"
+            raise InputError(problem(where, fact, "store coordinates as floating-point numbers"))
         points = np.asarray(points, np.float64) if points is not None else np.empty(0)
         if self.layout == "ragged" and points.size % 3 == 0:
             points = points.reshape(-1, 3)

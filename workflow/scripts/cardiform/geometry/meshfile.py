@@ -38,8 +38,10 @@ def write_ply(path: str | Path, mesh: Mesh) -> None:
         temporary.write_bytes(header + np.asarray(mesh.vertices, "<f4").tobytes() + faces.tobytes())
 
 
-def read_mesh(path: str | Path) -> Mesh:
+def read_mesh(path: str | Path, remedy: str = "export the mesh again") -> Mesh:
     """Vertices and triangles of a mesh file, as they stand.
+
+    remedy : what to do where it is missing or damaged.
 
     STL repeats every vertex for every triangle: equal ones are merged.
 
@@ -54,15 +56,13 @@ def read_mesh(path: str | Path) -> Mesh:
             problem(path, "is no known mesh format", f"save it as {', '.join(FORMATS)}")
         )
     if not path.is_file():
-        raise InputError(problem(path, "does not exist", "run the stage that makes it"))
+        raise InputError(problem(path, "does not exist", remedy))
     try:
         vertices, faces = _read_arrays(path)
     except Exception as error:  # the readers fail in as many ways as files are damaged
-        raise InputError(
-            problem(path, f"cannot be read ({error})", "export the mesh again")
-        ) from None
+        raise InputError(problem(path, f"cannot be read ({error})", remedy)) from None
     if not len(faces) or not np.isfinite(vertices).all():
-        raise InputError(problem(path, "has no usable triangles", "export the mesh again"))
+        raise InputError(problem(path, "has no usable triangles", remedy))
     if path.suffix.lower() == ".stl":
         vertices, inverse = np.unique(vertices, axis=0, return_inverse=True)
         faces = inverse.reshape(-1).astype(np.int32)[faces]

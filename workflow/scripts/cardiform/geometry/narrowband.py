@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, problem
+from ..errors import InputError, again, problem
 from ..files import load_npz, save_npz
 from .frame import Frame, apply_affine
 from .sdf import ClassField
 
 FORMAT_VERSION = 1
+REMEDY = again("voxelize_labels", "window_ct")
 BLOCK = 8
 # A distance changes by one per unit length; the fields come close to that, not exactly.
 STEEPEST = 1.05
@@ -76,11 +77,11 @@ class NarrowBand:
     @classmethod
     def load(cls, path: str | Path) -> NarrowBand:
         """Read a sparse npz; InputError where it is none."""
-        arrays = load_npz(path)
+        arrays = load_npz(path, REMEDY)
         missing = [name for name in ARRAYS if name not in arrays]
         if missing:
             fact = f"is no sparse-voxel file (no {', '.join(missing)})"
-            raise InputError(problem(path, fact, "run voxelize_labels or window_ct again"))
+            raise InputError(problem(path, fact, REMEDY))
         return cls(
             coords=np.ascontiguousarray(arrays["coords"]),
             sdf=arrays["sdf"],

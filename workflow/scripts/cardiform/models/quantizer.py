@@ -50,7 +50,7 @@ class Quantizer(nn.Module):
 
     def recent_figures(self, counts: Tensor) -> dict[str, Tensor]:
         """usage and perplexity, 0-d, over the last hundred steps or so and the (K,) counts of
-        the step that is not complete yet."""
+        a micro-batch of the step that is not complete yet."""
         recent = self.recent + counts
         return _figures(recent, recent > SEEN_OF_LATE)
 

@@ -73,7 +73,6 @@ class NearTask:
     """
 
     updates = ("model",)
-    find_unused_parameters = True
 
     def __init__(self, options: NearOptions, cases: int):
         self.options = options

@@ -32,6 +32,7 @@ class VqvaeTask:
     """
 
     updates = ("model",)
+    memory_options = (VqvaeOptions,)
 
     def __init__(
         self,
@@ -69,8 +70,8 @@ class VqvaeTask:
         total = self._weighted(terms)
         figures = {"loss": total, **terms}
         if codes is not None:
-            self._observe(latents.feats.detach(), codes.indices)
-            figures |= self.quantizer.recent_figures(self._counts)
+            counts = self._observe(latents.feats.detach(), codes.indices)
+            figures |= self.quantizer.recent_figures(counts)
         return total, {name: value.detach() for name, value in figures.items()}
 
     @torch.no_grad()
@@ -83,7 +84,7 @@ class VqvaeTask:
         if dist.is_initialized():
             for total in (counts, sums):
                 dist.all_reduce(total)
-            latents = _of_first_rank(latents, self.quantizer.size)
+            latents = _of_last_rank(latents)
         self.quantizer.observe(counts)
         if isinstance(self.quantizer, CodebookQuantizer) and self.quantizer.learned_by == "ema":
             self.quantizer.follow(counts, sums, latents, self.codebook.revive_below)
@@ -187,12 +188,13 @@ class VqvaeTask:
             structure = structure.halved.coarse
         return found
 
-    def _observe(self, latents: Tensor, indices: Tensor) -> None:
-        """Add a micro-batch to the statistics of the step."""
+    def _observe(self, latents: Tensor, indices: Tensor) -> Tensor:
+        """Add a micro-batch to the statistics of the step; how many latents each code has in it."""
         counts, sums = statistics(latents, indices, self.quantizer.size)
-        if self._counts is not None:
-            counts, sums = counts + self._counts, sums + self._sums
-        self._counts, self._sums, self._latents = counts, sums, latents
+        self._counts = counts if self._counts is None else self._counts + counts
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._latents = latents
+        return counts
 
 
 def band_of(batch: Mapping) -> SparseTensor:
@@ -226,13 +228,17 @@ def _validation_figures(
     return figures | ({} if counts is None else usage_figures(counts))
 
 
-def _of_first_rank(latents: Tensor, most: int) -> Tensor:
-    """Up to ``most`` random latents of rank 0, the same on every rank."""
-    rows = torch.randperm(len(latents), device=latents.device)[:most]
-    count = torch.tensor(len(rows), device=latents.device)
-    dist.broadcast(count, src=0)
-    chosen = latents.new_zeros(int(count), latents.shape[1], dtype=torch.float32)
-    if dist.get_rank() == 0:
-        chosen.copy_(latents[rows])
-    dist.broadcast(chosen, src=0)
-    return chosen
+def _of_last_rank(latents: Tensor) -> Tensor:
+    """The (M, D) latents of the last rank, which has the last micro-batch of the step.
+
+    The same as one process that accumulates is left with; and as nothing is drawn here, all
+    ranks go on with the same random numbers.
+    """
+    last = dist.get_world_size() - 1
+    count = torch.tensor(len(latents), device=latents.device)
+    dist.broadcast(count, src=last)
+    if dist.get_rank() != last:
+        latents = latents.new_empty(int(count), latents.shape[1])
+    latents = latents.contiguous()
+    dist.broadcast(latents, src=last)
+    return latents

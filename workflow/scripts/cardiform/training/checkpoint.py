@@ -6,6 +6,8 @@ import dataclasses
 import json
 import pickle
 import shutil
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..errors import InputError, problem
-from ..files import atomic_path
+from ..errors import InputError, memory_fact, problem
+from ..files import ANEW, atomic_path
 from ..options import TrainingOptions
 
 FORMAT_VERSION = 1
@@ -22,7 +24,7 @@ SPACE_MARGIN_BYTES = 1 << 20  # archive overhead of a file, and air for the log 
 # What torch.load raises on truncated, foreign or damaged files, tried on each.
 LOAD_ERRORS = (
     RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, IndexError,
-    TypeError, AttributeError,
+    TypeError, AttributeError, zipfile.BadZipFile, zlib.error, NotImplementedError,
 )  # fmt: skip
 
 
@@ -50,7 +52,7 @@ class Checkpoints:
         Raises
         ------
         InputError
-            last.pt is damaged, or ``resume_from`` is another training's.
+            last.pt or best.pt is damaged, or ``resume_from`` is another training's.
         """
         for leftover in self.folder.glob(".tmp-*"):  # of a save that was killed
             leftover.unlink()
@@ -61,6 +63,8 @@ class Checkpoints:
         state = load(self.last, "delete it to start afresh")
         changes = differences(state["key"], key)
         if not changes:
+            if state.get("best"):
+                self.has_best()  # told now, not when the training is complete
             return f"resuming from step {state['step']} ({self.last})"
         aside = self._move_aside()
         return f"starting afresh, the old run is in {aside}: " + ", ".join(changes)
@@ -103,7 +107,11 @@ class Checkpoints:
 
     def load_best(self) -> dict:
         """step, figures and weights of the best validation, on the CPU."""
-        return load(self.best, f"delete {self.folder} and train again")
+        return load(self.best, "delete it: the best validation from now on is shipped then")
+
+    def has_best(self) -> bool:
+        """Whether best.pt is there and sound; InputError where it is damaged."""
+        return self.best.exists() and bool(self.load_best())
 
 
 def resume_key(options: TrainingOptions, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,7 +176,7 @@ def load_model(path: str | Path) -> dict[str, Any]:
     InputError
         The file is missing, damaged or no model of this project.
     """
-    content = load(Path(path), "run its training again")
+    content = load(Path(path), f"{ANEW}: its training goes on from its checkpoints")
     missing = {"weights", "options", "labels", "figures"} - content.keys()
     if missing:
         fact = f"is no model ({', '.join(sorted(missing))} missing)"
@@ -186,12 +194,15 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
     if free < needed:
         fact = f"needs {needed:,} bytes, the disk has {free:,}"
         raise InputError(problem(path, fact, remedy))
-    try:
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            torch.save({"format_version": FORMAT_VERSION, **content}, stream)
-    except (OSError, RuntimeError) as error:
-        fact = f"could not be written, {needed:,} bytes ({_first_line(error)})"
-        raise InputError(problem(path, fact, remedy)) from error
+    with atomic_path(path) as temporary:
+        try:
+            with temporary.open("wb") as stream:
+                torch.save({"format_version": FORMAT_VERSION, **content}, stream)
+        except (OSError, RuntimeError) as error:
+            if memory_fact(error):  # torch tells of killed loaders wherever it is
+                raise
+            fact = f"could not be written, {needed:,} bytes ({_first_line(error)})"
+            raise InputError(problem(path, fact, remedy)) from error
 
 
 def load(path: Path, remedy: str) -> dict[str, Any]:
@@ -199,6 +210,7 @@ def load(path: Path, remedy: str) -> dict[str, Any]:
     if not path.exists():
         raise InputError(problem(path, "does not exist", remedy))
     try:
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except LOAD_ERRORS as error:
         fact = f"is damaged or no file of this project ({_first_line(error)})"
@@ -208,6 +220,14 @@ def load(path: Path, remedy: str) -> dict[str, Any]:
         fact = f"has format version {version}, this is {FORMAT_VERSION}"
         raise InputError(problem(path, fact, remedy))
     return content
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the checksums of the archive, which torch.load does not: a changed weight would
+    pass."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"bytes of {damaged} have changed")
 
 
 def plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +17,11 @@ from ..errors import InputError, problem
 # Rank 0 validates alone while the others wait in a collective. A dead rank is noticed by
 # torchrun, which ends the others; the timeout only has to be longer than a validation.
 COLLECTIVE_TIMEOUT = timedelta(hours=12)
+
+# Process groups that are closed. The last owner of a group takes it apart, which waits for the
+# group's threads; DDP's reducer does that without giving them the interpreter lock, and where
+# they need it all stand still. So the last owner is here.
+_CLOSED: list[Any] = []
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,47 @@ class World:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), src=0)
 
+    def from_main(self, work: Callable[[], Any]) -> Any:
+        """What ``work`` gives on rank 0, on every rank; only there it is called.
+
+        Plain values, mappings, lists, tuples and tensors, which arrive on the CPU. So no other
+        rank reads the folder that rank 0 writes to: it may lie on another node.
+
+        Raises
+        ------
+        InputError
+            ``work`` raised it. The other ranks get one without lines: they are said once.
+        """
+        if self.size == 1:
+            return work()
+        tensors: list[torch.Tensor] = []
+        answer: list = [None, None]  # outline, whether it failed
+        failure = None
+        if self.is_main:
+            try:
+                answer = [_outline(work(), tensors), False]
+            except InputError as error:
+                answer, failure = [None, True], error
+        dist.broadcast_object_list(answer, src=0)
+        if answer[1]:
+            raise failure or InputError([])
+        return self._filled(answer[0], iter(tensors))
+
+    def _filled(self, outline: Any, given: Iterator[torch.Tensor]) -> Any:
+        """The content of an outline; each of its tensors is broadcast, one at a time."""
+        if isinstance(outline, _Place):
+            if self.is_main:
+                tensor = next(given).to(self.device).contiguous()
+            else:
+                tensor = torch.empty(outline.shape, dtype=outline.dtype, device=self.device)
+            dist.broadcast(tensor, src=0)
+            return tensor.cpu()
+        if isinstance(outline, dict):
+            return {name: self._filled(value, given) for name, value in outline.items()}
+        if isinstance(outline, (list, tuple)):
+            return type(outline)(self._filled(value, given) for value in outline)
+        return outline
+
     def gather(self, item: Any) -> list:
         """``item`` of every rank, in rank order, on every rank (small picklable things)."""
         if self.size == 1:
@@ -106,8 +152,17 @@ def connect(device: str = "auto") -> Iterator[World]:
     )
     try:
         yield world
-    finally:
-        dist.destroy_process_group()
+    except SystemExit:  # a stop that all ranks agreed on
+        _close()
+        raise
+    # No farewell after an error: it waits for the others, which may wait for this one in a
+    # collective. This process just ends, and torchrun ends the others.
+    _close()
+
+
+def _close() -> None:
+    _CLOSED.append(dist.group.WORLD)
+    dist.destroy_process_group()
 
 
 def choose_device(device: str, local_rank: int = 0) -> torch.device:
@@ -123,3 +178,23 @@ def choose_device(device: str, local_rank: int = 0) -> torch.device:
         fact = f"rank {local_rank} of this node has no device, {count} are visible"
         raise InputError(problem("--nproc-per-node", fact, f"start {count} ranks on this node"))
     return torch.device("cuda", local_rank)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor stood."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def _outline(content: Any, tensors: list[torch.Tensor]) -> Any:
+    """``content`` with a place for each tensor; the tensors are added to ``tensors``."""
+    if isinstance(content, torch.Tensor):
+        tensors.append(content.detach())
+        return _Place(tuple(content.shape), content.dtype)
+    if isinstance(content, dict):
+        return {name: _outline(value, tensors) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return type(content)(_outline(value, tensors) for value in content)
+    return content

@@ -16,16 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..options import TrainingOptions
+from ..errors import InputError, memory_fact, problem
+from ..options import TrainingOptions, memory_advice
 from . import sampling
 from .checkpoint import Checkpoints, resume_key
 from .distributed import World, connect
+from .exclusive import alone_in
 from .interruption import EXIT_RESUMABLE, StopRequests
 from .optimisation import learning_rate
 from .runlog import RunLog, Window
 from .steps import Stepper
-from .task import Task
+from .task import Task, TrainingError
 
 HIGH_FIRST_LOSS = 5.0  # a well-scaled loss of an untrained network lies below
 
@@ -80,9 +81,10 @@ def train(
     Raises
     ------
     InputError
-        Options, data and ranks do not fit, a checkpoint is damaged, the disk is full.
+        Options, data and ranks do not fit, a checkpoint is damaged, the disk is full, another
+        process trains in ``out``.
     TrainingError
-        Loss or gradient is not finite, or the memory of the GPU is exhausted.
+        Loss or gradient is not finite, or memory is exhausted.
     SystemExit
         Code 75 after SIGTERM, SIGINT or ``max_minutes``: the same call goes on.
     """
@@ -94,21 +96,21 @@ def train(
         _check(train_set, options, world)
         if options.fast_dev_run and world.is_main:
             shutil.rmtree(out, ignore_errors=True)
-        checkpoints = Checkpoints(out)
-        key = resume_key(options, identity)
-        decision = checkpoints.prepare(key, options.resume_from) if world.is_main else ""
-        world.barrier()
-        state = checkpoints.load_last()
-        resumed_at = None if state is None else state["step"]
-        with RunLog(
-            out, steps=options.steps, resumed_at=resumed_at, enabled=world.is_main
-        ) as runlog:
-            runlog.say(decision)
-            data = Data(train_set, validation_set, collate, options, world)
-            loop = Loop(task, data, options, world, runlog, checkpoints, key)
-            loop.begin(state)
-            loop.run(stop)
-            return loop.finish()
+        with alone_in(out, enabled=world.is_main):
+            checkpoints = Checkpoints(out)
+            key = resume_key(options, identity)
+            decision, state = world.from_main(
+                lambda: (checkpoints.prepare(key, options.resume_from), checkpoints.load_last())
+            )
+            resumed_at = None if state is None else state["step"]
+            with RunLog(
+                out, steps=options.steps, resumed_at=resumed_at, enabled=world.is_main
+            ) as runlog:
+                runlog.say(decision)
+                data = Data(train_set, validation_set, collate, options, world)
+                return Loop(task, data, options, world, runlog, checkpoints, key).course(
+                    state, stop
+                )
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,23 @@ class Loop:
         self.last: dict[str, float] = {}
         self.baseline: dict[str, float] = {}
         self.seconds_before, self.started = 0.0, time.monotonic()
+        self.seconds = 0.0  # at the last checkpoint: a finished training that is called again
+        # writes the same figures
         self.step_seconds, self.steps_timed = 0.0, 0
+
+    def course(self, state: dict | None, stop: StopRequests) -> Outcome:
+        """All of the training; TrainingError where memory does not suffice for it."""
+        try:
+            self.begin(state)
+            self.run(stop)
+            return self.finish()
+        except (RuntimeError, MemoryError) as error:
+            fact = memory_fact(error)
+            if not fact:
+                raise
+            sections = type(self.options), *getattr(self.task, "memory_options", ())
+            line = problem(f"step {self.step}", fact, memory_advice(*sections))
+            raise TrainingError(line) from error
 
     def begin(self, state: dict | None) -> None:
         """Restore ``state``, or make all ranks equal and measure the untrained network."""
@@ -188,24 +206,33 @@ class Loop:
 
     def finish(self) -> Outcome:
         """Last event and the outcome, equal on every rank."""
-        self.world.barrier()  # best.pt is complete
+        found = self.world.from_main(self._found)
+        self.runlog.event(
+            "end",
+            self.step,
+            best_step=found["best_step"],
+            best=found["best"],
+            seconds=found["seconds"],
+        )
+        return Outcome(**found, steps=self.step, out=self.checkpoints.out)
+
+    def _found(self) -> dict[str, Any]:
+        """What rank 0 alone knows of the outcome."""
         if self.best:
-            weights = self.checkpoints.load_best()["weights"]
+            found = self.checkpoints.load_best()
+            # a kill between both saves leaves a best.pt that last.pt does not know of
+            self.best, self.best_step = found["figures"], found["step"]
+            weights = found["weights"]
         else:
             weights = self.stepper.averaged_weights()
-        self.runlog.event(
-            "end", self.step, best_step=self.best_step, best=self.best, seconds=self._seconds()
-        )
-        return Outcome(
-            best=self.best,
-            best_step=self.best_step,
-            last=self.last,
-            baseline=self.baseline,
-            weights=weights,
-            steps=self.step,
-            seconds=self._seconds(),
-            out=self.checkpoints.out,
-        )
+        return {
+            "best": self.best,
+            "best_step": self.best_step,
+            "last": self.last,
+            "baseline": self.baseline,
+            "weights": weights,
+            "seconds": self.seconds,
+        }
 
     def _stop(self, reason: str) -> None:
         self.runlog.event("stop", self.step, reason=reason)
@@ -233,6 +260,7 @@ class Loop:
         entries = {"figures": figures, "lr": lr, "steps_per_s": rate}
         if self.world.device.type == "cuda":
             entries["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+            torch.cuda.reset_peak_memory_stats()  # the most since the last line
         self.runlog.event("log", self.step, **entries)
         self.runlog.scalars("train", self.step, {**figures, "lr": lr})
         loss = figures[self.stepper.figure(self.task.updates[0], "loss")]
@@ -274,6 +302,7 @@ class Loop:
 
     def _save(self) -> None:
         self.window = self.window.reduced(self.world)  # so a resumed run logs what this one would
+        self.seconds = self.seconds_before + time.monotonic() - self.started
         if self.world.is_main:
             state = {
                 **self.stepper.state_dict(),
@@ -282,7 +311,7 @@ class Loop:
                 "best_step": self.best_step,
                 "last": self.last,
                 "baseline": self.baseline,
-                "seconds": self._seconds(),
+                "seconds": self.seconds,
             }
             self.checkpoints.save_last(self.key, self.step, state)
         self.world.barrier()
@@ -291,11 +320,13 @@ class Loop:
         self.stepper.load_state_dict(state)
         self.window = Window.from_state(state["window"])
         self.step, self.seconds_before = state["step"], state["seconds"]
+        self.seconds = self.seconds_before
         self.best, self.best_step = state["best"], state["best_step"]
         self.last, self.baseline = state["last"], state["baseline"]
-
-    def _seconds(self) -> float:
-        return self.seconds_before + time.monotonic() - self.started
+        if self.best and not self.checkpoints.has_best():
+            line = "%s is gone: the best validation after step %d is shipped, or else the last"
+            self.runlog.say(line, self.checkpoints.best, self.step, level=logging.WARNING)
+            self.best, self.best_step = {}, 0
 
 
 def parameter_counts(module) -> dict[str, int]:

@@ -7,8 +7,8 @@ import logging
 import math
 import shutil
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..files import write_text
+from ..errors import InputError
+from ..files import write_problem, write_text
+from .board import Board
 from .distributed import World
 
 LOG = logging.getLogger("cardiform.training")
@@ -51,8 +53,10 @@ class RunLog:
         path = out / "metrics.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         truncate(path, resumed_at)
-        self._stream = self._closing.enter_context(path.open("a", encoding="utf-8"))
-        self._board = self._open_board(out / "tensorboard", resumed_at)
+        with _told(out):
+            self._stream = path.open("a", encoding="utf-8")
+            self._closing.callback(_close, self._stream)
+            self._board = self._open_board(out / "tensorboard", resumed_at)
         if sys.stderr.isatty():
             self._open_bar(resumed_at or 0)
 
@@ -71,14 +75,15 @@ class RunLog:
         """One line in metrics.jsonl, on the disk of this machine when the call returns."""
         if self.enabled:
             line = json.dumps({"event": kind, "step": step, **_finite(entries)})
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            with _told(self._stream.name):
+                self._stream.write(line + "\n")
+                self._stream.flush()
 
     def scalars(self, group: str, step: int, figures: Mapping[str, float]) -> None:
         """Figures to TensorBoard as ``group/name``."""
         if self.enabled:
-            for name, value in figures.items():
-                self._board.add_scalar(f"{group}/{name}", value, step)
+            with _told(self._board.path):
+                self._board.add(group, figures, step)
 
     def advance(self) -> None:
         """One step is done: moves the bar, where there is one."""
@@ -107,14 +112,10 @@ class RunLog:
         bar = tqdm(total=self.steps, initial=first_step, unit="step", dynamic_ncols=True)
         self._bar = self._closing.enter_context(bar)
 
-    def _open_board(self, folder: Path, resumed_at: int | None):
-        from tensorboardX import SummaryWriter
-
+    def _open_board(self, folder: Path, resumed_at: int | None) -> Board:
         if resumed_at is None:
             shutil.rmtree(folder, ignore_errors=True)  # of a run that never got to a checkpoint
-        # TensorBoard hides what a killed run wrote from the purge step on
-        purge_step = None if resumed_at is None else resumed_at + 1
-        board = SummaryWriter(str(folder), purge_step=purge_step)
+        board = Board(folder, purge_step=None if resumed_at is None else resumed_at + 1)
         self._closing.callback(board.close)
         return board
 
@@ -170,6 +171,23 @@ def clock(seconds: float) -> str:
     """``hh:mm:ss``."""
     minutes, second = divmod(int(seconds), 60)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}"
+
+
+@contextmanager
+def _told(path: str | Path) -> Iterator[None]:
+    """InputError where the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        line = write_problem(path, error)
+        if not line:
+            raise
+        raise InputError(line) from error
+
+
+def _close(stream) -> None:
+    with suppress(OSError):  # every event was flushed, or told as lost
+        stream.close()
 
 
 def _keep(line: str, step: int) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..errors import InputError
 from ..options import TrainingOptions
@@ -24,8 +26,9 @@ SORT_WINDOW = 64  # samples among which similar costs are brought together
 def seed_everything(*words: int) -> None:
     """Seed Python, numpy and torch (all devices) from non-negative integers.
 
-    The engine calls this with (seed, stream, rank, step) before every step, so the state of
-    every generator follows from the step and needs no place in a checkpoint.
+    The engine calls this with (seed, stream, step, update, place of the micro-batch in the step)
+    before every micro-batch, so the state of every generator follows from there and needs no
+    place in a checkpoint.
     """
     state = np.random.SeedSequence(words).generate_state(4)
     random.seed(int(state[0]))
@@ -176,9 +179,9 @@ def training_batches(
         sampler: Any = BudgetSampler(dataset.costs, dataset.budget, *span)
     else:
         sampler = StepSampler(len(dataset), *span)
-    batches = iter(_loader(dataset, sampler, options, world, collate))
-    for _ in sampler.steps:
-        yield [next(batches) for _ in range(options.accumulate)]
+    with _started(_loader(dataset, sampler, options, world, collate)) as batches:
+        for _ in sampler.steps:
+            yield [_sound(next(batches)) for _ in range(options.accumulate)]
 
 
 def validation_batches(
@@ -194,8 +197,9 @@ def validation_batches(
     if options.fast_dev_run:
         batches = batches[: options.fast_dev_run]
     keys = [[(i, i) for i in batch] for batch in batches]
-    for batch in _loader(dataset, keys, options, world, collate):
-        yield to_device(batch, world.device)
+    with _started(_loader(dataset, keys, options, world, collate)) as batches:
+        for batch in batches:
+            yield to_device(_sound(batch), world.device)
 
 
 def to_device(batch: dict, device: torch.device) -> dict:
@@ -206,17 +210,57 @@ def to_device(batch: dict, device: torch.device) -> dict:
     }
 
 
+class _Told(Dataset):
+    """A dataset whose bad input comes as a sample: a loader process would wrap the error into
+    its traceback."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        try:
+            return self.dataset[key]
+        except InputError as error:
+            return error
+
+
+def _told(collate: Callable, samples: list) -> Any:
+    """The batch, or the first error among its samples."""
+    return next((s for s in samples if isinstance(s, InputError)), None) or collate(samples)
+
+
+def _sound(batch: dict | InputError) -> dict:
+    if isinstance(batch, InputError):
+        raise batch
+    return batch
+
+
 def _loader(dataset, batch_sampler, options: TrainingOptions, world: World, collate):
     return DataLoader(
-        dataset,
+        _Told(dataset),
         batch_sampler=batch_sampler,
         num_workers=options.workers,
-        collate_fn=collate,
+        collate_fn=functools.partial(_told, collate or default_collate),
         pin_memory=world.device.type == "cuda",
         worker_init_fn=_ignore_stop_signals,
         # its own generator: the loader would otherwise draw a seed from the global one
         generator=torch.Generator().manual_seed(options.seed),
     )
+
+
+@contextmanager
+def _started(loader: DataLoader) -> Iterator[Iterator]:
+    """The loader's iterator, whose processes end with the block.
+
+    An error's traceback keeps the iterator alive, and Python would wait for its processes at
+    exit, forever: they ignore the signal by which it ends them.
+    """
+    batches = iter(loader)
+    try:
+        yield batches
+    finally:
+        if hasattr(batches, "_shutdown_workers"):
+            batches._shutdown_workers()
 
 
 def _ignore_stop_signals(worker: int) -> None:

@@ -18,6 +18,8 @@ from .runlog import Window
 from .sampling import seed_everything
 from .task import Task, TrainingError, distribute
 
+# With fp16 the scaler halves its scale, 65,536 at first, at every infinite gradient.
+LEAST_SCALE = 2.0**-10
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -55,16 +57,10 @@ class Stepper:
 
     def step(self, step: int, micro_batches: list[dict], window: Window) -> None:
         """Move the weights by the gradient of this rank's micro-batches of step ``step``."""
-        seed_everything(self.options.seed, sampling.STEP, self.world.rank, step)
         self.module.train()
         self.world.broadcast(self.module.buffers())
-        try:
-            for update in self.task.updates:
-                self._update(update, step, micro_batches, window)
-        except torch.OutOfMemoryError as error:
-            fact = f"the memory of the GPU is exhausted ({str(error).splitlines()[0]})"
-            remedy = "raise --accumulate, or lower --batch-size or the points per sample"
-            raise TrainingError(problem(f"step {step}", fact, remedy)) from error
+        for update in self.task.updates:
+            self._update(update, step, micro_batches, window)
         after_step = getattr(self.task, "after_step", None)
         if after_step is not None:
             seed_everything(self.options.seed, sampling.AFTER_STEP, step)
@@ -102,8 +98,9 @@ class Stepper:
         """Go on from :meth:`state_dict`."""
         self.module.load_state_dict(state["module"])
         for update, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][update])
-        self.scaler.load_state_dict(state["scaler"])
+            optimizer.load_state_dict(_as_here(state["optimizers"][update], optimizer))
+        if state["scaler"]:  # empty where it was saved by the CPU, which scales nothing
+            self.scaler.load_state_dict(state["scaler"])
         self.average.load_state_dict(state["average"])
 
     def figure(self, update: str, name: str) -> str:
@@ -124,20 +121,33 @@ class Stepper:
         optimizer.zero_grad(set_to_none=True)
         last = len(micro_batches) - 1
         losses = [
-            self._backward(update, step, batch, window, final=i == last)
+            self._backward(update, step, i, batch, window, final=i == last)
             for i, batch in enumerate(micro_batches)
         ]
         self.scaler.unscale_(optimizer)
         limit = self.options.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.trained[update], limit)
-        self._check_finite(update, step, losses, norm, micro_batches)
-        window.add(self.figure(update, "grad_norm"), norm)
+        finite = bool(torch.isfinite(norm))
+        self._check_finite(update, step, losses, finite, micro_batches)
+        if finite:
+            window.add(self.figure(update, "grad_norm"), norm)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, self.options)
         self.scaler.step(optimizer)
         self.scaler.update()
+        if self.scaler.is_enabled() and self.scaler.get_scale() < LEAST_SCALE:
+            fact = f"no scale gives the {update} update a finite gradient in fp16"
+            remedy = "set --precision bf16 or fp32, or lower --lr or --clip-norm"
+            raise TrainingError(problem(f"step {step}", fact, remedy))
 
-    def _backward(self, update: str, step: int, batch: dict, window: Window, final: bool) -> Tensor:
+    def _backward(
+        self, update: str, step: int, micro: int, batch: dict, window: Window, final: bool
+    ) -> Tensor:
+        # by the place of the micro-batch in the step: so the random numbers are the same
+        # whichever rank has it, and those of one process that accumulates
+        place = micro * self.world.size + self.world.rank
+        number = self.task.updates.index(update)
+        seed_everything(self.options.seed, sampling.STEP, step, number, place)
         batch = sampling.to_device(batch, self.world.device)
         loss_of = self.losses[update]
         # DDP reduces the gradients in the backward pass of the last micro-batch only
@@ -150,12 +160,12 @@ class Stepper:
         return loss.detach()
 
     def _check_finite(
-        self, update: str, step: int, losses: list[Tensor], norm: Tensor, batches: list[dict]
+        self, update: str, step: int, losses: list[Tensor], finite: bool, batches: list[dict]
     ) -> None:
         """Raise on every rank, before the weights move, naming the step and the cases."""
         bad = [i for i, loss in enumerate(losses) if not torch.isfinite(loss)]
         # with fp16 an infinite gradient is the scaler's affair: it skips the step
-        overflow = not self.scaler.is_enabled() and not bool(torch.isfinite(norm))
+        overflow = not self.scaler.is_enabled() and not finite
         if not self.world.any(bool(bad) or overflow):
             return
         cases = self._cases_everywhere([batches[i] for i in bad])
@@ -170,6 +180,12 @@ class Stepper:
     def _cases_everywhere(self, batches: list[dict]) -> list[str]:
         here = [case for batch in batches for case in batch.get("case_id", [])]
         return [case for rank in self.world.gather(here) for case in rank]
+
+
+def _as_here(state: dict, optimizer: torch.optim.Optimizer) -> dict:
+    """An optimizer's state with the kernels of this device, not of the one that saved it."""
+    fused = optimizer.defaults["fused"]
+    return {**state, "param_groups": [{**g, "fused": fused} for g in state["param_groups"]]}
 
 
 def _check_updates(trained: dict[str, list[nn.Parameter]]) -> None:

@@ -22,8 +22,9 @@ class Task(Protocol):
 
     Optional, found by name: ``after_step(step)`` after the weights moved and before they are
     averaged, with the same random numbers on every rank; ``preview(batches, folder, step)``,
-    like ``evaluate``; ``find_unused_parameters = True`` where some trainable parameters get
-    no gradient in some steps (several ranks only).
+    like ``evaluate``; ``memory_options``, classes of options beside those of the training whose
+    keys decide how much memory it needs. With several ranks every parameter of an update gets a
+    gradient in every micro-batch; a term that is off has to be multiplied by zero.
     """
 
     module: nn.Module  # all weights; the engine moves it, saves it, averages its weights
@@ -62,8 +63,5 @@ def distribute(task: Task, update: str, parameters: list[nn.Parameter], world: W
     if world.size == 1:
         return loss
     devices = [world.device] if world.device.type == "cuda" else None
-    unused = getattr(task, "find_unused_parameters", False)
     # the loop broadcasts the buffers itself: they are the task's, not this wrapper's
-    return DistributedDataParallel(
-        loss, device_ids=devices, broadcast_buffers=False, find_unused_parameters=unused
-    )
+    return DistributedDataParallel(loss, device_ids=devices, forward_sync_buffers=False)

@@ -1,0 +1,175 @@
+"""Every training on two ranks of one machine, and on two nodes: as one process that accumulates."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import rank_driver
+import torch
+import toy_training
+from tiny_trainings import Trainings
+
+from cardiform.training.checkpoint import load, load_model
+
+TWO_RANKS = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+FIGURES = ("start", "log", "validation")
+SHORT = {"steps": 3, "log_every": 1, "checkpoint_every": 1, "validate_every": 2}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """All trainings in one process that takes two micro-batches a step."""
+    torch.set_num_threads(1)  # as torchrun does: sums are then in the same order
+    made = Trainings(tmp_path_factory.mktemp("trainings"), **SHORT)
+    made.make_models("--accumulate", 2)
+    return made
+
+
+class Pair:
+    """What both ranks told of their jobs."""
+
+    def __init__(self, folder: Path, jobs: dict[str, list[str]]):
+        self.folder = folder
+        (folder / "jobs.json").write_text(json.dumps(list(jobs.values())))
+        command = [sys.executable, *TWO_RANKS, rank_driver.__file__, folder / "jobs.json", folder]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        reports = [json.loads((folder / f"rank{r}.json").read_text()) for r in range(2)]
+        self.told = {name: rows for name, *rows in zip(jobs, *reports)}
+
+    def codes(self, name: str) -> list[int]:
+        return [code for code, _, _ in self.told[name]]
+
+
+@pytest.fixture(scope="module")
+def pair(alone, tmp_path_factory):
+    """The same on two ranks, from the same inputs; and a training that is stopped on the way."""
+    folder = tmp_path_factory.mktemp("ranks")
+    jobs = {n: alone.command(n, folder / n, "--accumulate", 1) for n in Trainings.NAMES}
+    adversarial = ("--accumulate", 1, "--max-minutes", 1e-9)
+    jobs["stopped"] = alone.command("autoencoder", folder / "parts", *adversarial)
+    jobs["stopped again"] = jobs["stopped"]
+    jobs["resumed"] = alone.command("autoencoder", folder / "parts", "--accumulate", 1)
+    (folder / "damaged" / "checkpoints").mkdir(parents=True)
+    (folder / "damaged" / "checkpoints" / "last.pt").write_bytes(b"nothing")
+    jobs["damaged"] = alone.command("autoencoder", folder / "damaged", "--accumulate", 1)
+    toy = [toy_training.__file__, str(folder / "slow"), "--validation-seconds", "2"]
+    jobs["slow validation"] = [*toy, "--set", "steps=3", "validate_every=1"]
+    return Pair(folder, jobs)
+
+
+def figures(folder: Path) -> dict:
+    """Of every event what does not depend on the clock."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    events = [e for e in lines if e["event"] in FIGURES]
+    return {(e["event"], e["step"]): e.get("figures", {}) for e in events}
+
+
+def assert_same_course(one: Path, other: Path) -> None:
+    a, b = figures(one), figures(other)
+    assert a.keys() == b.keys() and ("log", 3) in a
+    for event, values in a.items():
+        assert values == pytest.approx(b[event], rel=1e-3, abs=1e-6), event
+
+
+def assert_same_weights(one: dict, other: dict) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(
+            value, other[name], rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", Trainings.NAMES)
+def test_two_ranks_end_where_one_process_that_accumulates_ends(alone, pair, name):
+    """Gradients, noise, order of the samples, figures of the log and of the validation."""
+    assert pair.codes(name) == [0, 0], pair.told[name]
+    one, two = (load_model(folder / name / "model.pt") for folder in (alone.folder, pair.folder))
+    assert_same_weights(one["weights"], two["weights"])
+    if name != "vqvae_codebook":  # k-means on rank 0 alone has no log
+        assert_same_course(alone.folder / name, pair.folder / name)
+
+
+@pytest.mark.slow
+def test_the_first_rank_alone_writes_and_talks(pair):
+    for name, ((_, said, written), (_, said_too, written_too)) in pair.told.items():
+        assert not written_too and bool(written) == (name != "damaged"), (name, written_too)
+        assert said and not said_too, (name, said_too)
+
+
+@pytest.mark.slow
+def test_a_stop_ends_both_ranks_with_75_and_the_same_command_resumes(alone, pair):
+    assert pair.codes("stopped") == pair.codes("stopped again") == [75, 75]
+    assert pair.codes("resumed") == [0, 0]
+    assert "resuming from step 2" in pair.told["resumed"][0][1]
+    whole, parts = (pair.folder / name for name in ("autoencoder", "parts"))
+    assert figures(whole) == figures(parts)
+    last = [load(f / "checkpoints" / "last.pt", "") for f in (whole, parts)]
+    assert {"generator", "discriminator"} == set(last[0]["optimizers"])
+    for name, value in last[0]["module"].items():
+        assert torch.equal(value, last[1]["module"][name]), name
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_ends_both_ranks_with_one_line(pair):
+    assert pair.codes("damaged") == [2, 2]
+    said = pair.told["damaged"][0][1]
+    assert "last.pt: is damaged" in said and "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_the_others_wait_for_a_long_validation(pair):
+    assert pair.codes("slow validation") == [0, 0]
+    assert [s for e, s in figures(pair.folder / "slow") if e == "validation"] == [0, 1, 2, 3]
+
+
+def start_nodes(folder: Path, outs: list[Path], *arguments) -> list[subprocess.Popen]:
+    """A launcher per node, each in a folder of its own; they meet on the loopback."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    started = []
+    for number, out in enumerate(outs):
+        home = folder / f"node{number}"
+        home.mkdir(exist_ok=True)
+        meeting = ["--master-addr", "127.0.0.1", "--master-port", port, "--nnodes", 2]
+        rank = ["--node-rank", number, "--nproc-per-node", 1]
+        command = [sys.executable, "-m", "torch.distributed.run", *meeting, *rank]
+        command += [toy_training.__file__, out, *arguments]
+        started.append(
+            subprocess.Popen(
+                list(map(str, command)),
+                cwd=home,
+                env=os.environ | {"TMPDIR": str(home), "HOME": str(home), "OMP_NUM_THREADS": "1"},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return started
+
+
+def ended(nodes: list[subprocess.Popen]) -> tuple[list[int], list[str]]:
+    said = [node.communicate(timeout=240)[1] for node in nodes]
+    return [node.returncode for node in nodes], said
+
+
+@pytest.mark.slow
+def test_two_nodes_end_where_one_process_that_accumulates_ends(tmp_path):
+    """Stopped, and resumed where the second node does not even see the folder of the first."""
+    outs = [tmp_path / "node0" / "out", tmp_path / "node1" / "out"]
+    codes, said = ended(start_nodes(tmp_path, outs, "--set", "max_minutes=0.000001"))
+    assert all(codes) and "the same command resumes" in said[0], said
+    codes, said = ended(start_nodes(tmp_path, outs))
+    assert codes == [0, 0] and "resuming from step 1" in said[0], said
+    assert not outs[1].exists(), "the rank of all nodes decides who writes, not the node's own"
+    toy_training.run(tmp_path / "one", accumulate=2)
+    one, two = (load(f / "checkpoints" / "last.pt", "") for f in (tmp_path / "one", outs[0]))
+    assert_same_weights(one["module"], two["module"])
+    assert figures(tmp_path / "one").keys() == figures(outs[0]).keys()

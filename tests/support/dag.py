@@ -1,0 +1,73 @@
+"""Snakemake's decisions: a project of twelve cases and a stand-in ``python`` on PATH."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import re
+from pathlib import Path
+
+import load
+from planner import Planner
+from stand_in import write_stand_in
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make_project(folder) -> Path:
+    """A working directory with twelve cases and a config."""
+    write_stand_in(folder / "bin")
+    (folder / "data").mkdir()
+    write_table(folder, 12)
+    write_config(folder)
+    return folder
+
+
+def write_table(folder, cases, first=0):
+    lines = ["case_id\tpatient_id\tlabels"]
+    for i in range(first, cases):
+        path = folder / "data" / f"{i}.nii.gz"
+        if not path.exists():
+            path.write_text(f"labels {i}")
+        lines.append(f"case{i}\tp{i}\tdata/{i}.nii.gz")
+    (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
+
+
+def write_config(folder, text="", chunks=4):
+    (folder / "mine.yaml").write_text(
+        f"cohort:\n  name: acme\n  table: cohort.tsv\n  chunks: {chunks}\n{text}"
+    )
+
+
+@functools.cache
+def planner() -> Planner:
+    made = Planner()
+    atexit.register(made.close)
+    return made
+
+
+def snakemake(folder, *arguments, profile="default"):
+    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    places = ["-s", ROOT / "workflow" / "Snakefile", "--profile", ROOT / "profiles" / profile]
+    more = ["--configfile", "mine.yaml", "--cores", "2", *arguments]
+    return planner()([*places, *more], folder, environment)
+
+
+def planned(folder, *arguments) -> dict[str, int]:
+    """Rule -> number of jobs that a dry-run lists."""
+    result = snakemake(folder, "-n", *arguments)
+    assert result.returncode == 0, result.stdout + result.stderr
+    table = re.search(
+        r"^job +count\n-.*?\n(.*?)\ntotal", result.stderr + result.stdout, re.M | re.S
+    )
+    return (
+        {line.split()[0]: int(line.split()[1]) for line in table[1].splitlines()} if table else {}
+    )
+
+
+def run(folder, *arguments) -> dict[str, int]:
+    """Run, and rule -> number of jobs that ran."""
+    result = snakemake(folder, *arguments)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return load.executed(result.stdout + result.stderr)

@@ -1,0 +1,96 @@
+"""Settings that send the whole workflow through its smallest size, in minutes or less."""
+
+from __future__ import annotations
+
+BRIEF = {
+    "steps": 4,
+    "batch_size": 4,
+    "warmup_steps": 2,
+    "validate_every": 2,
+    "checkpoint_every": 2,
+    "log_every": 2,
+    "preview_every": 0,
+    "workers": 0,
+    "device": "cpu",
+}
+TINY = {
+    "cohort": {"name": "tiny", "chunks": 3},
+    "demo": {"cases": 5, "spacing_mm": 4.0},
+    "split": {"validation": 0.25, "test": 0.25},
+    "points": {
+        "surface_points": 3000,
+        "min_class_points": 100,
+        "near_points": 4000,
+        "volume_points": 2000,
+    },
+    "vecset": {
+        "preset": "demo",
+        "input_points": 512,
+        "volume_queries": 64,
+        "near_queries": 64,
+        "surface_queries": 64,
+        "eikonal_queries": 16,
+        "eikonal_start": 2,
+        "steps": 6,
+        "batch_size": 2,
+        "warmup_steps": 2,
+        "validate_every": 3,
+        "checkpoint_every": 3,
+        "log_every": 2,
+        "preview_every": 0,
+        "workers": 0,
+        "device": "cpu",
+    },
+    "vecset_reconstruct": {"device": "cpu"},
+    "voxels": {"resolution": 64},
+    "windows": {"resolution": 64, "windows": ["bone=300/1500"]},
+    "coronary_repair": {"spacing_mm": 2.0, "fragment_mm3": 60.0},
+    "coronary": {
+        **BRIEF,
+        "channels": [8, 8],
+        "blocks": [1, 0],
+        "patch": 24,
+        "points": 256,
+        "reach_mm": 6.0,
+        "truncation_mm": 5.0,
+        "scales_mm": [2.0],
+    },
+    "coronary_near": {**BRIEF, "accumulate": 1, "latent_dim": 8, "points": 256},
+    "coronary_refine": {"resolution": 48, "device": "cpu"},
+    "vqvae": {"channels": [8, 8, 16, 16], "blocks": [1, 0, 0, 1], "max_voxels": 60_000},
+    "vqvae_pretrain": BRIEF,
+    "vqvae_codebook": {"codebook_size": 24, "workers": 0, "device": "cpu"},
+    "vqvae_joint": BRIEF,
+    "vqvae_reconstruct": {"device": "cpu"},
+    "ldm": {
+        "voxel_size": 16,
+        "drop_classes": ["coronary"],
+    },
+    "autoencoder": {
+        **BRIEF,
+        "channels": [8, 8],
+        "norm_num_groups": 4,
+        "batch_size": 2,
+        "adversarial_weight": 0.01,
+        "autoencoder_warm_up_n_epochs": 1,
+        "discriminator_channels": 4,
+        "discriminator_layers": 1,
+    },
+    "latents": {"variants": 1, "device": "cpu"},
+    "diffusion": {
+        **BRIEF,
+        "channels": [8, 16],
+        "attention_levels": [False, True],
+        "num_head_channels": 8,
+        "norm_num_groups": 4,
+        "num_res_blocks": 1,
+        "complete_cases": False,
+    },
+    "sampling": {"num_samples": 2, "num_inference_steps": 3, "device": "cpu"},
+    "generation": {"points": 64},
+    "completion": {"num_inference_steps": 2, "draws": 1, "device": "cpu"},
+}
+
+
+def changed(config, section, **keys):
+    return {**config, section: {**config.get(section, {}), **keys}}

@@ -1,0 +1,32 @@
+"""Look at every file of the case table: what is wrong with it, and what is in it.
+
+    python check_cases.py --cases cohort.tsv --out results/acme/qc \\
+        --manifest results/acme/qc/manifest/all.tsv
+
+Writes <out>/cases/<case>.json: problems, warnings, shape, spacing, and volume, components and
+cut edges of every class. Bad cases are no failure here: check_cohort judges them.
+"""
+
+from __future__ import annotations
+
+from cardiform import case_runs, cli, cohort, labels
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__)
+    case_runs.add_case_arguments(parser, cases="case table, TSV or CSV")
+    (args,) = cli.parse(parser)
+
+    from cardiform import cohort_check
+
+    cohort_check.check_cases(
+        cohort.read_case_table(args.cases, args.select),
+        labels.load_label_table(args.labels),
+        out=args.out,
+        manifest=args.manifest,
+        processes=args.processes,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
