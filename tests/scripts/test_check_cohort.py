@@ -172,6 +172,23 @@ def test_split(tmp_path, run_script):
     assert str(path) == f"results/points/{name}.npz"
 
 
+@pytest.mark.parametrize("arguments", [(), ("--on-bad-case", "skip")])
+def test_a_date_in_the_future_is_told_with_its_remedy(tmp_path, check, arguments):
+    """Snakemake would let a job with such an input fail when it is done, every time."""
+    for name in ("a", "b"):
+        write(tmp_path, f"{name}.nii.gz", labels())
+    table(tmp_path, [("a", "a.nii.gz", "", ""), ("b", "b.nii.gz", "", "")])
+    later = time.time() + 11 * 365 * 86400
+    os.utime(tmp_path / "b.nii.gz", (later, later))
+    path = tmp_path / "b.nii.gz"
+    year = time.localtime(later).tm_year
+    refused(check(*arguments), f"{path}: was changed in the future ({year}", f"touch {path}")
+    assert not (tmp_path / "out" / "cases.tsv").exists()
+    path.touch()
+    result = check(*arguments)
+    assert result.returncode == 0 and "2 of 2 cases are finished already" in result.stderr
+
+
 def test_a_report_changes_with_the_bytes_of_a_file_and_not_with_its_place(tmp_path, run_script):
     """What follows a chunk is told of its files by the manifest of check_cases alone."""
 
@@ -189,20 +206,3 @@ def test_a_report_changes_with_the_bytes_of_a_file_and_not_with_its_place(tmp_pa
     assert manifest("moved/b.nii.gz") == first
     write(tmp_path, "a.nii.gz", np.roll(labels(), 1, axis=2))
     assert manifest("a.nii.gz") != first, "the same figures, another place"
-
-
-@pytest.mark.parametrize("arguments", [(), ("--on-bad-case", "skip")])
-def test_a_date_in_the_future_is_told_with_its_remedy(tmp_path, check, arguments):
-    """Snakemake would let a job with such an input fail when it is done, every time."""
-    for name in ("a", "b"):
-        write(tmp_path, f"{name}.nii.gz", labels())
-    table(tmp_path, [("a", "a.nii.gz", "", ""), ("b", "b.nii.gz", "", "")])
-    later = time.time() + 11 * 365 * 86400
-    os.utime(tmp_path / "b.nii.gz", (later, later))
-    path = tmp_path / "b.nii.gz"
-    year = time.localtime(later).tm_year
-    refused(check(*arguments), f"{path}: was changed in the future ({year}", f"touch {path}")
-    assert not (tmp_path / "out" / "cases.tsv").exists()
-    path.touch()
-    result = check(*arguments)
-    assert result.returncode == 0 and "2 of 2 cases are finished already" in result.stderr
