@@ -10,6 +10,8 @@ cut edges of every class. Bad cases are no failure here: check_cohort judges the
 from __future__ import annotations
 
 from cardiform import case_runs, cli, cohort, labels
+from cardiform.errors import InputError
+from cardiform.files import future_problems
 
 
 def main() -> None:
@@ -19,8 +21,11 @@ def main() -> None:
 
     from cardiform import cohort_check
 
+    cases = cohort.read_case_table(args.cases, args.select)
+    if late := future_problems(path for case in cases for path in case.files):
+        raise InputError(late)
     cohort_check.check_cases(
-        cohort.read_case_table(args.cases, args.select),
+        cases,
         labels.load_label_table(args.labels),
         out=args.out,
         manifest=args.manifest,
