@@ -112,7 +112,7 @@ import os, pathlib, sys, time
 arguments = sys.argv[1:]
 value = lambda flag: pathlib.Path(arguments[arguments.index(flag) + 1])
 name = pathlib.Path(arguments[0]).stem
-out = value("--manifest") if "--manifest" in arguments else value("--out") / "cases.tsv"
+out = value("--out") / "cases.tsv" if name == "check_cohort" else value("--manifest")
 with open("runs", "a") as stream:
     stream.write(name + " " + out.stem + "\\n")
 if name == "sample_sdf" and out.stem == "c1" and not os.path.exists("held"):
@@ -174,7 +174,7 @@ def test_a_killed_snakemake_and_a_second_one_beside_it(stood_in):
     runs = (stood_in / "runs").read_text().splitlines()
     again = [line for line in runs[len(finished) :] if line in finished]
     assert again == ["sample_sdf c1"], "finished jobs are not done again"
-    names = ("extract_meshes", "sample_sdf")
+    names = ("check_cases", "extract_meshes", "sample_sdf")
     assert set(runs) == {"check_cohort cases", *(f"{n} c{i}" for n in names for i in range(3))}
 
 
@@ -318,8 +318,9 @@ def test_a_clock_that_jumped_costs_nothing(acme):
 def test_results_from_the_future_are_given_a_date(acme):
     """What docs/troubleshooting.md says of Snakemake's words on clock skew."""
     before, later = products(acme), time.time() + 11 * 365 * 86400
-    os.utime(acme / "results" / "acme" / "cases.tsv", (later, later))
-    (acme / "results" / "acme" / "points" / "manifest" / "chunk_000.tsv").unlink()
+    stages = acme / "results" / "acme"
+    os.utime(stages / "meshes" / "manifest" / "chunk_000.tsv", (later, later))
+    (stages / "points" / "manifest" / "chunk_000.tsv").unlink()
     code, text = snakemake_runs.call(acme, *TARGETS)
     assert code != 0 and "clock skew" in text
     guide = (snakemake_runs.ROOT / "docs" / "troubleshooting.md").read_text()

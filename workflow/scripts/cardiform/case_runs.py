@@ -118,10 +118,9 @@ def run_cases(
             try:
                 outputs = [_describe(path) for path in outcome]
                 write_json(state / f"{case.case_id}.json", {"key": todo[case], "outputs": outputs})
+                log.info("%s done (%d of %d)", case.case_id, done, len(todo))
             except InputError as error:  # the disk is full: the other cases may still fit
                 failures += error.problems
-                continue
-            log.info("%s done (%d of %d)", case.case_id, done, len(todo))
         else:
             failures += outcome.problems
     if failures:
