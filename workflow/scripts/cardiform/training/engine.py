@@ -8,7 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,9 @@ def train(
         _check(train_set, options, world)
         if options.fast_dev_run and world.is_main:
             shutil.rmtree(out, ignore_errors=True)
-        with alone_in(out, enabled=world.is_main):
+        with ExitStack() as held:
+            # where the first rank is refused the others end with it, instead of waiting for it
+            world.from_main(lambda: held.enter_context(alone_in(out)))
             checkpoints = Checkpoints(out)
             key = resume_key(options, identity)
             decision, state = world.from_main(

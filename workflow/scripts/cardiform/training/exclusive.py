@@ -18,7 +18,7 @@ TICK_S = 5.0
 
 
 @contextmanager
-def alone_in(folder: Path, enabled: bool = True) -> Iterator[None]:
+def alone_in(folder: Path) -> Iterator[None]:
     """Hold the lock of ``folder`` within the block.
 
     A killed Snakemake leaves its jobs running: without the lock the next run would start the
@@ -31,9 +31,6 @@ def alone_in(folder: Path, enabled: bool = True) -> Iterator[None]:
         Another process holds it (on another machine: for longer than a dead one could), or
         the folder cannot be written.
     """
-    if not enabled:
-        yield
-        return
     path = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
