@@ -32,9 +32,9 @@ def test_real_cases_go_through(tmp_path, real_data, run_workflow, seed_that_fill
         # enough steps to see that the loss falls, not enough to see hearts
         "vecset": {"steps": 20, "validate_every": 10, "input_points": 512, "device": "cpu"},
         "vecset_reconstruct": {"device": "cpu"},
-        "vqvae_pretrain": {"steps": 10, "device": "cpu"},
+        "vqvae_pretrain": {"steps": 5, "device": "cpu"},
         "vqvae_codebook": {"device": "cpu"},
-        "vqvae_joint": {"steps": 10, "device": "cpu"},
+        "vqvae_joint": {"steps": 5, "device": "cpu"},
         "vqvae_reconstruct": {"device": "cpu"},
     }
     voxels = "results/real/ldm/labels/voxels/manifest.tsv"

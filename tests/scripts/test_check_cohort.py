@@ -187,3 +187,22 @@ def test_a_date_in_the_future_is_told_with_its_remedy(tmp_path, check, arguments
     path.touch()
     result = check(*arguments)
     assert result.returncode == 0 and "2 of 2 cases are finished already" in result.stderr
+
+
+def test_a_report_changes_with_the_bytes_of_a_file_and_not_with_its_place(tmp_path, run_script):
+    """What follows a chunk is told of its files by the manifest of check_cases alone."""
+
+    def manifest(label_map):
+        table(tmp_path, [("a", label_map, "", "")])
+        places = ["--cases", tmp_path / "cohort.tsv", "--out", tmp_path / "qc"]
+        result = run_script("check_cases.py", *places, "--manifest", tmp_path / "qc.tsv")
+        assert result.returncode == 0, result.stderr
+        return (tmp_path / "qc.tsv").read_text()
+
+    write(tmp_path, "a.nii.gz", labels())
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "b.nii.gz").write_bytes((tmp_path / "a.nii.gz").read_bytes())
+    first = manifest("a.nii.gz")
+    assert manifest("moved/b.nii.gz") == first
+    write(tmp_path, "a.nii.gz", np.roll(labels(), 1, axis=2))
+    assert manifest("a.nii.gz") != first, "the same figures, another place"

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from answers import refused
+from inside import run_inside
 
 from cardiform import cohort
 from cardiform.case_runs import read_manifest
@@ -24,13 +25,13 @@ NEAR = ("--preset", "near", "--latent-dim", 8, "--points", 256, "--accumulate", 
 class Stages:
     """A demo cohort in a folder and the scripts on it."""
 
-    def __init__(self, folder, run_script):
-        self.folder, self.run_script = folder, run_script
-        made = run_script(
+    def __init__(self, folder):
+        self.folder, self.run_script = folder, run_inside
+        made = run_inside(
             "make_demo_cohort.py", "--out", folder / "demo", "--cases", 3, "--spacing-mm", 4.0
         )
         assert made.returncode == 0, made.stderr
-        checked = run_script(
+        checked = run_inside(
             "check_cohort.py", "--table", folder / "demo" / "cases.tsv", "--out", folder
         )
         assert checked.returncode == 0, checked.stderr
@@ -65,8 +66,8 @@ class Stages:
 
 
 @pytest.fixture(scope="module")
-def stages(tmp_path_factory, run_script):
-    made = Stages(tmp_path_factory.mktemp("coronary"), run_script)
+def stages(tmp_path_factory):
+    made = Stages(tmp_path_factory.mktemp("coronary"))
     assert made.repair().returncode == 0
     trained = made.train("model")
     assert trained.returncode == 0, trained.stderr
@@ -89,7 +90,7 @@ def test_repair_leaves_masks_reports_and_a_manifest(stages):
     assert "3 of 3 cases are finished already" in again.stderr
 
 
-def test_a_class_that_the_table_lacks(stages, run_script):
+def test_a_class_that_the_table_lacks(stages):
     result = stages.repair("--structure", "spleen")
     refused(result, "no class 'spleen'", "coronary")
 
@@ -157,7 +158,7 @@ def test_the_repair_alone_needs_no_model(stages):
     assert (stages.folder / "plain" / "phantom_001.nii.gz").is_file()
 
 
-def test_fused_label_maps_and_the_table_of_them(stages, run_script):
+def test_fused_label_maps_and_the_table_of_them(stages):
     out = stages.folder / "fused"
     given = load_label_map(stages.folder / "demo" / "labels" / "phantom_001.nii.gz")
     fused = load_label_map(out / "phantom_001.nii.gz")
@@ -170,7 +171,7 @@ def test_fused_label_maps_and_the_table_of_them(stages, run_script):
         "appendage_touches_atrium", "veins_touch_atrium"
     ]  # fmt: skip
     assert report["classes"]["coronary"]["dice_before_after"] < 1
-    collected = run_script(
+    collected = run_inside(
         "collect_fused.py", *stages.cases, "--manifest", out / "manifest.tsv", "--out", out
     )
     assert collected.returncode == 0, collected.stderr

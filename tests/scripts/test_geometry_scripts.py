@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from inside import run_inside
 
 from cardiform import cohort, nifti
 from cardiform.files import load_npz
@@ -43,13 +44,13 @@ def write_cases(folder, *names):
 class Stages:
     """The two scripts on the label maps of a folder."""
 
-    def __init__(self, folder, run_script):
-        self.folder, self.run_script = folder, run_script
+    def __init__(self, folder):
+        self.folder = folder
 
     def _run(self, script, out, *arguments):
         places = ["--cases", self.folder / "cases.tsv", "--out", self.folder / out]
         places += ["--manifest", self.folder / out / "manifest.tsv"]
-        return self.run_script(script, *places, *arguments)
+        return run_inside(script, *places, *arguments)
 
     def extract(self, *arguments):
         return self._run("extract_meshes.py", "meshes", *arguments)
@@ -64,13 +65,13 @@ class Stages:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, run_script):
+def finished(tmp_path_factory):
     """Two coarse hearts, the second without an appendage; meshes and points are made."""
     folder = tmp_path_factory.mktemp("two")
     draw(folder, "whole", 3)
     draw(folder, "lacking", 4, missing=("left_atrial_appendage",))
     write_cases(folder, "whole", "lacking")
-    stages = Stages(folder, run_script)
+    stages = Stages(folder)
     for result in (stages.extract("--processes", 2), stages.sample()):
         assert result.returncode == 0, result.stderr
     return stages
@@ -168,11 +169,11 @@ def test_the_same_seed_gives_the_same_file(finished):
     assert (finished.folder / "again" / "whole.npz").read_bytes() != one
 
 
-def test_a_changed_label_map_redoes_its_case_alone(tmp_path, run_script):
+def test_a_changed_label_map_redoes_its_case_alone(tmp_path):
     draw(tmp_path, "one", 3)
     draw(tmp_path, "two", 4)
     write_cases(tmp_path, "one", "two")
-    stages = Stages(tmp_path, run_script)
+    stages = Stages(tmp_path)
     assert stages.extract().returncode == 0
     label_map = nifti.load_label_map(tmp_path / "one.nii.gz")
     data = np.where(label_map.data == 8, 0, label_map.data).astype(np.uint8)
@@ -190,10 +191,10 @@ def test_a_changed_label_map_redoes_its_case_alone(tmp_path, run_script):
     assert stages.sample().returncode == 0
 
 
-def test_missing_meshes_are_named(tmp_path, run_script):
+def test_missing_meshes_are_named(tmp_path):
     draw(tmp_path, "one", 3)
     write_cases(tmp_path, "one")
-    result = Stages(tmp_path, run_script).sample()
+    result = Stages(tmp_path).sample()
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert "frame.json" in result.stderr
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from answers import refused
+from inside import run_inside
 
 from cardiform import cohort, splits
 from cardiform.files import save_npz
@@ -43,7 +44,7 @@ def write_split(folder, part, names):
 
 
 @pytest.fixture
-def train(tmp_path, run_script):
+def train(tmp_path):
     write_points(tmp_path, "a")
     write_split(tmp_path, "train", ["a"])
     write_split(tmp_path, "val", [])
@@ -51,7 +52,7 @@ def train(tmp_path, run_script):
     def run(*arguments):
         places = ["--train", tmp_path / "train.csv", "--validation", tmp_path / "val.csv"]
         places += ["--out", tmp_path / "out", "--preset", "demo", "--device", "cpu"]
-        return run_script("train_vecset.py", *places, *arguments)
+        return run_inside("train_vecset.py", *places, *arguments)
 
     return run
 
@@ -96,7 +97,7 @@ def test_a_few_steps_give_a_model_and_are_not_done_twice(tmp_path, train):
     assert model.read_bytes() == sound, "else all that follows would be made again"
 
 
-def test_a_model_that_is_none(tmp_path, run_script):
+def test_a_model_that_is_none(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"nothing")
     for part in ("train", "validation", "test"):
         write_split(tmp_path, part, [])
@@ -105,7 +106,7 @@ def test_a_model_that_is_none(tmp_path, run_script):
     places |= {p: tmp_path / f"{p}.csv" for p in ("train", "validation", "test")}
     places |= {"model": tmp_path / "model.pt", "metrics": tmp_path / "metrics.json"}
     arguments = [a for name, path in places.items() for a in (f"--{name}", path)]
-    refused(run_script("reconstruct_vecset.py", *arguments), "model.pt")
+    refused(run_inside("reconstruct_vecset.py", *arguments), "model.pt")
 
 
 TINY = ("--input-points", 600, "--volume-queries", 8, "--near-queries", 8, "--steps", 4)

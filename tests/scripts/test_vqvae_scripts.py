@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from answers import refused
 from bands import write_cohort, write_part
+from inside import run_inside
 
 from cardiform import cohort, nifti
 from cardiform.case_runs import read_manifest
@@ -28,8 +29,8 @@ FIGURES = ("loss", "recon", "vq", "commitment", "usage", "perplexity")
 class Stages:
     """The three trainings and the reconstruction in one folder."""
 
-    def __init__(self, folder, run_script):
-        self.folder, self.run_script = folder, run_script
+    def __init__(self, folder):
+        self.folder, self.run_script = folder, run_inside
         radii = {f"c{i}": [0.3 + 0.05 * i, 0.6 - 0.03 * i] for i in range(4)}
         manifest = write_cohort(folder, radii)
         parts = {"train": ["c0", "c1"], "val": ["c2"], "test": ["c3"]}
@@ -61,9 +62,9 @@ class Stages:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, run_script):
+def finished(tmp_path_factory):
     """All stages and the reconstruction are done; what each said."""
-    stages = Stages(tmp_path_factory.mktemp("vqvae"), run_script)
+    stages = Stages(tmp_path_factory.mktemp("vqvae"))
     stages.said = {}
     for name in ("stage0", "stage1", "stage2", "reconstruct"):
         result = getattr(stages, name)()
@@ -212,7 +213,7 @@ def test_window_ct(tmp_path, run_script) -> None:
     )  # fmt: skip
 
 
-def test_reconstruction_on_the_grid_of_a_label_map(finished, tmp_path, run_script) -> None:
+def test_reconstruction_on_the_grid_of_a_label_map(finished, tmp_path) -> None:
     """With --cases and --meshes the figures are those of the label map."""
     from bands import FRAME, ball_band
 
@@ -227,7 +228,7 @@ def test_reconstruction_on_the_grid_of_a_label_map(finished, tmp_path, run_scrip
     case = cohort.Case(case_id="c3", patient_id="c3", labels=str(tmp_path / "c3.nii.gz"))
     cohort.write_cases(tmp_path / "cases.tsv", [case])
     places = ["--cases", tmp_path / "cases.tsv", "--out", tmp_path / "meshes"]
-    made = run_script("extract_meshes.py", *places, "--manifest", tmp_path / "meshes/m.tsv")
+    made = run_inside("extract_meshes.py", *places, "--manifest", tmp_path / "meshes/m.tsv")
     assert made.returncode == 0, made.stderr
     path = tmp_path / "sparse" / "c3" / "left_ventricle.npz"
     ball_band(0.45).save(path)
@@ -255,7 +256,7 @@ def test_reconstruction_on_the_grid_of_a_label_map(finished, tmp_path, run_scrip
         assert len(mesh.faces) > 0
 
 
-def test_two_processes_end_where_one_that_accumulates_ends(finished) -> None:
+def test_two_processes_end_where_one_that_accumulates_ends(finished, run_script) -> None:
     """Gradients, the codes' statistics and the order of the batches are those of all ranks."""
     import torch
 
@@ -265,7 +266,7 @@ def test_two_processes_end_where_one_that_accumulates_ends(finished) -> None:
     places = ["--train", finished.parts["train"], "--validation", finished.parts["val"]]
     places += ["--weights", finished.folder / "stage1" / "model.pt", *finished.manifest]
     places += ["--out", finished.folder / "two", *NETWORK, *QUICK]
-    result = finished.run_script("launch.py", "--gpus", 2, script, *places)
+    result = run_script("launch.py", "--gpus", 2, script, *places)
     assert result.returncode == 0, result.stderr
     one, two = (
         torch.load(finished.folder / name / "model.pt", weights_only=True)["weights"]

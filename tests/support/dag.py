@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import load
+from planner import Planner
 from stand_in import write_stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,17 +40,19 @@ def write_config(folder, text="", chunks=4):
     )
 
 
+@functools.cache
+def planner() -> Planner:
+    """What all calls of Snakemake below go through."""
+    started = Planner()
+    atexit.register(started.close)
+    return started
+
+
 def snakemake(folder, *arguments, profile="default"):
     environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-    return subprocess.run(
-        [str(Path(sys.executable).parent / "snakemake"), "-s", str(ROOT / "workflow" / "Snakefile")]
-        + ["--profile", str(ROOT / "profiles" / profile)]
-        + ["--configfile", "mine.yaml", "--cores", "2", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    places = ["-s", ROOT / "workflow" / "Snakefile", "--profile", ROOT / "profiles" / profile]
+    more = ["--configfile", "mine.yaml", "--cores", "2", *arguments]
+    return planner()([*places, *more], folder, environment)
 
 
 def planned(folder, *arguments) -> dict[str, int]:

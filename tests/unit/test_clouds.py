@@ -102,6 +102,14 @@ def test_bad_files_and_samples_are_named(write, tmp_path):
     assert "h5:a" not in text
 
 
+def test_datasets_that_hold_no_numbers_are_refused(write):
+    texts = np.array([["1", "2", "3"]], dtype=object)
+    path = write(lambda archive: archive.create_dataset("a/points", data=texts))
+    file = CloudFile(path, options())
+    with pytest.raises(InputError, match="not numbers"):
+        file.read("a")
+
+
 def test_points_fall_into_their_voxels():
     cube = Cube(np.zeros(3), 2.0, 4)
     points = np.array([[-3.0, -3, -3], [-3.9, -2.1, -3], [3, 3, 3], [9, 0, 0]])

@@ -54,20 +54,30 @@ def test_a_glassy_surface_lets_others_through():
     glassy = render_meshes([(*back, BLUE, 1.0), (*front, RED, 0.2)], view=view, size=60)
     middle = (slice(28, 32), slice(28, 32), 2)
     assert glassy[middle].mean() > solid[middle].mean() + 50
+    alone = render_meshes([(*back, BLUE, 1.0)], view=view, size=60)
+    tinted = (*middle[:2], 0)
+    assert glassy[tinted].mean() > alone[tinted].mean() + 10, "it lies before the other"
     empty = render_meshes([], view=view, size=10)
     assert (empty == 255 * BACKGROUND).all()
+
+
+def test_a_surface_is_darker_where_another_stands_before_it():
+    front, back = square(20, -3, 3, -3, 3), square(-20, -20, 20, -20, 20)
+    view = (0.0, ANTERIOR[1])
+    seen = render_meshes([(*back, BLUE, 1.0), (*front, RED, 1.0)], view=view, size=200)[..., 2]
+    assert seen[100, 82] < 0.9 * seen[100, 40], "beside the front, and far from it"
 
 
 def test_the_comparison_shows_both_sides(tmp_path):
     truth, made = [(*square(0, -10, 10), RED, 1.0)], [(*square(0, -10, 10), BLUE, 1.0)]
     path = tmp_path / "compare.png"
-    compare_picture(path, truth, made, legend={"Aorta": RED}, caption="case")
+    compare_picture(path, truth, made, legend={"Aorta": RED}, caption="case", size=200)
     picture = 255 * mpl_image.imread(path)[..., :3]
     assert colors(picture, RED) > 0.01 and colors(picture, BLUE) > 0.01
     first = path.read_bytes()
-    compare_picture(path, truth, made, legend={"Aorta": RED}, caption="case")
+    compare_picture(path, truth, made, legend={"Aorta": RED}, caption="case", size=200)
     assert path.read_bytes() == first, "the same picture is the same file"
-    compare_picture(path, truth, [], legend={"Aorta": RED}, caption="nothing came out")
+    compare_picture(path, truth, [], legend={"Aorta": RED}, caption="nothing came out", size=200)
 
 
 EVENTS = [

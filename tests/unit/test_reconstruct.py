@@ -92,8 +92,8 @@ class Oracle(torch.nn.Module):
         return torch.stack([shell, torch.ones_like(radius), radius - 16 * unit], dim=-1)
 
 
-@pytest.fixture
-def network(monkeypatch):
+def knowing(monkeypatch):
+    """A network that knows the answer; one that has learnt nothing says so everywhere."""
     options = VecsetReconstructOptions(query_batch=1000)
     training = VecsetOptions(preset="demo", input_points=64)
     oracle = Reconstructor(Oracle(), TABLE, training, options, torch.device("cpu"))
@@ -104,18 +104,28 @@ def network(monkeypatch):
 
 
 @pytest.fixture
-def finished(tmp_path, network):
-    case, points = write_case(tmp_path, "a")
-    mean_shape = MeanShape.of([(case, points)], TABLE)
-    written = reconstruct_case(
+def network(monkeypatch):
+    return knowing(monkeypatch)
+
+
+def reconstruct(folder, network):
+    case, points = write_case(folder, "a")
+    return reconstruct_case(
         case,
         points={"a": points},
-        meshes=tmp_path / "meshes",
-        out=tmp_path / "out",
+        meshes=folder / "meshes",
+        out=folder / "out",
         network=network,
-        mean_shape=mean_shape,
+        mean_shape=MeanShape.of([(case, points)], TABLE),
     )
-    return tmp_path, network, written
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reconstruct")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        network = knowing(monkeypatch)
+        yield folder, network, reconstruct(folder, network)
 
 
 def test_a_perfect_network_gives_the_case_back(finished):
@@ -151,19 +161,11 @@ def test_figures_of_all_methods_stand_side_by_side(finished):
     assert "nan" not in text.lower() and missing.split()[1] == "-"
 
 
-def test_a_second_run_leaves_no_stale_mesh(finished, monkeypatch):
+def test_a_second_run_leaves_no_stale_mesh(finished):
     folder, network, _ = finished
     stale = folder / "out" / "a" / "left_atrium.ply"
     stale.write_bytes(b"")
-    case, points = write_case(folder, "a")
-    reconstruct_case(
-        case,
-        points={"a": points},
-        meshes=folder / "meshes",
-        out=folder / "out",
-        network=network,
-        mean_shape=MeanShape.of([(case, points)], TABLE),
-    )
+    reconstruct(folder, network)
     assert not stale.exists()
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import load
 import numpy as np
 import pytest
@@ -124,6 +125,16 @@ def test_a_bad_name_in_the_config_runs_nothing(tmp_path, sections):
     code, text, _ = load.call(tmp_path, "--", "meshes", "fused", "vqvae_windows")
     assert code != 0 and "Traceback" not in text and not load.executed(text), text
     assert not {"canary", "results"} & {p.name for p in tmp_path.iterdir()}
+
+
+def test_samples_of_a_file_whose_names_are_no_ids_are_refused(tmp_path, run_script):
+    with h5py.File(tmp_path / "clouds.h5", "w") as archive:
+        for name in ("good", "$(touch canary)", ".. up"):
+            archive[f"{name}/points"] = np.zeros((4, 3))
+    arguments = ["--file", "clouds.h5", "--out", "out", "--manifest", "out/manifest.tsv"]
+    done = run_script("convert_pointclouds.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 2 and "not usable as ids: '$(touch canary)', '.. up'" in done.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"clouds.h5"}
 
 
 # --- paths --------------------------------------------------------------------------------------

@@ -40,7 +40,8 @@ def labels_flag(wildcards=None):
 
 def chunk_files(wildcards):
     """All files of the cases of a chunk: the demo's are made by a rule, a user's are there or
-    reported. No other rule names them: a plan of many cases is slow by its many files."""
+    reported. They are inputs of no other job: many files make a plan slow.
+    """
     paths = [path for case_id in CHUNKS[wildcards.chunk] for path in CASES[case_id].files]
     return paths if IS_DEMO else existing(paths)
 

@@ -24,8 +24,8 @@ POSTERIOR_LEFT = (12.0, 235.0)
 BACKGROUND = np.ones(3)
 # Pictures are drawn at this multiple of their size and averaged down.
 SUPERSAMPLING = 2
-# Pixel candidates that are tested at a time: bounds the memory (about 100 bytes each).
-CHUNK_CANDIDATES = 1 << 21
+# Pixel candidates that are tested at a time: so many stay in the processor's cache.
+CHUNK_CANDIDATES = 1 << 17
 EMPTY = np.iinfo(np.int64).max
 
 # Light directions in the camera's axes (right, up, towards the eye) and their strengths.
@@ -52,13 +52,8 @@ class Camera:
     def around(cls, vertices: np.ndarray, view: tuple[float, float]) -> Camera:
         """The camera that shows all (V, 3) vertices from ``view``, with a small rim."""
         elevation, azimuth = np.radians(view)
-        eye = np.array(
-            [
-                np.cos(elevation) * np.cos(azimuth),
-                np.cos(elevation) * np.sin(azimuth),
-                np.sin(elevation),
-            ]
-        )
+        level = np.cos(elevation)
+        eye = np.array([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)])
         right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
         axes = np.stack([right, np.cross(eye, right), eye])
         if not len(vertices):
@@ -208,15 +203,8 @@ def _figure(path, columns, titles, legend, caption, size) -> None:
             camera = Camera.around(vertices, view)
             axes.imshow(render_meshes(meshes, size=size, camera=camera), interpolation="none")
             text = ", ".join(x for x in (title, name) if x)
-            axes.text(
-                0.02,
-                0.98,
-                text,
-                transform=axes.transAxes,
-                va="top",
-                fontsize=10,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
-            )
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
+            axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", fontsize=10, bbox=box)
     if legend:
         figure.legend(
             handles=[Patch(color=color, label=name) for name, color in legend.items()],
@@ -271,44 +259,72 @@ def _layer(scene, camera: Camera, pixels: int, alpha: float):
         weights = np.clip(weights, 0, 1)
         depth[seen] = np.einsum("nk,nk->n", weights, projected[faces[triangle], 2])
         normal = np.einsum("nk,nkd->nd", weights, normals[faces[triangle]]) @ camera.axes.T
-        color[seen] = _shade(normal, colors[triangle])
-    depth = depth.reshape(pixels, pixels)
-    color = color.reshape(pixels, pixels, 3) * _occlusion(depth)[..., None]
-    return depth, color, alpha
+        shade = _shade(normal, colors[triangle])
+        color[seen] = shade * _occlusion(depth.reshape(pixels, pixels)).ravel()[seen, None]
+    return depth.reshape(pixels, pixels), color.reshape(pixels, pixels, 3), alpha
 
 
 def _nearest_triangles(projected: np.ndarray, faces: np.ndarray, pixels: int) -> np.ndarray:
     """(pixels * pixels,) index of the nearest triangle at every pixel centre, -1: none."""
-    corners = projected[faces]
-    low = np.ceil(corners[..., :2].min(axis=1) - 0.5).astype(np.int64)
-    high = np.floor(corners[..., :2].max(axis=1) - 0.5).astype(np.int64)
-    low, high = np.maximum(low, 0), np.minimum(high, pixels - 1)
-    extent = high - low + 1
-    near = corners[..., 2].min() if len(corners) else 0.0
-    far = corners[..., 2].max() if len(corners) else 1.0
+    low, high = _bounds(projected, faces)
+    near, far = (low[:, 2].min(), high[:, 2].max()) if len(faces) else (0.0, 1.0)
     scale = ((1 << 30) - 1) / max(far - near, 1e-6)
+    low = np.maximum(np.ceil(low[:, :2] - 0.5).astype(np.int64), 0)
+    extent = np.minimum(np.floor(high[:, :2] - 0.5).astype(np.int64), pixels - 1) - low + 1
     buffer = np.full(pixels * pixels, EMPTY)
-    drawable = np.flatnonzero((extent > 0).all(axis=1))
-    # Triangles of about the same size are tested together, each on a square of pixels.
-    edge = 1 << np.ceil(np.log2(np.maximum(extent[drawable].max(axis=1), 1))).astype(np.int64)
-    for size in np.unique(edge):
-        group = drawable[edge == size]
-        step = max(1, CHUNK_CANDIDATES // int(size * size))
-        offset = np.indices((size, size)).reshape(2, -1)
+    drawable = np.flatnonzero((extent[:, 0] > 0) & (extent[:, 1] > 0))
+    # Triangles of about the same extent are tested together, each on a rectangle of pixels.
+    grain = 1 << np.maximum(np.log2(extent[drawable]).astype(np.int64) - 2, 0)
+    rectangle = (-(-extent[drawable] // grain) * grain) @ [1 << 32, 1]
+    drawable = drawable[np.argsort(rectangle, kind="stable")]
+    kinds, numbers = np.unique(rectangle, return_counts=True)
+    for kind, group in zip(kinds, np.split(drawable, np.cumsum(numbers)[:-1])):
+        width, height = int(kind) >> 32, int(kind) & 0xFFFFFFFF
+        step = max(1, CHUNK_CANDIDATES // (width * height))
         for start in range(0, len(group), step):
             part = group[start : start + step]
-            x, y = low[part, :1] + offset[0], low[part, 1:] + offset[1]
-            candidate = (x <= high[part, :1]) & (y <= high[part, 1:])
-            row, _ = np.nonzero(candidate)
-            x, y, triangle = x[candidate], y[candidate], part[row]
-            weights = _barycentric(projected, faces[triangle], x, y)
-            inside = (weights >= -1e-9).all(axis=1)
-            x, y, triangle = x[inside], y[inside], triangle[inside]
-            depth = np.einsum("nk,nk->n", weights[inside], projected[faces[triangle], 2])
+            corners = projected[faces[part]]
+            place, triangle, depth = _covered(corners, low[part], width, height, pixels)
             # Depth above, triangle below: the smallest key is the nearest triangle.
-            key = (((depth - near) * scale).astype(np.int64) << 32) | triangle
-            np.minimum.at(buffer, y * pixels + x, key)
+            key = (((depth - near) * scale).astype(np.int64) << 32) | part[triangle]
+            np.minimum.at(buffer, place, key)
     return np.where(buffer == EMPTY, -1, buffer & 0xFFFFFFFF)
+
+
+def _bounds(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest coordinates (F, 3) of every triangle."""
+    a, b, c = (points[faces[:, k]] for k in range(3))
+    return np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+
+
+def _covered(corners: np.ndarray, low: np.ndarray, width: int, height: int, pixels: int):
+    """The pixel centres that lie in triangles, among rectangles of pixels.
+
+    corners : (T, 3, 3) columns, rows and depths.    low : (T, 2) first pixel of each rectangle.
+
+    Returns
+    -------
+    (N,) place in the picture, (N,) number of the triangle and (N,) depth there.
+    """
+    a, ab, ac = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    dx, dy = (low + 0.5 - a[:, :2]).T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        unit = 1 / (ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0])  # infinite where degenerate
+        # weights of b and c at the first pixel, and their change from column to column, row to row
+        wb = np.stack([dx * ac[:, 1] - dy * ac[:, 0], ac[:, 1], -ac[:, 0]]) * unit
+        wc = np.stack([dy * ab[:, 0] - dx * ab[:, 1], -ab[:, 1], ab[:, 0]]) * unit
+    inside = np.isfinite(unit)[:, None, None]
+    column, row = np.arange(width), np.arange(height)[:, None]
+    wb, wc = (
+        first[:, None, None] + over[:, None, None] * column + down[:, None, None] * row
+        for first, over, down in (wb, wc)
+    )
+    inside = inside & (wb >= -1e-9) & (wc >= -1e-9) & (wb + wc <= 1 + 1e-9)
+    triangle, y, x = np.nonzero(inside)
+    depth = a[triangle, 2] + wb[inside] * ab[triangle, 2] + wc[inside] * ac[triangle, 2]
+    x, y = x + low[triangle, 0], y + low[triangle, 1]
+    seen = (x < pixels) & (y < pixels)
+    return (y * pixels + x)[seen], triangle[seen], depth[seen]
 
 
 def _barycentric(projected, triangles, x, y) -> np.ndarray:
@@ -340,26 +356,40 @@ def _occlusion(depth: np.ndarray) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     there = np.isfinite(depth)
+    bright = np.ones_like(depth)
     if not there.any():
-        return np.ones_like(depth)
+        return bright
     reach = _OCCLUSION_REACH * len(depth)
+    rim = int(2.5 * reach) + 2  # further surroundings weigh nothing
+    window = tuple(
+        slice(max(found[0] - rim, 0), found[-1] + rim)
+        for found in (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
+    )
+    there, depth = there[window], depth[window]
     filled = np.where(there, depth, 0.0)
     weight = gaussian_filter(there.astype(np.float32), reach, truncate=2.5)
     around = gaussian_filter(filled, reach, truncate=2.5) / np.maximum(weight, 1e-6)
     behind = np.clip((filled - around) / (2 * reach), 0, 1)
-    return np.where(there, 1 - _OCCLUSION * behind, 1.0)
+    bright[window] = np.where(there, 1 - _OCCLUSION * behind, 1.0)
+    return bright
 
 
 def _composite(layers, pixels: int) -> np.ndarray:
     """(pixels, pixels, 3) in 0-1: the layers over the background, per pixel far to near."""
-    picture = np.tile(BACKGROUND, (pixels, pixels, 1))
-    if not layers:
-        return picture
-    order = np.argsort(-np.stack([depth for depth, _, _ in layers]), axis=0, kind="stable")
-    opaque = np.where([alpha >= 1 for _, _, alpha in layers])[0]
-    limit = layers[opaque[0]][0] if len(opaque) else np.full((pixels, pixels), np.inf)
-    for rank in range(len(layers)):
-        for k, (depth, color, alpha) in enumerate(layers):
-            shown = (order[rank] == k) & np.isfinite(depth) & (depth <= limit)
-            picture[shown] += alpha * (color[shown] - picture[shown])
-    return picture
+    picture = np.tile(BACKGROUND, (pixels * pixels, 1))
+    if layers:
+        depths = np.stack([depth.ravel() for depth, _, _ in layers])
+        seen = np.flatnonzero(np.isfinite(depths).any(axis=0))
+        depths, pixel = depths[:, seen], np.arange(len(seen))
+        colors = np.stack([color.reshape(-1, 3)[seen] for _, color, _ in layers])
+        alphas = np.array([alpha for _, _, alpha in layers])
+        opaque = np.flatnonzero(alphas >= 1)
+        limit = depths[opaque[0]] if len(opaque) else np.inf
+        mixed = picture[seen]
+        for layer in np.argsort(-depths, axis=0, kind="stable"):
+            depth = depths[layer, pixel]
+            shown = np.isfinite(depth) & (depth <= limit)
+            share = np.where(shown, alphas[layer], 0.0)[:, None]
+            mixed += share * (colors[layer, pixel] - mixed)
+        picture[seen] = mixed
+    return picture.reshape(pixels, pixels, 3)

@@ -1,0 +1,77 @@
+"""Snakemake in a process of its own per call, its import paid once.
+
+The import takes longer than the planning of a small DAG. This program imports it, then answers
+each request by a fork: a call has the state of a fresh process, and so has the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+
+class Planner:
+    """The program below, running; ``close`` ends it."""
+
+    def __init__(self):
+        self.server = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __call__(self, arguments, cwd, env) -> subprocess.CompletedProcess:
+        """As ``subprocess.run`` of snakemake with captured text."""
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = (Path(folder) / name for name in ("out", "err"))
+            request = {"arguments": list(map(str, arguments)), "cwd": str(cwd), "env": dict(env)}
+            request |= {"out": str(out), "err": str(err)}
+            self.server.stdin.write(json.dumps(request) + "\n")
+            self.server.stdin.flush()
+            code = int(self.server.stdout.readline())
+            return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
+
+    def close(self) -> None:
+        self.server.stdin.close()
+        self.server.wait()
+        self.server.stdout.close()
+
+
+def answer(request: dict) -> None:
+    """In the child: become the call."""
+    for stream, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT), stream)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    sys.argv = [str(Path(sys.executable).parent / "snakemake"), *request["arguments"]]
+    code = 1
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def main() -> None:
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            answer(json.loads(line))
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    from snakemake import cli
+
+    main()
