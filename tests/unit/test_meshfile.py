@@ -23,27 +23,6 @@ def test_ply_keeps_vertices_and_faces(tmp_path, box):
     np.testing.assert_array_equal(again.vertices, box.vertices)
     np.testing.assert_array_equal(again.faces, box.faces)
     assert [p.name for p in tmp_path.iterdir()] == ["box.ply"]
-    others = trimesh.load_mesh(tmp_path / "box.ply", process=False)
-    np.testing.assert_array_equal(others.vertices, box.vertices)
-    np.testing.assert_array_equal(others.faces, box.faces)
-
-
-@pytest.mark.parametrize("encoding", ["binary", "ascii"])
-def test_ply_of_other_programs(tmp_path, box, encoding):
-    made = trimesh.Trimesh(box.vertices, box.faces, process=False)
-    made.export(tmp_path / "box.ply", encoding=encoding, vertex_normal=True)
-    again = read_mesh(tmp_path / "box.ply")
-    np.testing.assert_array_equal(again.vertices, box.vertices)
-    np.testing.assert_array_equal(again.faces, box.faces)
-
-
-def test_a_truncated_ply_is_named(tmp_path, box):
-    write_ply(tmp_path / "box.ply", box)
-    content = (tmp_path / "box.ply").read_bytes()
-    for size in (len(content) - 1, len(content) - 100, 60):
-        (tmp_path / "box.ply").write_bytes(content[:size])
-        with pytest.raises(InputError, match=r"box\.ply: cannot be read"):
-            read_mesh(tmp_path / "box.ply")
 
 
 @pytest.mark.parametrize("suffix", [".stl", ".obj"])

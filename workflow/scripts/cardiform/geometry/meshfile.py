@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
 from pathlib import Path
 
 import numpy as np
@@ -15,27 +13,16 @@ from .surface import Mesh
 FORMATS = (".ply", ".stl", ".obj")
 
 
-# What write_ply writes; reading it needs no library, whose import takes half a second.
-HEADER = """ply
-format binary_little_endian 1.0
-element vertex {vertices}
-property float x
-property float y
-property float z
-element face {faces}
-property list uchar int vertex_indices
-end_header
-"""
-FACE = np.dtype([("corners", "u1"), ("face", "<i4", 3)])
-
-
 def write_ply(path: str | Path, mesh: Mesh) -> None:
     """Write vertices (mm) and faces as binary PLY, atomically."""
-    faces = np.empty(len(mesh.faces), FACE)
-    faces["corners"], faces["face"] = 3, mesh.faces
-    header = HEADER.format(vertices=len(mesh.vertices), faces=len(faces)).encode()
+    import trimesh
+    from trimesh.exchange.ply import export_ply
+
+    content = export_ply(
+        trimesh.Trimesh(mesh.vertices, mesh.faces, process=False), vertex_normal=False
+    )
     with atomic_path(path) as temporary:
-        temporary.write_bytes(header + np.asarray(mesh.vertices, "<f4").tobytes() + faces.tobytes())
+        temporary.write_bytes(content)
 
 
 def read_mesh(path: str | Path, remedy: str = "export the mesh again") -> Mesh:
@@ -71,35 +58,14 @@ def read_mesh(path: str | Path, remedy: str = "export the mesh again") -> Mesh:
 
 def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(V, 3) float32 vertices and (F, 3) int32 faces."""
-    if path.suffix.lower() == ".ply":
-        content = path.read_bytes()
-        return _own_ply(content) or _any_ply(content)
     import trimesh
-
-    mesh = trimesh.load_mesh(path, process=False)
-    return np.array(mesh.vertices, np.float32), np.array(mesh.faces, np.int32)
-
-
-def _own_ply(content: bytes) -> tuple[np.ndarray, np.ndarray] | None:
-    """The arrays of a file of :func:`write_ply`; None where it is another PLY or damaged."""
-    pattern = re.escape(HEADER).replace(r"\{vertices\}", r"(\d+)").replace(r"\{faces\}", r"(\d+)")
-    header = re.match(pattern.encode(), content)
-    if header is None:
-        return None
-    vertices, faces = map(int, header.groups())
-    start = header.end() + 12 * vertices
-    if len(content) != start + FACE.itemsize * faces:
-        return None
-    found = np.frombuffer(content, FACE, faces, start)
-    if (found["corners"] != 3).any():
-        return None
-    points = np.frombuffer(content, "<f4", 3 * vertices, header.end()).reshape(-1, 3)
-    return points.astype(np.float32), found["face"].astype(np.int32)
-
-
-def _any_ply(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     from trimesh.exchange.ply import load_ply
 
-    # Short of a Trimesh object, whose copies and reference cycles hold ten times the memory.
-    found = load_ply(io.BytesIO(content), skip_materials=True)
+    if path.suffix.lower() == ".ply":
+        # Short of a Trimesh object, whose copies and reference cycles hold ten times the memory.
+        with path.open("rb") as stream:
+            found = load_ply(stream, skip_materials=True)
+    else:
+        mesh = trimesh.load_mesh(path, process=False)
+        found = {"vertices": mesh.vertices, "faces": mesh.faces}
     return np.array(found["vertices"], np.float32), np.array(found["faces"], np.int32)
