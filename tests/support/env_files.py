@@ -55,8 +55,8 @@ def read_rules(folder: Path = WORKFLOW / "rules") -> tuple[list[Rule], list[str]
 
 
 def rule_blocks(text: str):
-    """(name, rule that it follows or None, text) of every rule of a file, nested ones too."""
-    start = r"^[ ]*(?:use rule (\w+) as (\w+) with|rule (\w+)):"
+    """(name, rule that it follows or None, text) of a file's rules and checkpoints, nested too."""
+    start = r"^[ ]*(?:use rule (\w+) as (\w+) with|(?:rule|checkpoint) (\w+)):"
     heads = list(re.finditer(start, text, flags=re.M))
     ends = [head.start() for head in heads[1:]] + [len(text)]
     for head, end in zip(heads, ends):
