@@ -190,16 +190,16 @@ def test_a_cancelled_and_a_timed_out_training_end_with_the_same_weights(cluster,
     out = folder / "results/tiny/vecset"
     run = cluster.snakemake(folder, VECSET, MODEL, *ONE_THREAD)
     wait_for((out / "checkpoints/last.pt").exists, run, "a checkpoint")
-    cluster.call("scancel", cluster.jobs("rule_train_vecset")[-1]["JobId"])
+    cluster.call("scancel", cluster.jobs("rule_train_vecset", folder)[-1]["JobId"])
     wait_for(lambda: events(out, "resume"), run, "the second attempt")
     process = cluster.call("pgrep", "-f", "^[^ ]*python[^ ]* [^ ]*train_vecset.py").split()[0]
     # It stands still, so that the time limit is what ends it.
     cluster.call("kill", "-STOP", process)
-    job = cluster.jobs("rule_train_vecset")[-1]
+    job = cluster.jobs("rule_train_vecset", folder)[-1]
     cluster.call("scontrol", "update", f"JobId={job['JobId']}", "TimeLimit=1")
     finish(run)
-    assert len(cluster.jobs("rule_train_vecset")) == 3
-    first, second, third = cluster.jobs("rule_train_vecset")
+    assert len(cluster.jobs("rule_train_vecset", folder)) == 3
+    first, second, third = cluster.jobs("rule_train_vecset", folder)
     assert first["JobState"] == "CANCELLED" and third["JobState"] == "COMPLETED"
     assert second["JobState"] in ("TIMEOUT", "FAILED")
     assert [e["reason"] for e in events(out, "stop")] == ["SIGTERM", "SIGTERM"], (
@@ -222,7 +222,7 @@ def test_a_training_on_two_nodes(cluster, points, tmp_path):
     (tmp_path / "config.yaml").write_text(profile)
     config = {**VECSET, "vecset": {**VECSET["vecset"], "steps": 4, "validate_every": 2}}
     finish(cluster.snakemake(folder, config, MODEL, *ONE_THREAD, profile=tmp_path))
-    job = cluster.jobs("rule_train_vecset")[-1]
+    job = cluster.jobs("rule_train_vecset", folder)[-1]
     assert job["JobState"] == "COMPLETED" and job["NumNodes"] == "2"
     assert job["TresPerNode"] == "gres:gpu:a100:1" and job["NodeList"] == "node[1-2]"
     assert torch.load(folder / MODEL, weights_only=True)["figures"]["steps"] == 4
