@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from scontrol import described
 
 ROOT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
@@ -75,11 +76,6 @@ class Cluster:
             stderr=subprocess.STDOUT,
             text=True,
         )
-
-
-def described(line: str) -> dict[str, str]:
-    """A line of ``scontrol -o`` as a mapping."""
-    return dict(word.split("=", 1) for word in line.split() if "=" in word)
 
 
 @pytest.fixture(scope="module")
