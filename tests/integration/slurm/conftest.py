@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "unshare", "nsenter")
 # sacct has no data base to ask here, and a test does not wait as long as a cluster should.
-POLLING = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5"]
+POLLING = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "8"]
 
 
 class Cluster:
