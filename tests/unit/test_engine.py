@@ -241,7 +241,9 @@ def test_a_gradient_that_is_not_finite_is_told_apart(tmp_path):
 def test_an_empty_training_set_and_odd_batches_are_refused(tmp_path):
     with pytest.raises(InputError, match="training split is empty"):
         run(tmp_path, train_set=EmptyLines())
-    with pytest.raises(InputError, match=r"--batch-size is 5: not a multiple.*or start fewer ranks"):
+    with pytest.raises(
+        InputError, match=r"--batch-size is 5: not a multiple.*or start fewer ranks"
+    ):
         run(tmp_path, batch_size=5, accumulate=2)
 
 
