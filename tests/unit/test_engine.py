@@ -21,7 +21,7 @@ from cardiform.options import VecsetOptions, VqvaeOptions
 from cardiform.training import sampling
 from cardiform.training.checkpoint import Checkpoints, load
 from cardiform.training.distributed import World
-from cardiform.training.engine import train
+from cardiform.training.engine import Data, Loop, train
 from cardiform.training.interruption import EXIT_RESUMABLE
 from cardiform.training.optimisation import WeightAverage, build_optimizer, learning_rate
 from cardiform.training.runlog import RunLog, truncate
@@ -513,6 +513,20 @@ def test_figures_are_those_of_the_weights_that_are_shipped(tmp_path):
     checkpoints.save_best(9, {"loss": 0.25}, checkpoints.load_best()["weights"])
     outcome = run(tmp_path)
     assert (outcome.best_step, outcome.best) == (9, {"loss": 0.25})
+
+
+def test_another_rank_goes_on_without_a_look_at_its_folder(tmp_path):
+    """On another node the folder may not be there, and best.pt may be large."""
+    with pytest.raises(SystemExit):
+        run(tmp_path, KilledAt(5, signal.SIGTERM))
+    state = Checkpoints(tmp_path).load_last()
+    second = World(1, 1, torch.device("cpu"))
+    data = Data(Lines(), Lines(4), None, options(), second)
+    silent = RunLog(tmp_path, steps=10, resumed_at=5, enabled=False)
+    elsewhere = Checkpoints(tmp_path / "elsewhere")
+    loop = Loop(ToyTask(), data, options(), second, silent, elsewhere, {})
+    loop.begin(state)
+    assert state["best"] and loop.best == state["best"] and loop.step == state["step"]
 
 
 def test_a_lost_best_checkpoint_is_said_and_sought_again(tmp_path, caplog):
