@@ -51,6 +51,7 @@ def job(tmp_path):
         return process
 
     yield start
+    (tmp_path / "end").touch()  # ranks outlive the launcher that is killed, and hold its stderr
     for process in started:
         process.kill()
         process.communicate()
