@@ -12,6 +12,7 @@ the first size, the peak memory and the number of jobs.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import statistics
@@ -22,6 +23,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The peak memory of a process counts from before its program began, with that of the process
+# that started it: a small one has to.
+METER = """
+import json, os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:])
+_, status, usage = os.wait4(child.pid, 0)
+print(json.dumps([usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000]), flush=True)
+os._exit(os.waitstatus_to_exitcode(status) & 255)
+"""
 
 
 def main() -> None:
@@ -72,22 +83,15 @@ def make_project(folder: Path, cases: int, columns: Sequence[str] = ()) -> Path:
 
 def dry_run(project: Path, targets: Sequence[str] = ("all",)) -> tuple[float, float, int]:
     """CPU seconds, peak memory (MB) and planned jobs of one dry-run."""
-    child = subprocess.Popen(
-        [*snakemake("-n", "--quiet", "rules"), *targets],
-        cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    done = subprocess.run(
+        [sys.executable, "-c", METER, *snakemake("-n", "--quiet", "rules"), *targets],
+        cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    message = child.stdout.read().decode()
-    child.stdout.close()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        sys.exit(f"the dry-run failed\n{message[-3000:]}")
-    total = re.search(r"^total +(\d+)", message, re.M)
-    return (
-        usage.ru_utime + usage.ru_stime,
-        usage.ru_maxrss / 1000,
-        int(total[1]) if total else 0,
-    )
+    if done.returncode:
+        sys.exit(f"the dry-run failed\n{done.stdout[-3000:]}")
+    seconds, megabytes = json.loads(done.stdout.splitlines()[-1])
+    total = re.search(r"^total +(\d+)", done.stdout, re.M)
+    return seconds, megabytes, int(total[1]) if total else 0
 
 
 def finish(project: Path, targets: Sequence[str]) -> None:

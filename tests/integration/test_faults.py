@@ -299,6 +299,15 @@ def test_a_label_map_that_is_cut_after_the_check_costs_its_case_alone(acme, run_
     assert dates(acme / "cut" / "phantom_000") == kept
 
 
+def test_what_is_wrong_with_the_files_is_told_once(tmp_path):
+    """Attempts are for jobs that ran short of something; a cluster would queue each anew."""
+    (tmp_path / "cohort.tsv").write_text("case_id\tlabels\na\tnone.nii.gz\n")
+    (tmp_path / "mine.yaml").write_text("cohort: {name: acme, table: cohort.tsv}\n")
+    code, text = snakemake_runs.call(tmp_path, "--retries", 3, "results/acme/cases.tsv")
+    assert code != 0 and "none.nii.gz: does not exist" in text
+    assert "Trying to restart" not in text
+
+
 def test_a_clock_that_jumped_costs_nothing(acme):
     """Neither for a label map from the future nor for results from there."""
     before, later = products(acme), time.time() + 11 * 365 * 86400

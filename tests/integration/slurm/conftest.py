@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from scontrol import described
 
 ROOT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
@@ -50,10 +51,15 @@ class Cluster:
         command = [*self.enter, *map(str, command)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    def jobs(self, name: str) -> list[dict[str, str]]:
-        """``scontrol show job`` of all jobs of a rule, the newest last."""
+    def jobs(self, name: str, folder: Path) -> list[dict[str, str]]:
+        """``scontrol show job`` of all jobs of a rule in a folder, the newest last."""
         found = [described(line) for line in self.call("scontrol", "-o", "show", "job").split("\n")]
-        found = [job for job in found if job.get("Comment", "").split("_wildcards_")[0] == name]
+        found = [
+            job
+            for job in found
+            if job.get("Comment", "").split("_wildcards_")[0] == name
+            and job["WorkDir"] == str(folder)
+        ]
         return sorted(found, key=lambda job: int(job["JobId"]))
 
     def snakemake(self, folder: Path, config: dict, *arguments, profile="slurm", **environment):
@@ -70,11 +76,6 @@ class Cluster:
             stderr=subprocess.STDOUT,
             text=True,
         )
-
-
-def described(line: str) -> dict[str, str]:
-    """A line of ``scontrol -o`` as a mapping."""
-    return dict(word.split("=", 1) for word in line.split() if "=" in word)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from scontrol import described, megabytes, minutes
 from stand_in import write_stand_in
 
 pytestmark = pytest.mark.slow
@@ -87,17 +88,13 @@ def granted(cluster, tmp_path_factory):
     return found, settings
 
 
-def fields(line):
-    return dict(word.split("=", 1) for word in line.split() if "=" in word)
-
-
 def test_gpu_rules_are_granted_their_gpus_memory_and_time(granted):
     found, settings = granted
     rules = {n: r for n, r in settings["set-resources"].items() if n not in ("one_gpu", "gpus")}
     assert len(rules) == 13 and rules["train_vecset"]["gpu"] == 4
     for name, asked in rules.items():
         assert name in found, f"{name} never ran"
-        for job in map(fields, found[name]):
+        for job in map(described, found[name]):
             assert job["TresPerJob"] == f"gres:gpu:a100:{asked['gpu']}", name
             assert len(job["Devices"].split(",")) == asked["gpu"], name
             assert minutes(job["TimeLimit"]) == asked["runtime"], name
@@ -109,9 +106,9 @@ def test_gpu_rules_are_granted_their_gpus_memory_and_time(granted):
 def test_other_rules_are_granted_no_gpu_but_memory_and_time(granted):
     found, settings = granted
     others = set(found) - set(settings["set-resources"])
-    assert {"check_cohort", "split_cohort", "extract_meshes", "sample_sdf", "fuse_labels"} <= others
+    assert {"check_cases", "extract_meshes", "sample_sdf", "window_ct", "fuse_labels"} <= others
     for name in others:
-        for job in map(fields, found[name]):
+        for job in map(described, found[name]):
             assert "TresPerJob" not in job and "TresPerNode" not in job, name
             assert job["Devices"] == "none" and job["Requeue"] == "1", name
             assert minutes(job["TimeLimit"]) in (60, 240), name
@@ -120,21 +117,9 @@ def test_other_rules_are_granted_no_gpu_but_memory_and_time(granted):
 
 def test_chunks_may_be_a_job_array(granted):
     found, _ = granted
-    arrays = [fields(line).get("ArrayJobId") for line in found["window_ct"]]
+    arrays = [described(line).get("ArrayJobId") for line in found["window_ct"]]
     assert len(arrays) == 2 and arrays[0] and len(set(arrays)) == 1
-    assert all("ArrayJobId" not in fields(line) for line in found["sample_sdf"])
-
-
-def minutes(limit: str) -> int:
-    """Minutes of SLURM's ``days-hours:minutes:seconds``."""
-    days, _, clock = limit.rpartition("-")
-    hours, more, _ = map(int, clock.split(":"))
-    return (int(days or 0) * 24 + hours) * 60 + more
-
-
-def megabytes(size: str) -> float:
-    """MB of SLURM's ``62.50G``."""
-    return float(size[:-1]) * {"M": 1, "G": 1024}[size[-1]]
+    assert all("ArrayJobId" not in described(line) for line in found["sample_sdf"])
 
 
 VECSET = {
@@ -190,16 +175,16 @@ def test_a_cancelled_and_a_timed_out_training_end_with_the_same_weights(cluster,
     out = folder / "results/tiny/vecset"
     run = cluster.snakemake(folder, VECSET, MODEL, *ONE_THREAD)
     wait_for((out / "checkpoints/last.pt").exists, run, "a checkpoint")
-    cluster.call("scancel", cluster.jobs("rule_train_vecset")[-1]["JobId"])
+    cluster.call("scancel", cluster.jobs("rule_train_vecset", folder)[-1]["JobId"])
     wait_for(lambda: events(out, "resume"), run, "the second attempt")
     process = cluster.call("pgrep", "-f", "^[^ ]*python[^ ]* [^ ]*train_vecset.py").split()[0]
     # It stands still, so that the time limit is what ends it.
     cluster.call("kill", "-STOP", process)
-    job = cluster.jobs("rule_train_vecset")[-1]
+    job = cluster.jobs("rule_train_vecset", folder)[-1]
     cluster.call("scontrol", "update", f"JobId={job['JobId']}", "TimeLimit=1")
     finish(run)
-    assert len(cluster.jobs("rule_train_vecset")) == 3
-    first, second, third = cluster.jobs("rule_train_vecset")
+    assert len(cluster.jobs("rule_train_vecset", folder)) == 3
+    first, second, third = cluster.jobs("rule_train_vecset", folder)
     assert first["JobState"] == "CANCELLED" and third["JobState"] == "COMPLETED"
     assert second["JobState"] in ("TIMEOUT", "FAILED")
     assert [e["reason"] for e in events(out, "stop")] == ["SIGTERM", "SIGTERM"], (
@@ -222,7 +207,7 @@ def test_a_training_on_two_nodes(cluster, points, tmp_path):
     (tmp_path / "config.yaml").write_text(profile)
     config = {**VECSET, "vecset": {**VECSET["vecset"], "steps": 4, "validate_every": 2}}
     finish(cluster.snakemake(folder, config, MODEL, *ONE_THREAD, profile=tmp_path))
-    job = cluster.jobs("rule_train_vecset")[-1]
+    job = cluster.jobs("rule_train_vecset", folder)[-1]
     assert job["JobState"] == "COMPLETED" and job["NumNodes"] == "2"
     assert job["TresPerNode"] == "gres:gpu:a100:1" and job["NodeList"] == "node[1-2]"
     assert torch.load(folder / MODEL, weights_only=True)["figures"]["steps"] == 4
