@@ -51,6 +51,7 @@ def job(tmp_path):
         return process
 
     yield start
+    (tmp_path / "end").touch()  # ranks outlive the launcher that is killed, and hold its stderr
     for process in started:
         process.kill()
         process.communicate()
@@ -117,6 +118,16 @@ def test_slurms_devices_go_and_are_not_locked(tmp_path, job):
         assert note(tmp_path, name)["devices"] == "0"
 
 
+def test_jobs_side_by_side_in_one_slurm_job_share_out_its_devices(tmp_path, job):
+    slurm = {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "0,1"}
+    for name, device in (("a", "0"), ("b", "1")):
+        job(name, "--gpus", "1", "--single", arguments=["wait"], **slurm)
+        assert note(tmp_path, name)["devices"] == device
+    other = {"SLURM_JOB_ID": "8", "CUDA_VISIBLE_DEVICES": "0,1"}  # not the same two
+    job("c", "--gpus", "1", "--single", arguments=["wait"], **other)
+    assert note(tmp_path, "c")["devices"] == "0"
+
+
 @pytest.mark.parametrize(
     ("minutes", "given", "expected"),
     [
@@ -146,6 +157,13 @@ def test_processes_of_several_nodes_meet_on_the_first_one():
     assert "--master-addr 10.0.0.5 --master-port 23456" in command
     assert launching.torchrun_arguments(1, {}) == []
     assert "--standalone" in launching.torchrun_arguments(2, {"SLURM_STEP_NUM_NODES": "1"})
+
+
+def test_every_librarys_threads_are_divided():
+    threads = {f"{name}_NUM_THREADS": "32" for name in ("OMP", "MKL", "OPENBLAS")}
+    environment = {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "0,1,2,3", **threads}
+    assert launching.take_gpus(4, environment) == 4
+    assert {environment[name] for name in threads} == {"8"}
 
 
 def test_devices_of_this_machine():

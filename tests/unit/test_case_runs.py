@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,6 +47,25 @@ def mark(source):
     first = not source.with_suffix(".mark").exists()
     source.with_suffix(".mark").touch()
     return first
+
+
+ORPHANS = """
+import os, pathlib, signal, sys, time
+from cardiform import case_runs, cohort
+out, script = pathlib.Path(sys.argv[1]), os.getpid()
+def work(case):
+    (out / case.case_id).touch()
+    while not ((out / "a").exists() and (out / "b").exists()):  # both processes are there
+        time.sleep(0.01)
+    if case.case_id == "a":
+        os.kill(script, signal.SIGKILL)
+    return []
+cases = [cohort.Case(case_id=name, patient_id=name, labels=name) for name in "ab"]
+case_runs.run_cases(
+    cases, work, inputs=lambda case: [], parameters={}, state=out, manifest=out / "m.tsv",
+    processes=2,
+)
+"""
 
 
 class Run:
@@ -138,6 +159,22 @@ def test_a_killed_process_costs_its_case_alone(work, caplog):
     work(processes=2)
     assert work.runs("a") == [1] and work.runs("b", "c") == before
     assert (work.folder / "manifest.tsv").exists()
+
+
+def test_no_process_outlives_a_script_that_is_killed(tmp_path):
+    """It would hold the pipe to tee, and the job would never end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", ORPHANS, tmp_path],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(Path(case_runs.__file__).parents[1])},
+    )
+    try:
+        process.communicate(timeout=60)  # until the last one that holds its stdout has ended
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_a_case_that_was_killed_is_tried_alone(work):

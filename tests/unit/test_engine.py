@@ -21,7 +21,7 @@ from cardiform.options import VecsetOptions, VqvaeOptions
 from cardiform.training import sampling
 from cardiform.training.checkpoint import Checkpoints, load
 from cardiform.training.distributed import World
-from cardiform.training.engine import train
+from cardiform.training.engine import Data, Loop, train
 from cardiform.training.interruption import EXIT_RESUMABLE
 from cardiform.training.optimisation import WeightAverage, build_optimizer, learning_rate
 from cardiform.training.runlog import RunLog, truncate
@@ -241,7 +241,9 @@ def test_a_gradient_that_is_not_finite_is_told_apart(tmp_path):
 def test_an_empty_training_set_and_odd_batches_are_refused(tmp_path):
     with pytest.raises(InputError, match="training split is empty"):
         run(tmp_path, train_set=EmptyLines())
-    with pytest.raises(InputError, match="--batch-size is 5: not a multiple"):
+    with pytest.raises(
+        InputError, match=r"--batch-size is 5: not a multiple.*or start fewer ranks"
+    ):
         run(tmp_path, batch_size=5, accumulate=2)
 
 
@@ -511,6 +513,20 @@ def test_figures_are_those_of_the_weights_that_are_shipped(tmp_path):
     checkpoints.save_best(9, {"loss": 0.25}, checkpoints.load_best()["weights"])
     outcome = run(tmp_path)
     assert (outcome.best_step, outcome.best) == (9, {"loss": 0.25})
+
+
+def test_another_rank_goes_on_without_a_look_at_its_folder(tmp_path):
+    """On another node the folder may not be there, and best.pt may be large."""
+    with pytest.raises(SystemExit):
+        run(tmp_path, KilledAt(5, signal.SIGTERM))
+    state = Checkpoints(tmp_path).load_last()
+    second = World(1, 1, torch.device("cpu"))
+    data = Data(Lines(), Lines(4), None, options(), second)
+    silent = RunLog(tmp_path, steps=10, resumed_at=5, enabled=False)
+    elsewhere = Checkpoints(tmp_path / "elsewhere")
+    loop = Loop(ToyTask(), data, options(), second, silent, elsewhere, {})
+    loop.begin(state)
+    assert state["best"] and loop.best == state["best"] and loop.step == state["step"]
 
 
 def test_a_lost_best_checkpoint_is_said_and_sought_again(tmp_path, caplog):

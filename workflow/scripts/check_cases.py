@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from cardiform import case_runs, cli, cohort, labels
 from cardiform.errors import InputError
-from cardiform.files import future_problems
 
 
 def main() -> None:
@@ -23,9 +22,7 @@ def main() -> None:
     from cardiform import cohort_check
 
     cases = cohort.read_case_table(args.cases, args.select)
-    # Snakemake lets a job with such an input fail when it is done, and does not say what helps
-    files = [path for case in cases for path in case.files]
-    if late := future_problems([*filter(None, [args.labels]), *files]):
+    if late := cohort_check.late_files(cases, args.labels):
         raise InputError(late)
     cohort_check.check_cases(
         cases,

@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 
 from cardiform import case_runs, cli, cohort, labels
-from cardiform.files import future_problems, write_json
+from cardiform.files import write_json
 from cardiform.options import CohortOptions
 
 log = logging.getLogger("check_cohort")
@@ -42,13 +42,12 @@ def main() -> None:
         for path in args.manifest
         for row in case_runs.read_manifest(path)
     }
-    tables = filter(None, (options.table, options.labels))
     judged, reports = cohort_check.judge(
         cases,
         found,
         on_bad_case=options.on_bad_case,
         max_bad_cases=options.max_bad_cases,
-        others=future_problems([*tables, *(path for case in cases for path in case.files)]),
+        others=cohort_check.late_files(cases, options.table, options.labels),
     )
     good = [r for r in reports if not r["problems"]]
     for line in cohort_check.notes(good):

@@ -9,6 +9,9 @@ import collections
 import concurrent.futures
 import functools
 import logging
+import os
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -33,6 +36,7 @@ MORE_MEMORY = (
     "give the job more memory (mem_mb), or run fewer cases at a time (--processes, threads of "
     "the rule), and run the same command again: finished cases are kept"
 )
+PARENT_POLL_S = 1.0
 MANIFEST_COLUMNS = ("case_id", "path", "bytes", "sha256", "status")
 
 
@@ -212,7 +216,7 @@ def _pooled(work, waiting: collections.deque[Case], processes: int):
     and leaves the others waiting.
     """
     running: dict[concurrent.futures.Future, Case] = {}
-    with concurrent.futures.ProcessPoolExecutor(processes) as pool:
+    with concurrent.futures.ProcessPoolExecutor(processes, initializer=_end_with_parent) as pool:
         while waiting or running:
             try:
                 while waiting and len(running) < processes:
@@ -228,6 +232,22 @@ def _pooled(work, waiting: collections.deque[Case], processes: int):
             if any(future in running for future in done):
                 return list(running.values())
     return []
+
+
+def _end_with_parent() -> None:
+    """Let this process end soon after the one that started it, however that one ended.
+
+    A pool's processes would wait for the next case forever, and with them whoever reads what
+    they say: the job would never end.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _guarded(work, memory: str, case: Case) -> list[Path] | InputError:

@@ -12,7 +12,7 @@ import numpy as np
 from . import case_runs
 from .cohort import OK, Case
 from .errors import InputError, problem
-from .files import read_json, sha256_file, write_json
+from .files import future_problems, read_json, sha256_file, write_json
 from .labels import LabelTable
 from .nifti import LabelMap, image_grid, load_image, load_label_map, place_tolerance_mm
 
@@ -78,6 +78,11 @@ def check_cases(
         processes=processes,
         verdict=_verdict,
     )
+
+
+def late_files(cases: Iterable[Case], *tables: str) -> list[str]:
+    """Problems of the tables that are named, and of the cases' files, with a date in the future."""
+    return future_problems([*filter(None, tables), *(path for c in cases for path in c.files)])
 
 
 def _forget_bad(cases: Iterable[Case], folder: Path) -> None:

@@ -14,7 +14,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 from .errors import InputError, problem
@@ -31,11 +31,13 @@ SHUTDOWN_SECONDS = 600
 def take_gpus(wanted: int, environment: Environment) -> int:
     """Settle the GPUs of this process and the scripts it becomes; returns how many processes.
 
-    SLURM's word goes: its devices are used, whatever ``wanted`` says (a site that grants them by
-    ``gres`` sets ``gpu: 0``). Elsewhere ``wanted`` free devices are locked, which waits until
-    there are as many. A machine without devices computes on its CPU, with as many processes.
+    SLURM's word goes: the devices that it granted are used, also where ``wanted`` is 0 (a site
+    that grants them by ``gres``). Where it granted more, several scripts share one SLURM job, as
+    they share a machine elsewhere: ``wanted`` free devices are locked, which waits until there
+    are as many. A machine without devices computes on its CPU, with as many processes.
 
-    environment : CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS are set in it.
+    environment : CUDA_VISIBLE_DEVICES is set in it, the numbers of threads (OMP_NUM_THREADS and
+        its like) are divided among the processes.
 
     Raises
     ------
@@ -44,7 +46,12 @@ def take_gpus(wanted: int, environment: Environment) -> int:
     """
     if "SLURM_JOB_ID" in environment:
         granted = _listed(environment.get(VISIBLE, ""))
-        wanted = len(granted) or wanted
+        if 0 < wanted < len(granted):
+            # SLURM may count the devices of each job from 0: a lock is the job's own
+            taken = lock_devices(granted, wanted, prefix=f"{environment['SLURM_JOB_ID']}.")
+            environment[VISIBLE] = ",".join(taken)
+        else:
+            wanted = len(granted) or wanted
     elif wanted == 0:
         environment[VISIBLE] = ""
     elif devices := visible_devices(environment):
@@ -53,9 +60,10 @@ def take_gpus(wanted: int, environment: Environment) -> int:
             raise InputError(problem("--gpus", fact, f"set gpu: {len(devices)} for this rule"))
         environment[VISIBLE] = ",".join(lock_devices(devices, wanted))
     ranks = max(wanted, 1)
-    if ranks > 1 and environment.get("OMP_NUM_THREADS", "").isdigit():
-        # Snakemake gives the threads of the whole job
-        environment["OMP_NUM_THREADS"] = str(max(1, int(environment["OMP_NUM_THREADS"]) // ranks))
+    for name, threads in environment.items():
+        # Snakemake gives each library the threads of the whole job
+        if name.endswith("_NUM_THREADS") and threads.isdigit():
+            environment[name] = str(max(1, int(threads) // ranks))
     return ranks
 
 
@@ -66,15 +74,17 @@ def visible_devices(environment: Environment) -> list[str]:
     return [str(i) for i in range(len(glob.glob("/dev/nvidia[0-9]*")))]
 
 
-def lock_devices(devices: Sequence[str], wanted: int) -> list[str]:
+def lock_devices(devices: Sequence[str], wanted: int, prefix: str = "") -> list[str]:
     """Lock ``wanted`` of the devices for as long as this process, or what it becomes, lives.
 
     Devices are tried in one order and all let go where they are too few, so two waiting jobs
     never hold what the other needs.
+
+    prefix : of the names of the locks; other prefixes are other devices.
     """
-    folder = lock_folder()
+    locks = {device: lock_folder() / f"{prefix}{device.replace('/', '_')}" for device in devices}
     waiting = False
-    while len(taken := _try_lock(folder, devices, wanted)) < wanted:
+    while len(taken := _try_lock(locks, wanted)) < wanted:
         if not waiting:
             log.info("waiting for %d free GPUs of %s", wanted, ", ".join(devices))
             waiting = True
@@ -101,12 +111,12 @@ def lock_folder() -> Path:
     return folder
 
 
-def _try_lock(folder: Path, devices: Sequence[str], wanted: int) -> list[str]:
+def _try_lock(locks: Mapping[str, Path], wanted: int) -> list[str]:
     import fcntl
 
     taken: dict[str, int] = {}
-    for device in devices:
-        handle = os.open(folder / device.replace("/", "_"), os.O_RDWR | os.O_CREAT, 0o600)
+    for device, path in locks.items():
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

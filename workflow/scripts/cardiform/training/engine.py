@@ -325,7 +325,7 @@ class Loop:
         self.seconds = self.seconds_before
         self.best, self.best_step = state["best"], state["best_step"]
         self.last, self.baseline = state["last"], state["baseline"]
-        if self.best and not self.checkpoints.has_best():
+        if self.world.is_main and self.best and not self.checkpoints.has_best():
             line = "%s is gone: the best validation after step %d is shipped, or else the last"
             self.runlog.say(line, self.checkpoints.best, self.step, level=logging.WARNING)
             self.best, self.best_step = {}, 0

@@ -42,7 +42,8 @@ def micro_batch_size(options: TrainingOptions, ranks: int) -> int:
     if rest or share == 0:
         raise InputError(
             f"--batch-size is {options.batch_size}: not a multiple of {ranks} ranks x "
-            f"{options.accumulate} micro-batches; change --batch-size or --accumulate"
+            f"{options.accumulate} micro-batches; change --batch-size or --accumulate, or start "
+            "fewer ranks"
         )
     return share
 
