@@ -18,7 +18,7 @@ from toy_training import QUICK, KilledAt, Lines, ToyTask, options, run
 from cardiform import cli
 from cardiform.errors import InputError
 from cardiform.options import VecsetOptions, VqvaeOptions
-from cardiform.training import sampling
+from cardiform.training import engine, sampling
 from cardiform.training.checkpoint import Checkpoints, load
 from cardiform.training.distributed import World
 from cardiform.training.engine import Data, Loop, train
@@ -114,6 +114,16 @@ def test_a_finished_training_is_not_run_again(tmp_path):
     assert not task.seen
     assert_equal(first.weights, second.weights)
     assert second.best == first.best and second.baseline == first.baseline
+
+
+def test_figures_name_the_code_that_took_the_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "sha256_sources", lambda: "old")
+    with pytest.raises(SystemExit):
+        run(tmp_path, max_minutes=1e-6)
+    monkeypatch.setattr(engine, "sha256_sources", lambda: "new")
+    assert run(tmp_path).source == "new"
+    monkeypatch.setattr(engine, "sha256_sources", lambda: "newer")
+    assert run(tmp_path).source == "new", "no step was left to take"
 
 
 def test_changed_options_start_afresh_and_keep_the_old_run(tmp_path, caplog):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cardiform import cli, labels, splits
 from cardiform.errors import InputError, problem
-from cardiform.files import sha256_json, sha256_sources, write_json
+from cardiform.files import sha256_json, write_json
 from cardiform.options import VecsetOptions
 
 log = logging.getLogger("train_vecset")
@@ -69,7 +69,7 @@ def main() -> None:
         "seconds": round(outcome.seconds, 1),
         "parameters": sum(p.numel() for p in task.module.parameters()),
         "cases": {"train": len(train_cases), "validation": len(validation_cases)},
-        "source_sha256": sha256_sources(),
+        "source_sha256": outcome.source,
     }
     plot_curves(outcome.out / "metrics.jsonl", outcome.out / "curves.png")
     save_model(

@@ -22,7 +22,7 @@ from .data.coronary import (
     identity,
 )
 from .errors import InputError, problem
-from .files import sha256_json, sha256_sources, write_json
+from .files import sha256_json, write_json
 from .options import CoronaryOptions, CoronaryRepairOptions, NearOptions, TrainingOptions
 from .tasks.coronary import CardiformTask, NearTask
 from .training.checkpoint import save_model
@@ -112,7 +112,7 @@ def write_model(job: Job, outcome: Outcome) -> None:
         "seconds": round(outcome.seconds, 1),
         "parameters": sum(p.numel() for p in job.task.module.parameters()),
         "training_cases": len(job.stored["cases"]),
-        "source_sha256": sha256_sources(),
+        "source_sha256": outcome.source,
     }
     save_model(out / "model.pt", outcome.weights, options=job.stored, labels=[], figures=figures)
     write_json(out / "metrics.json", figures)

@@ -11,7 +11,7 @@ from . import splits
 from .curves import plot_curves
 from .data.shapes import LatentDataset, ShapeDataset, ShapeFile, find_files
 from .errors import InputError, problem
-from .files import read_json, sha256_file, sha256_json, sha256_sources, write_json
+from .files import read_json, sha256_file, sha256_json, write_json
 from .geometry.coarse import Grid, load_grid
 from .ldm_checks import check_autoencoder, check_diffusion, check_sizes
 from .models.diffusion import LatentStatistics
@@ -126,7 +126,7 @@ def _write(outcome: Outcome, weights, stored: Mapping, grid: Grid, parts, parame
         "seconds": round(outcome.seconds, 1),
         "parameters": parameters,
         "cases": {part: len(files) for part, files in parts.items()},
-        "source_sha256": sha256_sources(),
+        "source_sha256": outcome.source,
     }
     plot_curves(out / "metrics.jsonl", out / "curves.png")
     save_model(

@@ -148,6 +148,7 @@ def run_stage(
         "best_step": outcome.best_step,
         "steps": outcome.steps,
         "seconds": round(outcome.seconds, 1),
+        "source_sha256": outcome.source,
     }
 
 
@@ -166,7 +167,6 @@ def write_model(
     record = {
         **figures,
         "samples": {"train": len(sets.train), "validation": len(sets.validation)},
-        "source_sha256": sha256_sources(),
     }
     save_model(out / "model.pt", weights, options=stored, labels=[], figures=record)
     write_json(out / "metrics.json", record)
@@ -211,7 +211,7 @@ def fit_codebook(
     if stage.method == "kmeans_ema":
         follow_latents(model.quantizer, latents, stage, device)
     figures = task.evaluate(validation_batches(sets.validation, stage, world, collate))
-    return {"validation": figures, "before": before}
+    return {"validation": figures, "before": before, "source_sha256": sha256_sources()}
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, memory_fact, problem
+from ..files import sha256_sources
 from ..options import TrainingOptions, memory_advice
 from . import sampling
 from .checkpoint import Checkpoints, resume_key
@@ -40,6 +41,7 @@ class Outcome:
     weights : state dict to ship, CPU: the averaged weights of the best validation, or those
         of the last step where there is no validation set.
     steps : completed steps.    seconds : over all resumed runs.
+    source : hash of the code that took the last of them (files.sha256_sources).
     out : folder that holds the files; a rehearsal has one of its own.
     """
 
@@ -50,6 +52,7 @@ class Outcome:
     weights: dict[str, Tensor]
     steps: int
     seconds: float
+    source: str
     out: Path
 
 
@@ -160,8 +163,10 @@ class Loop:
         self.last: dict[str, float] = {}
         self.baseline: dict[str, float] = {}
         self.seconds_before, self.started = 0.0, time.monotonic()
-        self.seconds = 0.0  # at the last checkpoint: a finished training that is called again
-        # writes the same figures
+        # As of the last checkpoint: a finished training that is called again, by other code
+        # even, writes the same figures.
+        self.seconds, self.source = 0.0, ""
+        self.code = sha256_sources()
         self.step_seconds, self.steps_timed = 0.0, 0
 
     def course(self, state: dict | None, stop: StopRequests) -> Outcome:
@@ -234,6 +239,7 @@ class Loop:
             "baseline": self.baseline,
             "weights": weights,
             "seconds": self.seconds,
+            "source": self.source,
         }
 
     def _stop(self, reason: str) -> None:
@@ -305,6 +311,7 @@ class Loop:
     def _save(self) -> None:
         self.window = self.window.reduced(self.world)  # so a resumed run logs what this one would
         self.seconds = self.seconds_before + time.monotonic() - self.started
+        self.source = self.code
         if self.world.is_main:
             state = {
                 **self.stepper.state_dict(),
@@ -314,6 +321,7 @@ class Loop:
                 "last": self.last,
                 "baseline": self.baseline,
                 "seconds": self.seconds,
+                "source": self.source,
             }
             self.checkpoints.save_last(self.key, self.step, state)
         self.world.barrier()
@@ -322,7 +330,7 @@ class Loop:
         self.stepper.load_state_dict(state)
         self.window = Window.from_state(state["window"])
         self.step, self.seconds_before = state["step"], state["seconds"]
-        self.seconds = self.seconds_before
+        self.seconds, self.source = self.seconds_before, state["source"]
         self.best, self.best_step = state["best"], state["best_step"]
         self.last, self.baseline = state["last"], state["baseline"]
         if self.world.is_main and self.best and not self.checkpoints.has_best():
