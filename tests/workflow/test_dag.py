@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from dag import make_project, planned, run, snakemake, write_config, write_table
+from dag import ROOT, make_project, planned, run, snakemake, write_config, write_table
 
 
 @pytest.fixture
@@ -209,6 +209,33 @@ def test_slurm_profile_asks_for_gpus(project):
     for rule in ("train_vecset", "reconstruct_vecset", *STAGES, *others, "sample_diffusion"):
         assert re.search(r"resources: .*\bgpu=[1-9]", blocks[rule]), blocks[rule]
     assert "gpu=" not in blocks["extract_meshes"] + blocks["repair_coronary"]
+
+
+@pytest.mark.parametrize(
+    ("number", "wanted", "one"),
+    [
+        (0, "gpu=4, gpu_model=a100", "gpu=1"),
+        (1, "gpu=0, gres=gpu:a100:4", "gpu=0, gres=gpu:a100:1"),
+    ],
+)
+def test_the_sites_of_the_cluster_guide(project, number, wanted, one):
+    """Each block takes the place of the profile's own."""
+    block = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/cluster.md").read_text(), re.S)[number]
+    if "set-resources:" not in block:
+        block = "set-resources:\n" + block
+    text = (ROOT / "profiles/slurm/config.yaml").read_text()
+    text, count = re.subn(r"^default-resources:.*?^# -+$", block, text, flags=re.M | re.S)
+    assert count == 1
+    (project / "site").mkdir()
+    (project / "site" / "config.yaml").write_text(text)
+    result = snakemake(project, "-n", profile=project / "site")
+    text = result.stdout + result.stderr
+    assert result.returncode == 0, text
+    for rule, resources in (("train_vecset", wanted), ("train_codebook", one)):
+        (line,) = re.findall(rf"^rule {rule}:.*?resources: (.*?)$", text, re.M | re.S)
+        found = set(line.split(", "))
+        assert set(resources.split(", ")) <= found, line
+        assert ("slurm_extra=--signal=TERM@120" in found) == (rule == "train_vecset"), line
 
 
 def test_rulegraph(project):
