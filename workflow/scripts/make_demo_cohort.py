@@ -15,7 +15,7 @@ import functools
 import logging
 from pathlib import Path
 
-from cardiform import cli, cohort
+from cardiform import case_runs, cli, cohort
 from cardiform.files import write_text
 from cardiform.options import DemoOptions
 
@@ -50,7 +50,9 @@ def main() -> None:
     options, args = cli.parse(parser, DemoOptions)
 
     cases = cohort.demo_cases(options.cases, args.out)
-    with concurrent.futures.ProcessPoolExecutor(args.processes) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        args.processes, initializer=case_runs.end_with_parent
+    ) as pool:
         for case_id in pool.map(functools.partial(draw, options=options), enumerate(cases)):
             log.info("%s drawn", case_id)
     rows = [

@@ -216,7 +216,7 @@ def _pooled(work, waiting: collections.deque[Case], processes: int):
     and leaves the others waiting.
     """
     running: dict[concurrent.futures.Future, Case] = {}
-    with concurrent.futures.ProcessPoolExecutor(processes, initializer=_end_with_parent) as pool:
+    with concurrent.futures.ProcessPoolExecutor(processes, initializer=end_with_parent) as pool:
         while waiting or running:
             try:
                 while waiting and len(running) < processes:
@@ -234,7 +234,7 @@ def _pooled(work, waiting: collections.deque[Case], processes: int):
     return []
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let this process end soon after the one that started it, however that one ended.
 
     A pool's processes would wait for the next case forever, and with them whoever reads what
