@@ -25,11 +25,11 @@ NAMES = [case.case_id for case in cohort.demo_cases(3, "x")]
 DEMO = changed(TINY, "demo", cases=len(NAMES), spacing_mm=5.0)
 KEPT = (3, 9)  # left ventricle and coronary: figures and pictures cost by class
 # What the Python that runs the tests has, and an environment must not have.
-FOREIGN = ("snakemake", "pytest", "yaml", "pandas", "spconv", "igl")
+FOREIGN = ("snakemake", "pytest", "yaml", "spconv", "igl")
 FOREIGN_TO = {
     "geometry": ("torch", "monai", "tensorboardX", "fpsample", *FOREIGN),
-    "torch": ("monai", "einops", "h5py", *FOREIGN),
-    "ldm": ("fpsample", *FOREIGN),
+    "torch": ("monai", "einops", "h5py", "pandas", *FOREIGN),
+    "ldm": ("fpsample", "pandas", *FOREIGN),
 }
 LOOK = """
 import importlib, importlib.util, json, sys
