@@ -126,6 +126,16 @@ def test_figures_name_the_code_that_took_the_steps(tmp_path, monkeypatch):
     assert run(tmp_path).source == "new", "no step was left to take"
 
 
+def test_a_checkpoint_that_does_not_name_its_code_goes_on(tmp_path):
+    with pytest.raises(SystemExit):
+        run(tmp_path, max_minutes=1e-6)
+    last = tmp_path / "checkpoints" / "last.pt"
+    state = load(last, "")
+    del state["source"]
+    torch.save(state, last)
+    assert run(tmp_path).source
+
+
 def test_changed_options_start_afresh_and_keep_the_old_run(tmp_path, caplog):
     run(tmp_path)
     old = load(tmp_path / "checkpoints" / "best.pt", "")["weights"]

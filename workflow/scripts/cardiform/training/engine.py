@@ -330,7 +330,8 @@ class Loop:
         self.stepper.load_state_dict(state)
         self.window = Window.from_state(state["window"])
         self.step, self.seconds_before = state["step"], state["seconds"]
-        self.seconds, self.source = self.seconds_before, state["source"]
+        self.seconds = self.seconds_before
+        self.source = state.get("source", "")  # earlier checkpoints do not say it
         self.best, self.best_step = state["best"], state["best_step"]
         self.last, self.baseline = state["last"], state["baseline"]
         if self.world.is_main and self.best and not self.checkpoints.has_best():
