@@ -28,9 +28,9 @@ def main() -> None:
 
     import torch
 
-    from cardiform.geometry.adaptive import START_STRIDE, sample_field
-    from cardiform.options import VecsetReconstructOptions
-    from cardiform.reconstruct import Reconstructor
+    from cardiform.geometry.coarse_to_fine import START_STRIDE, sample_field
+    from cardiform.options.vecset import VecsetReconstructOptions
+    from cardiform.vecset.reconstruct import Reconstructor
 
     options = VecsetReconstructOptions(device="cpu")
     network = Reconstructor.load(args.model, options, torch.device("cpu"))

@@ -31,7 +31,7 @@ WAYS = {
 
 def main() -> None:
     from cardiform import cli
-    from cardiform.options import SECTIONS
+    from cardiform.options.sections import SECTIONS
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def repair_options():
-    from cardiform.options import CoronaryRepairOptions
+    from cardiform.options.coronary import CoronaryRepairOptions
 
     return CoronaryRepairOptions(spacing_mm=SPACING)
 
@@ -87,7 +87,7 @@ def noisy_tree(seed: int, noise: dict):
     """Truth and what repair_coronary makes of its noisy label."""
     from cardiform.anatomy.corruption import corrupt
     from cardiform.anatomy.repair import repair
-    from cardiform.anatomy.thin import ThinStructure
+    from cardiform.coronary.thin_structure import ThinStructure
 
     truth, affine = tree(seed)
     label = corrupt(truth, np.full(3, SPACING), noise, np.random.default_rng(seed))
@@ -97,8 +97,8 @@ def noisy_tree(seed: int, noise: dict):
 
 def prepare(work: Path, number: int) -> None:
     """The training trees as files of repair_coronary, with a manifest and a split."""
-    from cardiform.case_runs import MANIFEST_COLUMNS
-    from cardiform.cohort import write_table
+    from cardiform.cohort.per_case import MANIFEST_COLUMNS
+    from cardiform.cohort.table import write_table
     from cardiform.files import sha256_file
 
     names = [f"tree_{seed:03d}" for seed in range(number)]
@@ -202,8 +202,8 @@ def ways(args, tuned: dict, models: dict[str, Path], thin):
     """Name and mask of every way, on one structure."""
     import torch
 
-    from cardiform.options import CoronaryRefineOptions
-    from cardiform.refinement import Refiner, mended
+    from cardiform.coronary.refine import Refiner, mended
+    from cardiform.options.coronary import CoronaryRefineOptions
 
     yield "noisy label", thin.label
     for name, value in tuned.items():
@@ -229,7 +229,7 @@ def ways(args, tuned: dict, models: dict[str, Path], thin):
 
 def measured(args, noise: dict, tuned: dict, models: dict[str, Path]) -> dict[str, list[dict]]:
     """Way -> figures of each test tree."""
-    from cardiform.refined_cases import figures_against
+    from cardiform.coronary.cases import figures_against
 
     rows: dict[str, list[dict]] = {}
     for seed in range(TEST_FIRST, TEST_FIRST + args.test):

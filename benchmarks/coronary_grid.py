@@ -20,10 +20,10 @@ def main() -> None:
     import torch
     from coronary import NOISE, noisy_tree, repair_options
 
+    from cardiform.coronary.cases import fine_grid
+    from cardiform.coronary.refine import Refiner
     from cardiform.geometry.frame import apply_affine
-    from cardiform.options import CoronaryRefineOptions
-    from cardiform.refined_cases import fine_grid
-    from cardiform.refinement import Refiner
+    from cardiform.options.coronary import CoronaryRefineOptions
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -83,7 +83,8 @@ def print_table(found: dict) -> None:
 
 def draw(folder: Path, points: int) -> dict:
     """The label map of the case, and its case table."""
-    from cardiform import cohort, nifti
+    from cardiform import nifti
+    from cardiform.cohort.table import Case, write_cases
     from cardiform.phantom import draw_phantom
 
     heart = draw_phantom(SEED)
@@ -92,15 +93,15 @@ def draw(folder: Path, points: int) -> dict:
     data = heart.label_map(SHAPE, affine)
     path = folder / "heart.nii.gz"
     nifti.save_label_map(path, data, affine)
-    case = cohort.Case(case_id="heart", patient_id="heart", labels=str(path), status="ok")
-    cohort.write_cases(folder / "cases.tsv", [case])
+    case = Case(case_id="heart", patient_id="heart", labels=str(path), status="ok")
+    write_cases(folder / "cases.tsv", [case])
     return {"labelled voxels": int((data > 0).sum()), "classes": len(np.unique(data)) - 1}
 
 
 def read_case(folder: Path):
-    from cardiform import cohort
+    from cardiform.cohort.table import read_checked_cases
 
-    return cohort.read_checked_cases(folder / "cases.tsv")[0]
+    return read_checked_cases(folder / "cases.tsv")[0]
 
 
 def measure_ours(folder: Path, points: int) -> dict:
@@ -108,7 +109,7 @@ def measure_ours(folder: Path, points: int) -> dict:
     from cardiform.files import load_npz
     from cardiform.geometry.cases import mesh_case, sample_case
     from cardiform.labels import LabelTable
-    from cardiform.options import MeshesOptions, PointsOptions
+    from cardiform.options.geometry import MeshesOptions, PointsOptions
 
     table, case = LabelTable(), read_case(folder)
     options = PointsOptions(surface_points=points, near_points=points, volume_points=points)
@@ -175,7 +176,7 @@ def queries(folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 def meshes(folder: Path) -> dict:
     """(vertices float32, faces int32) of our surfaces, by class value."""
-    from cardiform.geometry.meshfile import read_mesh
+    from cardiform.geometry.mesh_files import read_mesh
     from cardiform.labels import LabelTable
 
     table = LabelTable()

@@ -27,21 +27,22 @@ import torch
 import yaml
 
 from cardiform import cli
-from cardiform.data.coronary import Cells
-from cardiform.geometry.coarse import LABELS, Grid
+from cardiform.coronary.data import Cells
+from cardiform.coronary.task import CardiformTask, NearTask
 from cardiform.labels import LabelTable
-from cardiform.models.diffusion import LatentStatistics
-from cardiform.models.sparse_vqvae import SparseVQVAE
-from cardiform.options import SECTIONS, TrainingOptions
-from cardiform.tasks.autoencoder import AutoencoderTask
-from cardiform.tasks.coronary import CardiformTask, NearTask
-from cardiform.tasks.diffusion import DiffusionTask
-from cardiform.tasks.vecset import VecsetTask
-from cardiform.tasks.vqvae import VqvaeTask
+from cardiform.ldm.autoencoder_task import AutoencoderTask
+from cardiform.ldm.diffusion_model import LatentStatistics
+from cardiform.ldm.diffusion_task import DiffusionTask
+from cardiform.ldm.hearts_on_grid import LABELS, Grid
+from cardiform.options.sections import SECTIONS
+from cardiform.options.training import TrainingOptions
 from cardiform.training.distributed import World, choose_device
 from cardiform.training.runlog import Window
 from cardiform.training.steps import Stepper
 from cardiform.training.task import TrainingError
+from cardiform.vecset.task import VecsetTask
+from cardiform.vqvae.model import SparseVQVAE
+from cardiform.vqvae.task import VqvaeTask
 
 ROOT = measuring.ROOT
 TABLE = LabelTable()

@@ -17,12 +17,12 @@ import measuring
 import numpy as np
 import torch
 
-from cardiform.geometry.coarse import LABELS, Grid
 from cardiform.labels import LabelTable
-from cardiform.models.diffusion import LatentStatistics
-from cardiform.models.shape_autoencoder import ShapeAutoencoder
-from cardiform.options import AutoencoderOptions, DiffusionOptions
-from cardiform.tasks.diffusion import DiffusionTask
+from cardiform.ldm.autoencoder_model import ShapeAutoencoder
+from cardiform.ldm.diffusion_model import LatentStatistics
+from cardiform.ldm.diffusion_task import DiffusionTask
+from cardiform.ldm.hearts_on_grid import LABELS, Grid
+from cardiform.options.ldm import AutoencoderOptions, DiffusionOptions
 
 AUTOENCODER = AutoencoderOptions(channels=(32, 64, 64))
 DIFFUSION = DiffusionOptions(

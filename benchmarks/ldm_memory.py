@@ -47,12 +47,12 @@ def main() -> None:
 
 def child(name: str, batch: int) -> dict:
     """Peak MiB of a process that takes one step."""
-    from cardiform.geometry.coarse import LABELS, Grid
     from cardiform.labels import LabelTable
-    from cardiform.models.diffusion import LatentStatistics
-    from cardiform.options import AutoencoderOptions, DiffusionOptions
-    from cardiform.tasks.autoencoder import AutoencoderTask
-    from cardiform.tasks.diffusion import DiffusionTask
+    from cardiform.ldm.autoencoder_task import AutoencoderTask
+    from cardiform.ldm.diffusion_model import LatentStatistics
+    from cardiform.ldm.diffusion_task import DiffusionTask
+    from cardiform.ldm.hearts_on_grid import LABELS, Grid
+    from cardiform.options.ldm import AutoencoderOptions, DiffusionOptions
 
     kind, size, channels, checkpointing = SETTINGS[name]
     table = LabelTable()

@@ -87,7 +87,7 @@ def compare(batch_size: int) -> float:
     """Largest relative difference, over the parameters, of the eikonal term's gradient."""
     import torch
 
-    from cardiform.tasks.vecset import exact_gradient
+    from cardiform.vecset.task import exact_gradient
 
     task, batch = make_task("ours"), make_batch(batch_size, seed=0)
     torch.nn.init.normal_(task.model.head.weight, std=0.1)  # a field with a slope
@@ -114,11 +114,11 @@ def make_task(variant: str):
     import torch
 
     from cardiform.labels import STACOM_2025, LabelTable
-    from cardiform.models import vecset
-    from cardiform.options import VecsetOptions
-    from cardiform.tasks.vecset import VecsetTask
+    from cardiform.options.vecset import VecsetOptions
+    from cardiform.vecset.model import PRESETS, Shape
+    from cardiform.vecset.task import VecsetTask
 
-    vecset.PRESETS["base"] = vecset.Shape(dim=512, depth=6, heads=8, latents=LATENTS, latent_dim=16)
+    PRESETS["base"] = Shape(dim=512, depth=6, heads=8, latents=LATENTS, latent_dim=16)
     options = VecsetOptions(
         preset="base",
         eikonal="tetra" if variant == "tetra" else "autograd",

@@ -73,7 +73,7 @@ def table():
 
 def measure_meshes(folder: Path, resolution: None) -> None:
     from cardiform.geometry.cases import mesh_case
-    from cardiform.options import MeshesOptions
+    from cardiform.options.geometry import MeshesOptions
 
     mesh_case(read_case(folder), table=table(), options=MeshesOptions(), out=folder / "meshes")
 
@@ -81,7 +81,7 @@ def measure_meshes(folder: Path, resolution: None) -> None:
 def measure_ours(folder: Path, resolution: int) -> dict:
     from cardiform.geometry.cases import voxelize_case
     from cardiform.geometry.narrowband import NarrowBand
-    from cardiform.options import VoxelsOptions
+    from cardiform.options.geometry import VoxelsOptions
 
     options = VoxelsOptions(resolution=resolution, band_voxels=BAND)
     places = {"meshes": folder / "meshes", "out": folder / str(resolution)}
@@ -100,8 +100,8 @@ def measure_ours(folder: Path, resolution: int) -> dict:
 def measure_dense(folder: Path, resolution: None) -> dict:
     from cardiform import nifti
     from cardiform.files import read_json, save_npz
+    from cardiform.geometry.closed_band import voxel_affine
     from cardiform.geometry.frame import Frame
-    from cardiform.geometry.solid import voxel_affine
 
     label_map = nifti.load_label_map(read_case(folder).labels)
     record = read_json(folder / "meshes" / "heart" / "frame.json")
@@ -138,8 +138,8 @@ def measure_dense(folder: Path, resolution: None) -> dict:
 def measure_survival(folder: Path, resolution: int) -> tuple[float, dict[str, float]]:
     """Voxel edge in mm and Dice per class."""
     from cardiform import nifti
+    from cardiform.geometry.closed_band import Solid
     from cardiform.geometry.narrowband import NarrowBand
-    from cardiform.geometry.solid import Solid
 
     truth = nifti.load_label_map(read_case(folder).labels)
     dice = {}

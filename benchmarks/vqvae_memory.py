@@ -42,9 +42,9 @@ def measure(config: Path, checkpointing: bool) -> dict:
     import torch
 
     from cardiform import cli
-    from cardiform.models.sparse_vqvae import SparseVQVAE
-    from cardiform.options import SECTIONS
-    from cardiform.tasks.vqvae import VqvaeTask
+    from cardiform.options.sections import SECTIONS
+    from cardiform.vqvae.model import SparseVQVAE
+    from cardiform.vqvae.task import VqvaeTask
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from cardiform import cli, options  # noqa: E402
+from cardiform import cli  # noqa: E402
+from cardiform.options.sections import SECTIONS  # noqa: E402
 
 # Which rules run again when a key of the section changes; their descendants follow.
 RERUNS = {
@@ -71,7 +72,7 @@ def config_yaml() -> str:
         "# your own and name it with --configfile; keys left out keep these values.",
         "# Written by tools/write_config_files.py from workflow/scripts/cardiform/options.py.",
     ]
-    for name, cls in options.SECTIONS.items():
+    for name, cls in SECTIONS.items():
         lines += ["", f"# {summary(cls)}", f"{name}:"]
         for field in dataclasses.fields(cls):
             lines.append(f"  # {field.metadata['help']}{limits(field)}")
@@ -92,7 +93,7 @@ def readme() -> str:
         "and the order of keys change nothing. A training that only gets another *resumable*",
         "key goes on from its checkpoint.",
     ]
-    for name, cls in options.SECTIONS.items():
+    for name, cls in SECTIONS.items():
         lines += ["", f"## {name}", "", summary(cls), "", f"Runs again: `{RERUNS[name]}`.", ""]
         lines += ["| key | default | effect |", "|---|---|---|"]
         for field in dataclasses.fields(cls):
@@ -104,7 +105,7 @@ def readme() -> str:
 
 
 def schema() -> str:
-    return json.dumps(cli.json_schema(options.SECTIONS), indent=2) + "\n"
+    return json.dumps(cli.json_schema(SECTIONS), indent=2) + "\n"
 
 
 def summary(cls: type) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cardiform import cohort, splits
+from cardiform.cohort import splits
+from cardiform.cohort.table import Case
 from cardiform.errors import InputError
-from cardiform.options import SplitOptions
+from cardiform.options.cohort import SplitOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -56,7 +57,7 @@ def seed_that_fills_every_part():
     """The first split seed with a case in each part; so small a cohort needs a choice."""
 
     def find(names, **shares) -> int:
-        members = [cohort.Case(case_id=n, patient_id=n, labels="x") for n in names]
+        members = [Case(case_id=n, patient_id=n, labels="x") for n in names]
         for seed in range(1000):
             try:
                 splits.split_cases(members, SplitOptions(seed=seed, **shares))

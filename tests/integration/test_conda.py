@@ -18,10 +18,11 @@ import stand_in_conda
 from env_files import ENVIRONMENTS, ROOT, SCRIPTS, read_rules, third_party
 from tiny_config import TINY, changed
 
-from cardiform import cohort, nifti
+from cardiform import nifti
+from cardiform.cohort.table import demo_cases
 
 RULES, _ = read_rules()
-NAMES = [case.case_id for case in cohort.demo_cases(3, "x")]
+NAMES = [case.case_id for case in demo_cases(3, "x")]
 DEMO = changed(TINY, "demo", cases=len(NAMES), spacing_mm=5.0)
 KEPT = (3, 9)  # left ventricle and coronary: figures and pictures cost by class
 # What the Python that runs the tests has, and an environment must not have.

@@ -14,10 +14,10 @@ from tiny_trainings import Trainings
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cardiform.labels import LabelTable
-from cardiform.models.vecset import VecSet
-from cardiform.options import VecsetOptions
+from cardiform.options.vecset import VecsetOptions
 from cardiform.training.checkpoint import load_model
 from cardiform.training.optimisation import build_optimizer
+from cardiform.vecset.model import VecSet
 
 DEVICE = "cuda"
 pytestmark = [

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from tiny_config import TINY, changed
 
-from cardiform import cohort, nifti, splits
+from cardiform import nifti
+from cardiform.cohort import splits
+from cardiform.cohort.table import demo_cases, read_checked_cases
 from cardiform.labels import LabelTable
 
 
@@ -23,7 +25,7 @@ def planned(run_workflow, folder, config) -> set[str]:
 def tiny(tmp_path_factory, run_workflow, seed_that_fills_every_part):
     """A finished run on five coarse hearts."""
     folder = tmp_path_factory.mktemp("tiny")
-    names = [case.case_id for case in cohort.demo_cases(5, "x")]
+    names = [case.case_id for case in demo_cases(5, "x")]
     seed = seed_that_fills_every_part(names, **TINY["split"])
     config = changed(TINY, "split", seed=seed)
     run_workflow(folder, config)
@@ -137,7 +139,7 @@ def test_fused_label_maps_feed_the_other_stages(tiny, run_workflow):
         assert part["cases"] == part["cases_with_truth"]
         for column in ("against_label", "against_truth", "label_against_truth"):
             assert 0 < part[column]["dice"] <= 1
-    cases = cohort.read_checked_cases(results / "fused" / "cases.tsv")
+    cases = read_checked_cases(results / "fused" / "cases.tsv")
     assert len(cases) == 5 and all("/fused/" in case.labels for case in cases)
     frame = json.loads((results / "meshes" / "phantom_000" / "frame.json").read_text())
     fused = nifti.load_label_map(results / "fused" / "phantom_000.nii.gz")

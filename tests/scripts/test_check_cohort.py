@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from answers import refused
 
-from cardiform import cohort, splits
+from cardiform.cohort import splits
+from cardiform.cohort.table import Case, read_checked_cases, write_cases
 
 AFFINE = np.diag([2.0, 1.0, 1.0, 1.0])
 
@@ -101,7 +102,7 @@ def test_skip_keeps_the_good_and_says_why(tmp_path, check):
     assert check("--on-bad-case", "skip", "--max-bad-cases", 5).returncode == 2
     result = check("--on-bad-case", "skip", "--processes", 2)
     assert result.returncode == 0, result.stderr
-    cases = {c.case_id: c for c in cohort.read_checked_cases(tmp_path / "out" / "cases.tsv")}
+    cases = {c.case_id: c for c in read_checked_cases(tmp_path / "out" / "cases.tsv")}
     assert [n for n, c in cases.items() if c.status == "ok"] == ["good"]
     assert "holds no class" in cases["empty"].reason
     qc = json.loads((tmp_path / "out" / "qc" / "cohort.json").read_text())
@@ -157,11 +158,9 @@ def test_real_label_maps(tmp_path, real_data, check):
 
 
 def test_split(tmp_path, run_script):
-    members = [
-        cohort.Case(case_id=f"c{i}", patient_id=f"p{i // 2}", labels="x.nii.gz") for i in range(60)
-    ]
-    members[0] = cohort.Case(case_id="c0", patient_id="p0", labels="x", status="skipped", reason="")
-    cohort.write_cases(tmp_path / "cases.tsv", members)
+    members = [Case(case_id=f"c{i}", patient_id=f"p{i // 2}", labels="x.nii.gz") for i in range(60)]
+    members[0] = Case(case_id="c0", patient_id="p0", labels="x", status="skipped", reason="")
+    write_cases(tmp_path / "cases.tsv", members)
     arguments = ["--cases", tmp_path / "cases.tsv", "--points", "results/points"]
     result = run_script("split_cohort.py", *arguments, "--out", tmp_path / "split", "--test", 0.3)
     assert result.returncode == 0, result.stderr

@@ -9,8 +9,8 @@ import pytest
 from answers import refused
 from inside import run_inside
 
-from cardiform import cohort
-from cardiform.case_runs import read_manifest
+from cardiform.cohort.per_case import read_manifest
+from cardiform.cohort.table import read_checked_cases
 from cardiform.nifti import load_label_map
 from cardiform.training.checkpoint import load_model
 
@@ -176,7 +176,7 @@ def test_fused_label_maps_and_the_table_of_them(stages):
     )
     assert collected.returncode == 0, collected.stderr
     assert "coronary_on_heart" in collected.stderr
-    cases = cohort.read_checked_cases(out / "cases.tsv")
+    cases = read_checked_cases(out / "cases.tsv")
     assert [c.labels for c in cases] == [str(out / f"{n}.nii.gz") for n in stages.names]
     assert cases[0].image and cases[0].truth
     assert json.loads((out / "summary.json").read_text())["cases"] == 3

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from inside import run_inside
 
-from cardiform import cohort, nifti
+from cardiform import nifti
+from cardiform.cohort import table as cohort
 from cardiform.files import load_npz
 from cardiform.geometry.frame import Frame, apply_affine
-from cardiform.geometry.meshfile import read_mesh
+from cardiform.geometry.mesh_files import read_mesh
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.geometry.surface import is_watertight, signed_volume
 from cardiform.labels import LabelTable
@@ -202,7 +203,7 @@ def test_missing_meshes_are_named(tmp_path):
 @pytest.mark.parametrize("name", ["chest_heart1_aorta6_pa7", "thorax_heart1_lad9"])
 def test_real_label_maps_come_back_from_their_fields(real_data, name):
     from cardiform.geometry.sdf import class_fields
-    from cardiform.options import MeshesOptions
+    from cardiform.options.geometry import MeshesOptions
 
     label_map = nifti.load_label_map(real_data / f"{name}.nii.gz")
     for value, field in class_fields(label_map, TABLE, MeshesOptions()).items():

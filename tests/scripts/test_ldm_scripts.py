@@ -11,8 +11,9 @@ import torch
 from answers import refused
 from inside import run_inside
 
-from cardiform import cohort, labels
-from cardiform.case_runs import read_manifest
+from cardiform import labels
+from cardiform.cohort.per_case import read_manifest
+from cardiform.cohort.table import read_checked_cases
 from cardiform.files import load_npz
 from cardiform.nifti import load_label_map, save_label_map
 from cardiform.training.checkpoint import load_model
@@ -343,7 +344,7 @@ def test_clouds_of_a_case_table_and_of_one_file(stages, tmp_path):
     result = convert("file", *many)
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "file" / "grid.json").read_text())["kind"] == "field"
-    cases = cohort.read_checked_cases(tmp_path / "file" / "cases.tsv")
+    cases = read_checked_cases(tmp_path / "file" / "cases.tsv")
     assert [c.case_id for c in cases] == [f"sample_{i:05d}" for i in range(4)]
     assert "4 of 4 cases are finished already" in convert("file", *many).stderr
     refused(convert("x", *many[:2], "--key", "nothing"), "no dataset nothing (it has point_clouds)")

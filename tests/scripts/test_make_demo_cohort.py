@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from cardiform import cohort
+from cardiform.cohort.table import demo_cases, read_case_table
 from cardiform.nifti import load_label_map
 
 
@@ -29,8 +29,8 @@ def contents(folder):
 
 
 def test_the_cohort_passes_its_own_check(tmp_path, demo, run_script):
-    made = cohort.read_case_table(demo / "cases.tsv")
-    assert [c.case_id for c in made] == [c.case_id for c in cohort.demo_cases(3, "x")]
+    made = read_case_table(demo / "cases.tsv")
+    assert [c.case_id for c in made] == [c.case_id for c in demo_cases(3, "x")]
     assert all(len(c.files) == 4 for c in made)
     result = run_script("check_cohort.py", "--table", demo / "cases.tsv", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
@@ -42,7 +42,7 @@ def test_the_noise_of_the_coronaries_leaves_the_truth_and_the_other_classes_alon
     tmp_path, demo, run_script
 ):
     clean_demo = draw(run_script, tmp_path / "clean", "--coronary-noise", 0)
-    for noisy, clean in zip(*(cohort.demo_cases(3, folder) for folder in (demo, clean_demo))):
+    for noisy, clean in zip(*(demo_cases(3, folder) for folder in (demo, clean_demo))):
         truth, given = (load_label_map(path).data for path in (noisy.truth, noisy.labels))
         np.testing.assert_array_equal(load_label_map(clean.labels).data, truth)
         changed = given != truth

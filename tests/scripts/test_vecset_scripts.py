@@ -13,7 +13,8 @@ import torch
 from answers import refused
 from inside import run_inside
 
-from cardiform import cohort, splits
+from cardiform.cohort import splits
+from cardiform.cohort.table import Case, write_cases
 from cardiform.files import save_npz
 from cardiform.labels import LabelTable
 
@@ -39,7 +40,7 @@ def write_points(folder, name, number=700):
 
 
 def write_split(folder, part, names):
-    cases = [cohort.Case(case_id=n, patient_id=n, labels="x.nii.gz") for n in names]
+    cases = [Case(case_id=n, patient_id=n, labels="x.nii.gz") for n in names]
     splits.write_split(folder / f"{part}.csv", cases, folder)
 
 
@@ -101,7 +102,7 @@ def test_a_model_that_is_none(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"nothing")
     for part in ("train", "validation", "test"):
         write_split(tmp_path, part, [])
-    cohort.write_cases(tmp_path / "cases.tsv", [])
+    write_cases(tmp_path / "cases.tsv", [])
     places = {"cases": tmp_path / "cases.tsv", "meshes": tmp_path, "out": tmp_path / "out"}
     places |= {p: tmp_path / f"{p}.csv" for p in ("train", "validation", "test")}
     places |= {"model": tmp_path / "model.pt", "metrics": tmp_path / "metrics.json"}
@@ -138,7 +139,7 @@ def test_damaged_points_are_refused_with_the_command_that_mends_them(tmp_path, t
 def test_exhausted_memory_names_the_keys_of_this_training(tmp_path, place):
     """Where it strikes does not matter."""
     module, name = {
-        "before the training": ("cardiform.data.points", "load_cases"),
+        "before the training": ("cardiform.vecset.data", "load_cases"),
         "during it": ("cardiform.training.steps.Stepper", "step"),
     }[place]
     code = f"""

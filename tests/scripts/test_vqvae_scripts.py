@@ -11,13 +11,14 @@ from answers import refused
 from bands import write_cohort, write_part
 from inside import run_inside
 
-from cardiform import cohort, nifti
-from cardiform.case_runs import read_manifest
+from cardiform import nifti
+from cardiform.cohort.per_case import read_manifest
+from cardiform.cohort.table import Case, __file__, write_cases
 from cardiform.files import load_npz
-from cardiform.geometry.meshfile import read_mesh
+from cardiform.geometry.mesh_files import read_mesh
 from cardiform.geometry.narrowband import NarrowBand
 
-SCRIPTS = Path(cohort.__file__).resolve().parents[1]
+SCRIPTS = Path(__file__).resolve().parents[1]
 NETWORK = ("--channels", "8,8,8,16", "--blocks", "1,0,0,1", "--latent-dim", 8)
 NETWORK += ("--max-voxels", 30000)
 QUICK = ("--steps", 3, "--batch-size", 4, "--warmup-steps", 1, "--preview-every", 0)
@@ -127,7 +128,7 @@ def test_reconstructions_without_label_maps(finished) -> None:
 
 def test_the_given_voxels_are_their_own_best_reconstruction(finished) -> None:
     """The truth of the route without label maps is the band itself: volume and place agree."""
-    from cardiform.vqvae_reconstruct import Truth
+    from cardiform.vqvae.reconstruct import Truth
 
     band = NarrowBand.load(finished.folder / "sparse" / "c3" / "ball0.npz")
     truth = Truth.of_bands({"ball0": band})
@@ -183,7 +184,7 @@ def test_window_ct(tmp_path, run_script) -> None:
 
     def run(*names):
         cases = [
-            cohort.Case(
+            Case(
                 case_id=n,
                 patient_id=n,
                 labels="",
@@ -191,7 +192,7 @@ def test_window_ct(tmp_path, run_script) -> None:
             )
             for n in names
         ]
-        cohort.write_cases(tmp_path / "cases.tsv", cases)
+        write_cases(tmp_path / "cases.tsv", cases)
         places = ["--cases", tmp_path / "cases.tsv", "--out", tmp_path / "out"]
         places += ["--manifest", tmp_path / "out" / "manifest.tsv", "--resolution", 32]
         return run_script("window_ct.py", *places, "--windows", "bone=300/1500")
@@ -217,7 +218,7 @@ def test_reconstruction_on_the_grid_of_a_label_map(finished, tmp_path) -> None:
     """With --cases and --meshes the figures are those of the label map."""
     from bands import FRAME, ball_band
 
-    from cardiform.cohort import write_table
+    from cardiform.cohort.table import write_table
     from cardiform.files import sha256_file
 
     index = np.stack(np.indices((60,) * 3), axis=-1) - 30.0
@@ -225,8 +226,8 @@ def test_reconstruction_on_the_grid_of_a_label_map(finished, tmp_path) -> None:
     affine = np.diag([-1.0, 1.0, 1.0, 1.0])
     affine[:3, 3] = FRAME.to_world(np.zeros(3)) - affine[:3, :3] @ [30, 30, 30]
     nifti.save_label_map(tmp_path / "c3.nii.gz", labels, affine)
-    case = cohort.Case(case_id="c3", patient_id="c3", labels=str(tmp_path / "c3.nii.gz"))
-    cohort.write_cases(tmp_path / "cases.tsv", [case])
+    case = Case(case_id="c3", patient_id="c3", labels=str(tmp_path / "c3.nii.gz"))
+    write_cases(tmp_path / "cases.tsv", [case])
     places = ["--cases", tmp_path / "cases.tsv", "--out", tmp_path / "meshes"]
     made = run_inside("extract_meshes.py", *places, "--manifest", tmp_path / "meshes/m.tsv")
     assert made.returncode == 0, made.stderr
@@ -240,7 +241,7 @@ def test_reconstruction_on_the_grid_of_a_label_map(finished, tmp_path) -> None:
         "--manifest", tmp_path / "manifest.tsv", "--validation", none, "--out", tmp_path / "out",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    cohort.write_cases(tmp_path / "others.tsv", [])
+    write_cases(tmp_path / "others.tsv", [])
     lacking = finished.reconstruct("--cases", tmp_path / "others.tsv", "--meshes", tmp_path)
     refused(lacking, "others.tsv: has no case c2, c3")
     found = nifti.load_label_map(tmp_path / "out" / "c3" / "labels.nii.gz")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cardiform import cohort, splits
-from cardiform.case_runs import MANIFEST_COLUMNS
-from cardiform.cohort import write_table
+from cardiform.cohort import splits
+from cardiform.cohort.per_case import MANIFEST_COLUMNS
+from cardiform.cohort.table import Case, write_table
 from cardiform.files import sha256_file
 from cardiform.geometry.frame import Frame
 from cardiform.geometry.narrowband import NarrowBand, narrow_band
@@ -40,6 +40,6 @@ def write_cohort(folder: Path, radii: dict[str, list[float]], resolution: int = 
 
 def write_part(folder: Path, part: str, names: list[str]) -> Path:
     """A split CSV."""
-    cases = [cohort.Case(case_id=n, patient_id=n, labels="") for n in names]
+    cases = [Case(case_id=n, patient_id=n, labels="") for n in names]
     splits.write_split(folder / f"{part}.csv", cases, folder / "points")
     return folder / f"{part}.csv"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cardiform.geometry.coarse import FIELD, INSIDE, LABELS, Grid
 from cardiform.labels import LabelTable
+from cardiform.ldm.hearts_on_grid import FIELD, INSIDE, LABELS, Grid
 
 TABLE = LabelTable(LabelTable().classes[:3])
 GRID = Grid(LABELS, 8, 80.0, TABLE)

@@ -6,12 +6,12 @@ import numpy as np
 from tubes import SPACING, broken_tube
 
 from cardiform.anatomy.repair import repair
-from cardiform.anatomy.thin import ThinStructure
-from cardiform.case_runs import MANIFEST_COLUMNS
-from cardiform.cohort import OK, write_table
-from cardiform.data.coronary import find_repaired
+from cardiform.cohort.per_case import MANIFEST_COLUMNS
+from cardiform.cohort.table import OK, write_table
+from cardiform.coronary.data import find_repaired
+from cardiform.coronary.thin_structure import ThinStructure
 from cardiform.files import sha256_file
-from cardiform.options import CoronaryOptions, CoronaryRepairOptions, NearOptions
+from cardiform.options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
 
 REPAIR = CoronaryRepairOptions(spacing_mm=SPACING)
 CARDIFORM = CoronaryOptions(

@@ -9,7 +9,7 @@ from inside import run_inside
 from tiny_config import TINY
 
 from cardiform import cli
-from cardiform.options import SECTIONS
+from cardiform.options.sections import SECTIONS
 
 TRAIN, HELD_OUT = ("phantom_000", "phantom_001"), "phantom_002"
 

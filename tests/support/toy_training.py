@@ -17,7 +17,7 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 from cardiform import cli  # noqa: E402
-from cardiform.options import TrainingOptions  # noqa: E402
+from cardiform.options.training import TrainingOptions  # noqa: E402
 from cardiform.training.engine import Outcome, train  # noqa: E402
 
 DROPOUT = 0.2  # makes the course depend on the random state

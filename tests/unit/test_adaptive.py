@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cardiform.geometry.adaptive import sample_field
+from cardiform.geometry.coarse_to_fine import sample_field
 from cardiform.geometry.frame import Frame
 from cardiform.geometry.surface import is_watertight, signed_volume
 

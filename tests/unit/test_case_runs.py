@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from mounts import run_with_disk
 
-from cardiform import case_runs
-from cardiform.cohort import Case
+from cardiform.cohort import per_case
+from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.files import save_npz
 
@@ -51,7 +51,8 @@ def mark(source):
 
 ORPHANS = """
 import os, pathlib, signal, sys, time
-from cardiform import case_runs, cohort
+from cardiform.cohort import per_case
+from cardiform.cohort.table import Case
 out, script = pathlib.Path(sys.argv[1]), os.getpid()
 def work(case):
     (out / case.case_id).touch()
@@ -60,8 +61,8 @@ def work(case):
     if case.case_id == "a":
         os.kill(script, signal.SIGKILL)
     return []
-cases = [cohort.Case(case_id=name, patient_id=name, labels=name) for name in "ab"]
-case_runs.run_cases(
+cases = [Case(case_id=name, patient_id=name, labels=name) for name in "ab"]
+per_case.run_cases(
     cases, work, inputs=lambda case: [], parameters={}, state=out, manifest=out / "m.tsv",
     processes=2,
 )
@@ -80,7 +81,7 @@ class Run:
             Path(c.labels).write_text(c.case_id)
 
     def __call__(self, processes=1, **parameters):
-        case_runs.run_cases(
+        per_case.run_cases(
             self.cases, double, inputs=lambda c: [c.labels], parameters=parameters,
             state=self.folder / "state", manifest=self.folder / "manifest.tsv",
             processes=processes,
@@ -167,7 +168,7 @@ def test_no_process_outlives_a_script_that_is_killed(tmp_path):
         [sys.executable, "-c", ORPHANS, tmp_path],
         stdout=subprocess.PIPE,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(Path(case_runs.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(per_case.__file__).parents[1])},
     )
     try:
         process.communicate(timeout=60)  # until the last one that holds its stdout has ended
@@ -210,7 +211,7 @@ def test_a_damaged_manifest_is_named(work, damage):
     }
     path.write_text(pieces.get(damage, damage))
     with pytest.raises(InputError, match=r"manifest\.tsv.*; delete it and run the same command"):
-        case_runs.read_manifest(path)
+        per_case.read_manifest(path)
 
 
 def test_an_input_that_is_not_what_its_stage_wrote_is_named(work):
@@ -218,7 +219,7 @@ def test_an_input_that_is_not_what_its_stage_wrote_is_named(work):
     work()
     (work.folder / "b.out").write_text("damaged")
     with pytest.raises(InputError) as caught:
-        case_runs.run_cases(
+        per_case.run_cases(
             work.cases, double, inputs=lambda c: [Path(c.labels).with_suffix(".out")],
             parameters={}, state=work.folder / "later", manifest=work.folder / "later.tsv",
             made={work.folder: "earlier"},
@@ -244,7 +245,7 @@ def fill_twice(folder: Path) -> None:
     work, problems, left = Run(folder), [], []
     for _ in range(2):
         try:
-            case_runs.run_cases(
+            per_case.run_cases(
                 work.cases, fill, inputs=lambda c: [c.labels], parameters={},
                 state=folder / "disk" / "state", manifest=folder / "disk" / "manifest.tsv",
             )  # fmt: skip

@@ -11,9 +11,20 @@ from pathlib import Path
 import pytest
 from answers import refused
 
-from cardiform import cli, options
+from cardiform import cli
 from cardiform.errors import InputError
-from cardiform.options import PointsOptions, VecsetOptions
+from cardiform.options.geometry import PointsOptions
+from cardiform.options.sections import (
+    SECTIONS,
+    AutoencoderOptions,
+    CohortOptions,
+    DiffusionOptions,
+    LdmOptions,
+    VoxelsOptions,
+    VqvaeJointOptions,
+    VqvaeOptions,
+)
+from cardiform.options.vecset import VecsetOptions
 
 SCRIPTS = Path(cli.__file__).resolve().parents[1]
 
@@ -22,16 +33,16 @@ def parsed(cls, text):
     return cli.parse(cli.build_parser("x", cls), cls, arguments=shlex.split(text))[0]
 
 
-@pytest.mark.parametrize("cls", options.SECTIONS.values(), ids=options.SECTIONS)
+@pytest.mark.parametrize("cls", SECTIONS.values(), ids=SECTIONS)
 def test_flags_round_trip(cls):
     assert parsed(cls, cli.flags(cls())) == cls()
 
 
 def test_flags_are_sorted_and_quoted():
-    text = cli.flags(options.CohortOptions(table="my cohort; rm.tsv"))
+    text = cli.flags(CohortOptions(table="my cohort; rm.tsv"))
     names = [word for word in shlex.split(text) if word.startswith("--")]
     assert names == sorted(names)
-    assert parsed(options.CohortOptions, text).table == "my cohort; rm.tsv"
+    assert parsed(CohortOptions, text).table == "my cohort; rm.tsv"
 
 
 def test_section_accepts_yaml_notations():
@@ -59,12 +70,12 @@ def test_section_names_every_problem_at_once():
 
 def test_a_resolution_is_a_multiple_of_eight():
     with pytest.raises(InputError, match=r"voxels\.resolution is 100; a multiple of 8"):
-        cli.from_section(options.VoxelsOptions, {"resolution": 100}, "voxels")
-    assert cli.from_section(options.VoxelsOptions, {"resolution": 104}, "voxels").resolution == 104
+        cli.from_section(VoxelsOptions, {"resolution": 100}, "voxels")
+    assert cli.from_section(VoxelsOptions, {"resolution": 104}, "voxels").resolution == 104
 
 
 def test_flags_of_two_sections_in_one_call():
-    classes = (options.VqvaeOptions, options.VqvaeJointOptions)
+    classes = (VqvaeOptions, VqvaeJointOptions)
     parser = cli.build_parser("x", *classes)
     arguments = ["--steps", "7", "--latent-dim", "4"]
     network, stage, rest = cli.parse(parser, *classes, arguments=arguments)
@@ -105,37 +116,37 @@ def test_bad_input_prints_lines_without_traceback():
 def test_a_config_names_the_problems_of_all_sections_at_once():
     config = {"vecsett": {}, "cohort": {"name": "a b"}, "points": {"near_sigma": 0.1}, "demo": None}
     with pytest.raises(InputError) as caught:
-        cli.from_config(options.SECTIONS, config)
+        cli.from_config(SECTIONS, config)
     text = str(caught.value)
     assert len(caught.value.problems) == 3
     assert "config: vecsett is not a known section; did you mean vecset?" in text
     assert "config: cohort.name is 'a b'; it must match" in text
     assert "config: points.near_sigma is 0.1; expected a list" in text
-    assert cli.from_config(options.SECTIONS, {})["vecset"] == VecsetOptions()
+    assert cli.from_config(SECTIONS, {})["vecset"] == VecsetOptions()
 
 
 def test_a_key_by_the_name_of_earlier_configs():
-    made = cli.from_section(options.AutoencoderOptions, {"num_channels": [8, 16]}, "autoencoder")
+    made = cli.from_section(AutoencoderOptions, {"num_channels": [8, 16]}, "autoencoder")
     assert made.channels == (8, 16)
     # the default config names the key itself: what a user wrote counts, in whatever order
     for section in (
         {"channels": [32, 64, 64], "adv_weight": 0.1, "adversarial_weight": 0.0},
         {"adversarial_weight": 0.0, "adv_weight": 0.1, "channels": [32, 64, 64]},
     ):
-        made = cli.from_section(options.AutoencoderOptions, section, "autoencoder")
+        made = cli.from_section(AutoencoderOptions, section, "autoencoder")
         assert made.adversarial_weight == 0.1
-    assert parsed(options.DiffusionOptions, "--generate-samples-interval 7").preview_every == 7
-    schema = cli.json_schema(options.SECTIONS)["properties"]["autoencoder"]["properties"]
+    assert parsed(DiffusionOptions, "--generate-samples-interval 7").preview_every == 7
+    schema = cli.json_schema(SECTIONS)["properties"]["autoencoder"]["properties"]
     assert schema["num_channels"] == schema["channels"]
     with pytest.raises(InputError, match=r"autoencoder\.num_chanels is not a known key"):
-        cli.from_section(options.AutoencoderOptions, {"num_chanels": [8]}, "autoencoder")
+        cli.from_section(AutoencoderOptions, {"num_chanels": [8]}, "autoencoder")
 
 
 def test_a_list_of_texts_may_be_empty():
-    assert cli.from_section(options.LdmOptions, {"drop_classes": []}, "ldm").drop_classes == ()
-    assert parsed(options.LdmOptions, "--drop-classes ''").drop_classes == ()
+    assert cli.from_section(LdmOptions, {"drop_classes": []}, "ldm").drop_classes == ()
+    assert parsed(LdmOptions, "--drop-classes ''").drop_classes == ()
     with pytest.raises(InputError, match="expected a list of int"):
-        cli.from_section(options.AutoencoderOptions, {"channels": []}, "autoencoder")
+        cli.from_section(AutoencoderOptions, {"channels": []}, "autoencoder")
 
 
 SHORTAGES = {

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from cardiform.errors import InputError
-from cardiform.geometry.clouds import CloudFile, counts_on, fields_of, label_map_of, typical
-from cardiform.geometry.coarse import CloudBounds, cloud_grid
-from cardiform.geometry.cube import Cube
 from cardiform.labels import LabelTable
-from cardiform.options import LdmOptions, PointcloudsOptions
+from cardiform.ldm.clouds import CloudFile, counts_on, fields_of, label_map_of, typical
+from cardiform.ldm.cube import Cube
+from cardiform.ldm.hearts_on_grid import CloudBounds, cloud_grid
+from cardiform.options.ldm import LdmOptions, PointcloudsOptions
 
 POINTS = np.random.default_rng(0).normal(size=(4, 50, 3)) * (10, 20, 30)
 CLASSES = np.random.default_rng(1).integers(1, 4, (4, 50)).astype(np.uint8)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from cardiform import cohort
-from cardiform.cohort import Case
+from cardiform.cohort.table import (
+    Case,
+    assign_chunks,
+    read_case_table,
+    read_checked_cases,
+    write_cases,
+)
 from cardiform.errors import InputError
 
 
@@ -22,7 +27,7 @@ def test_table_paths_count_from_its_folder(tmp_path, delimiter):
     ]
     path = tmp_path / "t.tsv"
     path.write_text("\ufeff" + "\n".join(delimiter.join(r) for r in rows) + "\n")
-    a, b = cohort.read_case_table(path)
+    a, b = read_case_table(path)
     assert (a.case_id, a.patient_id, a.labels) == ("a", "a", str(tmp_path / "x/a.nii"))
     assert (b.labels, b.image, b.pointcloud) == ("/abs/b.nii", str(tmp_path / "b.ct.nii"), "")
 
@@ -34,7 +39,7 @@ def test_table_problems_come_all_at_once(tmp_path):
         "f\tp q\tx\ng\tp\t\n"
     )
     with pytest.raises(InputError) as caught:
-        cohort.read_case_table(path)
+        read_case_table(path)
     assert len(caught.value.problems) == 6
     assert "t.tsv:3: case_id a stands already in line 2" in str(caught.value)
 
@@ -51,26 +56,26 @@ def test_table_problems_come_all_at_once(tmp_path):
 def test_unusable_tables(tmp_path, text, words):
     (tmp_path / "t.tsv").write_text(text)
     with pytest.raises(InputError, match=words):
-        cohort.read_case_table(tmp_path / "t.tsv")
+        read_case_table(tmp_path / "t.tsv")
 
 
 def test_checked_cases_round_trip(tmp_path):
     members = [case("b", status="skipped", reason="x"), case("a", image="i.nii")]
-    cohort.write_cases(tmp_path / "cases.tsv", members)
-    assert cohort.read_checked_cases(tmp_path / "cases.tsv") == members[::-1]
-    assert cohort.read_checked_cases(tmp_path / "cases.tsv", ["b"]) == members[:1]
+    write_cases(tmp_path / "cases.tsv", members)
+    assert read_checked_cases(tmp_path / "cases.tsv") == members[::-1]
+    assert read_checked_cases(tmp_path / "cases.tsv", ["b"]) == members[:1]
     with pytest.raises(InputError, match="has no case z"):
-        cohort.read_checked_cases(tmp_path / "cases.tsv", ["z"])
+        read_checked_cases(tmp_path / "cases.tsv", ["z"])
 
 
 def test_small_cohorts_have_a_chunk_per_case():
-    assert cohort.assign_chunks(["b", "a"], 2) == {"a": ["a"], "b": ["b"]}
+    assert assign_chunks(["b", "a"], 2) == {"a": ["a"], "b": ["b"]}
 
 
 def test_a_new_case_moves_no_other():
     names = [f"case{i}" for i in range(300)]
-    before = cohort.assign_chunks(names, 16)
-    after = cohort.assign_chunks(["aaa", *names], 16)
+    before = assign_chunks(names, 16)
+    after = assign_chunks(["aaa", *names], 16)
     assert sum(map(len, before.values())) == 300 and len(before) == 16
     assert [c for c in before if before[c] != after[c]] == [
         next(c for c in after if "aaa" in after[c])

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hearts import GRID, TABLE, heart
 
-from cardiform.cohort import Case
-from cardiform.completion import Completer, MeanShape, evaluate_case, summarise
-from cardiform.data.shapes import to_values
+from cardiform.cohort.table import Case
 from cardiform.errors import InputError
-from cardiform.geometry.cube import class_centroids
+from cardiform.ldm.complete import Completer, MeanShape, evaluate_case, summarise
+from cardiform.ldm.cube import class_centroids
+from cardiform.ldm.data import to_values
 from cardiform.nifti import LabelMap, save_label_map
 
 CENTER = np.array([30.0, -20.0, 7.0])

@@ -10,8 +10,7 @@ from tubes import SPACING, tube
 
 from cardiform.anatomy.centreline import Centreline
 from cardiform.anatomy.repair import distance_to
-from cardiform.anatomy.thin import PackedMask, ThinStructure
-from cardiform.data.coronary import (
+from cardiform.coronary.data import (
     Cells,
     NearDataset,
     PatchDataset,
@@ -21,6 +20,7 @@ from cardiform.data.coronary import (
     strengths,
     unit_points,
 )
+from cardiform.coronary.thin_structure import PackedMask, ThinStructure
 from cardiform.errors import InputError
 
 

@@ -8,18 +8,17 @@ import torch
 from scipy.ndimage import map_coordinates
 from thin import CARDIFORM, NEAR, REPAIR, cohort_of
 
-from cardiform.data.coronary import Cells, NearDataset, PatchDataset, collate_patches
-from cardiform.models.coronary import CellField, NearDecoder, interpolated
-from cardiform.sparse.tensor import SparseTensor, Structure
-from cardiform.tasks.coronary import (
-    CardiformTask,
-    NearTask,
+from cardiform.coronary.data import Cells, NearDataset, PatchDataset, collate_patches
+from cardiform.coronary.model import (
+    CellField,
+    NearDecoder,
     build_cell_field,
-    dice,
     even_resolution,
-    near_loss,
+    interpolated,
     structure_of,
 )
+from cardiform.coronary.task import CardiformTask, NearTask, dice, near_loss
+from cardiform.sparse.tensor import SparseTensor, Structure
 
 
 def randomised(module, std=0.2):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from cardiform.geometry.cube import Cube, class_centroids, edge_mm, labelled_box, on_cube
+from cardiform.ldm.cube import Cube, class_centroids, edge_mm, labelled_box, on_cube
 from cardiform.nifti import LabelMap
 
 TURN = Rotation.from_euler("xyz", (20, -15, 30), degrees=True).as_matrix()

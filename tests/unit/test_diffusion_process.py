@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import wasserstein_distance
 
-from cardiform.models.diffusion import (
+from cardiform.ldm.diffusion_model import (
     Condition,
     LatentDenoiser,
     LatentStatistics,
@@ -16,7 +16,7 @@ from cardiform.models.diffusion import (
     sample_seed,
     starting_noise,
 )
-from cardiform.options import DiffusionOptions
+from cardiform.options.ldm import DiffusionOptions
 
 # two modes, of mean 0 and variance 1 together
 MODES, SPREAD = torch.tensor([-0.9, 0.9]), float(np.sqrt(1 - 0.81))

@@ -6,9 +6,9 @@ import pytest
 import torch
 from hearts import FIELD_GRID, GRID, heart
 
-from cardiform.models.diffusion import LatentStatistics
-from cardiform.options import DiffusionOptions
-from cardiform.tasks.diffusion import FIXED_TIMES, DiffusionTask
+from cardiform.ldm.diffusion_model import LatentStatistics
+from cardiform.ldm.diffusion_task import FIXED_TIMES, DiffusionTask
+from cardiform.options.ldm import DiffusionOptions
 
 SHAPE = (2, 4, 4, 4)
 STATISTICS = LatentStatistics(

@@ -17,7 +17,8 @@ from toy_training import QUICK, KilledAt, Lines, ToyTask, options, run
 
 from cardiform import cli
 from cardiform.errors import InputError
-from cardiform.options import VecsetOptions, VqvaeOptions
+from cardiform.options.vecset import VecsetOptions
+from cardiform.options.vqvae import VqvaeOptions
 from cardiform.training import engine, sampling
 from cardiform.training.checkpoint import Checkpoints, load
 from cardiform.training.distributed import World

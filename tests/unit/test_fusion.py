@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from cardiform import fusion_summary
-from cardiform.anatomy.consistency import RULES, changes, check_rules, consistent
-from cardiform.anatomy.fusion import fused
 from cardiform.errors import InputError
+from cardiform.fusion.merge import fused
+from cardiform.fusion.rules import RULES, changes, check_rules, consistent
+from cardiform.fusion.summary import lines, summarise
 from cardiform.labels import LabelTable
 from cardiform.nifti import LabelMap
-from cardiform.options import FusionOptions
+from cardiform.options.fusion import FusionOptions
 
 TABLE = LabelTable()
 AFFINE = np.eye(4)
@@ -172,7 +172,7 @@ def test_the_summary_of_a_cohort(heart):
         "components_expected": 1,
     }
     quiet = {"rules": [{"rule": rules[0]["rule"], "voxels": {}, "components": 0}], "classes": {}}
-    summary = fusion_summary.summarise({"a": {"rules": rules, "classes": classes}, "b": quiet})
+    summary = summarise({"a": {"rules": rules, "classes": classes}, "b": quiet})
     assert summary["cases"] == 2
     assert summary["rules"]["appendage_touches_atrium"] == {
         "cases": 1,
@@ -182,5 +182,5 @@ def test_the_summary_of_a_cohort(heart):
     appendage = summary["classes"]["left_atrial_appendage"]
     assert appendage["unexpected_before"] == 1 and appendage["unexpected_after"] == 0
     assert list(appendage["most_changed"]) == ["a"] and appendage["changed_cases"] == 1
-    text = "\n".join(fusion_summary.lines(summary))
+    text = "\n".join(lines(summary))
     assert "appendage_touches_atrium: 1 of 2 cases, voxels left_atrial_appendage -27" in text

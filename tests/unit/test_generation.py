@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hearts import GRID, heart
 
-from cardiform.metrics.generation import (
+from cardiform.ldm.evaluate import References, evaluate, memorisation, table_of_figures
+from cardiform.ldm.set_figures import (
     Anatomy,
     SurfacePoints,
     chamfer,
@@ -17,8 +18,7 @@ from cardiform.metrics.generation import (
     validity,
     volume_figures,
 )
-from cardiform.options import GenerationOptions
-from cardiform.shape_figures import References, evaluate, memorisation, table_of_figures
+from cardiform.options.ldm import GenerationOptions
 
 
 def points(data):

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from cardiform.errors import InputError
-from cardiform.ldm_checks import (
+from cardiform.ldm.option_checks import (
     check_autoencoder,
     check_diffusion,
     check_ldm,
@@ -16,7 +16,7 @@ from cardiform.ldm_checks import (
     chosen_sampler,
     wanted_volumes,
 )
-from cardiform.options import AutoencoderOptions, DiffusionOptions, LdmOptions, SamplingOptions
+from cardiform.options.ldm import AutoencoderOptions, DiffusionOptions, LdmOptions, SamplingOptions
 
 DDPM = DiffusionOptions(objective="ddpm")
 

@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from cardiform.errors import InputError
-from cardiform.geometry.meshfile import read_mesh, write_ply
+from cardiform.geometry.mesh_files import read_mesh, write_ply
 from cardiform.geometry.surface import Mesh, is_watertight, signed_volume, surface_area
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from matplotlib import image as mpl_image
 
-from cardiform.curves import panels, plot_curves, read_events
 from cardiform.errors import InputError
-from cardiform.render import ANTERIOR, BACKGROUND, compare_picture, render_meshes
-from cardiform.sections import section_picture
+from cardiform.pictures.curves import panels, plot_curves, read_events
+from cardiform.pictures.figures import compare_picture
+from cardiform.pictures.rasteriser import ANTERIOR, BACKGROUND, render_meshes
+from cardiform.pictures.slices import section_picture
 
 RED, BLUE = "#ff0000", "#0000ff"
 

@@ -5,7 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from cardiform.data.points import (
+from cardiform.errors import InputError
+from cardiform.files import save_npz
+from cardiform.labels import STACOM_2025, LabelTable
+from cardiform.vecset.data import (
     Draw,
     Labelled,
     PointDataset,
@@ -15,9 +18,6 @@ from cardiform.data.points import (
     labelled_points,
     load_case_points,
 )
-from cardiform.errors import InputError
-from cardiform.files import save_npz
-from cardiform.labels import STACOM_2025, LabelTable
 
 TABLE = LabelTable(STACOM_2025[:3])
 

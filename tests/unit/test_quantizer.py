@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cardiform.models.quantizer import (
+from cardiform.vqvae.quantizer import (
     CodebookQuantizer,
     FiniteScalarQuantizer,
     kmeans,
@@ -27,7 +27,7 @@ def clusters(count: int = 8, each: int = 50, seed: int = 0) -> tuple[torch.Tenso
 
 
 def test_nearest_is_the_nearest(monkeypatch) -> None:
-    monkeypatch.setattr("cardiform.models.quantizer.ROWS_AT_A_TIME", 7)
+    monkeypatch.setattr("cardiform.vqvae.quantizer.ROWS_AT_A_TIME", 7)
     latents, codes = torch.randn(40, 5), torch.randn(9, 5)
     assert torch.equal(nearest(latents, codes), torch.cdist(latents, codes).argmin(dim=1))
     assert nearest(latents[:0], codes).shape == (0,)

@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from cardiform import cohort, nifti
+from cardiform import nifti
+from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.files import load_npz, read_json, save_npz
 from cardiform.geometry.frame import UNIT_RADIUS, Frame, apply_affine
-from cardiform.geometry.meshfile import read_mesh, write_ply
+from cardiform.geometry.mesh_files import read_mesh, write_ply
 from cardiform.geometry.sdf import class_fields
 from cardiform.geometry.surface import is_watertight, signed_volume
 from cardiform.held_out import summarise, table_of_figures
 from cardiform.labels import STACOM_2025, LabelTable
 from cardiform.nifti import LabelMap
-from cardiform.options import MeshesOptions, VecsetOptions, VecsetReconstructOptions
-from cardiform.reconstruct import (
+from cardiform.options.geometry import MeshesOptions
+from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
+from cardiform.vecset.reconstruct import (
     METHODS,
     MeanShape,
     Reconstructor,
@@ -44,7 +46,7 @@ def heart(center=CENTER):
     return LabelMap(data, AFFINE)
 
 
-def write_case(folder, name, center=CENTER, frame_center=None) -> tuple[cohort.Case, object]:
+def write_case(folder, name, center=CENTER, frame_center=None) -> tuple[Case, object]:
     """Label map, meshes and a points file with as much as reconstruction reads."""
     frame_center = center if frame_center is None else frame_center
     label_map = heart(center)
@@ -65,7 +67,7 @@ def write_case(folder, name, center=CENTER, frame_center=None) -> tuple[cohort.C
         annotated=np.array([True, False, True]), class_values=np.array(TABLE.values, np.uint8),
         center=np.asarray(frame_center, np.float64), scale=np.float64(UNIT_RADIUS / RADIUS),
     )  # fmt: skip
-    return cohort.Case(case_id=name, patient_id=name, labels=str(path)), points_file
+    return Case(case_id=name, patient_id=name, labels=str(path)), points_file
 
 
 class Oracle(torch.nn.Module):

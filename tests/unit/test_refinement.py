@@ -10,21 +10,23 @@ import torch
 from thin import CARDIFORM, NEAR, REPAIR, structure
 from tubes import SPACING, broken_tube
 
-from cardiform import refined_cases, refinement
-from cardiform.anatomy.cases import fuse_case, repair_case
 from cardiform.anatomy.components import count_components
-from cardiform.anatomy.thin import ThinStructure
-from cardiform.cohort import Case
+from cardiform.cohort.table import Case
+from cardiform.coronary import refine as refinement
+from cardiform.coronary.cases import fine_grid, refine_case, summarise, table_of_figures
+from cardiform.coronary.model import NearAutoDecoder, build_cell_field
+from cardiform.coronary.refine import CaseField, Refiner, mended
+from cardiform.coronary.repair_case import repair_case
+from cardiform.coronary.thin_structure import ThinStructure
 from cardiform.errors import InputError
+from cardiform.fusion.cases import fuse_case
 from cardiform.geometry.frame import apply_affine
+from cardiform.geometry.interpolation import trilinear
 from cardiform.geometry.isotropic import signed_distance
-from cardiform.geometry.lookup import trilinear
 from cardiform.labels import LabelTable
 from cardiform.nifti import load_label_map, spacing_of
-from cardiform.options import CoronaryRefineOptions, FusionOptions
-from cardiform.refined_cases import fine_grid, refine_case
-from cardiform.refinement import CaseField, Refiner, mended
-from cardiform.tasks.coronary import NearAutoDecoder, build_cell_field
+from cardiform.options.coronary import CoronaryRefineOptions
+from cardiform.options.fusion import FusionOptions
 from cardiform.training.checkpoint import save_model
 
 CPU = torch.device("cpu")
@@ -203,13 +205,11 @@ def test_the_three_columns_of_figures(tmp_path, case):
     assert not (out / "fine").exists()
     blind = dataclasses.replace(found, case_id="c1", truth="")
     refine_case(blind, files={"c1": repaired}, refiner=made, table=TABLE, out=out)
-    summary = refined_cases.summarise(
-        {"train": ["c0", "c1"], "test": []}, out, {"train": {"dice_points": 0.9}}
-    )
+    summary = summarise({"train": ["c0", "c1"], "test": []}, out, {"train": {"dice_points": 0.9}})
     assert summary["dice_training_points"] == 0.9
     assert summary["train"]["cases"] == 2 and summary["train"]["cases_with_truth"] == 1
     assert summary["train"]["against_truth"]["dice"] == figures["against_truth"]["dice"]
-    text = "\n".join(refined_cases.table_of_figures(summary))
+    text = "\n".join(table_of_figures(summary))
     assert "points of the training: 0.900" in text and "Dice against the given label" in text
 
 

@@ -13,7 +13,7 @@ from cardiform.geometry.sdf import class_fields
 from cardiform.geometry.surface import Mesh
 from cardiform.labels import LabelTable
 from cardiform.nifti import LabelMap
-from cardiform.options import MeshesOptions, PointsOptions
+from cardiform.options.geometry import MeshesOptions, PointsOptions
 
 TABLE = LabelTable()
 OPTIONS = PointsOptions(

@@ -13,7 +13,7 @@ from cardiform.geometry.sdf import class_fields, distances
 from cardiform.geometry.surface import is_watertight, signed_volume
 from cardiform.labels import LabelTable
 from cardiform.nifti import LabelMap
-from cardiform.options import MeshesOptions
+from cardiform.options.geometry import MeshesOptions
 
 CT = (0.35, 0.35, 0.5)  # mm, a coronary CT
 TABLE = LabelTable()

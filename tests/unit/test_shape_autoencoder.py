@@ -8,9 +8,16 @@ from hearts import FIELD_GRID, GRID, batch
 from monai.networks import nets
 
 from cardiform.errors import InputError
-from cardiform.models.shape_autoencoder import DeepFeatures, ShapeAutoencoder, ShapeLoss, kl_mean
-from cardiform.options import AutoencoderOptions
-from cardiform.tasks.autoencoder import AutoencoderTask, channels_of, inside_of
+from cardiform.ldm.autoencoder_model import (
+    DeepFeatures,
+    ShapeAutoencoder,
+    ShapeLoss,
+    channels_of,
+    inside_of,
+    kl_mean,
+)
+from cardiform.ldm.autoencoder_task import AutoencoderTask
+from cardiform.options.ldm import AutoencoderOptions
 
 TINY = {"channels": (8, 8), "norm_num_groups": 4, "batch_size": 2, "latent_channels": 2}
 ADVERSARIAL = {

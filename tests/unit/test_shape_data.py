@@ -7,7 +7,9 @@ import pytest
 import torch
 from hearts import FIELD_GRID, GRID, heart
 
-from cardiform.data.shapes import (
+from cardiform.errors import InputError
+from cardiform.files import save_npz
+from cardiform.ldm.data import (
     LatentDataset,
     ShapeDataset,
     ShapeFile,
@@ -18,10 +20,8 @@ from cardiform.data.shapes import (
     to_values,
     warped,
 )
-from cardiform.errors import InputError
-from cardiform.files import save_npz
 from cardiform.nifti import save_image, save_label_map
-from cardiform.options import AutoencoderOptions
+from cardiform.options.ldm import AutoencoderOptions
 
 STILL = AutoencoderOptions(augment_rotation_deg=0.0, augment_scale=0.0, augment_shift=0.0)
 

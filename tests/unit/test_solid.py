@@ -7,8 +7,8 @@ import pytest
 from bands import FRAME, ball_band
 from scipy import ndimage
 
+from cardiform.geometry.closed_band import Solid, fill_sign, voxel_affine
 from cardiform.geometry.frame import apply_affine
-from cardiform.geometry.solid import Solid, fill_sign, voxel_affine
 from cardiform.geometry.surface import is_watertight, signed_volume
 
 RADIUS = 0.5

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from cardiform.errors import InputError
-from cardiform.models.sparse_vqvae import Block, SparseVQVAE, build_quantizer
-from cardiform.options import VqvaeCodebookOptions, VqvaeOptions
+from cardiform.options.vqvae import VqvaeCodebookOptions, VqvaeOptions
+from cardiform.sparse.layers import Block
 from cardiform.sparse.tensor import SparseTensor, Structure
+from cardiform.vqvae.model import SparseVQVAE, build_quantizer
 
 SMALL = {"channels": (8, 8, 16, 16), "blocks": (1, 0, 1, 1), "latent_dim": 6}
 

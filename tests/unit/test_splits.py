@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cardiform import splits
-from cardiform.cohort import Case
+from cardiform.cohort import splits
+from cardiform.cohort.table import Case
 from cardiform.errors import InputError
-from cardiform.options import SplitOptions
+from cardiform.options.cohort import SplitOptions
 
 
 def case(name, patient=None, **more):

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from cardiform.errors import InputError
-from cardiform.models.bottleneck import BOTTLENECKS
-from cardiform.models.vecset import PRESETS, Shape, VecSet
-from cardiform.options import VecsetOptions
+from cardiform.options.vecset import VecsetOptions
+from cardiform.vecset.bottleneck import BOTTLENECKS
+from cardiform.vecset.model import PRESETS, Shape, VecSet
 
 GLOBAL = Shape(dim=16, depth=1, heads=2, latents=8, latent_dim=4, octaves=2)
 LOCAL = Shape(

@@ -7,10 +7,9 @@ import torch
 from torch.nn import functional
 
 from cardiform.labels import STACOM_2025, LabelTable
-from cardiform.models import vecset
-from cardiform.models.vecset import Shape
-from cardiform.options import VecsetOptions
-from cardiform.tasks.vecset import VecsetTask, exact_gradient, tetrahedral_gradient, truncated_error
+from cardiform.options.vecset import VecsetOptions
+from cardiform.vecset.model import PRESETS, Shape
+from cardiform.vecset.task import VecsetTask, exact_gradient, tetrahedral_gradient, truncated_error
 
 LABELS = LabelTable(STACOM_2025[:2])
 RADII = torch.tensor([0.4, 0.7])
@@ -44,7 +43,7 @@ def batch(size=2, seed=0, points=64, queries=48):
 @pytest.fixture(params=[SHAPE, LOCAL], ids=["global", "anchored"])
 def make_task(request, monkeypatch):
     def make(**changes) -> VecsetTask:
-        monkeypatch.setitem(vecset.PRESETS, "demo", request.param)
+        monkeypatch.setitem(PRESETS, "demo", request.param)
         torch.manual_seed(0)
         task = VecsetTask(dataclasses.replace(OPTIONS, **changes), LABELS)
         torch.nn.init.normal_(task.model.head.weight, std=0.3)
@@ -171,7 +170,7 @@ def test_parameter_gradients_equal_double_backward_through_everything(make_task,
     data = batch()
     ours = _gradients(task, data)
     monkeypatch.setattr(functional, "scaled_dot_product_attention", _manual_attention)
-    monkeypatch.setattr("cardiform.tasks.vecset.exact_gradient", _plain_gradient)
+    monkeypatch.setattr("cardiform.vecset.task.exact_gradient", _plain_gradient)
     theirs = _gradients(task, data)
     assert ours.keys() == theirs.keys()
     for name, gradient in ours.items():

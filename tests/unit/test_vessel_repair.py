@@ -8,7 +8,7 @@ from cardiform.anatomy.bridging import Limits, bridges
 from cardiform.anatomy.centreline import Centreline, skeleton
 from cardiform.anatomy.components import count_components, kept, largest, without_small
 from cardiform.anatomy.repair import bridged, closed, repair, smoothed, without_fragments
-from cardiform.options import CoronaryRepairOptions
+from cardiform.options.coronary import CoronaryRepairOptions
 
 OPTIONS = CoronaryRepairOptions(spacing_mm=SPACING)
 

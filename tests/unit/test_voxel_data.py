@@ -7,14 +7,14 @@ import pytest
 import torch
 from bands import ball_band, write_cohort
 
-from cardiform.case_runs import MANIFEST_COLUMNS, read_manifest
-from cardiform.cohort import write_table
-from cardiform.data.voxels import VoxelDataset, augmented, collate, find_instances, stored_size
+from cardiform.cohort.per_case import MANIFEST_COLUMNS, read_manifest
+from cardiform.cohort.table import write_table
 from cardiform.errors import InputError
 from cardiform.geometry.narrowband import NarrowBand, voxel_keys
-from cardiform.options import TrainingOptions
+from cardiform.options.training import TrainingOptions
 from cardiform.training.distributed import World
 from cardiform.training.sampling import BudgetSampler, training_batches, validation_batches
+from cardiform.vqvae.data import VoxelDataset, augmented, collate, find_instances, stored_size
 
 CPU = torch.device("cpu")
 

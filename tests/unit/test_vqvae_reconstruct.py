@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from bands import FRAME, ball_band
 
+from cardiform.geometry.closed_band import Solid, voxel_affine
 from cardiform.geometry.narrowband import NarrowBand
-from cardiform.geometry.solid import Solid, voxel_affine
 from cardiform.labels import STACOM_2025, LabelTable
 from cardiform.nifti import LabelMap
-from cardiform.vqvae_reconstruct import band_figures, fused, solid_of
+from cardiform.vqvae.reconstruct import band_figures, fused, solid_of
 
 TABLE = LabelTable(STACOM_2025[:2])
 RESOLUTION = 64

@@ -8,21 +8,30 @@ import pytest
 import torch
 from bands import write_cohort
 
-from cardiform import vqvae_stages
-from cardiform.data.voxels import VoxelDataset, collate, find_instances
 from cardiform.errors import InputError
-from cardiform.models.quantizer import kmeans
-from cardiform.models.sparse_vqvae import SparseVQVAE
-from cardiform.options import (
+from cardiform.options.vqvae import (
     VqvaeCodebookOptions,
     VqvaeJointOptions,
     VqvaeOptions,
     VqvaePretrainOptions,
 )
 from cardiform.sparse.tensor import SparseTensor, Structure
-from cardiform.tasks.vqvae import VqvaeTask, band_of
 from cardiform.training.checkpoint import load_model, save_model
 from cardiform.training.engine import train
+from cardiform.vqvae.data import VoxelDataset, collate, find_instances
+from cardiform.vqvae.model import SparseVQVAE
+from cardiform.vqvae.quantizer import kmeans
+from cardiform.vqvae.task import VqvaeTask, band_of
+from cardiform.vqvae.train import (
+    Sets,
+    cached_latents,
+    check_usage,
+    fit_codebook,
+    load_network,
+    load_quantized,
+    load_weights,
+    write_model,
+)
 
 CPU = torch.device("cpu")
 NETWORK = VqvaeOptions(channels=(8, 8, 8, 16), blocks=(1, 0, 0, 1), latent_dim=6, max_voxels=20_000)
@@ -41,7 +50,7 @@ def sets(tmp_path_factory):
     manifest = write_cohort(folder, radii)
     parts = (["c0", "c1", "c2", "c3"], ["c4"])
     train_set, validation = (find_instances([manifest], names) for names in parts)
-    return vqvae_stages.Sets(
+    return Sets(
         VoxelDataset(train_set, 20_000, augment=True),
         VoxelDataset(validation, 20_000, augment=False),
     )
@@ -70,8 +79,8 @@ def run(task, sets, out, **changes):
 
 
 def fitted(task, sets, codebook) -> dict:
-    latents = vqvae_stages.cached_latents(task.model, sets.train, codebook, CPU)
-    return vqvae_stages.fit_codebook(task, latents, sets, codebook, CPU)
+    latents = cached_latents(task.model, sets.train, codebook, CPU)
+    return fit_codebook(task, latents, sets, codebook, CPU)
 
 
 def state(task) -> dict:
@@ -158,7 +167,7 @@ def test_kmeans_alone_leaves_the_means(sets) -> None:
         codebook = dataclasses.replace(CODEBOOK, method=method)
         task = quantized(codebook, codebook, trained="quantizer")
         fitted(task, sets, codebook)
-        latents = vqvae_stages.cached_latents(task.model, sets.train, codebook, CPU)
+        latents = cached_latents(task.model, sets.train, codebook, CPU)
         codes, _ = kmeans(latents, 16, 15, torch.Generator().manual_seed(0))
         found[method] = torch.equal(task.model.quantizer.codebook, codes)
     assert found == {"kmeans": True, "kmeans_ema": False}
@@ -166,7 +175,7 @@ def test_kmeans_alone_leaves_the_means(sets) -> None:
 
 def test_cached_latents_are_those_of_the_samples_as_they_are(sets) -> None:
     task = continuous()
-    cached = vqvae_stages.cached_latents(task.model, sets.train, CODEBOOK, CPU)
+    cached = cached_latents(task.model, sets.train, CODEBOOK, CPU)
     plain = VoxelDataset(sets.train.instances, 20_000, augment=False)
     with torch.no_grad():
         single = [task.model.encode(band_of(collate([plain[i, 0]]))).feats for i in range(8)]
@@ -189,9 +198,9 @@ def test_stage_1_tells_of_too_few_latents(sets) -> None:
 
 
 def test_a_collapsed_codebook_fails_the_stage() -> None:
-    vqvae_stages.check_usage(0.5, 0.5, "x")
+    check_usage(0.5, 0.5, "x")
     with pytest.raises(InputError, match=r"stage1: the training latents use 3.0% of the codes"):
-        vqvae_stages.check_usage(0.03, 0.5, "stage1")
+        check_usage(0.03, 0.5, "stage1")
 
 
 def test_stage_2_moves_everything_and_the_codes_by_their_latents(sets, tmp_path) -> None:
@@ -254,7 +263,7 @@ def test_a_preview_is_a_picture_of_what_is_decoded(sets, tmp_path, monkeypatch) 
     task = quantized()
     shown = {}
     monkeypatch.setattr(
-        "cardiform.tasks.vqvae.section_picture",
+        "cardiform.vqvae.task.section_picture",
         lambda path, distances, points, *rest, title: shown.update(
             inside=distances(points * 0.2), beyond=distances(points * 0 + 0.99), points=points
         ),
@@ -312,32 +321,30 @@ def test_weights_that_do_not_fit_are_refused_with_the_keys(sets, tmp_path) -> No
     path = tmp_path / "model.pt"
     save_model(path, model.state_dict(), options={"vqvae": vars(other)}, labels=[], figures={})
     with pytest.raises(InputError) as caught:
-        vqvae_stages.load_weights(SparseVQVAE.from_options(NETWORK), path)
+        load_weights(SparseVQVAE.from_options(NETWORK), path)
     text = str(caught.value)
     assert "model.pt: does not fit the model" in text
     assert "down.1.weight is (8, 8, 16), the model has (8, 8, 8)" in text
     deeper = dataclasses.replace(other, blocks=(2, 0, 0, 1))
     with pytest.raises(InputError, match=r"encoder\.0\.1\.weight is missing"):
-        vqvae_stages.load_weights(SparseVQVAE.from_options(deeper), path)
+        load_weights(SparseVQVAE.from_options(deeper), path)
 
 
 def test_a_stored_network_is_the_same_network(sets, tmp_path) -> None:
     for task, codebook in ((continuous(), None), (quantized(), CODEBOOK)):
-        vqvae_stages.write_model(
-            tmp_path, task.model.state_dict(), NETWORK, codebook, sets, {"x": 1}
-        )
-        again = vqvae_stages.load_network(tmp_path / "model.pt")
+        write_model(tmp_path, task.model.state_dict(), NETWORK, codebook, sets, {"x": 1})
+        again = load_network(tmp_path / "model.pt")
         batch = fresh_batch(sets)
         with torch.no_grad():
             one, other = (m.eval()(band_of(batch))[0].field.feats for m in (task.model, again))
         assert torch.equal(one, other)
     assert load_model(tmp_path / "model.pt")["figures"]["samples"] == {"train": 8, "validation": 2}
     with pytest.raises(InputError, match="does not exist"):
-        vqvae_stages.load_network(tmp_path / "none.pt")
+        load_network(tmp_path / "none.pt")
 
 
 def test_a_model_without_a_quantiser_starts_no_joint_training(sets, tmp_path) -> None:
     task = continuous()
-    vqvae_stages.write_model(tmp_path, task.model.state_dict(), NETWORK, None, sets, {})
+    write_model(tmp_path, task.model.state_dict(), NETWORK, None, sets, {})
     with pytest.raises(InputError, match=r"has no quantiser; name the model\.pt of stage 1"):
-        vqvae_stages.load_quantized(tmp_path / "model.pt", NETWORK)
+        load_quantized(tmp_path / "model.pt", NETWORK)

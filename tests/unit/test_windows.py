@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 
 from cardiform import nifti
-from cardiform.cohort import Case
-from cardiform.ct_windows import Window, parse_windows
+from cardiform.cohort.table import Case
 from cardiform.errors import InputError
-from cardiform.geometry.narrowband import NarrowBand
-from cardiform.geometry.solid import Solid
-from cardiform.geometry.surface import signed_volume
-from cardiform.geometry.windows import (
+from cardiform.geometry.closed_band import Solid
+from cardiform.geometry.ct_windows import (
     check_hounsfield,
     ct_region,
     region_band,
@@ -22,8 +19,11 @@ from cardiform.geometry.windows import (
     volume_region,
     window_case,
 )
+from cardiform.geometry.narrowband import NarrowBand
+from cardiform.geometry.surface import signed_volume
+from cardiform.geometry.window_names import Window, parse_windows
 from cardiform.nifti import LabelMap
-from cardiform.options import WindowsOptions
+from cardiform.options.geometry import WindowsOptions
 
 BONE = Window("bone", 300, 1500)
 OPTIONS = WindowsOptions(resolution=64, windows=("bone=300/1500",))

@@ -15,8 +15,8 @@ import load
 import pytest
 from dag import make_project, planned, run, snakemake, write_config, write_table
 
-from cardiform.case_runs import read_manifest
-from cardiform.splits import read_split
+from cardiform.cohort.per_case import read_manifest
+from cardiform.cohort.splits import read_split
 
 GEOMETRY = ("extract_meshes", "sample_sdf", "voxelize_labels")
 TRAININGS = dict.fromkeys(

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cardiform import cli
-from cardiform.options import SECTIONS
+from cardiform.options.sections import SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,7 +6,7 @@ import dry_run
 import load
 import pytest
 
-from cardiform.cohort import assign_chunks
+from cardiform.cohort.table import assign_chunks
 from cardiform.errors import InputError
 
 EVERYTHING = ("all", "coronary", "fused", "ldm", "vqvae_windows")

@@ -18,11 +18,12 @@ import load
 import numpy as np
 import pytest
 
-from cardiform import cli, ct_windows, labels
-from cardiform.cohort import Case, read_case_table, read_checked_cases, write_cases
+from cardiform import cli, labels
+from cardiform.cohort.table import Case, read_case_table, read_checked_cases, write_cases
 from cardiform.errors import InputError
 from cardiform.files import atomic_path, save_npz
-from cardiform.options import SECTIONS
+from cardiform.geometry.window_names import parse_windows
+from cardiform.options.sections import SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -67,7 +68,7 @@ def test_names_in_the_config_that_are_refused(tmp_path, name):
         with pytest.raises(InputError, match=f"{section}.{key} is "):
             cli.from_config(SECTIONS, {section: {key: name}})
     with pytest.raises(InputError, match="write name=level/width"):
-        ct_windows.parse_windows([f"{name}=300/1500"])
+        parse_windows([f"{name}=300/1500"])
     table = tmp_path / "labels.tsv"
     columns = ("value", "name", "title", "color", "components", "priority")
     write_rows(table, [("1", name, "x", "#ffffff", "1", "1")], columns)

@@ -24,7 +24,7 @@ rule check_cases:
     input:
         files=chunk_files,
         table=ancient(CASE_TABLE),
-        label_table=[COHORT.labels] if COHORT.labels else [],
+        label_table=LABEL_TABLE,
     output:
         f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
     log:
@@ -55,7 +55,7 @@ checkpoint check_cohort:
     input:
         table=CASE_TABLE,
         manifests=manifests("qc"),
-        label_table=[COHORT.labels] if COHORT.labels else [],
+        label_table=LABEL_TABLE,
     output:
         cases=f"{RESULTS}/cases.tsv",
         qc=f"{RESULTS}/qc/cohort.json",

@@ -12,15 +12,35 @@ WORKFLOW = Path(workflow.basedir)
 SCRIPTS = WORKFLOW / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from cardiform import cli, cohort, ct_windows, labels, ldm_checks, splits
+from cardiform import cli, labels
+from cardiform.cohort import splits
+from cardiform.cohort.table import assign_chunks, demo_cases, read_case_table
 from cardiform.errors import InputError
-from cardiform.options import SECTIONS
+from cardiform.geometry.window_names import parse_windows
+from cardiform.ldm.option_checks import check_ldm
+from cardiform.options.sections import SECTIONS
 
 
 def script(name):
     """A script as a parameter. Snakemake tracks builtin types only: a checkout that moves
     makes nothing out of date."""
     return SCRIPTS / name
+
+
+def training(arguments):
+    """The shell line of a training, on all GPUs and nodes of its job."""
+    return (
+        "python {params.launcher:q} --gpus {resources.gpu} --nodes {resources.nodes}"
+        f" --minutes {{resources.runtime}} {{params.script:q}}{arguments} 2>&1 | tee {{log}}"
+    )
+
+
+def one_process(arguments):
+    """The shell line of a job that uses one GPU at most."""
+    return (
+        "python {params.launcher:q} --gpus {resources.gpu} --single {params.script:q}"
+        f"{arguments} 2>&1 | tee {{log}}"
+    )
 
 
 def flags(section, **changes):
@@ -79,6 +99,11 @@ def manifests(stage):
     return expand(f"{RESULTS}/{stage}/manifest/{{chunk}}.tsv", chunk=CHUNKS)
 
 
+def fused_chunk(wildcards):
+    """What the geometry stages read in place of the given label maps."""
+    return f"{RESULTS}/fused/manifest/{wildcards.chunk}.tsv" if COHORT.use_refined else []
+
+
 def texts_of_config():
     """Every text of the config, and the paths of the case table."""
     values = [value for options in OPTIONS.values() for value in asdict(options).values()]
@@ -90,10 +115,8 @@ try:
     # Before the schema: these messages name the key in one line.
     OPTIONS = cli.from_config(SECTIONS, config)
     splits.check_shares(OPTIONS["split"])
-    WINDOWS = ct_windows.parse_windows(OPTIONS["windows"].windows)
-    ldm_checks.check_ldm(
-        *(OPTIONS[name] for name in ("ldm", "autoencoder", "diffusion", "sampling"))
-    )
+    WINDOWS = parse_windows(OPTIONS["windows"].windows)
+    check_ldm(*(OPTIONS[name] for name in ("ldm", "autoencoder", "diffusion", "sampling")))
     COHORT = OPTIONS["cohort"]
     IS_DEMO = not COHORT.table
     DEMO_FOLDER = "resources/demo"
@@ -101,12 +124,12 @@ try:
     CASES = {
         case.case_id: case
         for case in (
-            cohort.demo_cases(OPTIONS["demo"].cases, f"{DEMO_FOLDER}")
+            demo_cases(OPTIONS["demo"].cases, f"{DEMO_FOLDER}")
             if IS_DEMO
-            else cohort.read_case_table(COHORT.table)
+            else read_case_table(COHORT.table)
         )
     }
-    CHUNKS = cohort.assign_chunks(CASES, COHORT.chunks)
+    CHUNKS = assign_chunks(CASES, COHORT.chunks)
     cli.check_plannable(texts_of_config())
     labels.load_label_table(COHORT.labels)
 except InputError as error:
@@ -119,6 +142,12 @@ validate(
 
 RESULTS = f"results/{COHORT.name}"
 LOGS = f"logs/{COHORT.name}"
+LABEL_TABLE = [COHORT.labels] if COHORT.labels else []
+# What the geometry stages read: the case table of the given label maps, or of the fused ones.
+CASE_LIST = f"{RESULTS}/fused/cases.tsv" if COHORT.use_refined else f"{RESULTS}/cases.tsv"
+# For a chunk's stage: cases.tsv tells it of other cases, too, and its own come with the chunk's
+# manifest of check_cases. Fused label maps change all together, with the refinement.
+CHUNK_CASES = CASE_LIST if COHORT.use_refined else ancient(CASE_LIST)
 
 
 # A stop that is asked for (Ctrl-C, or the SIGTERM that SLURM sends to all processes of a job) is

@@ -1,18 +1,27 @@
+# The refined structure, by default the coronaries, has a folder of its name.
+THIN = Path(RESULTS) / OPTIONS["coronary_repair"].structure
+# Options of each preset's training; cardiform repairs what it corrupts.
+REFINEMENT_FLAGS = {
+    "cardiform": f"{flags('coronary')} {flags('coronary_repair')}",
+    "near": flags("coronary_near"),
+}
+REFINING = OPTIONS["coronary_refine"].preset
+
+
+wildcard_constraints:
+    preset="cardiform|near",
+
+
 rule coronary:
     input:
         f"{THIN}/refined/metrics.json",
-
-
-rule fused:
-    input:
-        f"{RESULTS}/fused/cases.tsv",
 
 
 rule repair_coronary:
     input:
         checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
         cases=ancient(f"{RESULTS}/cases.tsv"),
-        label_table=[COHORT.labels] if COHORT.labels else [],
+        label_table=LABEL_TABLE,
     output:
         f"{THIN}/repaired/manifest/{{chunk}}.tsv",
     log:
@@ -60,23 +69,23 @@ rule train_coronary:
     params:
         launcher=script("launch.py"),
         script=script("train_coronary.py"),
-        flags=lambda wildcards: refinement_flags(wildcards.preset),
+        flags=lambda wildcards: REFINEMENT_FLAGS[wildcards.preset],
         out=folder_of_output,
     shell:
-        "python {params.launcher:q} --gpus {resources.gpu} --nodes {resources.nodes}"
-        " --minutes {resources.runtime} {params.script:q}"
-        " --preset {wildcards.preset} --train {input.train:q} --validation {input.validation:q}"
-        " --manifest {input.samples:q} --out {params.out} {params.flags} 2>&1 | tee {log}"
+        training(
+            " --preset {wildcards.preset} --train {input.train:q} --validation {input.validation:q}"
+            " --manifest {input.samples:q} --out {params.out} {params.flags}"
+        )
 
 
 rule refine_coronary:
     input:
-        model=refinement_model,
+        model=[] if REFINING == "repair" else f"{THIN}/{REFINING}/model.pt",
         checked=manifests("qc"),
         samples=manifests(f"{THIN.name}/repaired"),
         cases=f"{RESULTS}/cases.tsv",
         splits=expand(f"{RESULTS}/split/{{part}}.csv", part=["train", "val", "test"]),
-        label_table=[COHORT.labels] if COHORT.labels else [],
+        label_table=LABEL_TABLE,
     output:
         f"{THIN}/refined/metrics.json",
     log:
@@ -99,57 +108,8 @@ rule refine_coronary:
         label_table=labels_flag,
         out=folder_of_output,
     shell:
-        "python {params.launcher:q} --gpus {resources.gpu} --single {params.script:q}"
-        " {params.model} --cases {input.cases:q} --manifest {input.samples:q}"
-        " --train {input.splits[0]:q} --validation {input.splits[1]:q} --test {input.splits[2]:q}"
-        " --out {params.out} {params.label_table} {params.flags} {params.repair}"
-        " 2>&1 | tee {log}"
-
-
-rule fuse_labels:
-    input:
-        refined=f"{THIN}/refined/metrics.json",
-        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
-        cases=ancient(f"{RESULTS}/cases.tsv"),
-        label_table=[COHORT.labels] if COHORT.labels else [],
-    output:
-        f"{RESULTS}/fused/manifest/{{chunk}}.tsv",
-    log:
-        f"{LOGS}/fuse_labels/{{chunk}}.log",
-    benchmark:
-        f"{LOGS}/benchmark/fuse_labels/{{chunk}}.tsv"
-    conda:
-        "../envs/geometry.yaml"
-    threads: chunk_threads
-    resources:
-        mem_mb=lambda wildcards, threads, attempt: 4000 * threads * attempt,
-    params:
-        script=script("fuse_labels.py"),
-        flags=flags("fusion"),
-        masks=f"{THIN.name}={THIN}/refined",
-        label_table=labels_flag,
-        select=chunk_cases,
-        out=folder_of_stage,
-    shell:
-        "python {params.script:q} --cases {input.cases:q} --select {params.select}"
-        " --masks {params.masks} --out {params.out} --manifest {output}"
-        " --processes {threads} {params.label_table} {params.flags} 2>&1 | tee {log}"
-
-
-rule collect_fused:
-    input:
-        manifests=manifests("fused"),
-        cases=f"{RESULTS}/cases.tsv",
-    output:
-        cases=f"{RESULTS}/fused/cases.tsv",
-        summary=f"{RESULTS}/fused/summary.json",
-    log:
-        f"{LOGS}/collect_fused.log",
-    conda:
-        "../envs/geometry.yaml"
-    params:
-        script=script("collect_fused.py"),
-        out=folder_of_output,
-    shell:
-        "python {params.script:q} --cases {input.cases:q} --manifest {input.manifests:q}"
-        " --out {params.out} 2>&1 | tee {log}"
+        one_process(
+            " {params.model} --cases {input.cases:q} --manifest {input.samples:q}"
+            " --train {input.splits[0]:q} --validation {input.splits[1]:q} --test {input.splits[2]:q}"
+            " --out {params.out} {params.label_table} {params.flags} {params.repair}"
+        )

@@ -1,3 +1,11 @@
+VOXELS = f"sparse/{OPTIONS['voxels'].resolution}"
+REGIONS = f"windows/{{window}}/{OPTIONS['windows'].resolution}"
+
+
+wildcard_constraints:
+    window="[A-Za-z0-9_]+",
+
+
 rule meshes:
     input:
         manifests("meshes"),
@@ -8,12 +16,17 @@ rule points:
         manifests("points"),
 
 
+rule voxels:
+    input:
+        manifests(VOXELS),
+
+
 rule extract_meshes:
     input:
         fused=fused_chunk,
         checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
         cases=CHUNK_CASES,
-        label_table=[COHORT.labels] if COHORT.labels else [],
+        label_table=LABEL_TABLE,
     output:
         f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
     log:
@@ -43,7 +56,7 @@ rule sample_sdf:
         meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
         checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
         cases=CHUNK_CASES,
-        label_table=[COHORT.labels] if COHORT.labels else [],
+        label_table=LABEL_TABLE,
     output:
         f"{RESULTS}/points/manifest/{{chunk}}.tsv",
     log:
@@ -66,3 +79,62 @@ rule sample_sdf:
         "python {params.script:q} --cases {input.cases:q} --select {params.select}"
         " --meshes {params.meshes} --out {params.out} --manifest {output}"
         " --processes {threads} {params.label_table} {params.flags} 2>&1 | tee {log}"
+
+
+# A folder per resolution: another one is made beside it, not instead.
+rule voxelize_labels:
+    input:
+        fused=fused_chunk,
+        meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=CHUNK_CASES,
+        label_table=LABEL_TABLE,
+    output:
+        f"{RESULTS}/{VOXELS}/manifest/{{chunk}}.tsv",
+    log:
+        f"{LOGS}/voxelize_labels/{{chunk}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/voxelize_labels/{{chunk}}.tsv"
+    conda:
+        "../envs/geometry.yaml"
+    threads: chunk_threads
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: 3000 * threads * attempt,
+    params:
+        script=script("voxelize_labels.py"),
+        flags=flags("voxels"),
+        label_table=labels_flag,
+        select=chunk_cases,
+        meshes=folder_of_meshes,
+        out=folder_of_stage,
+    shell:
+        "python {params.script:q} --cases {input.cases:q} --select {params.select}"
+        " --meshes {params.meshes} --out {params.out} --manifest {output}"
+        " --processes {threads} {params.label_table} {params.flags} 2>&1 | tee {log}"
+
+
+rule window_ct:
+    input:
+        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        cases=ancient(f"{RESULTS}/cases.tsv"),
+    output:
+        f"{RESULTS}/{REGIONS}/manifest/{{chunk}}.tsv",
+    log:
+        f"{LOGS}/window_ct/{{window}}/{{chunk}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/window_ct/{{window}}/{{chunk}}.tsv"
+    conda:
+        "../envs/geometry.yaml"
+    threads: chunk_threads
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: 8000 * threads * attempt,
+    params:
+        script=script("window_ct.py"),
+        # of its own window: the others do not concern its jobs
+        flags=lambda wildcards: flags("windows", windows=(str(WINDOWS[wildcards.window]),)),
+        select=chunk_cases,
+        out=folder_of_stage,
+    shell:
+        "python {params.script:q} --cases {input.cases:q} --select {params.select}"
+        " --out {params.out} --manifest {output} --processes {threads}"
+        " {params.flags} 2>&1 | tee {log}"

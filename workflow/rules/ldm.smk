@@ -1,13 +1,29 @@
+LDM = f"{RESULTS}/ldm"
+# One HDF5 file needs no case table, and its samples have a split of their own.
+ONE_FILE = OPTIONS["pointclouds"].file
+SPLIT_OF = {
+    "labels": f"{RESULTS}/split",
+    "pointclouds": f"{LDM}/pointclouds/split" if ONE_FILE else f"{RESULTS}/split",
+}
+# Completion compares with label maps.
+COMPLETES = "labels" in OPTIONS["ldm"].sources and OPTIONS["diffusion"].known_share
+
+
+wildcard_constraints:
+    source="labels|pointclouds",
+
+
 rule ldm:
     input:
-        ldm_targets,
+        expand(f"{LDM}/{{source}}/samples/figures.json", source=OPTIONS["ldm"].sources),
+        [f"{LDM}/labels/completion/metrics.json"] if COMPLETES else [],
 
 
 rule resample_labels:
     input:
         maps=manifests("fused" if COHORT.use_refined else "qc"),
         cases=CASE_LIST,
-        label_table=[COHORT.labels] if COHORT.labels else [],
+        label_table=LABEL_TABLE,
     output:
         manifest=f"{LDM}/labels/voxels/manifest.tsv",
         grid=f"{LDM}/labels/voxels/grid.json",
@@ -33,13 +49,13 @@ rule resample_labels:
 
 rule convert_pointclouds:
     input:
-        clouds=OPTIONS["pointclouds"].file or manifests("qc"),
-        cases=cloud_cases,
-        label_table=[COHORT.labels] if COHORT.labels else [],
+        clouds=ONE_FILE or manifests("qc"),
+        cases=[] if ONE_FILE else f"{RESULTS}/cases.tsv",
+        label_table=LABEL_TABLE,
     output:
         manifest=f"{LDM}/pointclouds/voxels/manifest.tsv",
         grid=f"{LDM}/pointclouds/voxels/grid.json",
-        cases=[f"{LDM}/pointclouds/voxels/cases.tsv"] if OPTIONS["pointclouds"].file else [],
+        cases=[f"{LDM}/pointclouds/voxels/cases.tsv"] if ONE_FILE else [],
     log:
         f"{LOGS}/convert_pointclouds.log",
     benchmark:
@@ -80,8 +96,8 @@ use rule split_cohort as split_pointclouds with:
 # As in train_vecset only the final files are outputs: checkpoints must outlive a failure.
 rule train_autoencoder:
     input:
-        train=lambda wildcards: ldm_split(wildcards.source, "train"),
-        validation=lambda wildcards: ldm_split(wildcards.source, "val"),
+        train=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/train.csv",
+        validation=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/val.csv",
         manifest=f"{LDM}/{{source}}/voxels/manifest.tsv",
         grid=f"{LDM}/{{source}}/voxels/grid.json",
     output:
@@ -105,20 +121,20 @@ rule train_autoencoder:
         flags=flags("autoencoder"),
         out=folder_of_output,
     shell:
-        "python {params.launcher:q} --gpus {resources.gpu} --nodes {resources.nodes}"
-        " --minutes {resources.runtime} {params.script:q}"
-        " --train {input.train:q} --validation {input.validation:q}"
-        " --manifest {input.manifest:q} --grid {input.grid:q}"
-        " --out {params.out} {params.flags} 2>&1 | tee {log}"
+        training(
+            " --train {input.train:q} --validation {input.validation:q}"
+            " --manifest {input.manifest:q} --grid {input.grid:q}"
+            " --out {params.out} {params.flags}"
+        )
 
 
 rule encode_latents:
     input:
         autoencoder=f"{LDM}/{{source}}/autoencoder/model.pt",
         voxels=f"{LDM}/{{source}}/voxels/manifest.tsv",
-        train=lambda wildcards: ldm_split(wildcards.source, "train"),
-        validation=lambda wildcards: ldm_split(wildcards.source, "val"),
-        test=lambda wildcards: ldm_split(wildcards.source, "test"),
+        train=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/train.csv",
+        validation=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/val.csv",
+        test=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/test.csv",
     output:
         manifest=f"{LDM}/{{source}}/latents/manifest.tsv",
         statistics=f"{LDM}/{{source}}/latents/statistics.json",
@@ -139,16 +155,17 @@ rule encode_latents:
         flags=flags("latents"),
         out=folder_of_output,
     shell:
-        "python {params.launcher:q} --gpus {resources.gpu} --single {params.script:q}"
-        " --autoencoder {input.autoencoder:q} --voxels {input.voxels:q}"
-        " --train {input.train:q} --validation {input.validation:q} --test {input.test:q}"
-        " --out {params.out} --manifest {output.manifest} {params.flags} 2>&1 | tee {log}"
+        one_process(
+            " --autoencoder {input.autoencoder:q} --voxels {input.voxels:q}"
+            " --train {input.train:q} --validation {input.validation:q} --test {input.test:q}"
+            " --out {params.out} --manifest {output.manifest} {params.flags}"
+        )
 
 
 rule train_diffusion:
     input:
-        train=lambda wildcards: ldm_split(wildcards.source, "train"),
-        validation=lambda wildcards: ldm_split(wildcards.source, "val"),
+        train=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/train.csv",
+        validation=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/val.csv",
         manifest=f"{LDM}/{{source}}/latents/manifest.tsv",
         statistics=f"{LDM}/{{source}}/latents/statistics.json",
         autoencoder=f"{LDM}/{{source}}/autoencoder/model.pt",
@@ -173,12 +190,11 @@ rule train_diffusion:
         flags=flags("diffusion"),
         out=folder_of_output,
     shell:
-        "python {params.launcher:q} --gpus {resources.gpu} --nodes {resources.nodes}"
-        " --minutes {resources.runtime} {params.script:q}"
-        " --train {input.train:q} --validation {input.validation:q}"
-        " --manifest {input.manifest:q} --statistics {input.statistics:q}"
-        " --autoencoder {input.autoencoder:q} --out {params.out} {params.flags}"
-        " 2>&1 | tee {log}"
+        training(
+            " --train {input.train:q} --validation {input.validation:q}"
+            " --manifest {input.manifest:q} --statistics {input.statistics:q}"
+            " --autoencoder {input.autoencoder:q} --out {params.out} {params.flags}"
+        )
 
 
 rule sample_diffusion:
@@ -203,9 +219,7 @@ rule sample_diffusion:
         flags=flags("sampling"),
         out=folder_of_output,
     shell:
-        "python {params.launcher:q} --gpus {resources.gpu} --single {params.script:q}"
-        " --model {input:q} --out {params.out} {params.flags}"
-        " 2>&1 | tee {log}"
+        one_process(" --model {input:q} --out {params.out} {params.flags}" "")
 
 
 rule evaluate_samples:
@@ -214,8 +228,8 @@ rule evaluate_samples:
         voxels=f"{LDM}/{{source}}/voxels/manifest.tsv",
         grid=f"{LDM}/{{source}}/voxels/grid.json",
         latents=f"{LDM}/{{source}}/latents/manifest.tsv",
-        train=lambda wildcards: ldm_split(wildcards.source, "train"),
-        test=lambda wildcards: ldm_split(wildcards.source, "test"),
+        train=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/train.csv",
+        test=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/test.csv",
     output:
         f"{LDM}/{{source}}/samples/figures.json",
     log:
@@ -263,7 +277,8 @@ rule complete_labels:
         flags=flags("completion"),
         out=folder_of_output,
     shell:
-        "python {params.launcher:q} --gpus {resources.gpu} --single {params.script:q}"
-        " --model {input.model:q} --cases {input.cases:q}"
-        " --voxels {input.voxels:q} --train {input.train:q} --test {input.test:q}"
-        " --out {params.out} {params.flags} 2>&1 | tee {log}"
+        one_process(
+            " --model {input.model:q} --cases {input.cases:q}"
+            " --voxels {input.voxels:q} --train {input.train:q} --test {input.test:q}"
+            " --out {params.out} {params.flags}"
+        )

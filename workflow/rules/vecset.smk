@@ -11,7 +11,7 @@ rule train_vecset:
         train=f"{RESULTS}/split/train.csv",
         validation=f"{RESULTS}/split/val.csv",
         points=manifests("points"),
-        label_table=[COHORT.labels] if COHORT.labels else [],
+        label_table=LABEL_TABLE,
     output:
         model=f"{RESULTS}/vecset/model.pt",
         metrics=f"{RESULTS}/vecset/metrics.json",
@@ -34,10 +34,10 @@ rule train_vecset:
         label_table=labels_flag,
         out=folder_of_output,
     shell:
-        "python {params.launcher:q} --gpus {resources.gpu} --nodes {resources.nodes}"
-        " --minutes {resources.runtime} {params.script:q}"
-        " --train {input.train:q} --validation {input.validation:q}"
-        " --out {params.out} {params.label_table} {params.flags} 2>&1 | tee {log}"
+        training(
+            " --train {input.train:q} --validation {input.validation:q}"
+            " --out {params.out} {params.label_table} {params.flags}"
+        )
 
 
 rule reconstruct_vecset:
@@ -67,8 +67,9 @@ rule reconstruct_vecset:
         meshes=folder_of_meshes,
         out=folder_of_output,
     shell:
-        "python {params.launcher:q} --gpus {resources.gpu} --single {params.script:q}"
-        " --model {input.model:q} --train {input.splits[0]:q}"
-        " --validation {input.splits[1]:q} --test {input.splits[2]:q} --cases {input.cases:q}"
-        " --meshes {params.meshes} --out {params.out} --metrics {output}"
-        " {params.flags} 2>&1 | tee {log}"
+        one_process(
+            " --model {input.model:q} --train {input.splits[0]:q}"
+            " --validation {input.splits[1]:q} --test {input.splits[2]:q} --cases {input.cases:q}"
+            " --meshes {params.meshes} --out {params.out} --metrics {output}"
+            " {params.flags}"
+        )

@@ -10,21 +10,22 @@ a date in the future are.
 
 from __future__ import annotations
 
-from cardiform import case_runs, cli, cohort, labels
+from cardiform import cli, labels
+from cardiform.cohort.table import read_case_table
 from cardiform.errors import InputError
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__)
-    case_runs.add_case_arguments(parser, cases="case table, TSV or CSV")
+    cli.add_case_arguments(parser, cases="case table, TSV or CSV")
     (args,) = cli.parse(parser)
 
-    from cardiform import cohort_check
+    from cardiform.cohort.checks import check_cases, late_files
 
-    cases = cohort.read_case_table(args.cases, args.select)
-    if late := cohort_check.late_files(cases, args.labels):
+    cases = read_case_table(args.cases, args.select)
+    if late := late_files(cases, args.labels):
         raise InputError(late)
-    cohort_check.check_cases(
+    check_cases(
         cases,
         labels.load_label_table(args.labels),
         out=args.out,

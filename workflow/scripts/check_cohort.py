@@ -12,9 +12,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from cardiform import case_runs, cli, cohort, labels
+from cardiform import cli, labels
+from cardiform.cohort import per_case
+from cardiform.cohort.table import OK, read_case_table, write_cases
 from cardiform.files import write_json
-from cardiform.options import CohortOptions
+from cardiform.options.cohort import CohortOptions
 
 log = logging.getLogger("check_cohort")
 
@@ -28,38 +30,38 @@ def main() -> None:
     if not options.table:
         parser.error("name the case table with --table")
 
-    from cardiform import cohort_check
+    from cardiform.cohort.checks import check_cases, judge, late_files, notes, summarise
 
-    cases = cohort.read_case_table(options.table)
+    cases = read_case_table(options.table)
     table = labels.load_label_table(options.labels)
     if not args.manifest:
         args.manifest = [args.out / "qc" / "manifest" / "all.tsv"]
-        cohort_check.check_cases(
+        check_cases(
             cases, table, out=args.out / "qc", manifest=args.manifest[0], processes=args.processes
         )
     found = {
         row["case_id"]: Path(row["path"])
         for path in args.manifest
-        for row in case_runs.read_manifest(path)
+        for row in per_case.read_manifest(path)
     }
-    judged, reports = cohort_check.judge(
+    judged, reports = judge(
         cases,
         found,
         on_bad_case=options.on_bad_case,
         max_bad_cases=options.max_bad_cases,
-        others=cohort_check.late_files(cases, options.table, options.labels),
+        others=late_files(cases, options.table, options.labels),
     )
     good = [r for r in reports if not r["problems"]]
-    for line in cohort_check.notes(good):
+    for line in notes(good):
         log.info("note: %s", line)
     for case in judged:
-        if case.status != cohort.OK:
+        if case.status != OK:
             log.warning("skipped: %s: %s", case.case_id, case.reason)
     write_json(
         args.out / "qc" / "cohort.json",
-        {"classes": cohort_check.summarise(good, table), "cases": reports},
+        {"classes": summarise(good, table), "cases": reports},
     )
-    cohort.write_cases(args.out / "cases.tsv", judged)
+    write_cases(args.out / "cases.tsv", judged)
     log.info("%d of %d cases are usable", len(good), len(judged))
 
 

@@ -14,8 +14,11 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from cardiform import case_runs, cli, cohort, fusion_summary
+from cardiform import cli
+from cardiform.cohort import per_case
+from cardiform.cohort.table import read_checked_cases, write_cases
 from cardiform.files import read_json, write_json
+from cardiform.fusion.summary import lines, summarise
 
 log = logging.getLogger("collect_fused")
 
@@ -27,18 +30,18 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="output folder")
     (args,) = cli.parse(parser)
 
-    rows = [row for path in args.manifest for row in case_runs.read_manifest(path)]
+    rows = [row for path in args.manifest for row in per_case.read_manifest(path)]
     maps = {r["case_id"]: r["path"] for r in rows if r["path"].endswith(".nii.gz")}
     reports = {r["case_id"]: read_json(r["path"]) for r in rows if r["path"].endswith(".json")}
     cases = [
         replace(case, labels=maps.get(case.case_id, case.labels))
-        for case in cohort.read_checked_cases(args.cases)
+        for case in read_checked_cases(args.cases)
     ]
-    summary = fusion_summary.summarise(reports)
-    for line in fusion_summary.lines(summary):
+    summary = summarise(reports)
+    for line in lines(summary):
         log.info("%s", line)
     write_json(args.out / "summary.json", summary)
-    cohort.write_cases(args.out / "cases.tsv", cases)
+    write_cases(args.out / "cases.tsv", cases)
 
 
 if __name__ == "__main__":

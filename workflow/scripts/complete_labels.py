@@ -18,10 +18,13 @@ import functools
 import logging
 from pathlib import Path
 
-from cardiform import case_runs, cli, cohort, splits
+from cardiform import cli
+from cardiform.cohort import per_case, splits
+from cardiform.cohort.table import read_checked_cases
 from cardiform.errors import InputError
 from cardiform.files import sha256_file, sha256_sources, write_json
-from cardiform.options import CompletionOptions, memory_advice
+from cardiform.options.ldm import CompletionOptions
+from cardiform.options.sections import memory_advice
 
 log = logging.getLogger("complete_labels")
 
@@ -48,25 +51,32 @@ def parse() -> tuple:
 def main() -> None:
     options, args = parse()
 
-    from cardiform import completion
-    from cardiform.data.shapes import find_files
+    from cardiform.ldm.complete import (
+        Completer,
+        MeanShape,
+        complete_file,
+        evaluate_case,
+        summarise,
+        table_of_figures,
+    )
+    from cardiform.ldm.data import find_files
     from cardiform.training.distributed import choose_device
 
-    completer = completion.Completer(args.model, options, choose_device(options.device))
+    completer = Completer(args.model, options, choose_device(options.device))
     if args.label_maps:
         for path in args.label_maps:
-            made = completion.complete_file(path, args.missing, completer, args.out / path.name)
+            made = complete_file(path, args.missing, completer, args.out / path.name)
             log.info("%s", made)
         return
     training = [name for name, _ in splits.read_split(args.train)]
     tested = [name for name, _ in splits.read_split(args.test)]
     files = [f.path for f in find_files(args.voxels, training, ".nii.gz")]
-    case_runs.run_cases(
-        cohort.read_checked_cases(args.cases, tested),
+    per_case.run_cases(
+        read_checked_cases(args.cases, tested),
         functools.partial(
-            completion.evaluate_case,
+            evaluate_case,
             completer=completer,
-            mean_shape=completion.MeanShape.of(files, completer),
+            mean_shape=MeanShape.of(files, completer),
             out=args.out,
         ),
         inputs=lambda case: [case.labels, args.model],
@@ -75,8 +85,8 @@ def main() -> None:
         manifest=args.out / "manifest.tsv",
         memory=memory_advice(CompletionOptions),
     )
-    figures = completion.summarise(tested, args.out, completer.table.names)
-    for line in completion.table_of_figures(figures["mean"]):
+    figures = summarise(tested, args.out, completer.table.names)
+    for line in table_of_figures(figures["mean"]):
         log.info("%s", line)
     record = {"model_sha256": sha256_file(args.model), "source_sha256": sha256_sources()}
     write_json(args.out / "metrics.json", {**figures, **record})

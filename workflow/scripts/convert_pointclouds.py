@@ -16,35 +16,37 @@ from __future__ import annotations
 
 import functools
 
-from cardiform import case_runs, cli, cohort, labels
+from cardiform import cli, labels
+from cardiform.cohort import per_case
+from cardiform.cohort.table import ID_PATTERN, ID_REMEDY, OK, Case, read_checked_cases, write_cases
 from cardiform.errors import InputError, problem
 from cardiform.files import future_problems, sha256_file, write_json
-from cardiform.options import LdmOptions, PointcloudsOptions
+from cardiform.options.ldm import LdmOptions, PointcloudsOptions
 
 
 def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict]:
     """The cases, and case id -> (name of the sample, its file)."""
-    from cardiform.geometry.clouds import CloudFile
+    from cardiform.ldm.clouds import CloudFile
 
     if options.file:
         if late := future_problems([options.file]):
             raise InputError(late)
         file = CloudFile(options.file, options)
-        unfit = [name for name in file.names if not cohort.ID_PATTERN.fullmatch(name)]
+        unfit = [name for name in file.names if not ID_PATTERN.fullmatch(name)]
         if unfit:
             fact = f"has samples that are not usable as ids: {', '.join(map(ascii, unfit[:5]))}"
-            raise InputError(problem(options.file, fact, cohort.ID_REMEDY))
+            raise InputError(problem(options.file, fact, ID_REMEDY))
         cases = [
-            cohort.Case(case_id=n, patient_id=n, labels=str(args.out / f"{n}.nii.gz"), status="ok")
+            Case(case_id=n, patient_id=n, labels=str(args.out / f"{n}.nii.gz"), status="ok")
             for n in file.names
         ]
         return cases, {name: (name, file) for name in file.names}
     if not args.cases:
         raise InputError("name --cases with a column pointcloud, or one --file")
-    cases = cohort.read_checked_cases(args.cases, args.select)
+    cases = read_checked_cases(args.cases, args.select)
     files, problems = {}, []
     for case in cases:
-        if case.status != cohort.OK:
+        if case.status != OK:
             continue
         try:
             if not case.pointcloud:
@@ -64,23 +66,23 @@ def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict]:
 
 def main() -> None:
     parser = cli.build_parser(__doc__, LdmOptions, PointcloudsOptions)
-    case_runs.add_case_arguments(parser, cases_required=False)
+    cli.add_case_arguments(parser, cases_required=False)
     ldm, options, args = cli.parse(parser, LdmOptions, PointcloudsOptions)
 
-    from cardiform.geometry import coarse
+    from cardiform.ldm.hearts_on_grid import CloudBounds, cloud_grid, convert_cloud, taking_part
 
-    table = coarse.taking_part(labels.load_label_table(args.labels), ldm.drop_classes)
+    table = taking_part(labels.load_label_table(args.labels), ldm.drop_classes)
     cases, files = clouds_of(options, args)
     ordered = list(files.values())
-    bounds = coarse.CloudBounds.of(ordered, table)
-    grid = coarse.cloud_grid(ordered, bounds, ldm, options, table)
+    bounds = CloudBounds.of(ordered, table)
+    grid = cloud_grid(ordered, bounds, ldm, options, table)
     write_json(args.out / "grid.json", grid.as_dict())
     centers = {name: bounds.center(i, options) for i, name in enumerate(files)}
     whole = {"file": sha256_file(options.file)} if options.file else {}
-    case_runs.run_cases(
+    per_case.run_cases(
         cases,
         functools.partial(
-            coarse.convert_cloud,
+            convert_cloud,
             grid=grid,
             files=files,
             centers=centers,
@@ -94,7 +96,7 @@ def main() -> None:
         processes=args.processes,
     )
     if options.file:
-        cohort.write_cases(args.out / "cases.tsv", cases)
+        write_cases(args.out / "cases.tsv", cases)
 
 
 if __name__ == "__main__":

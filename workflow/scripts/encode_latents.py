@@ -17,9 +17,12 @@ import functools
 import logging
 from pathlib import Path
 
-from cardiform import case_runs, cli, cohort, splits
+from cardiform import cli
+from cardiform.cohort import per_case, splits
+from cardiform.cohort.table import Case
 from cardiform.files import read_json, sha256_file, write_json
-from cardiform.options import LatentsOptions, memory_advice
+from cardiform.options.ldm import LatentsOptions
+from cardiform.options.sections import memory_advice
 
 log = logging.getLogger("encode_latents")
 
@@ -35,9 +38,9 @@ def main() -> None:
     group.add_argument("--manifest", required=True, type=Path, help="manifest to write, TSV")
     options, args = cli.parse(parser, LatentsOptions)
 
-    from cardiform import latents
-    from cardiform.data.shapes import find_files
-    from cardiform.shape_coder import ShapeCoder
+    from cardiform.ldm.coder import ShapeCoder
+    from cardiform.ldm.data import find_files
+    from cardiform.ldm.encode import encode_case, statistics_of
     from cardiform.training.distributed import choose_device
 
     coder = ShapeCoder.load(args.autoencoder).to(choose_device(options.device))
@@ -48,10 +51,10 @@ def main() -> None:
     names = [name for part in parts.values() for name in part]
     voxels = {f.case_id: f.path for f in find_files(args.voxels, names, ".nii.gz")}
     training = {name for name in parts["train"] if name in voxels}
-    case_runs.run_cases(
-        [cohort.Case(case_id=n, patient_id=n, labels=str(path)) for n, path in voxels.items()],
+    per_case.run_cases(
+        [Case(case_id=n, patient_id=n, labels=str(path)) for n, path in voxels.items()],
         functools.partial(
-            latents.encode_case,
+            encode_case,
             voxels=voxels,
             training=training,
             coder=coder,
@@ -65,7 +68,7 @@ def main() -> None:
         memory=memory_advice(LatentsOptions),
     )
     made = {f.case_id: f.path for f in find_files(args.manifest, names, ".npz")}
-    found = latents.statistics_of(made, sorted(training), coder, sha256_file(args.autoencoder))
+    found = statistics_of(made, sorted(training), coder, sha256_file(args.autoencoder))
     write_json(args.out / "statistics.json", found.as_dict())
     log.info("latents %s, deviation of the channels %s", found.shape, _text(found.std))
     for part in ("validation", "test"):

@@ -17,9 +17,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from cardiform import cli, splits
+from cardiform import cli
+from cardiform.cohort import splits
 from cardiform.files import read_json, sha256_sources, write_json
-from cardiform.options import GenerationOptions
+from cardiform.options.ldm import GenerationOptions
 
 log = logging.getLogger("evaluate_samples")
 
@@ -36,31 +37,29 @@ def main() -> None:
     group.add_argument("--out", required=True, type=Path, help="figures to write, JSON")
     options, args = cli.parse(parser, GenerationOptions)
 
-    from cardiform import shape_figures
-    from cardiform.data.shapes import find_files
-    from cardiform.geometry.coarse import load_grid
+    from cardiform.ldm.data import find_files
+    from cardiform.ldm.evaluate import References, evaluate, load_hearts, table_of_figures
+    from cardiform.ldm.hearts_on_grid import load_grid
 
     grid = load_grid(args.grid)
     samples = read_json(args.samples)["samples"]
     folder = args.samples.parent / "nifti"
-    made = shape_figures.load_hearts([folder / f"{name}.nii.gz" for name in samples], grid)
+    made = load_hearts([folder / f"{name}.nii.gz" for name in samples], grid)
     cases = {p: [n for n, _ in splits.read_split(getattr(args, p))] for p in ("train", "test")}
     real = {
-        part: shape_figures.load_hearts(
-            [f.path for f in find_files(args.voxels, names, ".nii.gz")], grid
-        )
+        part: load_hearts([f.path for f in find_files(args.voxels, names, ".nii.gz")], grid)
         for part, names in cases.items()
     }
     if len(real["test"]) < 2:
         log.warning("%s: fewer than two test cases, so there is nothing to measure by", args.test)
         write_json(args.out, {"hearts": {"test": len(real["test"])}})
         return
-    reconstructed = shape_figures.load_hearts(
+    reconstructed = load_hearts(
         [f.path for f in find_files(args.latents, cases["test"], ".nii.gz")], grid
     )
-    references = shape_figures.References(real["train"], real["test"], reconstructed)
-    figures = shape_figures.evaluate(made, references, grid, options)
-    for line in shape_figures.table_of_figures(figures):
+    references = References(real["train"], real["test"], reconstructed)
+    figures = evaluate(made, references, grid, options)
+    for line in table_of_figures(figures):
         log.info("%s", line)
     write_json(args.out, {**figures, "source_sha256": sha256_sources()})
 

@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import functools
 
-from cardiform import case_runs, cli, cohort, labels
-from cardiform.options import MeshesOptions
+from cardiform import cli, labels
+from cardiform.cohort import per_case
+from cardiform.cohort.table import read_checked_cases
+from cardiform.options.geometry import MeshesOptions
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__, MeshesOptions)
-    case_runs.add_case_arguments(parser)
+    cli.add_case_arguments(parser)
     options, args = cli.parse(parser, MeshesOptions)
 
     from cardiform.geometry.cases import mesh_case
 
     table = labels.load_label_table(args.labels)
-    case_runs.run_cases(
-        cohort.read_checked_cases(args.cases, args.select),
+    per_case.run_cases(
+        read_checked_cases(args.cases, args.select),
         functools.partial(mesh_case, table=table, options=options, out=args.out),
         inputs=lambda case: [case.labels],
         parameters={"options": cli.flags(options), "labels": table.as_dicts()},

@@ -14,9 +14,11 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from cardiform import case_runs, cli, cohort, labels
+from cardiform import cli, labels
+from cardiform.cohort import per_case
+from cardiform.cohort.table import read_checked_cases
 from cardiform.errors import InputError
-from cardiform.options import FusionOptions
+from cardiform.options.fusion import FusionOptions
 
 
 def parse_masks(words: list[str], table: labels.LabelTable) -> dict[str, Path]:
@@ -33,18 +35,18 @@ def parse_masks(words: list[str], table: labels.LabelTable) -> dict[str, Path]:
 
 def main() -> None:
     parser = cli.build_parser(__doc__, FusionOptions)
-    case_runs.add_case_arguments(parser)
+    cli.add_case_arguments(parser)
     parser.add_argument("--masks", nargs="*", default=[], metavar="CLASS=FOLDER", help="see above")
     options, args = cli.parse(parser, FusionOptions)
 
-    from cardiform.anatomy.cases import fuse_case, mask_files
-    from cardiform.anatomy.consistency import check_rules
+    from cardiform.fusion.cases import fuse_case, mask_files
+    from cardiform.fusion.rules import check_rules
 
     table = labels.load_label_table(args.labels)
     check_rules(options)
     masks = parse_masks(args.masks, table)
-    case_runs.run_cases(
-        cohort.read_checked_cases(args.cases, args.select),
+    per_case.run_cases(
+        read_checked_cases(args.cases, args.select),
         functools.partial(fuse_case, table=table, options=options, masks=masks, out=args.out),
         inputs=lambda case: [
             case.labels,

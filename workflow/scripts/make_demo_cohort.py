@@ -15,16 +15,18 @@ import functools
 import logging
 from pathlib import Path
 
-from cardiform import case_runs, cli, cohort
+from cardiform import cli
+from cardiform.cohort import per_case
+from cardiform.cohort.table import Case, demo_cases
 from cardiform.files import write_text
-from cardiform.options import DemoOptions
+from cardiform.options.cohort import DemoOptions
 
 CLOUD_POINTS = 20_000
 
 log = logging.getLogger("make_demo_cohort")
 
 
-def draw(numbered: tuple[int, cohort.Case], options: DemoOptions) -> str:
+def draw(numbered: tuple[int, Case], options: DemoOptions) -> str:
     """Write the files of one case; returns its id."""
     import numpy as np
 
@@ -49,9 +51,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="cases at a time (default: 1)")
     options, args = cli.parse(parser, DemoOptions)
 
-    cases = cohort.demo_cases(options.cases, args.out)
+    cases = demo_cases(options.cases, args.out)
     with concurrent.futures.ProcessPoolExecutor(
-        args.processes, initializer=case_runs.end_with_parent
+        args.processes, initializer=per_case.end_with_parent
     ) as pool:
         for case_id in pool.map(functools.partial(draw, options=options), enumerate(cases)):
             log.info("%s drawn", case_id)

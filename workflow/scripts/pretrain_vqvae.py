@@ -11,28 +11,28 @@ Several GPUs: torchrun --nproc-per-node N pretrain_vqvae.py ...
 
 from __future__ import annotations
 
-from cardiform import case_runs, cli
-from cardiform.options import VqvaeOptions, VqvaePretrainOptions
+from cardiform import cli
+from cardiform.options.vqvae import VqvaeOptions, VqvaePretrainOptions
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__, VqvaeOptions, VqvaePretrainOptions)
-    case_runs.add_training_arguments(parser)
+    cli.add_training_arguments(parser)
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaePretrainOptions)
 
     import torch
 
-    from cardiform import vqvae_stages
-    from cardiform.models.sparse_vqvae import SparseVQVAE
-    from cardiform.tasks.vqvae import VqvaeTask
     from cardiform.training.distributed import is_main
+    from cardiform.vqvae.model import SparseVQVAE
+    from cardiform.vqvae.task import VqvaeTask
+    from cardiform.vqvae.train import Sets, run_stage, write_model
 
-    sets = vqvae_stages.Sets.load(args, options, stage.seed)
+    sets = Sets.load(args, options, stage.seed)
     torch.manual_seed(stage.seed)
     task = VqvaeTask(SparseVQVAE.from_options(options), options, stage)
-    outcome, figures = vqvae_stages.run_stage(task, sets, stage, args.out, weights=None)
+    outcome, figures = run_stage(task, sets, stage, args.out, weights=None)
     if is_main():
-        vqvae_stages.write_model(outcome.out, outcome.weights, options, None, sets, figures)
+        write_model(outcome.out, outcome.weights, options, None, sets, figures)
 
 
 if __name__ == "__main__":

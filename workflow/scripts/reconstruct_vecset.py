@@ -17,9 +17,12 @@ import functools
 import logging
 from pathlib import Path
 
-from cardiform import case_runs, cli, cohort, splits
+from cardiform import cli
+from cardiform.cohort import per_case, splits
+from cardiform.cohort.table import read_checked_cases
 from cardiform.files import sha256_file, sha256_sources, write_json
-from cardiform.options import VecsetReconstructOptions, memory_advice
+from cardiform.options.sections import memory_advice
+from cardiform.options.vecset import VecsetReconstructOptions
 
 log = logging.getLogger("reconstruct_vecset")
 
@@ -36,12 +39,13 @@ def main() -> None:
     group.add_argument("--metrics", required=True, type=Path, help="figures to write, JSON")
     options, args = cli.parse(parser, VecsetReconstructOptions)
 
-    from cardiform import held_out, reconstruct
+    from cardiform import held_out
     from cardiform.geometry.cases import mesh_files
     from cardiform.training.distributed import choose_device
+    from cardiform.vecset import reconstruct
 
     network = reconstruct.Reconstructor.load(args.model, options, choose_device(options.device))
-    known = {case.case_id: case for case in cohort.read_checked_cases(args.cases)}
+    known = {case.case_id: case for case in read_checked_cases(args.cases)}
     rows = {
         part: splits.read_split(getattr(args, part)) for part in ("train", "validation", "test")
     }
@@ -50,7 +54,7 @@ def main() -> None:
     points = {case.case_id: path for case, path in rest}
     log.info("mean shape of %d training cases", len(parts["train"]))
     mean_shape = reconstruct.MeanShape.of(parts["train"], network.table)
-    case_runs.run_cases(
+    per_case.run_cases(
         [case for case, _ in rest],
         functools.partial(
             reconstruct.reconstruct_case,

@@ -19,9 +19,11 @@ import functools
 import logging
 from pathlib import Path
 
-from cardiform import case_runs, cli, cohort, labels, splits
+from cardiform import cli, labels
+from cardiform.cohort import per_case, splits
+from cardiform.cohort.table import Case, read_checked_cases
 from cardiform.files import sha256_file, sha256_sources, write_json
-from cardiform.options import VqvaeReconstructOptions
+from cardiform.options.vqvae import VqvaeReconstructOptions
 
 log = logging.getLogger("reconstruct_vqvae")
 
@@ -49,15 +51,17 @@ def parse() -> tuple:
 def main() -> None:
     options, args = parse()
 
-    from cardiform import held_out, vqvae_reconstruct, vqvae_stages
-    from cardiform.data.voxels import find_instances
+    from cardiform import held_out
     from cardiform.geometry.cases import mesh_files
     from cardiform.training.distributed import choose_device
+    from cardiform.vqvae.data import find_instances
+    from cardiform.vqvae.reconstruct import METHODS, BandNetwork, reconstruct_case
+    from cardiform.vqvae.train import load_network
 
     device = choose_device(options.device)
     weights = {"model": args.model, "stage1": args.stage1, "continuous": args.continuous}
     networks = {
-        method: vqvae_reconstruct.BandNetwork(vqvae_stages.load_network(path).to(device), device)
+        method: BandNetwork(load_network(path).to(device), device)
         for method, path in weights.items()
     }
     rows = {part: splits.read_split(getattr(args, part)) for part in ("validation", "test")}
@@ -67,15 +71,15 @@ def main() -> None:
     names = {part: [c for c, _ in found if c in instances] for part, found in rows.items()}
     held = [row for found in rows.values() for row in found if row[0] in instances]
     if args.cases is None:
-        cases = [cohort.Case(case_id=c, patient_id=c, labels="") for c, _ in held]
+        cases = [Case(case_id=c, patient_id=c, labels="") for c, _ in held]
     else:
-        known = {case.case_id: case for case in cohort.read_checked_cases(args.cases)}
+        known = {case.case_id: case for case in read_checked_cases(args.cases)}
         cases = [case for case, _ in held_out.checked_cases(held, known, args.cases)]
     table = labels.load_label_table(args.labels)
-    case_runs.run_cases(
+    per_case.run_cases(
         cases,
         functools.partial(
-            vqvae_reconstruct.reconstruct_case,
+            reconstruct_case,
             instances=instances,
             networks=networks,
             table=table,
@@ -92,7 +96,7 @@ def main() -> None:
         manifest=args.out / "manifest.tsv",
         made={args.meshes: "extract_meshes"} if args.meshes else None,
     )
-    figures = held_out.summarise(names, args.out, vqvae_reconstruct.METHODS)
+    figures = held_out.summarise(names, args.out, METHODS)
     for part, found in figures.items():
         if names[part]:
             lines = held_out.table_of_figures(found, list(found["model"]["mean"]), "continuous")

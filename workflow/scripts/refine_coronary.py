@@ -18,10 +18,13 @@ import functools
 import logging
 from pathlib import Path
 
-from cardiform import case_runs, cli, cohort, labels, splits
+from cardiform import cli, labels
+from cardiform.cohort import per_case, splits
+from cardiform.cohort.table import read_checked_cases
 from cardiform.errors import InputError
 from cardiform.files import sha256_file, sha256_sources, write_json
-from cardiform.options import CoronaryRefineOptions, CoronaryRepairOptions, memory_advice
+from cardiform.options.coronary import CoronaryRefineOptions, CoronaryRepairOptions
+from cardiform.options.sections import memory_advice
 
 log = logging.getLogger("refine_coronary")
 
@@ -47,21 +50,19 @@ def parse() -> tuple:
 def main() -> None:
     options, repair, args = parse()
 
-    from cardiform import refined_cases
-    from cardiform.data.coronary import find_repaired
-    from cardiform.refinement import Refiner
+    from cardiform.coronary.cases import refine_case, summarise, table_of_figures
+    from cardiform.coronary.data import find_repaired
+    from cardiform.coronary.refine import Refiner
     from cardiform.training.checkpoint import load_model
     from cardiform.training.distributed import choose_device
 
     table = labels.load_label_table(args.labels)
-    cases = cohort.read_checked_cases(args.cases, args.select)
+    cases = read_checked_cases(args.cases, args.select)
     files = {f.case_id: f.path for f in find_repaired(args.manifest, [c.case_id for c in cases])}
     refiner = Refiner(args.model, options, repair, choose_device(options.device))
-    case_runs.run_cases(
+    per_case.run_cases(
         [case for case in cases if case.case_id in files],
-        functools.partial(
-            refined_cases.refine_case, files=files, refiner=refiner, table=table, out=args.out
-        ),
+        functools.partial(refine_case, files=files, refiner=refiner, table=table, out=args.out),
         inputs=lambda case: [
             *([args.model] if args.model else []),
             files[case.case_id],
@@ -83,8 +84,8 @@ def main() -> None:
         if (path := getattr(args, part)) is not None
     } or {"all": list(files)}
     trained = {} if args.model is None else load_model(args.model)["figures"]
-    figures = refined_cases.summarise(parts, args.out, trained)
-    for line in refined_cases.table_of_figures(figures):
+    figures = summarise(parts, args.out, trained)
+    for line in table_of_figures(figures):
         log.info("%s", line)
     record = {
         "model_sha256": sha256_file(args.model) if args.model else "",

@@ -12,36 +12,38 @@ from __future__ import annotations
 
 import functools
 
-from cardiform import case_runs, cli, cohort, labels
+from cardiform import cli, labels
+from cardiform.cohort import per_case
+from cardiform.cohort.table import OK, read_checked_cases
 from cardiform.files import write_json
-from cardiform.options import LdmOptions
+from cardiform.options.ldm import LdmOptions
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__, LdmOptions)
-    case_runs.add_case_arguments(parser)
+    cli.add_case_arguments(parser)
     options, args = cli.parse(parser, LdmOptions)
 
-    from cardiform.geometry import coarse
+    from cardiform.ldm.hearts_on_grid import box_case, label_grid, resample_case, taking_part
 
-    table = coarse.taking_part(labels.load_label_table(args.labels), options.drop_classes)
-    cases = cohort.read_checked_cases(args.cases, args.select)
+    table = taking_part(labels.load_label_table(args.labels), options.drop_classes)
+    cases = read_checked_cases(args.cases, args.select)
     boxes = args.out / "boxes"
-    case_runs.run_cases(
+    per_case.run_cases(
         cases,
-        functools.partial(coarse.box_case, table=table, out=boxes),
+        functools.partial(box_case, table=table, out=boxes),
         inputs=lambda case: [case.labels],
         parameters={"labels": table.as_dicts()},
         state=boxes / "state",
         manifest=boxes / "manifest.tsv",
         processes=args.processes,
     )
-    found = [boxes / f"{case.case_id}.json" for case in cases if case.status == cohort.OK]
-    grid = coarse.label_grid(found, options, table)
+    found = [boxes / f"{case.case_id}.json" for case in cases if case.status == OK]
+    grid = label_grid(found, options, table)
     write_json(args.out / "grid.json", grid.as_dict())
-    case_runs.run_cases(
+    per_case.run_cases(
         cases,
-        functools.partial(coarse.resample_case, grid=grid, boxes=boxes, out=args.out),
+        functools.partial(resample_case, grid=grid, boxes=boxes, out=args.out),
         inputs=lambda case: [case.labels, boxes / f"{case.case_id}.json"],
         parameters=grid.as_dict(),
         state=args.out / "state",

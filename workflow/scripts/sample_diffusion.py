@@ -16,8 +16,8 @@ from pathlib import Path
 
 from cardiform import cli
 from cardiform.files import sha256_file, sha256_json, sha256_sources, write_json
-from cardiform.ldm_checks import chosen_sampler, wanted_volumes
-from cardiform.options import SamplingOptions
+from cardiform.ldm.option_checks import chosen_sampler, wanted_volumes
+from cardiform.options.ldm import SamplingOptions
 
 log = logging.getLogger("sample_diffusion")
 
@@ -29,30 +29,37 @@ def main() -> None:
     group.add_argument("--out", required=True, type=Path, help="output folder")
     options, args = cli.parse(parser, SamplingOptions)
 
-    from cardiform import shape_samples
-    from cardiform.shape_generator import ShapeGenerator
+    from cardiform.ldm.generator import ShapeGenerator
+    from cardiform.ldm.samples import (
+        draw_overview,
+        remove_others,
+        sampled_latents,
+        spread,
+        volume_condition,
+        write_samples,
+    )
     from cardiform.training.distributed import choose_device
 
     generator = ShapeGenerator.load(args.model, choose_device(options.device))
     sampler = chosen_sampler(options, generator.options)
     wanted = wanted_volumes(options, generator.options)
-    condition = shape_samples.volume_condition(generator, wanted, options.num_samples)
+    condition = volume_condition(generator, wanted, options.num_samples)
     model = sha256_file(args.model)
     deciding = [sampler, options.num_inference_steps, options.seed, options.guidance, wanted]
-    latents = shape_samples.sampled_latents(
+    latents = sampled_latents(
         generator, condition, options, sampler, sha256_json([model, deciding]), args.out / "latents"
     )
     deviation = float(latents.std())
     log.info("%d samples, deviation of the latents %.3f", len(latents), deviation)
     if not 0.7 < deviation < 1.4:
         log.warning("it should be near 1: train longer, or take more steps")
-    hearts, volumes = shape_samples.write_samples(generator, latents, options, args.out)
-    shape_samples.remove_others(args.out, volumes)
-    shape_samples.draw_overview(args.out / "overview.png", hearts, generator.grid.table)
+    hearts, volumes = write_samples(generator, latents, options, args.out)
+    remove_others(args.out, volumes)
+    draw_overview(args.out / "overview.png", hearts, generator.grid.table)
     figures = {
         "samples": list(volumes),
         "latent_std": deviation,
-        "volume_ml": shape_samples.spread(volumes, generator.grid.table),
+        "volume_ml": spread(volumes, generator.grid.table),
         "sampler": sampler,
         "steps": options.num_inference_steps,
         "model_sha256": model,

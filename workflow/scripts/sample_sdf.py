@@ -11,21 +11,23 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from cardiform import case_runs, cli, cohort, labels
-from cardiform.options import PointsOptions
+from cardiform import cli, labels
+from cardiform.cohort import per_case
+from cardiform.cohort.table import read_checked_cases
+from cardiform.options.geometry import PointsOptions
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__, PointsOptions)
-    case_runs.add_case_arguments(parser)
+    cli.add_case_arguments(parser)
     parser.add_argument("--meshes", required=True, type=Path, help="output of extract_meshes")
     options, args = cli.parse(parser, PointsOptions)
 
     from cardiform.geometry.cases import mesh_files, sample_case
 
     table = labels.load_label_table(args.labels)
-    case_runs.run_cases(
-        cohort.read_checked_cases(args.cases, args.select),
+    per_case.run_cases(
+        read_checked_cases(args.cases, args.select),
         functools.partial(
             sample_case, table=table, options=options, meshes=args.meshes, out=args.out
         ),

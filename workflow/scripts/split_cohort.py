@@ -12,8 +12,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from cardiform import cli, cohort, splits
-from cardiform.options import SplitOptions
+from cardiform import cli
+from cardiform.cohort import splits
+from cardiform.cohort.table import OK, read_checked_cases
+from cardiform.options.cohort import SplitOptions
 
 log = logging.getLogger("split_cohort")
 
@@ -25,7 +27,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="output folder")
     options, args = cli.parse(parser, SplitOptions)
 
-    cases = [c for c in cohort.read_checked_cases(args.cases) if c.status == cohort.OK]
+    cases = [c for c in read_checked_cases(args.cases) if c.status == OK]
     parts = splits.split_cases(cases, options)
     for part, members in parts.items():
         splits.write_split(args.out / f"{part}.csv", members, args.points)

@@ -14,19 +14,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cardiform import case_runs, cli
-from cardiform.options import AutoencoderOptions
+from cardiform import cli
+from cardiform.options.ldm import AutoencoderOptions
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__, AutoencoderOptions)
-    group = case_runs.add_training_arguments(parser, one_manifest=True)
+    group = cli.add_training_arguments(parser, one_manifest=True)
     group.add_argument("--grid", required=True, type=Path, help="grid.json beside the voxels")
     options, args = cli.parse(parser, AutoencoderOptions)
 
-    from cardiform import ldm_training
+    from cardiform.ldm.train import train_autoencoder
 
-    ldm_training.train_autoencoder(options, args)
+    train_autoencoder(options, args)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from __future__ import annotations
 import argparse
 import logging
 
-from cardiform import case_runs, cli
-from cardiform.options import CoronaryOptions, CoronaryRepairOptions, NearOptions
+from cardiform import cli
+from cardiform.options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
 
 log = logging.getLogger("train_coronary")
 
@@ -30,7 +30,7 @@ def parse() -> tuple:
     preset = first.parse_known_args()[0].preset
     parser = cli.build_parser(__doc__, *PRESETS[preset])
     parser.add_argument("--preset", choices=tuple(PRESETS), default="cardiform")
-    case_runs.add_training_arguments(parser)
+    cli.add_training_arguments(parser)
     *options, args = cli.parse(parser, *PRESETS[preset])
     return preset, options, args
 
@@ -38,16 +38,16 @@ def parse() -> tuple:
 def main() -> None:
     preset, options, args = parse()
 
-    from cardiform import coronary_training
+    from cardiform.coronary.train import cardiform_job, near_job, run, write_model
     from cardiform.training.distributed import is_main
 
     if preset == "cardiform":
-        job = coronary_training.cardiform_job(*options, args)
+        job = cardiform_job(*options, args)
     else:
-        job = coronary_training.near_job(*options, args)
-    outcome = coronary_training.run(job, args.out)
+        job = near_job(*options, args)
+    outcome = run(job, args.out)
     if is_main():
-        coronary_training.write_model(job, outcome)
+        write_model(job, outcome)
 
 
 if __name__ == "__main__":

@@ -16,20 +16,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cardiform import case_runs, cli
-from cardiform.options import DiffusionOptions
+from cardiform import cli
+from cardiform.options.ldm import DiffusionOptions
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__, DiffusionOptions)
-    group = case_runs.add_training_arguments(parser, one_manifest=True)
+    group = cli.add_training_arguments(parser, one_manifest=True)
     group.add_argument("--statistics", required=True, type=Path, help="of encode_latents")
     group.add_argument("--autoencoder", required=True, type=Path, help="model.pt of it")
     options, args = cli.parse(parser, DiffusionOptions)
 
-    from cardiform import ldm_training
+    from cardiform.ldm.train import train_diffusion
 
-    ldm_training.train_diffusion(options, args)
+    train_diffusion(options, args)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from cardiform import cli, labels, splits
+from cardiform import cli, labels
+from cardiform.cohort import splits
 from cardiform.errors import InputError, problem
 from cardiform.files import sha256_json, write_json
-from cardiform.options import VecsetOptions
+from cardiform.options.vecset import VecsetOptions
 
 log = logging.getLogger("train_vecset")
 
@@ -32,12 +33,12 @@ def main() -> None:
 
     import torch
 
-    from cardiform.curves import plot_curves
-    from cardiform.data.points import Draw, PointDataset, load_cases
-    from cardiform.tasks.vecset import VecsetTask
+    from cardiform.pictures.curves import plot_curves
     from cardiform.training.checkpoint import save_model
     from cardiform.training.distributed import is_main
     from cardiform.training.engine import train
+    from cardiform.vecset.data import Draw, PointDataset, load_cases
+    from cardiform.vecset.task import VecsetTask
 
     table = labels.load_label_table(args.labels)
     train_cases = load_cases(splits.read_split(args.train), table, options.cached_points)

@@ -13,35 +13,42 @@ from __future__ import annotations
 
 import logging
 
-from cardiform import case_runs, cli
-from cardiform.options import VqvaeJointOptions, VqvaeOptions
+from cardiform import cli
+from cardiform.options.vqvae import VqvaeJointOptions, VqvaeOptions
 
 log = logging.getLogger("train_vqvae")
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__, VqvaeOptions, VqvaeJointOptions)
-    case_runs.add_training_arguments(parser, weights="model.pt of stage 1")
+    cli.add_training_arguments(parser, weights="model.pt of stage 1")
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaeJointOptions)
 
-    from cardiform import vqvae_stages
-    from cardiform.tasks.vqvae import VqvaeTask
     from cardiform.training.distributed import choose_device, is_main
+    from cardiform.vqvae.task import VqvaeTask
+    from cardiform.vqvae.train import (
+        Sets,
+        cached_latents,
+        load_quantized,
+        run_stage,
+        training_usage,
+        write_model,
+    )
 
-    sets = vqvae_stages.Sets.load(args, options, stage.seed)
-    model, codebook = vqvae_stages.load_quantized(args.weights, options)
+    sets = Sets.load(args, options, stage.seed)
+    model, codebook = load_quantized(args.weights, options)
     task = VqvaeTask(model, options, stage, codebook)
-    outcome, figures = vqvae_stages.run_stage(task, sets, stage, args.out, args.weights)
+    outcome, figures = run_stage(task, sets, stage, args.out, args.weights)
     if not is_main():
         return
     model.load_state_dict(outcome.weights)
     device = choose_device(stage.device)
-    latents = vqvae_stages.cached_latents(model, sets.train, stage, device)
-    figures["train"] = vqvae_stages.training_usage(model, latents, outcome.out)
+    latents = cached_latents(model, sets.train, stage, device)
+    figures["train"] = training_usage(model, latents, outcome.out)
     if figures["train"]["usage"] < codebook.min_usage:
         line = "the training latents use %.1f %% of the codes: the codebook has collapsed"
         log.warning(line, 100 * figures["train"]["usage"])
-    vqvae_stages.write_model(outcome.out, outcome.weights, options, codebook, sets, figures)
+    write_model(outcome.out, outcome.weights, options, codebook, sets, figures)
 
 
 if __name__ == "__main__":

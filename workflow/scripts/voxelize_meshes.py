@@ -12,10 +12,11 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from cardiform import case_runs, cli
-from cardiform.cohort import ID_PATTERN, Case
+from cardiform import cli
+from cardiform.cohort import per_case
+from cardiform.cohort.table import ID_PATTERN, Case
 from cardiform.errors import InputError, problem
-from cardiform.options import VoxelsOptions
+from cardiform.options.geometry import VoxelsOptions
 
 
 def main() -> None:
@@ -27,9 +28,9 @@ def main() -> None:
     group.add_argument("--processes", type=int, default=1, help="meshes at a time (default: 1)")
     options, args = cli.parse(parser, VoxelsOptions)
 
-    from cardiform.geometry.meshband import voxelize_mesh
+    from cardiform.geometry.mesh_to_band import voxelize_mesh
 
-    case_runs.run_cases(
+    per_case.run_cases(
         cases_of(args.meshes),
         functools.partial(voxelize_mesh, options=options, out=args.out),
         inputs=lambda case: [case.labels],

@@ -12,30 +12,32 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
-from cardiform import case_runs, cli, cohort
-from cardiform.ct_windows import parse_windows
+from cardiform import cli
+from cardiform.cohort import per_case
+from cardiform.cohort.table import read_checked_cases
 from cardiform.errors import InputError, problem
-from cardiform.options import WindowsOptions
+from cardiform.geometry.window_names import parse_windows
+from cardiform.options.geometry import WindowsOptions
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__, WindowsOptions)
-    case_runs.add_case_arguments(parser)
+    cli.add_case_arguments(parser)
     options, args = cli.parse(parser, WindowsOptions)
     windows = parse_windows(options.windows)
     if len(windows) != 1:
         raise InputError("--windows names several windows; run the script once for each")
 
-    from cardiform.geometry.windows import source_files, verdict, window_case
+    from cardiform.geometry.ct_windows import source_files, verdict, window_case
 
     (window,) = windows.values()
-    cases = cohort.read_checked_cases(args.cases, args.select)
+    cases = read_checked_cases(args.cases, args.select)
     if not options.volumes:
-        if not any(case.image for case in cohort.read_checked_cases(args.cases)):
+        if not any(case.image for case in read_checked_cases(args.cases)):
             remedy = "fill its image column, or name windows.volumes"
             raise InputError(problem(args.cases, "names no CT", remedy))
         cases = [c if c.image else replace(c, status="skipped", reason="no image") for c in cases]
-    case_runs.run_cases(
+    per_case.run_cases(
         cases,
         functools.partial(window_case, window=window, options=options, out=args.out),
         inputs=lambda case: source_files(case, window, options),

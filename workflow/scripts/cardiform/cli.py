@@ -19,7 +19,7 @@ from typing import Any
 
 from .errors import InputError, memory_fact, problem
 from .files import NO_ROOM, write_problem
-from .options import memory_advice
+from .options.sections import memory_advice
 
 EXIT_BAD_INPUT = 2
 _SECTIONS_IN_USE: list[type] = []  # of this process's command line, for what run has to say
@@ -318,3 +318,33 @@ def _field_schema(field, kind) -> dict:
         value = {"type": "array", "items": value}
     default = list(field.default) if isinstance(field.default, tuple) else field.default
     return {**value, "description": meta["help"], "default": default}
+
+
+def add_case_arguments(
+    parser, cases_required: bool = True, cases: str = "cases.tsv of check_cohort"
+) -> None:
+    """The arguments of a per-case script: which cases, where to, how parallel."""
+    group = parser.add_argument_group("cases and files")
+    group.add_argument("--cases", required=cases_required, help=cases)
+    group.add_argument("--select", nargs="*", default=[], metavar="CASE", help="default: all")
+    group.add_argument("--labels", default="", help="label table, TSV; empty: STACOM-2025")
+    group.add_argument("--out", required=True, type=Path, help="output folder")
+    group.add_argument("--manifest", required=True, type=Path, help="manifest to write, TSV")
+    group.add_argument("--processes", type=int, default=1, help="cases at a time (default: 1)")
+
+
+def add_training_arguments(parser, weights: str = "", one_manifest: bool = False):
+    """The arguments of a training on per-case files; returns their group.
+
+    weights : what the model that it starts from is; empty: it starts from none.
+    one_manifest : the samples were made by one job.
+    """
+    group = parser.add_argument_group("files")
+    group.add_argument("--train", required=True, help="split CSV of the training cases")
+    group.add_argument("--validation", required=True, help="split CSV of the validation cases")
+    many = {} if one_manifest else {"nargs": "+"}
+    group.add_argument("--manifest", required=True, help="manifest of the samples", **many)
+    if weights:
+        group.add_argument("--weights", required=True, type=Path, help=weights)
+    group.add_argument("--out", required=True, type=Path, help="output folder")
+    return group

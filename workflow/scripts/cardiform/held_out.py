@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .cohort import Case
+from .cohort.table import Case
 from .errors import InputError, again, problem
 from .files import read_json
-from .geometry.meshfile import read_mesh, write_ply
+from .geometry.mesh_files import read_mesh, write_ply
 from .geometry.surface import Mesh
 from .labels import CHAMBERS_AND_GREAT_VESSELS, LabelTable
 from .metrics.summary import mean_over_cases, mean_over_classes
-from .render import compare_picture
+from .pictures.figures import compare_picture
 
 NO_MESH = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
 

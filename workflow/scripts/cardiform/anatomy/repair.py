@@ -6,7 +6,7 @@ import edt
 import numpy as np
 from scipy import ndimage
 
-from ..options import CoronaryRepairOptions
+from ..options.coronary import CoronaryRepairOptions
 from .bridging import Limits, bridges, draw
 from .centreline import Centreline
 from .components import components, count_components, kept, without_small

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cohort import Case
+from ..cohort.table import Case
 from ..errors import InputError, again, problem
 from ..files import read_json, save_npz, write_json
 from ..labels import LabelTable
 from ..nifti import LabelMap, load_label_map
-from ..options import MeshesOptions, PointsOptions, VoxelsOptions
+from ..options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
 from .frame import Frame
-from .meshfile import read_mesh, write_ply
+from .mesh_files import read_mesh, write_ply
 from .narrowband import field_band
 from .points_check import check_points
 from .sampling import case_points

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..nifti import LabelMap, spacing_of
 from .frame import apply_affine
-from .lookup import trilinear
+from .interpolation import trilinear
 from .sdf import smooth_distance
 
 LATTICE_TOLERANCE_VOX = 1e-3

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..labels import LabelTable
-from ..options import PointsOptions
+from ..options.geometry import PointsOptions
 from .frame import Frame
 from .sdf import ClassField, distances
 from .surface import Mesh, face_vectors

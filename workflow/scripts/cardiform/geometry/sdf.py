@@ -14,10 +14,10 @@ from scipy import ndimage
 from ..errors import InputError
 from ..labels import LabelTable
 from ..nifti import LabelMap, spacing_of
-from ..options import MeshesOptions
-from .far import FarGrid, far_field, far_grid
+from ..options.geometry import MeshesOptions
+from .far_field import FarGrid, far_field, far_grid
 from .frame import apply_affine
-from .lookup import trilinear
+from .interpolation import trilinear
 from .surface import Mesh, extract_surface, signed_volume, surface_area
 
 # Room around a class where the fine field is known: PAD_MM, but within these bounds.

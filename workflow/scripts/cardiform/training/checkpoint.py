@@ -17,7 +17,7 @@ import torch
 from .. import __version__
 from ..errors import InputError, memory_fact, problem
 from ..files import ANEW, atomic_path
-from ..options import TrainingOptions
+from ..options.training import TrainingOptions
 
 FORMAT_VERSION = 1
 SPACE_MARGIN_BYTES = 1 << 20  # archive overhead of a file, and air for the log lines

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ..errors import InputError, memory_fact, problem
 from ..files import sha256_sources
-from ..options import TrainingOptions, memory_advice
-from . import sampling
+from ..options.sections import memory_advice
+from ..options.training import TrainingOptions
+from ..training import sampling
 from .checkpoint import Checkpoints, resume_key
 from .distributed import World, connect
 from .exclusive import alone_in

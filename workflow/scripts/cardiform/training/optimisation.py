@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ..options import TrainingOptions
+from ..options.training import TrainingOptions
 
 BETAS = (0.9, 0.99)
 

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..errors import InputError
-from ..options import TrainingOptions
+from ..options.training import TrainingOptions
 from .distributed import World
 
 # Words that keep the streams of one seed apart (see seed_everything).

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, problem
-from ..options import TrainingOptions
-from . import sampling
+from ..options.training import TrainingOptions
+from ..training import sampling
 from .distributed import World
 from .optimisation import WeightAverage, build_optimizer, learning_rate
 from .runlog import Window

@@ -1,0 +1,313 @@
+"""Every case looked at before any compute is spent: problems, warnings and figures per case."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError, problem
+from ..files import future_problems, read_json, sha256_file, write_json
+from ..labels import LabelTable
+from ..nifti import LabelMap, image_grid, load_image, load_label_map, place_tolerance_mm
+from . import per_case
+from .table import OK, Case
+
+# A surface is about a tenth of the coarsest voxel edge accurate: beyond these it shows.
+MAX_SPACING_MM = 3.0
+MAX_SPACING_RATIO = 4.0
+# Fewer voxels than this make a speck, not a structure.
+MIN_CLASS_VOXELS = 9
+NAMED = 3  # cases that a note names
+
+
+def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
+    """Check one case and write ``folder/<case_id>.json``; never raises for bad input.
+
+    The report holds ``sha256`` of the files (so a changed one is another report, a moved one
+    is not), ``problems`` (the case cannot be used) and then ``files``, ``warnings``, ``shape``,
+    ``spacing_mm`` and, per class name, ``voxels``, ``volume_ml``, ``components`` and
+    ``touches_border``.
+    """
+    report = {
+        "case_id": case.case_id,
+        "sha256": [sha256_file(p) if Path(p).is_file() else "" for p in _columns(case)],
+        "problems": [],
+        "warnings": [],
+        "classes": {},
+    }
+    labels = None
+    for path, check in (
+        (case.labels, lambda: load_label_map(case.labels)),
+        (case.image, lambda: load_image(case.image)),
+        (case.pointcloud, lambda: check_point_cloud(case.pointcloud)),
+        (case.truth, lambda: load_label_map(case.truth)),
+    ):
+        try:
+            result = check() if path else None
+            labels = result if path == case.labels else labels
+        except InputError as error:
+            report["problems"] += error.problems
+    if labels is not None:
+        report["problems"] += _label_problems(case, labels, table)
+        report |= describe(labels, table)
+        report["warnings"] = _warnings(report, table)
+    if report["problems"]:
+        report["files"] = _columns(case)
+    output = folder / f"{case.case_id}.json"
+    write_json(output, report)
+    return [output]
+
+
+def check_cases(
+    cases: Sequence[Case], table: LabelTable, *, out: Path, manifest: Path, processes: int
+) -> None:
+    """Check cases, finished ones excepted: ``out/cases/<case_id>.json`` and the manifest."""
+    folder = out / "cases"
+    _forget_bad(cases, folder)
+    per_case.run_cases(
+        cases,
+        functools.partial(check_case, table=table, folder=folder),
+        inputs=lambda case: [path for path in case.files if Path(path).is_file()],
+        parameters={"labels": table.as_dicts()},
+        state=out / "state",
+        manifest=manifest,
+        processes=processes,
+        verdict=_verdict,
+    )
+
+
+def late_files(cases: Iterable[Case], *tables: str) -> list[str]:
+    """Problems of the tables that are named, and of the cases' files, with a date in the future."""
+    return future_problems([*filter(None, tables), *(path for c in cases for path in c.files)])
+
+
+def _forget_bad(cases: Iterable[Case], folder: Path) -> None:
+    """Delete reports of bad cases that told of other files: the state of a case knows what
+    was in the files, not how they are called, and a missing one not at all."""
+    for case in cases:
+        path = folder / f"{case.case_id}.json"
+        if path.is_file() and _verdict(path) and read_json(path)["files"] != _columns(case):
+            path.unlink()
+
+
+def _verdict(report: Path) -> str:
+    """``bad`` where the case of a report cannot be used, else empty."""
+    return "bad" if read_json(report)["problems"] else ""
+
+
+def _columns(case: Case) -> list[str]:
+    return [case.labels, case.image, case.pointcloud, case.truth]
+
+
+def describe(labels: LabelMap, table: LabelTable) -> dict:
+    """Shape, spacing and the figures of every class that is there."""
+    import cc3d
+
+    voxel_ml = float(abs(np.linalg.det(labels.affine[:3, :3])) / 1000)
+    counts = np.bincount(labels.data.ravel(), minlength=256)
+    border = _border_values(labels.data)
+    classes = {}
+    for label in table:
+        voxels = int(counts[label.value])
+        if voxels:
+            mask = _cropped(labels.data == label.value)
+            classes[label.name] = {
+                "voxels": voxels,
+                "volume_ml": round(voxels * voxel_ml, 4),
+                "components": int(cc3d.connected_components(mask, connectivity=26).max()),
+                "touches_border": label.value in border,
+            }
+    return {
+        "shape": list(labels.data.shape),
+        "spacing_mm": [round(float(s), 4) for s in labels.spacing],
+        "classes": classes,
+    }
+
+
+def check_point_cloud(path: str | Path) -> None:
+    """Raise InputError where an HDF5 point cloud cannot be opened."""
+    import h5py
+
+    if not Path(path).is_file():
+        raise InputError(problem(path, "does not exist", "correct the path in the case table"))
+    try:
+        with h5py.File(path) as archive:
+            empty = not len(archive)
+    except OSError as error:
+        raise InputError(
+            problem(path, f"is not a readable HDF5 file ({error})", "export the file again")
+        ) from None
+    if empty:
+        raise InputError(problem(path, "holds no dataset", "export the file again"))
+
+
+def judge(
+    cases: Sequence[Case],
+    found: Mapping[str, Path],
+    *,
+    on_bad_case: str,
+    max_bad_cases: int,
+    others: Sequence[str] = (),
+) -> tuple[list[Case], list[dict]]:
+    """Cases with their status, and their reports.
+
+    found : case id -> its report of :func:`check_case`.
+    others : problems that no skipping of cases removes.
+
+    Raises
+    ------
+    InputError
+        A case has no report; or all problems of all cases, where ``on_bad_case`` is ``stop``
+        or more than ``max_bad_cases`` are bad; or there are others, or no case is left.
+    """
+    unseen = [case.case_id for case in cases if case.case_id not in found]
+    if unseen:
+        raise InputError(f"cohort: {', '.join(unseen)} were not checked; run check_cases")
+    reports = [read_json(found[case.case_id]) for case in cases]
+    bad = {r["case_id"]: r["problems"] for r in reports if r["problems"]}
+    lines = [f"case {name}: {line}" for name, found in bad.items() for line in found]
+    lines += others
+    if bad and on_bad_case == "stop":
+        hint = "cohort: set cohort.on_bad_case to skip to go on without"
+        raise InputError([*lines, f"{hint} {len(bad)} of {len(cases)} cases"])
+    if others:
+        raise InputError(lines)
+    if len(bad) > max_bad_cases:
+        raise InputError(
+            [*lines, f"cohort: {len(bad)} bad cases; max_bad_cases is {max_bad_cases}"]
+        )
+    if len(bad) == len(cases):
+        raise InputError([*lines, "cohort: no usable case is left; repair the files above"])
+    judged = [
+        replace(case, status="skipped", reason=" ".join("; ".join(bad[case.case_id]).split()))
+        if case.case_id in bad
+        else replace(case, status=OK, reason="")
+        for case in cases
+    ]
+    return judged, reports
+
+
+def summarise(reports: Sequence[dict], table: LabelTable) -> dict:
+    """Per class over all good cases: in how many, and the spread of their volumes in ml."""
+    summary = {}
+    for label in table:
+        found = [r["classes"][label.name] for r in reports if label.name in r["classes"]]
+        volumes = np.array([c["volume_ml"] for c in found])
+        summary[label.name] = {"cases": len(found)} | (
+            {
+                "volume_ml": {
+                    "mean": round(float(volumes.mean()), 3),
+                    "sd": round(float(volumes.std()), 3),
+                    "min": round(float(volumes.min()), 3),
+                    "max": round(float(volumes.max()), 3),
+                },
+                "touches_border": sum(c["touches_border"] for c in found),
+                "other_components": sum(c["components"] != label.components for c in found),
+            }
+            if found
+            else {}
+        )
+    return summary
+
+
+def _label_problems(case: Case, labels: LabelMap, table: LabelTable) -> list[str]:
+    problems = []
+    values = np.flatnonzero(np.bincount(labels.data.ravel(), minlength=256))
+    unknown = [int(v) for v in values if v and v not in table.values]
+    if unknown:
+        problems.append(
+            problem(
+                case.labels,
+                f"label {', '.join(map(str, unknown))} is not in the label table "
+                f"({_ranges(table.values)})",
+                "add it to the table of cohort.labels, or remap it",
+            )
+        )
+    elif not values.any():
+        problems.append(
+            problem(case.labels, "holds no class of the label table", "segment at least one")
+        )
+    if case.image:
+        problems += _grid_problems(case, labels)
+    return problems
+
+
+def _grid_problems(case: Case, labels: LabelMap) -> list[str]:
+    try:
+        shape, affine = image_grid(case.image)
+    except InputError:
+        return []  # told already, as the image's own problem
+    remedy = "resample one to the other's grid"
+    if tuple(shape) != labels.data.shape:
+        text = f"shape {tuple(shape)} differs from the label map's {labels.data.shape}"
+        return [problem(case.image, text, remedy)]
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
+    shift = (affine - labels.affine)[:3, :3] @ corners + (affine - labels.affine)[:3, 3:]
+    worst = float(np.linalg.norm(shift, axis=0).max())
+    if worst > place_tolerance_mm(shape, labels.spacing):
+        text = f"lies up to {worst:.3g} mm beside the label map {case.labels}"
+        return [problem(case.image, text, remedy)]
+    return []
+
+
+def _warnings(report: dict, table: LabelTable) -> list[str]:
+    warnings = []
+    spacing = report["spacing_mm"]
+    if max(spacing) > MAX_SPACING_MM or max(spacing) > MAX_SPACING_RATIO * min(spacing):
+        warnings.append(f"coarse grid: {' x '.join(map(str, spacing))} mm")
+    for label in table:
+        found = report["classes"].get(label.name)
+        if found is None:
+            warnings.append(f"{label.name} is missing")
+            continue
+        if found["voxels"] < MIN_CLASS_VOXELS:
+            warnings.append(f"{label.name} has {found['voxels']} voxels only")
+        if found["components"] != label.components:
+            warnings.append(
+                f"{label.name} has {found['components']} components, expected {label.components}"
+            )
+        if found["touches_border"]:
+            warnings.append(f"{label.name} is cut by the image border")
+    return warnings
+
+
+def notes(reports: Iterable[Mapping]) -> list[str]:
+    """The warnings of all cases, each once, with the cases that it is about."""
+    cases: dict[str, list[str]] = {}
+    for report in reports:
+        for warning in report["warnings"]:
+            cases.setdefault(warning, []).append(report["case_id"])
+    lines = []
+    for warning, names in sorted(cases.items(), key=lambda item: -len(item[1])):
+        named = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+        lines.append(f"{warning}: {len(names)} of the cases ({named})")
+    return lines
+
+
+def _ranges(values: Sequence[int]) -> str:
+    """Class values as people write them: 1-10, 12."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
+
+
+def _border_values(data: np.ndarray) -> set[int]:
+    faces = [data.take(end, axis=axis) for axis in range(3) for end in (0, -1)]
+    return set(np.unique(np.concatenate([face.ravel() for face in faces])).tolist())
+
+
+def _cropped(mask: np.ndarray) -> np.ndarray:
+    """The bounding box of a mask that is not empty."""
+    box = []
+    for axis in range(3):
+        line = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        box.append(slice(line[0], line[-1] + 1))
+    return mask[tuple(box)]

@@ -1,0 +1,245 @@
+"""Work on many cases: finished ones are skipped, bad ones stop no other, a manifest tells all.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import functools
+import logging
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from ..errors import InputError, again, memory_fact, problem
+from ..files import ANEW, NO_ROOM, read_json, sha256_file, sha256_json, write_json, write_problem
+from .table import OK, Case, read_table, write_table
+
+log = logging.getLogger(__name__)
+
+KILLED = "its process was killed, most likely for want of memory"
+MORE_MEMORY = (
+    "give the job more memory (mem_mb), or run fewer cases at a time (--processes, threads of "
+    "the rule), and run the same command again: finished cases are kept"
+)
+PARENT_POLL_S = 1.0
+MANIFEST_COLUMNS = ("case_id", "path", "bytes", "sha256", "status")
+
+
+def run_cases(
+    cases: Sequence[Case],
+    work: Callable[[Case], list[Path]],
+    *,
+    inputs: Callable[[Case], list[str | Path]],
+    parameters: Mapping,
+    state: Path,
+    manifest: Path,
+    processes: int = 1,
+    verdict: Callable[[Path], str] | None = None,
+    made: Mapping[Path, str] | None = None,
+    memory: str = "",
+) -> None:
+    """Run ``work`` on every good case that is not finished yet, then write the manifest.
+
+    A case is finished where ``state/<case_id>.json`` records the same input bytes and
+    parameters, and all its outputs are still the same bytes. One bad case does not stop
+    the others: finished work stays, and all failures are told at the end.
+
+    work : picklable; writes a case's files atomically and returns their paths.
+    inputs : the files that ``work`` reads.
+    parameters : JSON-ready; whatever else decides the outputs.
+    processes : cases at a time, each in a process of its own.
+    verdict : why an output is not to be used, for its status in the manifest; empty: it is.
+    made : output folders of earlier stages -> their rules: inputs from there must be the bytes
+        that were written.
+    memory : the remedy where memory is exhausted; by default that of work on the CPU.
+
+    Raises
+    ------
+    InputError
+        One line per failed case; the manifest is not written then.
+    """
+    good = [case for case in cases if case.status == OK]
+    failures: list[str] = []
+    todo = {}
+    for case in good:
+        try:
+            key = sha256_json([dict(parameters), _hashes(case, inputs(case), made or {})])
+        except InputError as error:
+            failures += error.problems
+            continue
+        if not _is_finished(state / f"{case.case_id}.json", key):
+            todo[case] = key
+    if len(todo) < len(good):
+        log.info("%d of %d cases are finished already", len(good) - len(todo), len(good))
+    guarded = functools.partial(_guarded, work, memory or MORE_MEMORY)
+    for done, (case, outcome) in enumerate(_each(guarded, todo, processes), start=1):
+        if isinstance(outcome, list):
+            try:
+                outputs = [_describe(path) for path in outcome]
+                write_json(state / f"{case.case_id}.json", {"key": todo[case], "outputs": outputs})
+                log.info("%s done (%d of %d)", case.case_id, done, len(todo))
+            except InputError as error:  # the disk is full: the other cases may still fit
+                failures += error.problems
+        else:
+            failures += outcome.problems
+    if failures:
+        raise InputError(failures)
+    write_table(manifest, MANIFEST_COLUMNS, _rows(cases, state, verdict))
+
+
+def read_manifest(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a manifest: case_id, path, bytes, sha256, status.
+
+    Raises
+    ------
+    InputError
+        It is no manifest, or not a whole one.
+    """
+    header, rows = read_table(Path(path), whole=True)
+    if tuple(header) != MANIFEST_COLUMNS:
+        raise InputError(problem(path, "is no manifest", ANEW))
+    return [row for _, row in rows]
+
+
+def _rows(cases: Iterable[Case], state: Path, verdict) -> list[list]:
+    """What the manifest says of every case."""
+    rows = []
+    for case in cases:
+        if case.status != OK:
+            rows.append([case.case_id, "", 0, "", f"skipped: {case.reason}"])
+            continue
+        for output in read_json(state / f"{case.case_id}.json")["outputs"]:
+            status = (verdict(Path(output["path"])) if verdict else "") or OK
+            rows.append([case.case_id, output["path"], output["bytes"], output["sha256"], status])
+    return rows
+
+
+def _hashes(case: Case, paths: Iterable[str | Path], made: Mapping[Path, str]) -> list[str]:
+    """sha256 of every input; InputError where one is missing, or not what its stage wrote."""
+    hashes, problems = [], []
+    for path in map(Path, paths):
+        rule = next((rule for folder, rule in made.items() if folder in path.parents), "")
+        try:
+            hashes.append(sha256_file(path))
+        except OSError as error:
+            remedy = again(rule) if rule else "correct the path, or run its stage again"
+            problems.append(problem(path, error.strerror, remedy))
+            continue
+        if rule and _recorded(case, path, made).get(path.name, hashes[-1]) != hashes[-1]:
+            problems.append(problem(path, f"is not what {rule} wrote", again(rule)))
+    if problems:
+        raise InputError(problems)
+    return hashes
+
+
+def _recorded(case: Case, path: Path, made: Mapping[Path, str]) -> dict[str, str]:
+    """File name -> sha256 of what an earlier stage wrote for a case."""
+    folder = next(folder for folder in made if folder in path.parents)
+    try:
+        outputs = read_json(folder / "state" / f"{case.case_id}.json")["outputs"]
+        return {Path(o["path"]).name: o["sha256"] for o in outputs}
+    except (InputError, KeyError, TypeError):
+        return {}
+
+
+def _each(work, todo: Mapping[Case, str], processes: int):
+    """Yield (case, output paths or InputError) as the cases finish.
+
+    Where a process is killed, most likely because the memory was short, the cases that ran at
+    that moment are tried once more, one at a time: alone they need less of it.
+    """
+    if processes <= 1 or len(todo) <= 1:
+        for case in todo:
+            yield case, work(case)
+        return
+    waiting = collections.deque(todo)
+    struck: list[Case] = []
+    while waiting:
+        struck += yield from _pooled(work, waiting, min(processes, len(waiting)))
+    if struck:
+        names = ", ".join(case.case_id for case in struck)
+        log.warning("a process was killed, out of memory? One at a time again: %s", names)
+    for case in struck:
+        if (yield from _pooled(work, collections.deque([case]), 1)):
+            yield case, InputError(problem(case.labels, KILLED, MORE_MEMORY))
+
+
+def _pooled(work, waiting: collections.deque[Case], processes: int):
+    """Work off ``waiting``, no more cases at a time than ``processes``.
+
+    Yields (case, outcome) as they finish; returns the cases that a killed process took along,
+    and leaves the others waiting.
+    """
+    running: dict[concurrent.futures.Future, Case] = {}
+    with concurrent.futures.ProcessPoolExecutor(processes, initializer=end_with_parent) as pool:
+        while waiting or running:
+            try:
+                while waiting and len(running) < processes:
+                    running[pool.submit(work, waiting[0])] = waiting[0]
+                    waiting.popleft()
+            except BrokenProcessPool:
+                return list(running.values())
+            done, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
+            for future in done:
+                if isinstance(future.exception(), BrokenProcessPool):
+                    continue
+                yield running.pop(future), future.result()
+            if any(future in running for future in done):
+                return list(running.values())
+    return []
+
+
+def end_with_parent() -> None:
+    """Let this process end soon after the one that started it, however that one ended.
+
+    A pool's processes would wait for the next case forever, and with them whoever reads what
+    they say: the job would never end.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _guarded(work, memory: str, case: Case) -> list[Path] | InputError:
+    """Bad input and surprises alike fail this case alone, under its name."""
+    try:
+        return work(case)
+    except InputError as error:
+        return error
+    except Exception as error:
+        if fact := memory_fact(error):
+            return InputError(problem(case.labels, fact, memory))
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            where = error.filename or f"an output of case {case.case_id}"
+            return InputError(write_problem(where, error))
+        log.error("%s\n%s", case.case_id, traceback.format_exc())
+        return InputError(
+            problem(case.labels, f"{type(error).__name__}: {error}", "see the log for details")
+        )
+
+
+def _is_finished(state: Path, key: str) -> bool:
+    try:
+        record = read_json(state)
+        return record["key"] == key and all(
+            Path(o["path"]).is_file() and sha256_file(o["path"]) == o["sha256"]
+            for o in record["outputs"]
+        )
+    except (InputError, KeyError, TypeError, OSError):
+        return False
+
+
+def _describe(path: Path) -> dict:
+    return {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256_file(path)}

@@ -1,0 +1,231 @@
+"""The cases of a cohort: tables, ids, chunks (standard library only)."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError, problem
+from ..files import ANEW, write_text
+
+CASE_COLUMNS = (
+    "case_id", "patient_id", "labels", "image", "pointcloud", "truth", "status", "reason"
+)  # fmt: skip
+# Ids become file names and shell words.
+ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+ID_REMEDY = "use up to 100 letters, digits, '.', '_' and '-', not first '.', '_' or '-'"
+PATH_COLUMNS = ("labels", "image", "pointcloud", "truth")
+# A job's command line names the cases of its chunk; Linux takes 128 KiB.
+MOST_CHARACTERS = 100_000
+OK = "ok"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One row of the case table; empty paths where the cohort has none.
+
+    truth : an expert's label map, for figures alone: nothing is trained on it.
+    """
+
+    case_id: str
+    patient_id: str
+    labels: str
+    image: str = ""
+    pointcloud: str = ""
+    truth: str = ""
+    status: str = OK
+    reason: str = ""
+
+    @property
+    def files(self) -> list[str]:
+        return [path for path in (self.labels, self.image, self.pointcloud, self.truth) if path]
+
+
+def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
+    """Cases of a TSV or CSV table; relative paths count from the table's folder.
+
+    Columns: case_id and labels; patient_id (default: the case id), image, pointcloud, truth.
+    What status and reason say is for check_cohort to find.
+
+    select : case ids to keep, all where empty.
+
+    Raises
+    ------
+    InputError
+        All problems of the table: missing columns, unusable or duplicate ids, no labels.
+    """
+    path = Path(path)
+    header, rows = read_table(path)
+    missing = [c for c in ("case_id", "labels") if c not in header]
+    if missing:
+        found = f"no column {', '.join(missing)} in {' | '.join(header) or 'an empty header'}"
+        remedy = "name case_id and labels in the header, separated by tabs or commas"
+        raise InputError(problem(path, found, remedy))
+    unknown = [c for c in header if c not in CASE_COLUMNS]
+    if unknown:
+        raise InputError(
+            problem(
+                path,
+                f"unknown column {', '.join(map(str, unknown))}",
+                f"known columns: {', '.join(CASE_COLUMNS)}",
+            )
+        )
+    problems, cases, seen = [], [], {}
+    for line, row in rows:
+        row = {key: (value or "").strip() for key, value in row.items() if key}
+        row["patient_id"] = row.get("patient_id") or row["case_id"]
+        problems += _unusable(row, f"{path}:{line}")
+        if not row["labels"]:
+            problems.append(problem(f"{path}:{line}", "labels is empty", "name the label map"))
+        if row["case_id"] in seen:
+            problems.append(
+                problem(
+                    f"{path}:{line}",
+                    f"case_id {row['case_id']} stands already in line {seen[row['case_id']]}",
+                    "give every case its own id",
+                )
+            )
+        seen.setdefault(row["case_id"], line)
+        for column in PATH_COLUMNS:
+            if row.get(column):
+                row[column] = str(path.parent / row[column])
+        cases.append(Case(**row | {"status": OK, "reason": ""}))
+    if not rows:
+        problems.append(problem(path, "has no cases", "list at least one"))
+    if problems:
+        raise InputError(problems)
+    return _selected(cases, select, path, "correct --select")
+
+
+def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
+    """Cases of the cases.tsv that check_cohort writes; paths are taken as they stand.
+
+    select : case ids to keep, all where empty; an unknown id is an InputError.
+    """
+    header, rows = read_table(Path(path), whole=True)
+    if tuple(header) != CASE_COLUMNS:
+        raise InputError(problem(path, "is no checked case table", ANEW))
+    problems = [text for line, row in rows for text in _unusable(row, f"{path}:{line}")]
+    if problems:
+        raise InputError(problems)
+    return _selected([Case(**row) for _, row in rows], select, path, ANEW)
+
+
+def _unusable(row: dict[str, str], where: str) -> list[str]:
+    """Problems of ids and paths that must go no further than the table that they stand in."""
+    found = {c: row[c] for c in ("case_id", "patient_id") if not ID_PATTERN.fullmatch(row[c])}
+    if found.get("patient_id") == found.get("case_id"):
+        found.pop("patient_id", None)
+    bad = [(f"{column} {text[:60]!r}", ID_REMEDY) for column, text in found.items()]
+    for column in PATH_COLUMNS:
+        if not row.get(column, "").isprintable():
+            remedy = "rename the file: tabs, line breaks and the like cannot be part of its name"
+            bad.append((f"{column} {row[column][:60]!r}", remedy))
+    return [problem(where, f"{what} is not usable", remedy) for what, remedy in bad]
+
+
+def _selected(cases: list[Case], select: Iterable[str], path, remedy: str) -> list[Case]:
+    known = {case.case_id: case for case in cases}
+    select = list(select)
+    unknown = [case_id for case_id in select if case_id not in known]
+    if unknown:
+        raise InputError(problem(path, f"has no case {', '.join(unknown)}", remedy))
+    return [known[case_id] for case_id in select] or cases
+
+
+def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
+    """Write the checked case table, sorted by case id."""
+    rows = [[getattr(c, name) for name in CASE_COLUMNS] for c in cases]
+    write_table(path, CASE_COLUMNS, sorted(rows))
+
+
+def demo_cases(number: int, folder: str | Path) -> list[Case]:
+    """The cases that make_demo_cohort draws into ``folder``."""
+    folder = Path(folder)
+    return [
+        Case(
+            case_id=f"phantom_{i:03d}",
+            patient_id=f"phantom_{i:03d}",
+            labels=str(folder / "labels" / f"phantom_{i:03d}.nii.gz"),
+            image=str(folder / "images" / f"phantom_{i:03d}.nii.gz"),
+            pointcloud=str(folder / "pointclouds" / f"phantom_{i:03d}.h5"),
+            truth=str(folder / "truth" / f"phantom_{i:03d}.nii.gz"),
+        )
+        for i in range(number)
+    ]
+
+
+def assign_chunks(case_ids: Iterable[str], chunks: int) -> dict[str, list[str]]:
+    """Deal case ids into chunks; adding a case never moves another.
+
+    Up to ``chunks`` cases: a chunk is a case and carries its id. Above: by hash, as
+    ``chunk_017``.
+
+    Raises
+    ------
+    InputError
+        A chunk has more cases than a command line can name.
+    """
+    case_ids = sorted(case_ids)
+    if len(case_ids) <= chunks:
+        return {case_id: [case_id] for case_id in case_ids}
+    result: dict[str, list[str]] = {}
+    for case_id in case_ids:
+        number = int(hashlib.sha256(case_id.encode()).hexdigest(), 16) % chunks
+        result.setdefault(f"chunk_{number:03d}", []).append(case_id)
+    if max(len(" ".join(members)) for members in result.values()) > MOST_CHARACTERS:
+        raise InputError(
+            f"cohort.chunks: {chunks} for {len(case_ids)} cases makes command lines of more than "
+            f"{MOST_CHARACTERS} characters; raise it"
+        )
+    return dict(sorted(result.items()))
+
+
+def read_table(
+    path: Path, whole: bool = False
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Header and (line, row) of a TSV or CSV file, the delimiter read off its header.
+
+    whole : it is a file of this project: a row that lacks columns, or a last line without an
+        end, is no matter of taste but damage.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            first = stream.readline()
+            stream.seek(0)
+            delimiter = "\t" if "\t" in first else ","
+            reader = csv.DictReader(stream, delimiter=delimiter, restval="", strict=True)
+            header = list(reader.fieldnames or [])
+            rows = [(reader.line_num, row) for row in reader]
+        if whole:
+            _check_whole(path, len(header), delimiter)
+        return header, rows
+    except OSError as error:
+        raise InputError(
+            problem(path, f"cannot be read ({error.strerror})", "correct the path")
+        ) from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(problem(path, f"is no table ({error})", "save it as UTF-8 TSV")) from None
+
+
+def _check_whole(path: Path, columns: int, delimiter: str) -> None:
+    """InputError where a table of this project was cut; no field holds a tab or line break."""
+    text = path.read_text(encoding="utf-8-sig")
+    for number, line in enumerate(text.splitlines(), start=1):
+        found = line.count(delimiter) + 1
+        if found != columns:
+            raise InputError(problem(f"{path}:{number}", f"has {found} of {columns} columns", ANEW))
+    if not text.endswith("\n"):
+        raise InputError(problem(path, "is cut off in its last line", ANEW))
+
+
+def write_table(path, columns, rows) -> None:
+    """Write a TSV; a field with a quote in it is quoted."""
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t", lineterminator="\n").writerows([columns, *rows])
+    write_text(path, text.getvalue())

@@ -1,0 +1,1 @@
+"""Refinement of thin structures, the coronary arteries above all."""

@@ -1,0 +1,253 @@
+"""Thin structures as training samples: patches that are corrupted again, and NeAR's points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from ..anatomy.corruption import corrupt
+from ..anatomy.repair import distance_to, repair
+from ..cohort.per_case import read_manifest
+from ..cohort.table import OK
+from ..errors import InputError
+from ..geometry.interpolation import trilinear
+from ..geometry.isotropic import signed_distance
+from ..options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
+from .thin_structure import PackedMask
+
+JAGGED_SHARE = 0.75  # of the strength that the other kinds reach
+NEAR_VOXELS = 2.0  # what counts as near the wall
+OFF_CENTRE = 8  # voxels that a patch lies off the centreline, at most
+HELD_OUT = 1 << 40  # draws of the validation patches: no training reaches them
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A case's repaired structure as a file."""
+
+    case_id: str
+    path: Path
+    sha256: str
+
+
+def find_repaired(manifests: Iterable[str | Path], case_ids: Sequence[str]) -> list[Repaired]:
+    """The files of some cases, in their order; cases that lack the structure have none."""
+    found = {
+        row["case_id"]: Repaired(row["case_id"], Path(row["path"]), row["sha256"])
+        for manifest in manifests
+        for row in read_manifest(manifest)
+        if row["status"] == OK and row["path"].endswith(".npz")
+    }
+    return [found[case_id] for case_id in case_ids if case_id in found]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a grid that take part, and what is known on them.
+
+    coords : (N, 3) int32 voxels, sorted.
+    inputs : (N, C) float32 within [-1, 1], in truncations: distance to the label, to its
+        repair, both smoothed at every scale; last the repair at the finest scale again, which
+        the network adds to.
+    """
+
+    coords: np.ndarray
+    inputs: np.ndarray
+
+    @classmethod
+    def of(
+        cls, label: np.ndarray, repaired: np.ndarray, spacing: float, options: CoronaryOptions
+    ) -> Cells:
+        """Of (X, Y, Z) bool masks on an isotropic grid."""
+        active = distance_to(label | repaired, spacing) <= options.reach_mm
+        limit = options.truncation_mm
+        raw = [signed_distance(mask, spacing, limit) / limit for mask in (label, repaired)]
+        channels = raw + [
+            ndimage.gaussian_filter(values, scale / spacing, truncate=3.0, mode="nearest")
+            for scale in options.scales_mm
+            for values in raw
+        ]
+        # the smoothed repair stands after the smoothed label
+        channels.append(channels[3] if options.scales_mm else channels[1])
+        values = np.stack([channel[active] for channel in channels], axis=1)
+        return cls(np.argwhere(active).astype(np.int32), values.astype(np.float32))
+
+    @staticmethod
+    def channels(options: CoronaryOptions) -> int:
+        """Number of inputs."""
+        return 3 + 2 * len(options.scales_mm)
+
+
+class PatchDataset(torch.utils.data.Dataset):
+    """``dataset[index, draw]``: a patch of a repaired label, corrupted again, and query points.
+
+    The patches lie along the centreline, so that every millimetre of a vessel counts the same,
+    however thin. The network sees the corrupted patch and is asked for the label before.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Repaired],
+        repair_options: CoronaryRepairOptions,
+        options: CoronaryOptions,
+        *,
+        patches: int = 1,
+        augment: bool = True,
+    ):
+        self.files, self.repair_options, self.options = list(files), repair_options, options
+        self.patches, self.augment = patches, augment
+        self.cases = [PackedMask.load(file.path, "repaired") for file in self.files]
+        spacings = {round(case.spacing, 6) for case in self.cases}
+        if len(spacings) > 1:
+            raise InputError(
+                f"repaired structures on grids of {sorted(spacings)} mm: name the manifests of "
+                "one coronary_repair.spacing_mm"
+            )
+
+    def __len__(self) -> int:
+        return len(self.files) * self.patches
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        index, draw = key
+        row = index % len(self.files)
+        rng = np.random.default_rng((self.options.seed, draw + (0 if self.augment else HELD_OUT)))
+        case, options = self.cases[row], self.options
+        target = self._patch(case.mask(), case.line, rng)
+        corrupted = corrupt(
+            target, np.full(3, case.spacing), strengths(options, rng, self.augment), rng
+        )
+        mended, _ = repair(corrupted, case.spacing, self.repair_options)
+        cells = Cells.of(corrupted, mended, case.spacing, options)
+        truth = signed_distance(target, case.spacing, options.truncation_mm)
+        points = self._points(cells, truth, case.spacing, rng)
+        values = trilinear(truth, points) / options.truncation_mm
+        return {
+            "case_id": self.files[row].case_id,
+            "coords": torch.from_numpy(cells.coords),
+            "inputs": torch.from_numpy(cells.inputs),
+            "points": torch.from_numpy(points),
+            "values": torch.from_numpy(values),
+        }
+
+    def _patch(self, mask: np.ndarray, line: np.ndarray, rng) -> np.ndarray:
+        """A cube of the mask about a place near the centreline, turned and mirrored."""
+        edge = self.options.patch
+        middle = line[rng.integers(len(line))] if len(line) else np.array(mask.shape) // 2
+        start = middle + rng.integers(-OFF_CENTRE, OFF_CENTRE + 1, 3) - edge // 2
+        result = np.zeros((edge,) * 3, bool)
+        low, high = np.maximum(start, 0), np.minimum(start + edge, mask.shape)
+        result[tuple(map(slice, low - start, high - start))] = mask[tuple(map(slice, low, high))]
+        if self.augment:
+            result = result.transpose(rng.permutation(3))
+            result = result[tuple(slice(None, None, s) for s in rng.choice((-1, 1), 3))]
+        return np.ascontiguousarray(result)
+
+    def _points(self, cells: Cells, truth: np.ndarray, spacing: float, rng) -> np.ndarray:
+        """(P, 3) float32 voxels, jittered within the cells."""
+        options = self.options
+        if not len(cells.coords):
+            return np.zeros((0, 3), np.float32)
+        wall = np.abs(truth[tuple(cells.coords.T)]) <= NEAR_VOXELS * spacing
+        near = np.flatnonzero(wall) if wall.any() else np.arange(len(cells.coords))
+        close = round(options.near * options.points)
+        rows = np.concatenate(
+            [
+                rng.choice(near, close),
+                rng.integers(len(cells.coords), size=options.points - close),
+            ]
+        )
+        jitter = rng.uniform(-0.5, 0.5, (len(rows), 3))
+        return np.clip(cells.coords[rows] + jitter, 0, options.patch - 1).astype(np.float32)
+
+
+def strengths(options: CoronaryOptions, rng: np.random.Generator, random: bool) -> dict[str, float]:
+    """How strongly each kind acts on a patch: at random up to ``strength``, or half of it."""
+    top = {k: options.strength * (JAGGED_SHARE if k == "jagged" else 1) for k in options.kinds}
+    return {kind: t * (rng.random() if random else 0.5) for kind, t in top.items()}
+
+
+def collate_patches(samples: Sequence[dict]) -> dict:
+    """A batch: ``coords`` (N, 4) and ``points`` (P, 4) with the sample first."""
+
+    def numbered(name: str) -> torch.Tensor:
+        return torch.cat(
+            [torch.nn.functional.pad(s[name], (1, 0), value=i) for i, s in enumerate(samples)]
+        )
+
+    return {
+        "case_id": [s["case_id"] for s in samples],
+        "samples": len(samples),
+        "coords": numbered("coords"),
+        "inputs": torch.cat([s["inputs"] for s in samples]),
+        "points": numbered("points"),
+        "values": torch.cat([s["values"] for s in samples]),
+    }
+
+
+class NearDataset(torch.utils.data.Dataset):
+    """``dataset[index, draw]``: points of one whole label, part of them from its band.
+
+    The band is dilation minus erosion and its points are jittered; the other points are uniform.
+    The share of band points falls over the parts of the training (``options.band``).
+
+    uniform : all points are uniform and the same every time, as in the documented validation.
+    """
+
+    def __init__(self, files: Sequence[Repaired], options: NearOptions, *, uniform: bool = False):
+        self.files, self.options, self.uniform = list(files), options, uniform
+        self.cases = [PackedMask.load(file.path, "label") for file in self.files]
+        self.bands = [
+            near_band(case.mask(), options.band_voxels).astype(np.int16) for case in self.cases
+        ]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        index, draw = key
+        options, mask = self.options, self.cases[index].mask()
+        rng = np.random.default_rng((options.seed, draw + (HELD_OUT if self.uniform else 0)))
+        share = 0.0 if self.uniform else self.band_share(draw // options.batch_size)
+        close = round(share * options.points)
+        shape = np.array(mask.shape)
+        rows = self.bands[index][rng.integers(len(self.bands[index]), size=close)]
+        points = np.concatenate(
+            [
+                rows + rng.uniform(-0.5, 0.5, rows.shape),
+                rng.uniform(0, shape - 1, (options.points - close, 3)),
+            ]
+        ).astype(np.float32)
+        points = np.clip(points, 0, shape - 1)
+        occupied = trilinear(mask.astype(np.float32), points) > 0.5
+        return {
+            "case_id": self.files[index].case_id,
+            "index": index,
+            "points": torch.from_numpy(unit_points(points, mask.shape)),
+            "occupied": torch.from_numpy(occupied.astype(np.float32)),
+        }
+
+    def band_share(self, step: int) -> float:
+        """Share of band points at a step of the training."""
+        parts = self.options.band
+        return parts[min(step * len(parts) // self.options.steps, len(parts) - 1)]
+
+
+def near_band(mask: np.ndarray, voxels: int) -> np.ndarray:
+    """(N, 3) voxels of the dilation that are not in the erosion, by balls of ``voxels``."""
+    outside, inside = distance_to(mask, 1.0), distance_to(~mask, 1.0)
+    return np.argwhere((outside <= voxels) & (inside <= voxels))
+
+
+def unit_points(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """(N, 3) float32 voxels of a grid to [-1, 1] along every axis, border centres at the ends."""
+    return (points / (np.array(shape, np.float32) - 1) * 2 - 1).astype(np.float32)
+
+
+def identity(parts: Mapping[str, Sequence[Repaired]]) -> dict[str, list]:
+    """What of the files decides a training."""
+    return {name: [[f.case_id, f.sha256] for f in files] for name, files in parts.items()}

@@ -1,0 +1,103 @@
+"""A thin structure of a case on its isotropic grid: the given label, its repair, the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..anatomy.centreline import Centreline
+from ..errors import InputError, again, problem
+from ..files import load_npz, save_npz
+from ..nifti import spacing_of
+
+FORMAT_VERSION = 1
+MASKS = ("label", "repaired", "supported")
+
+
+@dataclass(frozen=True)
+class ThinStructure:
+    """What repair_coronary leaves of a case.
+
+    label : (X, Y, Z) bool, the label as it was given.
+    repaired : the same after :func:`cardiform.anatomy.repair.repair`.
+    supported : what lies near the structures that it runs on; all True where there are none.
+    affine : (4, 4) float64, index to RAS mm; isotropic.
+    """
+
+    label: np.ndarray
+    repaired: np.ndarray
+    supported: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def spacing(self) -> float:
+        """Voxel edge, mm."""
+        return float(spacing_of(self.affine).mean())
+
+    def save(self, path: str | Path) -> None:
+        """Write it as npz, atomically; a voxel takes a bit. The centreline comes along."""
+        masks = {name: np.packbits(getattr(self, name)) for name in MASKS}
+        save_npz(
+            path,
+            compressed=True,
+            **masks,
+            line=Centreline.of(self.repaired, self.spacing).index.astype(np.int16),
+            shape=np.array(self.label.shape, np.int32),
+            affine=self.affine,
+            format_version=np.uint8(FORMAT_VERSION),
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> ThinStructure:
+        """Read it back.
+
+        Raises
+        ------
+        InputError
+            Missing, damaged or of another format.
+        """
+        arrays = _checked_arrays(path)
+        masks = {name: _unpacked(arrays[name], arrays["shape"]) for name in MASKS}
+        return cls(**masks, affine=arrays["affine"])
+
+
+@dataclass(frozen=True)
+class PackedMask:
+    """One mask of a structure, an eighth of a byte per voxel: a cohort of them fits the memory.
+
+    bits : u8, the packed voxels.    shape : of the mask.    spacing : voxel edge, mm.
+    line : (N, 3) int16 voxels of the repaired structure's centreline.
+    """
+
+    bits: np.ndarray
+    shape: tuple[int, ...]
+    spacing: float
+    line: np.ndarray
+
+    @classmethod
+    def load(cls, path: str | Path, name: str) -> PackedMask:
+        """One of the masks of a file of :class:`ThinStructure`; InputError as there."""
+        arrays = _checked_arrays(path)
+        shape = tuple(int(n) for n in arrays["shape"])
+        spacing = float(spacing_of(arrays["affine"]).mean())
+        return cls(arrays[name], shape, spacing, arrays["line"])
+
+    def mask(self) -> np.ndarray:
+        """(X, Y, Z) bool."""
+        return _unpacked(self.bits, self.shape)
+
+
+def _checked_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    arrays = load_npz(path, again("repair_coronary"))
+    missing = {*MASKS, "line", "shape", "affine", "format_version"} - set(arrays)
+    if missing or arrays["format_version"] != FORMAT_VERSION:
+        fact = f"is no repaired structure ({', '.join(sorted(missing)) or 'another format'})"
+        raise InputError(problem(path, fact, again("repair_coronary")))
+    return arrays
+
+
+def _unpacked(bits: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    return np.unpackbits(bits, count=int(np.prod(shape))).reshape(tuple(shape)) > 0

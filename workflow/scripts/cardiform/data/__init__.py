@@ -1,1 +1,0 @@
-"""Datasets: one per task, every random draw determined by (seed, draw)."""

@@ -1,0 +1,1 @@
+"""Fusion of label maps and rules of anatomical consistency."""

@@ -1,0 +1,105 @@
+"""Fusion of one case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..cohort.table import Case
+from ..errors import InputError, problem
+from ..files import write_json
+from ..geometry.frame import apply_affine
+from ..geometry.sdf import class_boxes, smooth_distance
+from ..geometry.surface import extract_surface
+from ..labels import LabelTable
+from ..nifti import LabelMap, load_label_map, save_like, spacing_of
+from ..options.fusion import FusionOptions
+from ..pictures.figures import compare_picture
+from .merge import fused
+from .rules import changes, consistent
+
+HAZE, HAZE_VOXELS = 0.15, 96  # opacity and detail of what stands around in a picture
+
+
+def fuse_case(
+    case: Case,
+    *,
+    table: LabelTable,
+    options: FusionOptions,
+    masks: Mapping[str, Path],
+    out: Path,
+) -> list[Path]:
+    """Write ``out/<case>.nii.gz``, ``.json`` of what each rule changed, and ``.png``.
+
+    masks : class name -> folder of masks ``<case>.nii.gz``, on any grid, that replace the
+        class; a case without one keeps its own.
+    """
+    base = load_label_map(case.labels)
+    values = dict(zip(table.names, table.values))
+    given = {name: path for name, path in mask_files(case, masks).items() if path.is_file()}
+    replacing = {values[name]: load_label_map(path) for name, path in given.items()}
+    merged = fused(base, replacing, table)
+    if not merged.any():
+        fact = "nothing is labelled after the fusion"
+        raise InputError(problem(case.labels, fact, "look at the masks, or leave the case out"))
+    result, rules = consistent(merged, base.spacing, table, options)
+    paths = [out / f"{case.case_id}{ending}" for ending in (".nii.gz", ".json", ".png")]
+    save_like(paths[0], result, case.labels)
+    found = changes(base.data, result, table)
+    report = {
+        "labels": case.labels,
+        "replaced": {name: str(path) for name, path in given.items()},
+        "rules": rules,
+        "classes": found,
+    }
+    write_json(paths[1], report)
+    thin = set(given) or {"coronary"}
+    caption = f"{case.case_id}: " + (
+        "; ".join(_line(name, found[name]) for name in sorted(thin) if name in found) or "no change"
+    )
+    compare_picture(
+        paths[2],
+        *(_meshes(LabelMap(m, base.affine), table, thin) for m in (base.data, result)),
+        titles=("Given", "Fused"),
+        legend={c.title: c.color for c in table if c.name in found},
+        caption=caption,
+    )
+    return paths
+
+
+def mask_files(case: Case, masks: Mapping[str, Path]) -> dict[str, Path]:
+    """Class name -> the case's mask file, whether it is there or not."""
+    return {name: folder / f"{case.case_id}.nii.gz" for name, folder in masks.items()}
+
+
+def _meshes(label_map: LabelMap, table: LabelTable, opaque: set[str]):
+    """What a picture shows: some classes opaque, the others as a haze and on a coarser grid."""
+    result = []
+    for label in table:
+        box = class_boxes(label_map.data).get(label.value)
+        if box is None:
+            continue
+        size = max(s.stop - s.start for s in box)
+        step = 1 if label.name in opaque else -(-size // HAZE_VOXELS)
+        mask = np.pad(label_map.data[box] == label.value, 3 * step)
+        affine = label_map.affine.copy()
+        affine[:3, 3] = apply_affine(affine, np.array([s.start - 3.0 * step for s in box]))
+        affine[:3, :3] *= step
+        mesh = extract_surface(
+            smooth_distance(
+                np.ascontiguousarray(mask[::step, ::step, ::step]), spacing_of(affine), 1.0
+            ),
+            affine,
+        )
+        alpha = 1.0 if label.name in opaque else HAZE
+        result.append((mesh.vertices, mesh.faces, label.color, alpha))
+    return result
+
+
+def _line(name: str, found: Mapping) -> str:
+    before, after = found["components_before"], found["components_after"]
+    return f"{name} {before} parts to {after}, Dice to the given label " + (
+        f"{found['dice_before_after']:.3f}"
+    )

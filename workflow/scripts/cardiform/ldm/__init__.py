@@ -1,0 +1,1 @@
+"""Latent diffusion of whole hearts."""

@@ -1,0 +1,289 @@
+"""Missing structures from known ones, by the diffusion that was trained on both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from ..cohort.table import Case
+from ..errors import InputError, problem
+from ..files import read_json, write_json
+from ..geometry.surface import Mesh, extract_surface
+from ..labels import LabelTable
+from ..metrics.overlap import overlap
+from ..metrics.summary import mean
+from ..nifti import LabelMap, load_label_map, save_like
+from ..options.ldm import CompletionOptions, SamplingOptions
+from ..pictures.figures import compare_picture
+from .cube import Cube, class_centroids, on_cube
+from .data import load_shape, to_channels
+from .diffusion_model import Condition
+from .generator import ShapeGenerator
+from .option_checks import chosen_sampler
+
+METHODS = ("model", "mean_shape")
+
+
+class Completer:
+    """Makes missing classes of label maps.
+
+    Raises
+    ------
+    InputError
+        The model was not trained to complete.
+    """
+
+    def __init__(self, path: str | Path, options: CompletionOptions, device: torch.device):
+        self.generator = ShapeGenerator.load(path, device)
+        self.options = options
+        if not self.generator.network.completes:
+            remedy = "train it with diffusion.known_share above 0, on label maps"
+            raise InputError(problem(path, "was not trained to complete", remedy))
+        sampling = SamplingOptions(num_inference_steps=options.num_inference_steps)
+        self.sampler = chosen_sampler(sampling, self.generator.options)
+
+    @property
+    def table(self) -> LabelTable:
+        return self.generator.grid.table
+
+    def place(self, label_map: LabelMap, known: Sequence[str]) -> Cube:
+        """The cube about a heart of which some classes are known.
+
+        Its middle follows from the classes' own middles and where these lie in the training
+        hearts: the box of the whole heart, which places those, is not known.
+        """
+        values = {c.name: c.value for c in self.table if c.name in known}
+        found = class_centroids(label_map, values)
+        usual = self.generator.statistics.centroids
+        shifts = [middle - np.array(usual[n]) for n, middle in found.items() if n in usual]
+        if not shifts:
+            raise InputError("a label map without any known class cannot be completed")
+        return self.generator.grid.cube(np.mean(shifts, axis=0))
+
+    def complete(self, label_map: LabelMap, requests: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """For each request, a list of class names: the label map with those classes made anew.
+
+        They are made from all others and fill background alone.
+        """
+        grid = self.generator.grid
+        cubes, targets, known = [], [], []
+        for missing in requests:
+            given = [n for n in self.table.names if n not in missing]
+            cube = self.place(label_map, given)
+            values = [c.value for c in self.table if c.name in given]
+            channels = to_channels(on_cube(label_map, cube, values), grid)
+            there = [bool((channels == k).any()) for k in range(1, len(self.table) + 1)]
+            cubes.append(cube)
+            targets.append(torch.from_numpy(channels))
+            known.append([n in given and t for n, t in zip(self.table.names, there)])
+        shares = self._shares(torch.stack(targets), torch.tensor(known))
+        return [
+            self.filled(label_map, missing, cube, share)
+            for missing, cube, share in zip(requests, cubes, shares)
+        ]
+
+    def filled(self, label_map: LabelMap, missing, cube: Cube, share: np.ndarray) -> np.ndarray:
+        """The label map with the classes ``missing`` of ``share``, in the place of background."""
+        emptied = label_map.data.copy()
+        wanted = np.array([self.table.channel(n) + 1 for n in missing])
+        values = np.array([self.table[k - 1].value for k in wanted], np.uint8)
+        emptied[np.isin(emptied, values)] = 0
+        likely = np.isin(share.argmax(axis=0), wanted)
+        box = _box_on(label_map, cube, likely)
+        if box is None:
+            return emptied
+        at = np.stack(np.meshgrid(*(np.arange(s.start, s.stop) for s in box), indexing="ij"))
+        to_cube = np.linalg.inv(cube.affine) @ label_map.affine
+        at = np.einsum("ij,jxyz->ixyz", to_cube[:3, :3], at) + to_cube[:3, 3, None, None, None]
+        best = np.zeros(at.shape[1:], np.float32)
+        chosen = np.zeros(at.shape[1:], np.int64)
+        for channel, values_of in enumerate(share):
+            found = ndimage.map_coordinates(values_of, at, order=1, mode="nearest")
+            better = found > best
+            best[better], chosen[better] = found[better], channel
+        lookup = np.zeros(len(share), np.uint8)
+        lookup[wanted] = values
+        new = lookup[chosen]
+        part = emptied[box]
+        emptied[box] = np.where(part == 0, new, part)
+        return emptied
+
+    def _shares(self, targets: Tensor, known: Tensor) -> np.ndarray:
+        """(requests, classes + 1, S, S, S): probabilities, the mean over the draws."""
+        draws, requests = self.options.draws, len(targets)
+        volumes = torch.zeros(known.shape)
+        condition = Condition(
+            targets.repeat_interleave(draws, 0),
+            known.repeat_interleave(draws, 0),
+            volumes.repeat_interleave(draws, 0),
+            torch.zeros_like(known).repeat_interleave(draws, 0),
+        )
+        latents = self.generator.latents(
+            [d for _ in range(requests) for d in range(draws)],
+            condition,
+            seed=self.options.seed,
+            sampler=self.sampler,
+            steps=self.options.num_inference_steps,
+        )
+        shares = [
+            self.generator.decode(part).softmax(dim=1).mean(dim=0) for part in latents.split(draws)
+        ]
+        return torch.stack(shares).numpy()
+
+
+@dataclass(frozen=True)
+class MeanShape:
+    """How often each voxel of the cube has each class in the training hearts: the baseline.
+
+    share : (classes, S, S, S) float32, scaled so that 0.5 encloses the mean volume.
+    """
+
+    share: np.ndarray
+
+    @classmethod
+    def of(cls, files: Sequence[Path], completer: Completer) -> MeanShape:
+        grid = completer.generator.grid
+        hearts = np.stack([load_shape(path, grid).numpy() for path in files])
+        parts = []
+        for channel in range(1, len(grid.table) + 1):
+            mask = hearts == channel
+            frequency = mask.mean(axis=0, dtype=np.float32)
+            voxels = round(mask.sum() / max(mask.any(axis=(1, 2, 3)).sum(), 1))
+            level = np.sort(frequency, axis=None)[-max(voxels, 1)]
+            parts.append(frequency * 0.5 / max(float(level), 1e-6))
+        return cls(np.stack(parts))
+
+    def complete(self, completer: Completer, label_map: LabelMap, name: str) -> np.ndarray:
+        """The label map with the class ``name`` of the mean shape."""
+        known = [n for n in completer.table.names if n != name]
+        cube = completer.place(label_map, known)
+        channel = completer.table.channel(name) + 1
+        share = np.zeros((len(completer.table) + 1, *self.share.shape[1:]), np.float32)
+        # voxels at the very level belong to the shape: frequencies of few hearts are steps
+        share[0], share[channel] = 0.4999, self.share[channel - 1]
+        return completer.filled(label_map, [name], cube, share)
+
+
+def evaluate_case(
+    case: Case, *, completer: Completer, mean_shape: MeanShape, out: Path
+) -> list[Path]:
+    """Drop every class of a case in turn, make it from the others, and measure.
+
+    Writes ``out/<case>.json`` (Dice and volume error of each class on the label map's own grid),
+    ``<case>.nii.gz`` (every class as it was made from the others) and ``<case>.png``. A case with
+    a single class has no figures.
+    """
+    label_map = load_label_map(case.labels)
+    present = [c for c in completer.table if (label_map.data == c.value).any()]
+    if len(present) < 2:  # nothing would be known
+        write_json(out / f"{case.case_id}.json", {})
+        return [out / f"{case.case_id}.json"]
+    made = completer.complete(label_map, [[c.name] for c in present])
+    figures: dict = {}
+    together = np.zeros_like(label_map.data)
+    for label, result in zip(present, made):
+        baseline = mean_shape.complete(completer, label_map, label.name)
+        figures[label.name] = {}
+        for method, data in zip(METHODS, (result, baseline)):
+            row = overlap(label_map.data, data, LabelTable((label,)))[label.name]
+            figures[label.name][method] = {k: row[k] for k in ("dice", "volume_error")}
+        together[(result == label.value) & (together == 0)] = label.value
+    paths = [out / f"{case.case_id}{ending}" for ending in (".json", ".nii.gz", ".png")]
+    write_json(paths[0], figures)
+    save_like(paths[1], together, case.labels)
+    dice = mean(row["model"]["dice"] for row in figures.values())
+    compare_picture(
+        paths[2],
+        *(_meshes(LabelMap(d, label_map.affine), present) for d in (label_map.data, together)),
+        titles=("Given", "Made from the others"),
+        legend={c.title: c.color for c in present},
+        caption=f"{case.case_id}: each class made from the others, mean Dice {dice:.3f}",
+    )
+    return paths
+
+
+def summarise(names: Sequence[str], out: Path, classes: Sequence[str]) -> dict:
+    """Means over the cases, per class and method; the size of the volume error counts."""
+    cases = {name: read_json(out / f"{name}.json") for name in names}
+    means: dict = {}
+    for label in classes:
+        rows = [figures[label] for figures in cases.values() if label in figures]
+        means[label] = {
+            method: {
+                "dice": mean(row[method]["dice"] for row in rows),
+                "volume_error": mean(abs(row[method]["volume_error"]) for row in rows),
+            }
+            for method in METHODS
+        }
+    return {"mean": means, "cases": cases}
+
+
+def table_of_figures(means: Mapping) -> list[str]:
+    """The means as lines of text."""
+    lines = [f"{'made from the others':24}{'Dice':>7}{'|vol|':>7}{'mean shape':>12}{'|vol|':>7}"]
+    for name, row in means.items():
+        cells = [row[m][k] for m in METHODS for k in ("dice", "volume_error")]
+        texts = ["-" if v is None else f"{v:.3f}" for v in cells]
+        lines.append(f"{name:24}{texts[0]:>7}{texts[1]:>7}{texts[2]:>12}{texts[3]:>7}")
+    return lines
+
+
+def complete_file(path: Path, missing: Sequence[str], completer: Completer, out: Path) -> Path:
+    """Write ``out`` from the label map ``path``: known voxels unchanged, missing classes made.
+
+    missing : class names; none: those without a voxel.
+    """
+    label_map = load_label_map(path)
+    absent = [c.name for c in completer.table if not (label_map.data == c.value).any()]
+    for name in missing:
+        completer.table.channel(name)
+    wanted = list(missing) or absent
+    if len(absent) == len(completer.table):
+        fact = "has none of the classes that the model knows"
+        raise InputError(problem(path, fact, "label at least one of them"))
+    there = [name for name in wanted if name not in absent]
+    if there or not wanted:
+        fact = f"has {', '.join(there)} already" if there else "has every class"
+        raise InputError(
+            problem(path, fact, "take the class out of the label map, or of --missing")
+        )
+    # what is absent without being asked for is unknown too, but not written
+    made = completer.complete(label_map, [absent])[0]
+    asked = [completer.table[completer.table.channel(name)].value for name in wanted]
+    data = np.where((label_map.data == 0) & ~np.isin(made, asked), np.uint8(0), made)
+    save_like(out, data, path)
+    return out
+
+
+def _meshes(label_map: LabelMap, classes) -> list:
+    found = []
+    for label in classes:
+        inside = np.pad(label_map.data == label.value, 1).astype(np.float32)
+        smooth = ndimage.gaussian_filter(inside, 1.0)
+        affine = label_map.affine.copy()
+        affine[:3, 3] -= affine[:3, :3].sum(axis=1)
+        mesh: Mesh = extract_surface(np.where(smooth == 0.5, 1e-6, 0.5 - smooth), affine)
+        found.append((mesh.vertices, mesh.faces, label.color, 1.0))
+    return found
+
+
+def _box_on(label_map: LabelMap, cube: Cube, mask: np.ndarray) -> tuple[slice, ...] | None:
+    """The box on the label map's grid that holds the voxels of ``mask`` on the cube."""
+    index = np.argwhere(mask)
+    if not len(index):
+        return None
+    ends = np.array([index.min(axis=0) - 1, index.max(axis=0) + 1])
+    corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
+    to_map = np.linalg.inv(label_map.affine) @ cube.affine
+    at = corners @ to_map[:3, :3].T + to_map[:3, 3]
+    low = np.clip(np.floor(at.min(axis=0)).astype(int), 0, label_map.data.shape)
+    high = np.clip(np.ceil(at.max(axis=0)).astype(int) + 1, 0, label_map.data.shape)
+    if (low >= high).any():
+        return None
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high))

@@ -1,0 +1,230 @@
+"""Hearts on the coarse grid of latent diffusion, and cached latents, as training samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from ..cohort.per_case import read_manifest
+from ..cohort.table import OK
+from ..errors import InputError, again, problem
+from ..files import load_npz
+from ..nifti import load_image, load_label_map
+from ..options.ldm import AutoencoderOptions
+from .hearts_on_grid import LABELS, Grid
+
+LOADERS = 4  # threads that fill the cache
+
+
+@dataclass(frozen=True)
+class ShapeFile:
+    """A file of one case and the hash of its content."""
+
+    case_id: str
+    path: Path
+    sha256: str
+
+
+def find_files(manifest: str | Path, case_ids: Sequence[str], ending: str) -> list[ShapeFile]:
+    """The files of some cases, in their order; cases that the manifest skips have none."""
+    rows = {
+        row["case_id"]: row
+        for row in read_manifest(manifest)
+        if row["status"] == OK and row["path"].endswith(ending)
+    }
+    found = [
+        ShapeFile(name, Path(rows[name]["path"]), rows[name]["sha256"])
+        for name in case_ids
+        if name in rows
+    ]
+    gone = [f.path for f in found if not f.path.is_file()]
+    if gone:
+        raise InputError([problem(p, "does not exist", "run its stage again") for p in gone])
+    return found
+
+
+def load_shape(path: str | Path, grid: Grid) -> Tensor:
+    """(S, S, S): uint8 channels (0 background, i + 1 class ``grid.table[i]``), or a float field.
+
+    Raises
+    ------
+    InputError
+        The file does not lie on the grid, or has a class beside those of the grid.
+    """
+    data = load_label_map(path).data if grid.kind == LABELS else load_image(path)[0]
+    if data.shape != (grid.size,) * 3:
+        fact = f"has the shape {data.shape}, the grid {grid.size} voxels along each edge"
+        raise InputError(problem(path, fact, "make it again"))
+    if grid.kind != LABELS:
+        return torch.from_numpy(np.ascontiguousarray(data, np.float32))
+    return torch.from_numpy(to_channels(data, grid, path))
+
+
+def to_channels(labels: np.ndarray, grid: Grid, where: str | Path = "") -> np.ndarray:
+    """Class values to channels."""
+    lookup = np.full(256, 255, np.uint8)
+    lookup[[0, *grid.table.values]] = np.arange(len(grid.table) + 1)
+    channels = lookup[labels]
+    if channels.max(initial=0) == 255:
+        unknown = sorted(set(np.unique(labels)) - {0, *grid.table.values})
+        fact = f"has the labels {', '.join(map(str, unknown))}, which take no part"
+        raise InputError(problem(where, fact, "make it again"))
+    return channels
+
+
+def to_values(channels: np.ndarray, grid: Grid) -> np.ndarray:
+    """The inverse of :func:`to_channels`."""
+    return np.array([0, *grid.table.values], np.uint8)[channels]
+
+
+class ShapeDataset(torch.utils.data.Dataset):
+    """``dataset[index, draw]``: one heart; the draw decides its augmentation.
+
+    ranges : rotation, scaling and shift; None: none.
+    cache_rate : share of the files that is kept in memory.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[ShapeFile],
+        grid: Grid,
+        *,
+        ranges: AutoencoderOptions | None,
+        cache_rate: float = 1.0,
+        seed: int = 0,
+    ):
+        self.files, self.grid, self.ranges, self.seed = list(files), grid, ranges, seed
+        self.shapes = Cached(lambda f: load_shape(f.path, grid), self.files, cache_rate)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        index, draw = key
+        target = self.shapes[index]
+        if self.ranges is not None:
+            target = moved(target, self.ranges, np.random.default_rng((self.seed, draw)))
+        return {"case_id": self.files[index].case_id, "target": target}
+
+
+class LatentDataset(torch.utils.data.Dataset):
+    """``dataset[index, draw]``: latents of one heart; the draw decides which variant.
+
+    varied : False gives the first variant, the heart as it is.
+    """
+
+    def __init__(
+        self, files: Sequence[ShapeFile], *, varied: bool, cache_rate: float = 1.0, seed: int = 0
+    ):
+        self.files, self.varied, self.seed = list(files), varied, seed
+        self.latents = Cached(lambda f: load_latents(f.path), self.files, cache_rate)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        index, draw = key
+        stored = self.latents[index]
+        chosen = 0
+        if self.varied:
+            rng = np.random.default_rng((self.seed, draw))
+            chosen = int(rng.integers(len(stored["mu"])))
+        return {
+            "case_id": self.files[index].case_id,
+            "mu": stored["mu"][chosen],
+            "sigma": stored["sigma"][chosen].float(),
+            "target": stored["target"][chosen],
+            "volumes": stored["volumes"][chosen],
+        }
+
+
+def load_latents(path: str | Path) -> dict[str, Tensor]:
+    """Content of a latents file: V variants, the first of them the heart as it is.
+
+    mu f32 and sigma f16 (V, L, s, s, s); target (V, S, S, S) channels u8 or field f16; volumes f32
+    (V, classes) ml.
+    """
+    arrays = load_npz(path, again("encode_latents"))
+    names = ("mu", "sigma", "target", "volumes")
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        fact = f"is no latents file (no {', '.join(missing)})"
+        raise InputError(problem(path, fact, again("encode_latents")))
+    return {name: torch.from_numpy(arrays[name]) for name in names}
+
+
+class Cached:
+    """``load`` of each file by index; the share ``rate`` of them is loaded once, at the start."""
+
+    def __init__(self, load: Callable, files: Sequence[ShapeFile], rate: float):
+        self.load, self.files = load, files
+        with ThreadPool(LOADERS) as pool:
+            self.kept = pool.map(load, files[: round(rate * len(files))])
+
+    def __getitem__(self, index: int):
+        return self.kept[index] if index < len(self.kept) else self.load(self.files[index])
+
+
+def moved(target: Tensor, ranges: AutoencoderOptions, rng: np.random.Generator) -> Tensor:
+    """A heart turned, scaled and shifted by random amounts; no mirrors: situs is anatomy.
+
+    target : (S, S, S) uint8 channels or float field.
+    """
+    turn = rng.uniform(-1, 1, 3) * np.deg2rad(ranges.augment_rotation_deg)
+    scale = np.exp(rng.uniform(-1, 1, 3) * np.log1p(ranges.augment_scale))
+    shift = rng.uniform(-2, 2, 3) * ranges.augment_shift
+    matrix = np.column_stack([Rotation.from_rotvec(turn).as_matrix() / scale, shift])
+    return resampled(target, torch.from_numpy(matrix[None]).float())
+
+
+def resampled(target: Tensor, matrix: Tensor | None = None, grid: Tensor | None = None) -> Tensor:
+    """``target`` at moved places.
+
+    matrix : (1, 3, 4), of torch's affine_grid.    grid : (1, S, S, S, 3), of grid_sample.
+    """
+    if grid is None:
+        grid = F.affine_grid(matrix, (1, 1, *target.shape), align_corners=False)
+    if target.dtype.is_floating_point:
+        return F.grid_sample(target[None, None], grid, align_corners=False)[0, 0]
+    number = int(target.max()) + 1
+    shares = F.one_hot(target.long(), number).movedim(-1, 0).float()[None, 1:]
+    if number == 1:
+        return target.clone()
+    return _labelled(F.grid_sample(shares, grid, align_corners=False)[0])
+
+
+def _labelled(shares: Tensor) -> Tensor:
+    """(C, S, S, S) interpolated shares of classes to (S, S, S) uint8 channels.
+
+    Each class keeps its volume, the sum of its shares: it is cut at the share that as many
+    voxels reach. At one half thin vessels would lose a tenth of theirs. Voxels that the
+    classes fill together by half are labelled too, so that no gap opens between them.
+    """
+    levels = shares.new_full((len(shares), 1, 1, 1), torch.inf)
+    for level, share in zip(levels, shares):
+        found = share[share > 0]
+        voxels = min(round(float(share.sum())), len(found))
+        if voxels:
+            level[...] = found.kthvalue(len(found) - voxels + 1).values
+    best, chosen = (shares / levels).max(dim=0)
+    inside = (best >= 1) | (shares.sum(dim=0) >= 0.5)
+    return torch.where(inside, chosen + 1, 0).to(torch.uint8)
+
+
+def warped(target: Tensor, amplitude: float, rng: np.random.Generator) -> Tensor:
+    """A heart under a smooth random displacement of up to ``amplitude`` voxels on each axis."""
+    size = len(target)
+    control = rng.uniform(-1, 1, (1, 3, 5, 5, 5)) * amplitude * 2 / size
+    field = F.interpolate(
+        torch.from_numpy(control).float(), (size,) * 3, mode="trilinear", align_corners=True
+    )
+    still = F.affine_grid(torch.eye(3, 4)[None], (1, 1, size, size, size), align_corners=False)
+    return resampled(target, grid=still + field.movedim(1, -1))

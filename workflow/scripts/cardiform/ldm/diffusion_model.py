@@ -1,0 +1,292 @@
+"""Diffusion of latents: the noise process, its samplers and the network that takes noise away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from monai.networks.nets import DiffusionModelUNet
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
+from torch import Tensor, nn
+
+from ..options.ldm import DiffusionOptions
+
+KNOWN_WIDTH = 16  # channels into which the known classes are gathered at the latents' resolution
+Predict = Callable[[Tensor, Tensor], Tensor]  # noisy latents, times (B,) -> prediction
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """What the sampling side needs to know of the latents; it travels in the model file.
+
+    shape : (L, s, s, s).
+    mean, std : of each channel, over the training cases.
+    volume_mean, volume_std : ml of each class, over the training cases that have it.
+    centroids : class name -> mean middle, mm from the middle of the cube.
+    incomplete : cases that lack a class.
+    """
+
+    shape: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    volume_mean: tuple[float, ...]
+    volume_std: tuple[float, ...]
+    centroids: dict[str, list[float]]
+    incomplete: tuple[str, ...]
+    autoencoder_sha256: str
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping) -> LatentStatistics:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+
+    def normalised(self, latents: Tensor) -> Tensor:
+        """Each channel with mean 0 and deviation 1 over the training cases."""
+        mean, std = self._columns(latents)
+        return (latents - mean) / std
+
+    def denormalised(self, latents: Tensor) -> Tensor:
+        """The inverse."""
+        mean, std = self._columns(latents)
+        return latents * std + mean
+
+    def volume_scores(self, volumes: Tensor) -> Tensor:
+        """(B, classes) ml as deviations from the mean heart."""
+        return (volumes - volumes.new_tensor(self.volume_mean)) / volumes.new_tensor(
+            self.volume_std
+        )
+
+    def _columns(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        return tuple(like.new_tensor(v).view(-1, 1, 1, 1) for v in (self.mean, self.std))
+
+
+class Process:
+    """How noise is added in training and taken away in sampling, on MONAI's schedulers.
+
+    Rectified flow (Liu et al., ICLR 2023): x_t = (1 - t) x_0 + t noise, the network predicts
+    x_0 - noise. DDPM (Ho et al., NeurIPS 2020) predicts the noise or v (Salimans & Ho, ICLR 2022)
+    with min-SNR weights (Hang et al., ICCV 2023). Predicted x_0 are never clipped: latents of
+    unit variance lie outside of [-1, 1] a third of the time.
+    """
+
+    def __init__(self, options: DiffusionOptions):
+        self.options = options
+        self.times = options.num_train_timesteps
+        if options.objective == "flow":
+            self.scheduler = RFlowScheduler(
+                num_train_timesteps=self.times,
+                use_discrete_timesteps=False,
+                sample_method=options.time_sampling,
+            )
+        else:
+            self.scheduler = DDPMScheduler(**self._schedule())
+
+    def draw_times(self, latents: Tensor) -> Tensor:
+        """(B,) random times of training."""
+        if self.options.objective == "flow":
+            return self.scheduler.sample_timesteps(latents)
+        return torch.randint(self.times, (len(latents),), device=latents.device)
+
+    def fixed_times(self, number: int) -> Tensor:
+        """(number,) times spread evenly over the process, for validation."""
+        times = (torch.arange(number) + 0.5) * self.times / number
+        return times if self.options.objective == "flow" else times.long()
+
+    def noisy(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        return self.scheduler.add_noise(latents, noise, times)
+
+    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """What the network is to predict."""
+        if self.options.objective == "flow":
+            return latents - noise
+        if self.options.prediction == "epsilon":
+            return noise
+        return self.scheduler.get_velocity(latents, noise, times)
+
+    def weights(self, times: Tensor) -> Tensor:
+        """(B,) weights of the squared errors."""
+        gamma = self.options.snr_gamma
+        if self.options.objective == "flow" or not gamma:
+            return torch.ones(len(times), device=times.device)
+        kept = self.scheduler.alphas_cumprod.to(times.device)[times]
+        ratio = kept / (1 - kept)
+        shift = 0 if self.options.prediction == "epsilon" else 1
+        return ratio.clamp(max=gamma) / (ratio + shift)
+
+    @torch.no_grad()
+    def sample(
+        self, predict: Predict, noise: Tensor, seeds: Sequence[int], sampler: str, steps: int
+    ) -> Tensor:
+        """Latents from noise, (B, ...) each.
+
+        predict : the network with its conditions.
+        seeds : of the noise that ddpm adds on the way, one per sample: a sample does not depend
+            on those beside it.
+        sampler, steps : as :func:`cardiform.ldm.option_checks.chosen_sampler` allows.
+        """
+        scheduler = self._sampler(sampler)
+        scheduler.set_timesteps(steps)
+        generators = [torch.Generator(noise.device).manual_seed(seed) for seed in seeds]
+        x = noise
+        for number in range(steps):
+            # flow: not scheduler.timesteps, which has gone through float16
+            time = self.times * (1 - number / steps)
+            if sampler != "flow":
+                time = int(scheduler.timesteps[number])
+            predicted = predict(x, torch.full((len(x),), time, device=x.device))
+            if sampler == "ddpm":
+                rows = zip(predicted, x, generators)
+                x = torch.cat([scheduler.step(p[None], time, r[None], g)[0] for p, r, g in rows])
+            else:
+                x = scheduler.step(predicted, time, x)[0]
+        return x
+
+    def _sampler(self, sampler: str):
+        if sampler == "flow":
+            return RFlowScheduler(num_train_timesteps=self.times, use_discrete_timesteps=False)
+        build = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler}[sampler]
+        return build(**self._schedule())
+
+    def _schedule(self) -> dict:
+        return {
+            "num_train_timesteps": self.times,
+            "schedule": "scaled_linear_beta",
+            "beta_start": self.options.beta_start,
+            "beta_end": self.options.beta_end,
+            "clip_sample": False,
+            "prediction_type": self.options.prediction,
+        }
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a batch of samples is told of its hearts.
+
+    target : (B, S, S, S) uint8 channels, of which the known classes are seen.
+    known : (B, classes) bool.
+    volumes : (B, classes) scores of :meth:`LatentStatistics.volume_scores`.
+    told : (B, classes) bool: of which classes the volume is told.
+    """
+
+    target: Tensor
+    known: Tensor
+    volumes: Tensor
+    told: Tensor
+
+    @classmethod
+    def nothing(cls, batch: int, classes: int, size: int, device=None) -> Condition:
+        """Samples without any condition."""
+        target = torch.zeros((batch, size, size, size), dtype=torch.uint8, device=device)
+        off = torch.zeros((batch, classes), dtype=torch.bool, device=device)
+        return cls(target, off, torch.zeros((batch, classes), device=device), off)
+
+    def without_volumes(self) -> Condition:
+        off = torch.zeros_like(self.told)
+        return Condition(self.target, self.known, self.volumes, off)
+
+
+class LatentDenoiser(nn.Module):
+    """A UNet over the latents, told of known classes and of volumes where it is trained to be.
+
+    Known classes come in as one-hot voxels, gathered by a convolution over the cell of each
+    latent, beside a map per class that says whether it is known; volumes as constant maps.
+
+    Parameters
+    ----------
+    latent_channels, classes : int
+        Channels of a latent; classes of the grid (0: a field, no conditions).
+    factor : int
+        Voxels along the edge of a latent's cell.
+    """
+
+    def __init__(self, options: DiffusionOptions, latent_channels: int, classes: int, factor: int):
+        super().__init__()
+        self.classes = classes
+        self.completes = bool(classes and options.known_share)
+        self.follows_volumes = bool(classes and options.volumes_share)
+        width = latent_channels
+        if self.completes:
+            self.gather = nn.Sequential(
+                nn.Conv3d(classes, KNOWN_WIDTH, kernel_size=factor, stride=factor),
+                nn.SiLU(),
+                nn.Conv3d(KNOWN_WIDTH, KNOWN_WIDTH, kernel_size=3, padding=1),
+            )
+            width += KNOWN_WIDTH + classes
+        if self.follows_volumes:
+            width += 2 * classes
+        self.unet = DiffusionModelUNet(
+            spatial_dims=3,
+            in_channels=width,
+            out_channels=latent_channels,
+            num_res_blocks=options.num_res_blocks,
+            channels=options.channels,
+            attention_levels=options.attention_levels,
+            norm_num_groups=options.norm_num_groups,
+            num_head_channels=options.num_head_channels,
+            use_flash_attention=True,
+        )
+
+    def forward(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+        """(B, L, s, s, s) prediction of the process's target."""
+        parts = [noisy]
+        if self.completes:
+            parts += [self._seen(condition, noisy), self._spread(condition.known, noisy)]
+        if self.follows_volumes:
+            told = condition.told.to(noisy.dtype)
+            parts += [self._spread(condition.volumes * told, noisy), self._spread(told, noisy)]
+        return self.unet(torch.cat(parts, dim=1), timesteps=times)
+
+    def _seen(self, condition: Condition, like: Tensor) -> Tensor:
+        """What the known classes look like; samples without any share the answer to nothing."""
+        rows = condition.known.any(dim=1)
+        size = condition.target.shape[-1]
+        nothing = self.gather(like.new_zeros(1, self.classes, size, size, size))
+        result = nothing.repeat(len(rows), 1, 1, 1, 1)
+        if rows.any():
+            numbers = torch.arange(1, self.classes + 1, device=like.device).view(1, -1, 1, 1, 1)
+            seen = (condition.target[rows, None] == numbers) & _maps(condition.known[rows])
+            result[rows] = self.gather(seen.to(like.dtype))
+        return result
+
+    def _spread(self, values: Tensor, like: Tensor) -> Tensor:
+        return _maps(values).to(like.dtype).expand(-1, -1, *like.shape[2:])
+
+
+def guided(network: LatentDenoiser, condition: Condition, strength: float) -> Predict:
+    """The network with its condition; volumes by classifier-free guidance (Ho & Salimans, 2022)."""
+
+    def predict(noisy: Tensor, times: Tensor) -> Tensor:
+        with_volumes = network(noisy, times, condition)
+        if strength == 1 or not bool(condition.told.any()):
+            return with_volumes
+        without = network(noisy, times, condition.without_volumes())
+        return without + strength * (with_volumes - without)
+
+    return predict
+
+
+def starting_noise(shape: Sequence[int], seed: int, numbers: Sequence[int]) -> Tensor:
+    """(len(numbers), *shape) noise; that of a sample follows from ``seed`` and its number alone."""
+    rows = []
+    for number in numbers:
+        generator = torch.Generator().manual_seed(_word(seed, number, 0))
+        rows.append(torch.randn(tuple(shape), generator=generator))
+    return torch.stack(rows)
+
+
+def sample_seed(seed: int, number: int) -> int:
+    """Seed of what ddpm draws on the way to a sample; not that of its starting noise."""
+    return _word(seed, number, 1)
+
+
+def _word(*words: int) -> int:
+    # torch's generator on the CPU looks at 32 bits of a seed alone
+    return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+
+def _maps(values: Tensor) -> Tensor:
+    return values[:, :, None, None, None]

@@ -1,0 +1,146 @@
+"""Latents of every case, encoded once, and the statistics that diffusion needs of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cohort.table import Case
+from ..files import save_npz, write_json
+from ..metrics.overlap import overlap
+from ..metrics.summary import mean
+from ..nifti import image_grid, save_image, save_label_map
+from ..options.ldm import LatentsOptions
+from .autoencoder_model import channels_of
+from .coder import ShapeCoder
+from .data import load_latents, load_shape, moved, to_values
+from .diffusion_model import LatentStatistics
+from .hearts_on_grid import LABELS, Grid
+
+LEAST_DEVIATION_ML = 1e-3
+
+
+def encode_case(
+    case: Case,
+    *,
+    voxels: Mapping[str, Path],
+    training: set[str],
+    coder: ShapeCoder,
+    options: LatentsOptions,
+    out: Path,
+) -> list[Path]:
+    """Write ``out/<case>.npz`` (see :func:`cardiform.ldm.data.load_latents`).
+
+    Training cases get ``variants`` augmented copies beside themselves; for the others
+    ``reconstructions/<case>.nii.gz`` and ``.json`` say what the autoencoder makes of them.
+    """
+    source = voxels[case.case_id]
+    shape = load_shape(source, coder.grid)
+    targets = [shape]
+    if case.case_id in training:
+        word = int.from_bytes(hashlib.sha256(case.case_id.encode()).digest()[:8], "big")
+        for number in range(options.variants):
+            rng = np.random.default_rng((options.seed, word, number))
+            targets.append(moved(shape, coder.options, rng))
+    stacked = torch.stack(targets)
+    parts = [coder.encode(part) for part in stacked.split(options.batch_size)]
+    mu, sigma = (torch.cat(x) for x in zip(*parts))
+    path = out / f"{case.case_id}.npz"
+    stored = stacked if stacked.dtype == torch.uint8 else stacked.half()
+    save_npz(
+        path,
+        compressed=True,
+        mu=mu.numpy(),
+        sigma=sigma.half().numpy(),
+        target=stored.numpy(),
+        volumes=volumes_ml(stacked, coder.grid).numpy(),
+        format_version=1,
+    )
+    if case.case_id in training:
+        return [path]
+    return [path, *_reconstruct(case.case_id, source, shape, mu[:1], coder, out)]
+
+
+def volumes_ml(targets: Tensor, grid: Grid) -> Tensor:
+    """(B, S, S, S) channels to (B, classes) float32 ml; the inside of a field is above 0.5."""
+    flat = targets.flatten(1)
+    if grid.kind != LABELS:
+        flat = flat > 0.5
+    counts = [(flat == k).sum(1) for k in range(1, len(grid.table) + 1)]
+    return torch.stack(counts, dim=1).float() * (grid.spacing**3 / 1000)
+
+
+def centroids_mm(target: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
+    """Class name -> middle of the class, mm from the middle of the cube."""
+    found = {}
+    for channel, name in enumerate(grid.table.names, start=1):
+        index = np.argwhere(target == channel)
+        if len(index):
+            found[name] = (index.mean(axis=0) - (grid.size - 1) / 2) * grid.spacing
+    return found
+
+
+def statistics_of(
+    files: Mapping[str, Path], training: Sequence[str], coder: ShapeCoder, sha256: str
+) -> LatentStatistics:
+    """Statistics over the training cases, variants included; cases in the order of their ids.
+
+    files : case id -> latents file, of all cases.
+    """
+    grid = coder.grid
+    sums = np.zeros((2, coder.latent_shape[0]))
+    count = 0
+    volumes, centroids, incomplete = [], [], []
+    for name in sorted(files):
+        stored = load_latents(files[name])
+        if not bool((stored["volumes"][0] > 0).all()):
+            incomplete.append(name)
+        if name not in training:
+            continue
+        mu = stored["mu"].double()
+        sums += np.stack([mu.sum((0, 2, 3, 4)).numpy(), mu.square().sum((0, 2, 3, 4)).numpy()])
+        count += mu[:, 0].numel()
+        volumes.append(stored["volumes"][0].double().numpy())
+        if grid.kind == LABELS:
+            centroids.append(centroids_mm(stored["target"][0].numpy(), grid))
+    average = sums[0] / count
+    present = np.ma.masked_equal(np.array(volumes).reshape(-1, len(grid.table)), 0)
+    middles = {
+        n: np.mean([c[n] for c in centroids if n in c], axis=0).tolist()
+        for n in grid.table.names
+        if any(n in c for c in centroids)
+    }
+    return LatentStatistics(
+        shape=coder.latent_shape,
+        mean=tuple(average.tolist()),
+        std=tuple(np.sqrt(sums[1] / count - average**2).tolist()),
+        volume_mean=tuple(present.mean(axis=0).filled(0.0).tolist()),
+        volume_std=tuple(np.maximum(present.std(axis=0).filled(1.0), LEAST_DEVIATION_ML).tolist()),
+        centroids=middles,
+        incomplete=tuple(incomplete),
+        autoencoder_sha256=sha256,
+    )
+
+
+def _reconstruct(name: str, source: Path, shape, latents, coder: ShapeCoder, out: Path):
+    """What the autoencoder makes of a held-out case, and its figures."""
+    folder, grid = out / "reconstructions", coder.grid
+    logits = coder.decode(latents)
+    _, affine = image_grid(source)
+    path = folder / f"{name}.nii.gz"
+    figures = folder / f"{name}.json"
+    made = channels_of(logits)[0].numpy()
+    true = shape.numpy()
+    if grid.kind == LABELS:
+        save_label_map(path, to_values(made, grid), affine)
+    else:
+        true = (true > 0.5).astype(np.uint8)
+        save_image(path, coder.model.likelihood(logits)[0, 0].numpy(), affine)
+    found = overlap(to_values(true, grid), to_values(made, grid), grid.table)
+    write_json(figures, {"classes": found, "dice": mean(row["dice"] for row in found.values())})
+    return [path, figures]

@@ -1,0 +1,104 @@
+"""A trained latent diffusion: hearts from noise, with or without conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, problem
+from ..options.ldm import DiffusionOptions
+from ..training.checkpoint import load_model, restored
+from .coder import ShapeCoder
+from .diffusion_model import (
+    Condition,
+    LatentDenoiser,
+    LatentStatistics,
+    Process,
+    guided,
+    sample_seed,
+    starting_noise,
+)
+from .hearts_on_grid import LABELS, Grid
+
+
+@dataclass(frozen=True)
+class ShapeGenerator:
+    """Everything that the model.pt of train_diffusion holds."""
+
+    options: DiffusionOptions
+    statistics: LatentStatistics
+    coder: ShapeCoder
+    network: LatentDenoiser
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device) -> ShapeGenerator:
+        """Raises InputError where the file is no model of train_diffusion."""
+        content = load_model(path)
+        stored = content["options"]
+        if "diffusion" not in stored:
+            remedy = "name the model.pt of train_diffusion"
+            raise InputError(problem(path, "is no model of a diffusion", remedy))
+        options = restored(DiffusionOptions, stored["diffusion"])
+        statistics = LatentStatistics.from_dict(stored["statistics"])
+        coder = ShapeCoder.load(path).to(device)
+        grid = coder.grid
+        classes = len(grid.table) if grid.kind == LABELS else 0
+        factor = grid.size // statistics.shape[1]
+        network = LatentDenoiser(options, statistics.shape[0], classes, factor)
+        prefix = stored["autoencoder_weights"]
+        weights = {n: v for n, v in content["weights"].items() if not n.startswith(prefix)}
+        network.load_state_dict(weights)
+        network.to(device).eval().requires_grad_(False)
+        return cls(options, statistics, coder, network)
+
+    @property
+    def grid(self) -> Grid:
+        return self.coder.grid
+
+    def unconditional(self, number: int) -> Condition:
+        """``number`` samples that are told nothing."""
+        return Condition.nothing(number, self.network.classes, self.grid.size)
+
+    def latents(
+        self,
+        numbers: Sequence[int],
+        condition: Condition,
+        *,
+        seed: int,
+        sampler: str,
+        steps: int,
+        guidance: float = 1.0,
+        batch_size: int = 8,
+        made: Callable[[Sequence[int], Tensor], None] | None = None,
+    ) -> Tensor:
+        """Normalised latents (N, L, s, s, s), on the CPU.
+
+        numbers : of the samples: with the seed each decides its noise alone, so that a sample
+            is the same whatever the batch size and the other samples (up to rounding).
+        condition : of N samples, in the order of ``numbers``.
+        made : called with the numbers and latents of every finished batch.
+        """
+        process, device = Process(self.options), self.coder.device
+        result = []
+        for start in range(0, len(numbers), batch_size):
+            part = list(numbers[start : start + batch_size])
+            rows = slice(start, start + len(part))
+            told = Condition(
+                *(getattr(condition, f.name)[rows].to(device) for f in fields(condition))
+            )
+            noise = starting_noise(self.statistics.shape, seed, part).to(device)
+            seeds = [sample_seed(seed, number) for number in part]
+            predict = guided(self.network, told, guidance)
+            found = process.sample(predict, noise, seeds, sampler, steps).cpu()
+            result.append(found)
+            if made is not None:
+                made(part, found)
+        return torch.cat(result)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents to logits (N, C, S, S, S), on the CPU."""
+        return self.coder.decode(self.statistics.denormalised(latents))

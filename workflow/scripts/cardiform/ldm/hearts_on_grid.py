@@ -1,0 +1,264 @@
+"""Hearts of a whole cohort on one coarse grid: from label maps, or from point clouds."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..cohort.table import Case
+from ..errors import InputError, problem
+from ..files import read_json, write_json
+from ..labels import LabelClass, LabelTable
+from ..nifti import load_label_map, save_image, save_label_map
+from ..options.ldm import LdmOptions, PointcloudsOptions
+from .clouds import Cloud, CloudFile, counts_on, fields_of, label_map_of, typical, volume_of
+from .cube import Cube, edge_mm, labelled_box, on_cube
+
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+LABELS, FIELD = "labels", "field"
+# What a field without classes has: an inside, of as many parts as there are.
+INSIDE = LabelTable(
+    (LabelClass(value=1, name="inside", title="Inside", color="#b5654a", components=255),)
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What all voxel files of a cohort share.
+
+    kind : ``labels`` (uint8 class values) or ``field`` (float32 in [0, 1], no classes).
+    size : voxels along each edge.    edge_mm : of the whole cube.
+    table : the classes that take part; of a field the one class inside.
+    scale : point clouds: what a field's 1.0 stands for, points per voxel.
+    """
+
+    kind: str
+    size: int
+    edge_mm: float
+    table: LabelTable
+    scale: float = 1.0
+
+    @property
+    def spacing(self) -> float:
+        """Edge of a voxel, mm."""
+        return self.edge_mm / self.size
+
+    def cube(self, center) -> Cube:
+        return Cube(np.asarray(center, np.float64), self.spacing, self.size)
+
+    def as_dict(self) -> dict:
+        """Plain builtins, as in grid.json and in model files."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "kind": self.kind,
+            "voxel_size": self.size,
+            "edge_mm": self.edge_mm,
+            "spacing_mm": self.spacing,
+            "scale": self.scale,
+            "classes": self.table.as_dicts(),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping, where: str | Path = "grid") -> Grid:
+        """The inverse of :meth:`as_dict`."""
+        if content.get("format_version") != FORMAT_VERSION:
+            raise InputError(problem(where, "is no grid file of this version", "make it again"))
+        table = LabelTable.from_dicts(content["classes"])
+        size, edge = content["voxel_size"], content["edge_mm"]
+        return cls(content["kind"], size, edge, table, content["scale"])
+
+
+def load_grid(path: str | Path) -> Grid:
+    """The grid of a grid.json."""
+    return Grid.from_dict(read_json(path), path)
+
+
+def taking_part(table: LabelTable, drop: Sequence[str]) -> LabelTable:
+    """The label table without the classes called ``drop``; InputError for unknown names."""
+    for name in drop:
+        table.channel(name)
+    left = tuple(c for c in table if c.name not in drop)
+    if not left:
+        raise InputError("ldm.drop_classes leaves no class; keep at least one")
+    return LabelTable(left)
+
+
+def fixed_grid(
+    kind: str, boxes: Sequence[np.ndarray], options: LdmOptions, table, scale=1.0
+) -> Grid:
+    """The grid of a cohort whose (2, 3) mm boxes are known; it does not depend on their order."""
+    extents = np.array([box[1] - box[0] for box in boxes])
+    edge = options.extent_mm or edge_mm(extents, options.voxel_size)
+    cut = int((extents.max(axis=1) > edge).sum())
+    if cut:
+        log.warning("%d of %d hearts are larger than the grid and are cut", cut, len(extents))
+    grid = Grid(kind, options.voxel_size, edge, table, scale)
+    log.info("grid of %d voxels of %.2f mm, edge %g mm", grid.size, grid.spacing, edge)
+    return grid
+
+
+# --- label maps --------------------------------------------------------------------------
+
+
+def box_case(case: Case, *, table: LabelTable, out: Path) -> list[Path]:
+    """Write ``out/<case>.json``: the box of the labelled voxels, RAS mm, and their values."""
+    label_map = load_label_map(case.labels)
+    box = labelled_box(label_map, table.values)
+    if box is None:
+        remedy = "leave the case out, or drop fewer classes"
+        raise InputError(problem(case.labels, "has none of the classes that take part", remedy))
+    path = out / f"{case.case_id}.json"
+    found = sorted(set(np.unique(label_map.data).tolist()) & set(table.values))
+    write_json(path, {"box_mm": box.tolist(), "values": found})
+    return [path]
+
+
+def read_box(path: str | Path) -> np.ndarray:
+    """(2, 3) mm of :func:`box_case`."""
+    return np.array(read_json(path)["box_mm"])
+
+
+def label_grid(paths: Sequence[Path], options: LdmOptions, table: LabelTable) -> Grid:
+    """The grid of the cases of :func:`box_case`; classes that no case has take no part."""
+    values = {value for path in paths for value in read_json(path)["values"]}
+    return fixed_grid(LABELS, [read_box(p) for p in paths], options, present(table, values))
+
+
+def present(table: LabelTable, values) -> LabelTable:
+    """The classes of a table with one of ``values``; what is not annotated counts nowhere."""
+    absent = [c.name for c in table if c.value not in values]
+    if absent:
+        log.info("no case has %s: left out", ", ".join(absent))
+    return taking_part(table, absent)
+
+
+def resample_case(case: Case, *, grid: Grid, boxes: Path, out: Path) -> list[Path]:
+    """Write ``out/<case>.nii.gz``: the label map on the grid, the heart in the middle."""
+    center = read_box(boxes / f"{case.case_id}.json").mean(axis=0)
+    cube = grid.cube(center)
+    labels = on_cube(load_label_map(case.labels), cube, grid.table.values)
+    path = out / f"{case.case_id}.nii.gz"
+    save_label_map(path, labels, cube.affine)
+    return [path]
+
+
+# --- point clouds ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CloudBounds:
+    """What a first pass over all clouds finds.
+
+    boxes : (N, 2, 3) mm.    labelled : whether all samples have classes.
+    values : the class values that any of them has.
+    """
+
+    boxes: np.ndarray
+    labelled: bool
+    values: frozenset[int]
+
+    @classmethod
+    def of(cls, clouds: Sequence[tuple[str, CloudFile]], table: LabelTable) -> CloudBounds:
+        """Read every sample once; InputError names all bad ones."""
+        boxes, labelled, problems = [], [], []
+        values: set[int] = set()
+        for number, (name, file) in enumerate(clouds, start=1):
+            try:
+                cloud = _chosen(file.read(name), table)
+            except InputError as error:
+                problems += error.problems
+                continue
+            boxes.append([cloud.points.min(axis=0), cloud.points.max(axis=0)])
+            labelled.append(cloud.labels is not None)
+            if cloud.labels is not None:
+                values.update(np.unique(cloud.labels).tolist())
+            if number % 500 == 0:
+                log.info("bounds of %d of %d clouds", number, len(clouds))
+        if len(set(labelled)) > 1:
+            problems.append(
+                "some clouds have classes and some have none; unset pointclouds.labels_key"
+            )
+        if problems:
+            raise InputError(problems)
+        return cls(np.array(boxes), labelled[0], frozenset(values))
+
+    def center(self, number: int, options: PointcloudsOptions) -> np.ndarray:
+        """Middle of the cube of a sample: its own, or that of the data set."""
+        if options.center:
+            return self.boxes[number].mean(axis=0)
+        return self.whole.mean(axis=0)
+
+    @property
+    def whole(self) -> np.ndarray:
+        """(2, 3) mm box of all samples."""
+        return np.stack([self.boxes[:, 0].min(axis=0), self.boxes[:, 1].max(axis=0)])
+
+
+def cloud_grid(
+    clouds, bounds: CloudBounds, ldm: LdmOptions, options: PointcloudsOptions, table
+) -> Grid:
+    """The grid and the scale of a set of clouds: one scale for all, whatever their order."""
+    boxes = bounds.boxes if options.center else bounds.whole[None]
+    kind = LABELS if bounds.labelled else FIELD
+    chosen = present(table, bounds.values) if bounds.labelled else INSIDE
+    grid = fixed_grid(kind, boxes, ldm, chosen)
+    if options.method == "occupancy":
+        return grid
+    found = [
+        typical(_fields(_chosen(file.read(name), table), grid, bounds.center(i, options), options))
+        for i, (name, file) in enumerate(clouds)
+    ]
+    return dataclasses.replace(grid, scale=float(np.median(found)))
+
+
+def convert_cloud(
+    case: Case,
+    *,
+    grid: Grid,
+    files: Mapping[str, tuple[str, CloudFile]],
+    centers: Mapping[str, np.ndarray],
+    options: PointcloudsOptions,
+    out: Path,
+) -> list[Path]:
+    """Write ``out/<case>.nii.gz``: voxels of one cloud on the grid.
+
+    files : case id -> name of the sample, and its file.    centers : case id -> (3,) mm.
+    """
+    name, file = files[case.case_id]
+    center = centers[case.case_id]
+    fields = _fields(_chosen(file.read(name), grid.table), grid, center, options)
+    path = out / f"{case.case_id}.nii.gz"
+    affine = grid.cube(center).affine
+    if grid.kind == LABELS:
+        found = label_map_of(fields, grid.scale, grid.table.values, options.threshold)
+        save_label_map(path, found, affine)
+    else:
+        save_image(path, volume_of(fields, grid.scale), affine)
+    return [path]
+
+
+def _fields(cloud: Cloud, grid: Grid, center, options: PointcloudsOptions) -> np.ndarray:
+    channels, number = np.zeros(len(cloud.points), np.int64), 1
+    if cloud.labels is not None:
+        lookup = np.zeros(256, np.int64)
+        lookup[list(grid.table.values)] = np.arange(len(grid.table))
+        channels, number = lookup[cloud.labels], len(grid.table)
+    return fields_of(counts_on(grid.cube(center), cloud.points, channels, number), options)
+
+
+def _chosen(cloud: Cloud, table: LabelTable) -> Cloud:
+    """The points of the classes that take part."""
+    if cloud.labels is None:
+        return cloud
+    rows = np.isin(cloud.labels, table.values)
+    if not rows.any():
+        fact = "has no point of the classes that take part"
+        raise InputError(problem(cloud.name, fact, "remove this sample, or drop fewer classes"))
+    return Cloud(cloud.name, cloud.points[rows], cloud.labels[rows])

@@ -1,0 +1,154 @@
+"""What latent diffusion needs of its options, checked first (standard library only)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import InputError
+from ..options.ldm import AutoencoderOptions, DiffusionOptions, LdmOptions, SamplingOptions
+
+SOURCES = ("labels", "pointclouds")
+
+
+def check_ldm(
+    ldm: LdmOptions,
+    autoencoder: AutoencoderOptions,
+    diffusion: DiffusionOptions,
+    sampling: SamplingOptions,
+) -> None:
+    """All that can be wrong with the four sections together, told at once.
+
+    Raises
+    ------
+    InputError
+        Naming each key, its value and what would do.
+    """
+    problems = []
+    for check in (
+        lambda: check_sources(ldm),
+        lambda: check_sizes(ldm.voxel_size, len(autoencoder.channels), len(diffusion.channels)),
+        lambda: check_autoencoder(autoencoder),
+        lambda: check_diffusion(diffusion),
+        lambda: chosen_sampler(sampling, diffusion),
+        lambda: wanted_volumes(sampling, diffusion),
+    ):
+        try:
+            check()
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+
+
+def check_sources(ldm: LdmOptions) -> None:
+    unknown = [source for source in ldm.sources if source not in SOURCES]
+    if unknown or not ldm.sources:
+        raise InputError(
+            f"ldm.sources: {', '.join(unknown) or 'none'}; name {' or '.join(SOURCES)}, or both"
+        )
+
+
+def check_sizes(voxel_size: int, autoencoder_levels: int, diffusion_levels: int) -> None:
+    """Every halving of both networks must come out even."""
+    step = 2 ** (autoencoder_levels + diffusion_levels - 2)
+    if voxel_size % step:
+        near = [n for n in (voxel_size // step * step, (voxel_size // step + 1) * step) if n]
+        raise InputError(
+            f"ldm.voxel_size is {voxel_size}: the autoencoder halves it {autoencoder_levels - 1} "
+            f"times and the diffusion {diffusion_levels - 1} times; take "
+            f"{' or '.join(map(str, near))}, or fewer channels"
+        )
+
+
+def check_autoencoder(options: AutoencoderOptions) -> None:
+    problems = _norm_problems("autoencoder", options.channels, options.norm_num_groups)
+    if options.perceptual_weight > 0 and not options.perceptual_file:
+        problems.append(
+            "autoencoder.perceptual_weight is above 0 without perceptual_file; name a file with "
+            f"the weights of {options.perceptual_network}, or set the weight to 0 (nothing is "
+            "downloaded)"
+        )
+    elif options.perceptual_weight > 0 and not Path(options.perceptual_file).is_file():
+        problems.append(
+            f"{options.perceptual_file}: does not exist; correct autoencoder.perceptual_file, or "
+            "set perceptual_weight to 0"
+        )
+    if problems:
+        raise InputError(problems)
+
+
+def check_diffusion(options: DiffusionOptions) -> None:
+    problems = _norm_problems("diffusion", options.channels, options.norm_num_groups)
+    if len(options.attention_levels) != len(options.channels):
+        problems.append(
+            f"diffusion.attention_levels has {len(options.attention_levels)} entries for "
+            f"{len(options.channels)} channels; give one each"
+        )
+    head = options.num_head_channels
+    # the innermost block has attention whatever the levels say
+    attended = {c for c, on in zip(options.channels, options.attention_levels) if on}
+    unfit = sorted(c for c in attended | {options.channels[-1]} if c % head)
+    if unfit:
+        problems.append(
+            f"diffusion.num_head_channels is {head}: no divisor of {', '.join(map(str, unfit))}"
+        )
+    if problems:
+        raise InputError(problems)
+
+
+def chosen_sampler(sampling: SamplingOptions, diffusion: DiffusionOptions) -> str:
+    """``flow``, ``ddim`` or ``ddpm``, where the steps fit to it.
+
+    Raises
+    ------
+    InputError
+        A sampler of the other objective; fewer DDPM steps than were trained (each step goes back
+        by one time: strided, the samples are wrong); DDIM steps that are no divisor of them.
+    """
+    steps, trained = sampling.num_inference_steps, diffusion.num_train_timesteps
+    default = {"flow": "flow", "ddpm": "ddim"}[diffusion.objective]
+    sampler = default if sampling.sampler == "auto" else sampling.sampler
+    if (sampler == "flow") != (diffusion.objective == "flow"):
+        raise InputError(
+            f"sampling.sampler is {sampler}, the model's objective {diffusion.objective}; "
+            f"take {default}"
+        )
+    where = f"sampling.num_inference_steps is {steps}"
+    if sampler == "ddpm" and steps != trained:
+        raise InputError(f"{where}; ddpm needs all {trained}: set it, or take ddim")
+    if sampler == "ddim" and trained % steps:
+        near = sorted(
+            (n for n in range(1, trained + 1) if trained % n == 0), key=lambda n: abs(n - steps)
+        )
+        raise InputError(f"{where}; ddim needs a divisor of {trained}: {near[0]}, say")
+    if steps > trained:
+        raise InputError(f"{where}, more than the {trained} times of the training; lower it")
+    return sampler
+
+
+def wanted_volumes(sampling: SamplingOptions, diffusion: DiffusionOptions) -> dict[str, float]:
+    """Class name -> ml of ``sampling.volumes``."""
+    problems, result = [], {}
+    for text in sampling.volumes:
+        name, _, value = text.partition("=")
+        try:
+            result[name] = float(value)
+        except ValueError:
+            problems.append(f"sampling.volumes: {text!r}; write class=ml, left_ventricle=120 say")
+    if result and not diffusion.volumes_share:
+        problems.append(
+            "sampling.volumes: the model was not trained on volumes; set diffusion.volumes_share"
+        )
+    if problems:
+        raise InputError(problems)
+    return result
+
+
+def _norm_problems(section: str, channels, groups: int) -> list[str]:
+    unfit = [c for c in channels if c % groups]
+    if not unfit:
+        return []
+    return [
+        f"{section}.norm_num_groups is {groups}: no divisor of {', '.join(map(str, unfit))}; "
+        "lower it, or change channels"
+    ]

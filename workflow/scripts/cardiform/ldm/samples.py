@@ -1,0 +1,231 @@
+"""Files of generated hearts: label maps, point clouds, meshes and pictures."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import InputError
+from ..files import load_npz, save_npz, write_text
+from ..geometry.mesh_files import write_ply
+from ..geometry.sampling import SurfaceSampler, area_quotas
+from ..geometry.surface import Mesh, extract_surface, surface_area
+from ..labels import LabelTable
+from ..nifti import save_image, save_label_map
+from ..options.ldm import SamplingOptions
+from ..pictures.figures import case_picture, sheet_picture
+from .autoencoder_model import channels_of
+from .data import to_values
+from .diffusion_model import Condition
+from .encode import volumes_ml
+from .generator import ShapeGenerator
+from .hearts_on_grid import LABELS, Grid
+
+log = logging.getLogger(__name__)
+
+STEEP = 4.0  # logits beyond this are far from a surface: clipped, the corners stay smooth
+LEAST_POINTS = 50
+PICTURE_PIXELS = 260
+MOST_IN_OVERVIEW = 24
+
+
+def sample_name(number: int) -> str:
+    return f"sample_{number:04d}"
+
+
+def sampled_latents(
+    generator: ShapeGenerator,
+    condition: Condition,
+    options: SamplingOptions,
+    sampler: str,
+    key: str,
+    folder: Path,
+) -> Tensor:
+    """Latents of all samples; each finished one is a file, and is not made again.
+
+    key : of everything that decides a sample beside its number.
+    """
+    import torch
+
+    found = {n: _stored(folder / f"{sample_name(n)}.npz", key) for n in range(options.num_samples)}
+    missing = [n for n, latents in found.items() if latents is None]
+    rows = torch.tensor(missing, dtype=torch.long)
+    parts = {
+        name: getattr(condition, name)[rows] for name in ("target", "known", "volumes", "told")
+    }
+
+    def keep(numbers, latents) -> None:
+        for number, row in zip(numbers, latents):
+            found[number] = row
+            path = folder / f"{sample_name(number)}.npz"
+            save_npz(path, latents=row.numpy(), key=np.array(key))
+
+    if missing:
+        generator.latents(
+            missing,
+            Condition(**parts),
+            seed=options.seed,
+            sampler=sampler,
+            steps=options.num_inference_steps,
+            guidance=options.guidance,
+            batch_size=options.batch_size,
+            made=keep,
+        )
+    return torch.stack([found[n] for n in range(options.num_samples)])
+
+
+def write_samples(
+    generator: ShapeGenerator, latents: Tensor, options: SamplingOptions, out: Path
+) -> tuple[dict[str, dict[str, Mesh]], dict[str, np.ndarray]]:
+    """Files of all samples, decoded one at a time.
+
+    Returns the meshes of those that the overview shows, and the volumes of all, ml.
+    """
+    hearts, volumes = {}, {}
+    for number in range(len(latents)):
+        name = sample_name(number)
+        logits = generator.decode(latents[number : number + 1])
+        meshes = write_sample(number, logits[0], generator.grid, options, out)
+        volumes[name] = volumes_ml(channels_of(logits), generator.grid)[0].numpy()
+        if number < MOST_IN_OVERVIEW:
+            hearts[name] = meshes
+        log.info("%s (%d of %d)", name, number + 1, len(latents))
+    return hearts, volumes
+
+
+def write_sample(
+    number: int, logits: Tensor, grid: Grid, options: SamplingOptions, out: Path
+) -> dict[str, Mesh]:
+    """Files of one heart in the cohort frame: RAS mm about the middle of the cube.
+
+    logits : (C, S, S, S).    Returns the mesh of each class that is there.
+    """
+    name = sample_name(number)
+    affine = grid.cube(np.zeros(3)).affine
+    table = grid.table
+    meshes = class_meshes(logits.numpy(), table, affine, options.threshold)
+    if options.save_format in ("nifti", "both"):
+        path = out / "nifti" / f"{name}.nii.gz"
+        if grid.kind == LABELS:
+            save_label_map(path, to_values(channels_of(logits[None])[0].numpy(), grid), affine)
+        else:
+            save_image(path, logits.sigmoid()[0].numpy(), affine)
+    for label, mesh in meshes.items():
+        write_ply(out / "meshes" / name / f"{label}.ply", mesh)
+    for stale in set((out / "meshes" / name).glob("*.ply")):
+        if stale.stem not in meshes:
+            stale.unlink()
+    if options.save_format in ("pointcloud", "both"):
+        rng = np.random.default_rng((options.seed, number))
+        write_cloud(out / "pointcloud" / f"{name}.csv", meshes, table, options.num_points, rng)
+    colors = {c.name: c for c in table}
+    case_picture(
+        out / "pictures" / f"{name}.png",
+        [(m.vertices, m.faces, colors[n].color, 1.0) for n, m in meshes.items()],
+        legend={colors[n].title: colors[n].color for n in meshes},
+        caption=name,
+        size=PICTURE_PIXELS,
+    )
+    return meshes
+
+
+def class_meshes(
+    logits: np.ndarray, table: LabelTable, affine: np.ndarray, threshold: float = 0.5
+) -> dict[str, Mesh]:
+    """Name -> surface where a class's logit passes the largest of the others: between voxels."""
+    fields = []
+    if len(logits) == 1:
+        fields = [np.log(threshold / (1 - threshold)) - logits[0]]
+    else:
+        for channel in range(1, len(logits)):
+            others = np.delete(logits, channel, axis=0).max(axis=0)
+            fields.append(others - logits[channel])
+    found = {}
+    for label, field in zip(table, fields):
+        inner = np.clip(field, -STEEP, STEEP)
+        padded = np.pad(np.where(inner == 0, 1e-6, inner), 1, constant_values=STEEP)
+        moved = affine.copy()
+        moved[:3, 3] -= affine[:3, :3].sum(axis=1)
+        mesh = extract_surface(padded.astype(np.float32), moved)
+        if len(mesh.faces):
+            found[label.name] = mesh
+    return found
+
+
+def write_cloud(path: Path, meshes: dict[str, Mesh], table: LabelTable, number: int, rng) -> None:
+    """CSV: x, y, z in RAS mm, and the class value; points spread evenly over the surfaces."""
+    lines = ["x,y,z,label"]
+    names = list(meshes)
+    if names:
+        least = min(LEAST_POINTS, number // len(names))
+        quotas = area_quotas([surface_area(meshes[n]) for n in names], number, least)
+        for name, quota in zip(names, quotas):
+            value = table[table.channel(name)].value
+            points, _ = SurfaceSampler(meshes[name]).draw(int(quota), rng)
+            lines += [f"{x:.3f},{y:.3f},{z:.3f},{value}" for x, y, z in points]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def remove_others(out: Path, names: Iterable[str]) -> None:
+    """Delete the files of samples that are none any more: of a run that made more of them."""
+    kept = set(names)
+    for path in out.glob("*/sample_*"):
+        if path.name.split(".")[0] not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def draw_overview(path: Path, hearts: dict[str, dict[str, Mesh]], table: LabelTable) -> None:
+    """Hearts side by side."""
+    colors = {c.name: c.color for c in table}
+    sheet_picture(
+        path,
+        {
+            name: [(m.vertices, m.faces, colors[n], 1.0) for n, m in meshes.items()]
+            for name, meshes in hearts.items()
+        },
+        legend={c.title: c.color for c in table},
+    )
+
+
+def volume_condition(generator: ShapeGenerator, wanted: dict[str, float], number: int) -> Condition:
+    """Samples that are told the volumes ``wanted`` (class name -> ml)."""
+    nothing = generator.unconditional(number)
+    if not wanted:
+        return nothing
+    if not generator.network.follows_volumes:
+        raise InputError(
+            "sampling.volumes: the model was not trained on volumes; set diffusion.volumes_share"
+        )
+    volumes, told = nothing.volumes.clone(), nothing.told.clone()
+    for name, value in wanted.items():
+        channel = generator.grid.table.channel(name)
+        volumes[:, channel], told[:, channel] = value, True
+    scores = generator.statistics.volume_scores(volumes)
+    return Condition(nothing.target, nothing.known, scores, told)
+
+
+def spread(volumes: Mapping[str, np.ndarray], table: LabelTable) -> dict:
+    """Class name -> mean and deviation of its volume, ml."""
+    columns = np.array(list(volumes.values())).T
+    return {
+        name: {"mean": float(column.mean()), "std": float(column.std())}
+        for name, column in zip(table.names, columns)
+    }
+
+
+def _stored(path: Path, key: str) -> Tensor | None:
+    """The latents of a finished sample; None where there is none of this key."""
+    import torch
+
+    if not path.is_file():
+        return None
+    try:
+        content = load_npz(path)
+        return torch.from_numpy(content["latents"]) if str(content["key"]) == key else None
+    except (InputError, KeyError):
+        return None

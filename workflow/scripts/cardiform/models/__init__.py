@@ -1,1 +1,0 @@
-"""Networks. They know torch and nothing of files, cases or training loops."""

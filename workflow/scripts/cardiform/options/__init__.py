@@ -1,0 +1,1 @@
+"""Every option of every stage: key, default, unit, range and effect (standard library only)."""

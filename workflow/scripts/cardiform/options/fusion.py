@@ -1,0 +1,46 @@
+"""Options of label fusion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .field import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionOptions:
+    """Label fusion by priority, and the rules of anatomical consistency."""
+
+    rules: tuple[str, ...] = option(
+        (
+            "appendage_touches_atrium",
+            "veins_touch_atrium",
+            "coronary_on_heart",
+            "myocardium_holes",
+            "largest_components",
+            "enclosed_voxels",
+        ),
+        "rules in the order in which they act",
+    )
+    touch_mm: float = option(
+        0.5, "what is no farther apart than this touches, mm (and a voxel's diagonal)", minimum=0.0
+    )
+    coronary_mm: float = option(
+        5.0, "coronaries lie within this of myocardium or aorta, mm", minimum=0.0
+    )
+    coronary_min_mm3: float = option(50.0, "smaller coronary components go, mm^3", minimum=0.0)
+    hole_mm3: float = option(
+        1_000.0, "larger cavities of the myocardium are not filled, mm^3", minimum=0.0
+    )
+    largest: tuple[str, ...] = option(
+        (
+            "myocardium",
+            "left_atrium",
+            "left_ventricle",
+            "right_atrium",
+            "right_ventricle",
+            "aorta",
+            "pulmonary_artery",
+        ),
+        "classes that keep as many components as the label table expects",
+    )

@@ -1,0 +1,69 @@
+"""Options of meshes, points, sparse voxels and CT windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .field import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshesOptions:
+    """Label map to surfaces."""
+
+    smoothing_vox: float = option(
+        1.0, "Gaussian sigma of the distance smoothing, voxels", minimum=0.0, maximum=2.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointsOptions:
+    """Surface, near and volume points with signed distances to all classes."""
+
+    surface_points: int = option(200_000, "points on the surfaces of a case", minimum=100)
+    min_class_points: int = option(
+        4_000, "least surface points of a class that is there", minimum=1
+    )
+    near_points: int = option(500_000, "points near the surfaces", minimum=100)
+    near_sigma: tuple[float, ...] = option(
+        (0.005, 0.015),
+        "standard deviations of the near offsets, unit frame; equal shares",
+        minimum=1e-4,
+        maximum=0.3,
+    )
+    volume_points: int = option(500_000, "points uniform in the cube [-1, 1]^3", minimum=100)
+    seed: int = option(0, "seed of the draws", minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoxelsOptions:
+    """Label maps to sparse voxels: signed distances in a narrow band about each surface."""
+
+    resolution: int = option(
+        512, "voxels along each axis of the unit cube", minimum=8, maximum=4096, multiple=8
+    )
+    band_voxels: float = option(3.0, "half-band, voxels", minimum=1.0, maximum=16.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowsOptions:
+    """CT windows to sparse voxels: the region of each, in a narrow band about its surface."""
+
+    windows: tuple[str, ...] = option(
+        ("lung=-600/1500", "bone=300/1500", "soft_tissue=50/400", "brain=35/80"),
+        "name=level/width of each window, HU",
+    )
+    volumes: str = option(
+        "",
+        "folder of dense volumes {case}/windows/{name}_w{width}_l{level}.npy to use instead of "
+        "the CTs; empty: none",
+    )
+    resolution: int = option(
+        512, "voxels along each axis of the unit cube", minimum=8, maximum=4096, multiple=8
+    )
+    band_voxels: float = option(3.0, "half-band, voxels", minimum=1.0, maximum=16.0)
+    smoothing_vox: float = option(
+        1.0, "Gaussian sigma of the distance smoothing, voxels of the CT", minimum=0.0, maximum=2.0
+    )
+    min_points: int = option(100, "bands with fewer voxels are not trained on", minimum=0)
+    max_points: int = option(0, "nor those with more (0: no limit)", minimum=0)

@@ -1,0 +1,79 @@
+"""Every option of every stage: key, default, unit, range and effect (standard library only).
+
+One frozen dataclass per config section. The command-line flags, the JSON schema, the
+tables of config/README.md and the config check all derive from these classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .cohort import CohortOptions, DemoOptions, SplitOptions
+from .coronary import CoronaryOptions, CoronaryRefineOptions, CoronaryRepairOptions, NearOptions
+from .fusion import FusionOptions
+from .geometry import MeshesOptions, PointsOptions, VoxelsOptions, WindowsOptions
+from .ldm import (
+    AutoencoderOptions,
+    CompletionOptions,
+    DiffusionOptions,
+    GenerationOptions,
+    LatentsOptions,
+    LdmOptions,
+    PointcloudsOptions,
+    SamplingOptions,
+)
+from .vecset import VecsetOptions, VecsetReconstructOptions
+from .vqvae import (
+    VqvaeCodebookOptions,
+    VqvaeJointOptions,
+    VqvaeOptions,
+    VqvaePretrainOptions,
+    VqvaeReconstructOptions,
+)
+
+# Config section -> options, in the order of config/config.yaml.
+SECTIONS: dict[str, type] = {
+    "cohort": CohortOptions,
+    "demo": DemoOptions,
+    "split": SplitOptions,
+    "meshes": MeshesOptions,
+    "points": PointsOptions,
+    "voxels": VoxelsOptions,
+    "windows": WindowsOptions,
+    "vqvae": VqvaeOptions,
+    "vqvae_pretrain": VqvaePretrainOptions,
+    "vqvae_codebook": VqvaeCodebookOptions,
+    "vqvae_joint": VqvaeJointOptions,
+    "vqvae_reconstruct": VqvaeReconstructOptions,
+    "coronary_repair": CoronaryRepairOptions,
+    "coronary": CoronaryOptions,
+    "coronary_near": NearOptions,
+    "coronary_refine": CoronaryRefineOptions,
+    "fusion": FusionOptions,
+    "vecset": VecsetOptions,
+    "vecset_reconstruct": VecsetReconstructOptions,
+    "ldm": LdmOptions,
+    "pointclouds": PointcloudsOptions,
+    "autoencoder": AutoencoderOptions,
+    "latents": LatentsOptions,
+    "diffusion": DiffusionOptions,
+    "sampling": SamplingOptions,
+    "generation": GenerationOptions,
+    "completion": CompletionOptions,
+}
+
+
+def memory_advice(*options: type) -> str:
+    """The config keys of these sections that make a job need less memory, as a remedy."""
+    sections = {cls: f"{name}." for name, cls in SECTIONS.items()}
+    words = []
+    for action, ending in (("raise", ""), ("lower", ""), ("set", " to true")):
+        keys = [
+            f"{sections.get(cls, '')}{field.name}"
+            for cls in options
+            for field in dataclasses.fields(cls)
+            if field.metadata["memory"] == action
+        ]
+        if keys:
+            words.append(f"{action} {', '.join(keys)}{ending}")
+    return ", or ".join([*words, "give the job more memory (mem_mb)"])

@@ -1,0 +1,80 @@
+"""Options of the VecSet autoencoder and its reconstructions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .field import option
+from .training import TrainingOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class VecsetOptions(TrainingOptions):
+    """The VecSet autoencoder (see docs/vecset.md)."""
+
+    preset: str = option("base", "network size", choices=("demo", "small", "base", "xl"))
+    queries: str = option(
+        "fps", "encoder queries: farthest-point subset or learned", choices=("fps", "learned")
+    )
+    bottleneck: str = option(
+        "normalized", "latent bottleneck", choices=("normalized", "kl", "identity")
+    )
+    input_points: int = option(8_192, "surface points that are encoded", minimum=16, memory="lower")
+    balanced: float = option(
+        0.5,
+        "share of the points that is drawn evenly over the classes (input: more of thin ones; "
+        "volume: and of the outside)",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    cached_points: int = option(
+        200_000,
+        "near and volume points of a case that are kept in memory (0: all)",
+        minimum=0,
+        memory="lower",
+    )
+    volume_queries: int = option(
+        1_024, "volume points per sample and step", minimum=2, memory="lower"
+    )
+    near_queries: int = option(1_024, "near points per sample and step", minimum=2, memory="lower")
+    surface_queries: int = option(
+        1_024, "surface points per sample and step", minimum=1, memory="lower"
+    )
+    eikonal_queries: int = option(512, "points with an eikonal term", minimum=1, memory="lower")
+    truncation: float = option(0.1, "distances are clipped at this, unit frame", minimum=0.001)
+    weight_volume: float = option(1.0, "weight of the volume L1", minimum=0.0)
+    weight_near: float = option(10.0, "weight of the near L1", minimum=0.0)
+    weight_surface: float = option(1.0, "weight of |f| on the own surface", minimum=0.0)
+    weight_eikonal: float = option(0.001, "weight of (|grad f| - 1)^2 (0: off)", minimum=0.0)
+    weight_kl: float = option(0.001, "weight of the KL term of the kl bottleneck", minimum=0.0)
+    eikonal: str = option(
+        "autograd", "exact gradient, or tetrahedral differences", choices=("autograd", "tetra")
+    )
+    eikonal_start: int = option(1_000, "first step with the eikonal term", minimum=0)
+    augment_rotation_deg: float = option(
+        20.0, "largest random rotation, degrees", minimum=0.0, maximum=180.0
+    )
+    augment_scale: float = option(
+        0.1, "largest relative scaling, the same on all axes", minimum=0, maximum=0.5
+    )
+    augment_shift: float = option(0.05, "largest shift, unit frame", minimum=0.0, maximum=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VecsetReconstructOptions:
+    """Reconstruction of the validation and test cases."""
+
+    spacing_mm: float = option(
+        0.0,
+        "edge of the grid that the meshes are cut from, mm (0: the label map's own grid)",
+        minimum=0.0,
+    )
+    input_points: int = option(0, "encoded surface points (0: as in training)", minimum=0)
+    query_batch: int = option(
+        4096,
+        "query points per network call; more suits GPUs, less suits CPUs",
+        minimum=1,
+        memory="lower",
+    )
+    seed: int = option(0, "seed of the encoded points", minimum=0)
+    device: str = option("auto", "auto: CUDA where there is one", choices=("auto", "cpu", "cuda"))

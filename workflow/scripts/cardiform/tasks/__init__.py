@@ -1,1 +1,0 @@
-"""Trainings: what is optimised and how it is judged, one class per task."""

@@ -1,0 +1,349 @@
+"""Labelled surface points and distances of a cohort, drawn and augmented for the VecSet.
+
+An item (all float32 unless said, unit frame): points (N, 3 + C), fps (M,) int64, volume
+(V, 3), volume_sdf (V, C), near (Q, 3), near_sdf (Q, C), surface (S, 3), surface_channel
+(S,) int64, annotated (C,) bool, case_id str. Distances of unknown classes are NaN.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import InputError, again, problem
+from ..files import load_npz
+from ..labels import LabelTable
+from ..options.vecset import VecsetOptions
+
+LOADERS = 4  # files that are read at a time
+# Half a voxel of a coarse case, unit frame: what is thinner is not known to be.
+LEAST_DEPTH = 0.005
+ARRAYS = (
+    "surface_points",
+    "surface_labels",
+    "near_points",
+    "near_sdf",
+    "near_labels",
+    "volume_points",
+    "volume_sdf",
+    "annotated",
+    "class_values",
+)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Positions (N, 3) float32 and a kind (N,) uint8 for each.
+
+    The kind is the channel of the surface that a point lies on or near; for volume points
+    the channel that they lie within, C outside of all.
+    """
+
+    points: np.ndarray
+    channels: np.ndarray
+    rows: tuple[np.ndarray, ...]  # per class that is there: its rows
+    shares: np.ndarray  # per class that is there: its share of a balanced draw
+
+    @classmethod
+    def of(
+        cls, points: np.ndarray, channels: np.ndarray, weights: np.ndarray | None = None
+    ) -> Labelled:
+        """weights : per channel, of balanced draws; all the same without."""
+        present = np.unique(channels)
+        rows = tuple(np.flatnonzero(channels == c) for c in present)
+        shares = np.ones(len(present)) if weights is None else weights[present]
+        return cls(points, channels, rows, shares / shares.sum())
+
+    def draw(self, count: int, balanced: float, rng: np.random.Generator) -> np.ndarray:
+        """``count`` rows with replacement, a share of them balanced over the classes."""
+        even = round(count * balanced)
+        rows = rng.integers(len(self.points), size=count)
+        bounds = np.cumsum(self.shares)[:-1]
+        kinds = np.searchsorted(bounds, rng.random(even), side="right")
+        places = rng.random(even)
+        for kind, members in enumerate(self.rows):
+            chosen = np.flatnonzero(kinds == kind)
+            rows[chosen] = members[(places[chosen] * len(members)).astype(np.int64)]
+        return rows
+
+
+@dataclass(frozen=True)
+class CasePoints:
+    """What is kept in memory of a points file; distances stay (N, C) float16."""
+
+    case_id: str
+    surface: Labelled
+    near: Labelled
+    near_sdf: np.ndarray
+    volume: Labelled
+    volume_sdf: np.ndarray
+    annotated: np.ndarray
+
+    def digest(self) -> str:
+        """Hex digest of the case id and of all that is kept."""
+        state = hashlib.sha256(self.case_id.encode())
+        for part in (self.surface, self.near, self.volume):
+            state.update(np.ascontiguousarray(part.points))
+            state.update(np.ascontiguousarray(part.channels))
+        for array in (self.near_sdf, self.volume_sdf, self.annotated):
+            state.update(np.ascontiguousarray(array))
+        return state.hexdigest()
+
+
+def load_cases(
+    rows: Sequence[tuple[str, Path]], labels: LabelTable, keep: int = 0
+) -> list[CasePoints]:
+    """:func:`load_case_points` for the (case id, path) rows of a split, several at a time.
+
+    Raises
+    ------
+    InputError
+        All problems of all files.
+    """
+    problems, cases = [], []
+    with concurrent.futures.ThreadPoolExecutor(LOADERS) as pool:
+        loads = [pool.submit(load_case_points, path, name, labels, keep) for name, path in rows]
+        for load in tqdm(loads, desc="reading cases", unit="case", disable=None, delay=2):
+            try:
+                cases.append(load.result())
+            except InputError as error:
+                problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return cases
+
+
+def load_case_points(
+    path: str | Path, case_id: str, labels: LabelTable, keep: int = 0
+) -> CasePoints:
+    """Read the points file of a case.
+
+    keep : first near and volume points that are kept (0: all). Files are shuffled, so the
+        first ones are a fair sample.
+
+    Raises
+    ------
+    InputError
+        All problems of the file: arrays missing, another label table, no points.
+    """
+    remedy = again("sample_sdf")
+    arrays = load_npz(path, remedy)
+    missing = [name for name in ARRAYS if name not in arrays]
+    if missing:
+        raise InputError(problem(path, f"has no {', '.join(missing)}", remedy))
+    values = tuple(int(v) for v in arrays["class_values"])
+    if values != labels.values:
+        text = f"was made for the classes {values}, the label table has {labels.values}"
+        raise InputError(problem(path, text, remedy))
+    problems = [
+        problem(path, f"{name} is empty", remedy)
+        for name in ("surface_points", "near_points", "volume_points")
+        if not len(arrays[name])
+    ]
+    if problems:
+        raise InputError(problems)
+    channel = np.zeros(256, np.uint8)
+    channel[list(values)] = np.arange(len(values))
+    head = slice(0, keep or None)
+    near_channels = channel[arrays["near_labels"][head]]
+    volume_sdf = arrays["volume_sdf"][head].copy()
+    thinness = 1 / _depths(arrays["near_sdf"], arrays["volume_sdf"])
+    return CasePoints(
+        case_id=case_id,
+        surface=Labelled.of(arrays["surface_points"], channel[arrays["surface_labels"]], thinness),
+        near=Labelled.of(arrays["near_points"][head].copy(), near_channels),
+        near_sdf=arrays["near_sdf"][head].copy(),
+        volume=Labelled.of(arrays["volume_points"][head].copy(), _within(volume_sdf)),
+        volume_sdf=volume_sdf,
+        annotated=arrays["annotated"].astype(bool),
+    )
+
+
+def labelled_points(points: np.ndarray, channels: np.ndarray, classes: int) -> np.ndarray:
+    """(N, 3) positions and (N,) channels to the network's (N, 3 + C) float32 input."""
+    one_hot = np.eye(classes, dtype=np.float32)[channels]
+    return np.concatenate([points.astype(np.float32), one_hot], axis=1)
+
+
+def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
+    """Rows (count,) int64 of farthest-point samples, class by class.
+
+    Each class gets its share of the input, so thin structures keep latents of their own;
+    within a class the rule is Eldar et al. 1997, from its first point on. Deterministic.
+
+    points : (N, 3 + C) float32, positions and one-hot labels (C may be 0: one class).
+
+    Raises
+    ------
+    InputError
+        fewer points than ``count``, or fpsample is not installed. There is no fallback:
+        random points would be another model.
+    """
+    try:
+        import fpsample
+    except ImportError:
+        raise InputError("fpsample is not installed; run: pip install fpsample") from None
+    if not 0 < count <= len(points):
+        raise InputError(
+            f"{len(points)} input points are too few for {count} latents; raise input_points"
+        )
+    classes = points[:, 3:].argmax(1) if points.shape[1] > 3 else np.zeros(len(points), int)
+    sizes = np.bincount(classes)
+    chosen = []
+    for kind, quota in enumerate(_quotas(sizes, count)):
+        if quota:
+            rows = np.flatnonzero(classes == kind)
+            place = np.ascontiguousarray(points[rows, :3], np.float32)
+            chosen.append(rows[fpsample.fps_sampling(place, int(quota), start_idx=0)])
+    return np.concatenate(chosen).astype(np.int64)
+
+
+def draw_input(
+    surface: Labelled,
+    classes: int,
+    *,
+    input_points: int,
+    latents: int,
+    balanced: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The encoder's input: points (N, 3 + C) float32 and fps (M,) int64."""
+    rows = surface.draw(input_points, balanced, rng)
+    points = labelled_points(surface.points[rows], surface.channels[rows], classes)
+    return points, farthest_points(points, latents)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """x -> scale * rotation @ x + shift. Distances grow by ``scale`` exactly.
+
+    Scaling by axis would not keep distance fields distances, and mirrored hearts do not
+    occur: neither is drawn.
+    """
+
+    rotation: np.ndarray
+    scale: float
+    shift: np.ndarray
+
+    @classmethod
+    def draw(
+        cls, rng: np.random.Generator, rotation_deg: float, scale: float, shift: float
+    ) -> Similarity:
+        """Random axis and angle, scale within 1 +- ``scale``, shift in a cube."""
+        axis = rng.normal(size=3)
+        axis /= np.linalg.norm(axis)
+        angle = np.deg2rad(rng.uniform(-rotation_deg, rotation_deg))
+        cross = np.cross(np.eye(3), axis)
+        # Rodrigues' formula
+        rotation = np.eye(3) - np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+        factor = 1 + rng.uniform(-scale, scale)
+        return cls(rotation, float(factor), rng.uniform(-shift, shift, size=3))
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """(N, 3) to (N, 3) float32."""
+        return (points @ (self.scale * self.rotation.T) + self.shift).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """How an item is drawn; the names are those of VecsetOptions."""
+
+    input_points: int
+    volume_queries: int
+    near_queries: int
+    surface_queries: int
+    balanced: float
+    latents: int
+    augment_rotation_deg: float = 0.0
+    augment_scale: float = 0.0
+    augment_shift: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.input_points < self.latents:  # said here: workers would say it amid the run
+            raise InputError(
+                f"vecset.input_points: {self.input_points} points are too few for the "
+                f"{self.latents} latents of the preset; raise it"
+            )
+
+    @classmethod
+    def from_options(cls, options: VecsetOptions, latents: int, augment: bool) -> Draw:
+        """The draws that ``options`` describe; only training items are augmented."""
+        names = {field.name for field in fields(cls)} - {"latents"}
+        if not augment:
+            names -= {"augment_rotation_deg", "augment_scale", "augment_shift"}
+        return cls(latents=latents, **{name: getattr(options, name) for name in names})
+
+
+class PointDataset:
+    """Cases in memory; ``dataset[index, draw]`` is an item, decided by (seed, draw) alone."""
+
+    def __init__(self, cases: Sequence[CasePoints], draw: Draw):
+        self.cases, self.draw = list(cases), draw
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        index, number = key
+        case, draw = self.cases[index], self.draw
+        rng = np.random.default_rng((draw.seed, number))
+        classes = case.near_sdf.shape[1]
+        move = Similarity.draw(
+            rng, draw.augment_rotation_deg, draw.augment_scale, draw.augment_shift
+        )
+        points, fps = draw_input(
+            case.surface,
+            classes,
+            input_points=draw.input_points,
+            latents=draw.latents,
+            balanced=draw.balanced,
+            rng=rng,
+        )
+        points[:, :3] = move.apply(points[:, :3])
+        near = case.near.draw(draw.near_queries, draw.balanced, rng)
+        volume = case.volume.draw(draw.volume_queries, draw.balanced, rng)
+        surface = case.surface.draw(draw.surface_queries, draw.balanced, rng)
+        return {
+            "points": points,
+            "fps": fps,
+            "volume": move.apply(case.volume.points[volume]),
+            "volume_sdf": case.volume_sdf[volume].astype(np.float32) * np.float32(move.scale),
+            "near": move.apply(case.near.points[near]),
+            "near_sdf": case.near_sdf[near].astype(np.float32) * np.float32(move.scale),
+            "surface": move.apply(case.surface.points[surface]),
+            "surface_channel": case.surface.channels[surface].astype(np.int64),
+            "annotated": case.annotated,
+            "case_id": case.case_id,
+        }
+
+
+def _depths(*distances: np.ndarray) -> np.ndarray:
+    """(C,) how far inside of each class its deepest point lies, unit frame.
+
+    The radius of a vessel, half the thickness of a wall. To cover a surface in steps of this
+    size takes the fewer points the thicker a structure is.
+    """
+    lowest = np.min([np.nanmin(d, axis=0, initial=0) for d in distances], axis=0)
+    return np.maximum(-lowest.astype(np.float64), LEAST_DEPTH)
+
+
+def _within(sdf: np.ndarray) -> np.ndarray:
+    """(N, C) distances to the channel (N,) of the deepest class, C outside of all."""
+    known = np.where(np.isnan(sdf), np.float16(np.inf), sdf)
+    return np.where(known.min(1) < 0, known.argmin(1), sdf.shape[1]).astype(np.uint8)
+
+
+def _quotas(sizes: np.ndarray, count: int) -> np.ndarray:
+    """``count`` dealt out in proportion to ``sizes``, by largest remainder."""
+    exact = sizes * count / sizes.sum()
+    quotas = np.floor(exact).astype(np.int64)
+    rest = np.argsort(quotas - exact, kind="stable")[: count - quotas.sum()]
+    quotas[rest] += 1
+    return quotas

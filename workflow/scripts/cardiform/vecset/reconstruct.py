@@ -1,0 +1,228 @@
+"""Held-out hearts through a trained VecSet: latents, label map, meshes, figures, a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..cohort.table import Case
+from ..errors import again
+from ..files import load_npz, save_npz, write_json
+from ..geometry.coarse_to_fine import SampledField, sample_field
+from ..geometry.frame import UNIT_RADIUS, Frame, apply_affine
+from ..geometry.surface import Mesh
+from ..held_out import draw_comparison, truth_mesh, write_meshes
+from ..labels import LabelTable
+from ..metrics.overlap import overlap
+from ..metrics.surface import surface_figures
+from ..nifti import LabelMap, load_label_map, save_label_map
+from ..options.vecset import VecsetOptions, VecsetReconstructOptions
+from ..training.checkpoint import load_model
+from .data import draw_input, load_case_points
+from .model import VecSet
+
+METHODS = ("model", "untrained", "mean_shape")
+MEAN_SHAPE_GRID = 128  # points along each axis of the unit cube
+MEAN_SHAPE_CASES = 200  # more training cases do not sharpen a mean shape
+
+
+@dataclass(frozen=True)
+class Reconstructor:
+    """A VecSet and how to run it.
+
+    training : the options that the network was trained with.
+    """
+
+    model: VecSet
+    table: LabelTable
+    training: VecsetOptions
+    options: VecsetReconstructOptions
+    device: torch.device
+
+    @classmethod
+    def load(
+        cls, path: str | Path, options: VecsetReconstructOptions, device: torch.device
+    ) -> Reconstructor:
+        """From the model.pt of train_vecset; InputError where it is damaged."""
+        stored = load_model(path)
+        table = LabelTable.from_dicts(stored["labels"])
+        training = VecsetOptions(**stored["options"])
+        model = VecSet.from_options(training, len(table))
+        model.load_state_dict(stored["weights"])
+        return cls(model.to(device).eval(), table, training, options, device)
+
+    @cached_property
+    def untrained(self) -> Reconstructor:
+        """The same network with the weights that its training began with."""
+        torch.manual_seed(self.training.seed)
+        model = VecSet.from_options(self.training, len(self.table)).to(self.device).eval()
+        return Reconstructor(model, self.table, self.training, self.options, self.device)
+
+    def inputs(self, points: Path, case_id: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is encoded of a points file: (1, N, 3 + C) points and (1, M) start points."""
+        case = load_case_points(points, case_id, self.table, keep=1)
+        drawn, fps = draw_input(
+            case.surface,
+            len(self.table),
+            input_points=self.options.input_points or self.training.input_points,
+            latents=self.model.shape.latents,
+            balanced=self.training.balanced,
+            rng=np.random.default_rng(self.options.seed),
+        )
+        return (torch.from_numpy(a)[None].to(self.device) for a in (drawn, fps))
+
+    @torch.no_grad()
+    def encode(self, points: Path, case_id: str) -> torch.Tensor:
+        """(1, M, width) latents."""
+        return self.model.encode(*self.inputs(points, case_id))
+
+    @torch.no_grad()
+    def field(self, latents: torch.Tensor) -> Callable[[np.ndarray], np.ndarray]:
+        """(N, 3) float32 unit-frame points to (N, C) distances.
+
+        The anatomy lies within the ball of radius 0.95: beyond radius 1, where no training
+        point taught the network anything, the distance to that ball is taken.
+        """
+        tokens = self.model.expand(latents)
+
+        @torch.no_grad()
+        def distances(points: np.ndarray) -> np.ndarray:
+            radius = np.linalg.norm(points, axis=1)
+            values = np.repeat((radius - UNIT_RADIUS)[:, None], len(self.table), axis=1)
+            near = np.flatnonzero(radius <= 1)
+            for start in range(0, len(near), self.options.query_batch):
+                rows = near[start : start + self.options.query_batch]
+                queries = torch.from_numpy(points[rows])[None].to(self.device)
+                values[rows] = self.model.query(tokens, queries)[0].float().cpu().numpy()
+            return values
+
+        return distances
+
+    def sample(self, latents: torch.Tensor, frame: Frame, grid: LabelMap) -> SampledField:
+        """The field on the grid of a label map."""
+        return sample_field(self.field(latents), grid.data.shape, grid.affine, frame.to_unit)
+
+    def meshes(self, latents: torch.Tensor, frame: Frame, grid: LabelMap, sampled) -> list[Mesh]:
+        """The surface of every class, on a grid of its own where one is asked for."""
+        if self.options.spacing_mm:
+            shape, affine = isotropic_grid(grid, self.options.spacing_mm)
+            sampled = sample_field(self.field(latents), shape, affine, frame.to_unit)
+        return [sampled.surface(channel) for channel in range(len(self.table))]
+
+
+@dataclass(frozen=True)
+class MeanShape:
+    """The baseline: what most training cases have at a place of the unit frame.
+
+    labels : (G, G, G) uint8 over the cube [-1, 1]^3.
+    """
+
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, cases: Sequence[tuple[Case, Path]], table: LabelTable) -> MeanShape:
+        """From training cases and their points files; a class is averaged over the cases
+        that have it."""
+        ticks = np.linspace(-1, 1, MEAN_SHAPE_GRID)
+        grid = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
+        votes = np.zeros((len(table), len(grid)), np.uint16)
+        having = np.zeros(len(table))
+        for case, points in cases[:MEAN_SHAPE_CASES]:
+            truth = load_label_map(case.labels)
+            found = lookup(truth, load_frame(points).to_world(grid))
+            for channel, value in enumerate(table.values):
+                votes[channel] += found == value
+                having[channel] += (truth.data == value).any()
+        share = votes / np.maximum(having, 1)[:, None]
+        values = np.array(table.values, np.uint8)
+        labels = np.where(share.max(axis=0) >= 0.5, values[share.argmax(axis=0)], 0)
+        return cls(labels.reshape((MEAN_SHAPE_GRID,) * 3).astype(np.uint8))
+
+    def place(self, frame: Frame, grid: LabelMap) -> np.ndarray:
+        """(X, Y, Z) uint8 labels on the grid of a case, through its frame."""
+        step = 2 / (MEAN_SHAPE_GRID - 1)
+        affine = np.diag([step, step, step, 1.0])
+        affine[:3, 3] = -1
+        shape = LabelMap(self.labels, affine)
+        result = np.zeros(grid.data.shape, np.uint8)
+        rows = np.indices(grid.data.shape[1:]).reshape(2, -1).T
+        for x in range(grid.data.shape[0]):  # plane by plane: bounds the memory
+            index = np.column_stack([np.full(len(rows), x), rows])
+            world = apply_affine(grid.affine, index.astype(np.float64))
+            result[x] = lookup(shape, frame.to_unit(world)).reshape(result[x].shape)
+        return result
+
+
+def reconstruct_case(
+    case: Case,
+    *,
+    points: Mapping[str, Path],
+    meshes: Path,
+    out: Path,
+    network: Reconstructor,
+    mean_shape: MeanShape,
+) -> list[Path]:
+    """Write latents.npz, labels.nii.gz, <class>.ply, compare.png and figures.json of a case.
+
+    points : case id -> points file.    meshes : folder of extract_meshes.
+
+    Returns
+    -------
+    The written paths.
+    """
+    table, folder = network.table, out / case.case_id
+    path = points[case.case_id]
+    truth, frame = load_label_map(case.labels), load_frame(path)
+    latents = network.encode(path, case.case_id)
+    sampled = network.sample(latents, frame, truth)
+    predicted = sampled.labels(table.values)
+    surfaces = network.meshes(latents, frame, truth, sampled)
+    true_surfaces = [truth_mesh(meshes / case.case_id, label.name) for label in table]
+
+    untrained = network.untrained
+    blank = untrained.sample(untrained.encode(path, case.case_id), frame, truth)
+    figures = {
+        "model": overlap(truth.data, predicted, table),
+        "untrained": overlap(truth.data, blank.labels(table.values), table),
+        "mean_shape": overlap(truth.data, mean_shape.place(frame, truth), table),
+    }
+    for label, true, made in zip(table, true_surfaces, surfaces):
+        figures["model"][label.name] |= surface_figures(true, made)
+
+    written = [folder / "latents.npz", folder / "labels.nii.gz"]
+    save_npz(written[0], latents=latents[0].cpu().numpy(), center=frame.center, scale=frame.scale)
+    save_label_map(written[1], predicted, truth.affine)
+    written += write_meshes(folder, dict(zip(table.names, surfaces)))
+    written += [folder / "compare.png", folder / "figures.json"]
+    draw_comparison(written[-2], case.case_id, table, true_surfaces, surfaces, figures)
+    write_json(written[-1], figures)
+    return written
+
+
+def isotropic_grid(grid: LabelMap, spacing_mm: float) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Shape and affine of a grid over the same box with cubic voxels."""
+    extent = (np.array(grid.data.shape) - 1) * grid.spacing
+    shape = tuple(int(n) for n in np.ceil(extent / spacing_mm) + 1)
+    affine = grid.affine.copy()
+    affine[:3, :3] *= spacing_mm / grid.spacing
+    return shape, affine
+
+
+def load_frame(points: Path) -> Frame:
+    """The frame that a points file is in."""
+    arrays = load_npz(points, again("sample_sdf"))
+    return Frame(arrays["center"], float(arrays["scale"]))
+
+
+def lookup(grid: LabelMap, world: np.ndarray) -> np.ndarray:
+    """(N,) values of the voxels nearest to (N, 3) world points, 0 beyond the grid."""
+    index = np.rint(apply_affine(np.linalg.inv(grid.affine), world)).astype(np.int64)
+    inside = ((index >= 0) & (index < grid.data.shape)).all(axis=1)
+    values = np.zeros(len(world), grid.data.dtype)
+    values[inside] = grid.data[tuple(index[inside].T)]
+    return values

@@ -1,0 +1,169 @@
+"""Narrow bands of single structures as training samples, and batches of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..cohort.per_case import read_manifest
+from ..cohort.table import OK
+from ..errors import InputError, problem
+from ..files import opened_npz
+from ..geometry.narrowband import REMEDY, NarrowBand, voxel_keys
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One structure of one case.
+
+    name : what it is: a class of the label table, or a window.
+    path : its sparse npz.
+    voxels : how many it stores.
+    kind : resolution and half-band in voxels.
+    sha256 : of the file.
+    """
+
+    case_id: str
+    name: str
+    path: Path
+    voxels: int
+    kind: tuple[int, float]
+    sha256: str
+
+
+def find_instances(manifests: Iterable[str | Path], case_ids: Sequence[str]) -> list[Instance]:
+    """The sparse voxels of some cases, in the order of the cases, then of the paths.
+
+    Cases that the manifests leave out (skipped, filtered) have none.
+
+    Raises
+    ------
+    InputError
+        A file is missing or no sparse npz; all of them are named.
+    """
+    rows: dict[str, list[dict[str, str]]] = {}
+    told = set()
+    for manifest in manifests:
+        for row in read_manifest(manifest):
+            told.add(row["case_id"])
+            if row["status"] == OK and row["path"].endswith(".npz"):
+                rows.setdefault(row["case_id"], []).append(row)
+    found, problems = [], []
+    untold = [case_id for case_id in case_ids if case_id not in told]
+    if untold:
+        log.warning("left out, for they stand in no manifest: %s", ", ".join(untold))
+    for case_id in case_ids:
+        for row in sorted(rows.get(case_id, []), key=lambda r: r["path"]):
+            path = Path(row["path"])
+            try:
+                voxels, kind = stored_size(path)
+            except InputError as error:
+                problems += error.problems
+                continue
+            if voxels:
+                found.append(Instance(case_id, path.stem, path, voxels, kind, row["sha256"]))
+    if problems:
+        raise InputError(problems)
+    return found
+
+
+def stored_size(path: Path) -> tuple[int, tuple[int, float]]:
+    """How many voxels a sparse npz stores, and its resolution and half-band: its headers alone."""
+    with opened_npz(path, REMEDY) as archive:
+        kind = int(archive["resolution"]), float(archive["band_voxels"])
+        with archive.zip.open("sdf.npy") as stream:
+            np.lib.format.read_magic(stream)
+            return int(np.lib.format.read_array_header_1_0(stream)[0][0]), kind
+
+
+class VoxelDataset(torch.utils.data.Dataset):
+    """``dataset[index, draw]``: one structure; the draw decides its augmentation.
+
+    budget : most voxels of a micro-batch.    costs : (size,) int64 voxels of each sample.
+
+    Raises
+    ------
+    InputError
+        A structure alone has more voxels than a micro-batch may have, or the resolutions differ.
+    """
+
+    def __init__(self, instances: Sequence[Instance], budget: int, *, augment: bool, seed: int = 0):
+        self.instances, self.budget = list(instances), budget
+        self.augment, self.seed = augment, seed
+        self.costs = np.array([i.voxels for i in self.instances], np.int64)
+        problems = [
+            problem(
+                i.path,
+                f"has {i.voxels:,} voxels, more than vqvae.max_voxels ({budget:,})",
+                "raise it, or lower voxels.resolution",
+            )
+            for i in self.instances
+            if i.voxels > budget
+        ]
+        kinds = {i.kind: i.path for i in self.instances}
+        if len(kinds) > 1:
+            listed = ", ".join(f"{r}^3 and {b:g} in {path}" for (r, b), path in kinds.items())
+            problems.append(
+                f"sparse voxels of different resolutions or half-bands: {listed}; name the "
+                "manifests of one setting"
+            )
+        if problems:
+            raise InputError(problems)
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        index, draw = key
+        instance = self.instances[index]
+        band = NarrowBand.load(instance.path)
+        coords, sdf = band.coords.astype(np.int32), band.sdf.astype(np.float32)
+        if self.augment:
+            rng = np.random.default_rng((self.seed, draw))
+            coords, sdf = augmented(coords, sdf, band.resolution, rng)
+        return {
+            "case_id": instance.case_id,
+            "name": instance.name,
+            "coords": torch.from_numpy(coords),
+            "sdf": torch.from_numpy(sdf)[:, None],
+            "resolution": band.resolution,
+            "band_voxels": band.band_voxels,
+        }
+
+
+def augmented(
+    coords: np.ndarray, sdf: np.ndarray, resolution: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One of the 48 symmetries of the cube, and a shift within it; no value is interpolated.
+
+    The shift, up to the seven voxels after which latents repeat, moves the structure against
+    the grid of the latents.
+    """
+    coords = coords[:, rng.permutation(3)]
+    mirrored = rng.random(3) < 0.5
+    coords = np.where(mirrored, resolution - 1 - coords, coords)
+    low, high = coords.min(axis=0), coords.max(axis=0)
+    shift = rng.integers(np.maximum(-low, -7), np.minimum(resolution - 1 - high, 7) + 1)
+    coords = coords + shift
+    order = np.argsort(voxel_keys(coords, resolution))
+    return coords[order].astype(np.int32), sdf[order]
+
+
+def collate(samples: Sequence[dict]) -> dict:
+    """A batch: ``coords`` (N, 4) int32 with the sample first, ``sdf`` (N, 1) float32."""
+    rows = [torch.nn.functional.pad(s["coords"], (1, 0), value=i) for i, s in enumerate(samples)]
+    return {
+        "case_id": [f"{s['case_id']}/{s['name']}" for s in samples],
+        "coords": torch.cat(rows),
+        "sdf": torch.cat([s["sdf"] for s in samples]),
+        "samples": len(samples),
+        "resolution": samples[0]["resolution"],
+        "band_voxels": samples[0]["band_voxels"],
+    }

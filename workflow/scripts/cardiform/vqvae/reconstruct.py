@@ -1,0 +1,216 @@
+"""Held-out structures through the sparse VQ-VAE: codes, free-running decoding, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cc3d
+import numpy as np
+import torch
+
+from ..cohort.table import Case
+from ..files import save_npz, write_json
+from ..geometry.closed_band import Solid, voxel_affine
+from ..geometry.narrowband import NarrowBand, voxel_keys
+from ..geometry.surface import Mesh
+from ..held_out import draw_comparison, truth_mesh, write_meshes
+from ..labels import LabelClass, LabelTable
+from ..metrics.overlap import overlap
+from ..metrics.surface import surface_figures
+from ..nifti import LabelMap, load_label_map, save_label_map
+from ..sparse.tensor import SparseTensor, Structure
+from .data import Instance
+from .model import SparseVQVAE
+from .task import NEAR_VOXELS
+
+# The quantised model, the same before its joint training, and the continuous autoencoder.
+METHODS = ("model", "stage1", "continuous")
+
+
+@dataclass(frozen=True)
+class BandNetwork:
+    """A SparseVQVAE, quantised or continuous, and where it runs."""
+
+    model: SparseVQVAE
+    device: torch.device
+
+    @torch.no_grad()
+    def reconstruct(self, band: NarrowBand) -> tuple[np.ndarray, np.ndarray, dict]:
+        """Encode a band and decode it without its structure.
+
+        Returns
+        -------
+        (V, 3) voxels, (V,) float32 distances in half-bands, and the codes: arrays ``coords``
+        (M, 3) uint16 and ``indices`` (M,) int32, empty for a continuous network.
+        """
+        coords = torch.from_numpy(band.coords.astype(np.int32))
+        structure = Structure.of_samples([coords.to(self.device)], band.resolution)
+        sdf = torch.from_numpy(band.sdf.astype(np.float32))[:, None].to(self.device)
+        tensor = SparseTensor(sdf, structure)
+        codes: dict[str, np.ndarray] = {}
+        if self.model.quantizer is None:
+            decoded = self.model.decode(self.model.encode(tensor))
+        else:
+            coarse, indices = self.model.encode_indices(tensor)
+            decoded = self.model.decode_indices(coarse, indices)
+            codes = {
+                "coords": coarse.coords[:, 1:].cpu().numpy().astype(np.uint16),
+                "indices": indices.cpu().numpy().astype(np.int32),
+            }
+        found = decoded.field.structure.coords[:, 1:].cpu().numpy()
+        return found, decoded.field.feats[:, 0].float().cpu().numpy(), codes
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a reconstruction is held against.
+
+    labels : label map, on the grid that reconstructions are written on.
+    meshes : class name -> surface in RAS mm.
+    table : its classes.
+    """
+
+    labels: LabelMap
+    meshes: Mapping[str, Mesh]
+    table: LabelTable
+
+    @classmethod
+    def of_labels(cls, case: Case, table: LabelTable, meshes: Path) -> Truth:
+        """The label map and the surfaces that were extracted from it."""
+        folder = meshes / case.case_id
+        surfaces = {label.name: truth_mesh(folder, label.name) for label in table}
+        return cls(load_label_map(case.labels), surfaces, table)
+
+    @classmethod
+    def of_bands(cls, bands: Mapping[str, NarrowBand]) -> Truth:
+        """The given bands themselves, where no label map is behind them."""
+        first = next(iter(bands.values()))
+        table = LabelTable(
+            tuple(
+                LabelClass(value=i, name=name, title=name, color="#c8a882")
+                for i, name in enumerate(bands, start=1)
+            )
+        )
+        solids = {n: solid_of(b.coords, b.sdf, b) for n, b in bands.items()}
+        grid = np.zeros((first.resolution,) * 3, np.uint8)
+        affine = voxel_affine(first.resolution, first.frame)
+        labels = fused(solids, table, LabelMap(grid, affine))
+        return cls(LabelMap(labels, affine), {n: s.surface() for n, s in solids.items()}, table)
+
+
+def reconstruct_case(
+    case: Case,
+    *,
+    instances: Mapping[str, Sequence[Instance]],
+    networks: Mapping[str, BandNetwork],
+    table: LabelTable,
+    meshes: Path | None,
+    out: Path,
+) -> list[Path]:
+    """Write codes.npz, labels.nii.gz, <class>.ply, compare.png and figures.json of a case.
+
+    instances : case id -> its structures.    networks : method -> network.
+    meshes : folder of extract_meshes; None: the given voxels themselves are the truth.
+
+    Returns
+    -------
+    The written paths.
+    """
+    folder = out / case.case_id
+    bands = {i.name: NarrowBand.load(i.path) for i in instances[case.case_id]}
+    truth = Truth.of_bands(bands) if meshes is None else Truth.of_labels(case, table, meshes)
+    made = {
+        # stage 1 is there to see what the joint training brings: its surfaces are not measured
+        method: put_through(network, bands, truth, surfaces=method != "stage1")
+        for method, network in networks.items()
+    }
+    best, figures = made["model"], {method: m.figures for method, m in made.items()}
+    written = [folder / "codes.npz", folder / "labels.nii.gz"]
+    save_npz(written[0], **best.codes)
+    save_label_map(written[1], best.labels, truth.labels.affine)
+    written += write_meshes(folder, best.meshes)
+    written += [folder / "compare.png", folder / "figures.json"]
+    shown = LabelTable(tuple(label for label in truth.table if label.name in bands))
+    sides = [[side[name] for name in shown.names] for side in (truth.meshes, best.meshes)]
+    draw_comparison(written[-2], case.case_id, shown, *sides, figures)
+    write_json(written[-1], figures)
+    return written
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a network made of the structures of a case: a label map, a mesh, codes and figures."""
+
+    labels: np.ndarray
+    meshes: dict[str, Mesh]
+    codes: dict[str, np.ndarray]
+    figures: dict[str, dict]
+
+
+def put_through(
+    network: BandNetwork, bands: Mapping[str, NarrowBand], truth: Truth, *, surfaces: bool
+) -> Made:
+    """Encode, decode and measure every structure.
+
+    surfaces : measure the distances between the surfaces too.
+    """
+    solids, codes, voxels = {}, {}, {}
+    for name, band in bands.items():
+        voxels[name], sdf, found = network.reconstruct(band)
+        solids[name] = solid_of(voxels[name], sdf, band)
+        codes |= {f"{name}_{key}": array for key, array in found.items()}
+    labels = fused(solids, truth.table, truth.labels)
+    meshes = {name: solid.surface() for name, solid in solids.items()}
+    figures = overlap(truth.labels.data, labels, truth.table)
+    for name, band in bands.items():
+        figures[name] |= band_figures(band, voxels[name], solids[name])
+        if surfaces:
+            figures[name] |= surface_figures(truth.meshes[name], meshes[name])
+    return Made(labels, meshes, codes, figures)
+
+
+def solid_of(coords: np.ndarray, sdf: np.ndarray, band: NarrowBand) -> Solid:
+    """The solid of some voxels on the grid of ``band``."""
+    return Solid.of_band(coords, sdf.astype(np.float32), band.resolution, band.frame)
+
+
+def fused(solids: Mapping[str, Solid], table: LabelTable, grid: LabelMap) -> np.ndarray:
+    """(X, Y, Z) uint8: at each voxel the structure that it lies deepest in, 0 outside of all."""
+    values = dict(zip(table.names, table.values))
+    deepest = np.zeros(grid.data.shape, np.float32)
+    labels = np.zeros(grid.data.shape, np.uint8)
+    for name, solid in solids.items():
+        where, distances = solid.on_grid(grid.data.shape, grid.affine)
+        deeper = distances < deepest[where]
+        deepest[where][deeper] = distances[deeper]
+        labels[where][deeper] = values[name]
+    return labels
+
+
+def band_figures(truth: NarrowBand, coords: np.ndarray, solid: Solid) -> dict[str, float | int]:
+    """Agreement on the voxels of the true band, the predicted voxels, and connected parts.
+
+    l1_voxels, l1_mm : mean absolute error of the distance; a voxel that was not predicted has
+        the value of its side.
+    sign_iou : of the inside, among voxels within 1.5 of the true surface.
+    structure_recall, structure_precision : of the predicted voxels.
+    components : connected parts of the reconstruction (26 neighbours).
+    """
+    wanted = truth.sdf.astype(np.float32)
+    found = solid.lookup(truth.coords, truth.resolution, truth.frame)
+    l1 = float(np.abs(found - wanted).mean()) * truth.band_voxels
+    near = np.abs(wanted) * truth.band_voxels < NEAR_VOXELS
+    inside, should = found[near] < 0, wanted[near] < 0
+    both = np.isin(
+        voxel_keys(coords, truth.resolution), voxel_keys(truth.coords, truth.resolution)
+    ).sum()
+    return {
+        "l1_voxels": l1,
+        "l1_mm": l1 * truth.voxel_mm,
+        "sign_iou": float((inside & should).sum() / max((inside | should).sum(), 1)),
+        "structure_recall": float(both / max(len(truth.coords), 1)),
+        "structure_precision": float(both / max(len(coords), 1)),
+        "components": int(cc3d.connected_components(solid.values < 0, connectivity=26).max()),
+    }

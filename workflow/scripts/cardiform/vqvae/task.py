@@ -1,0 +1,244 @@
+"""The trainings of the sparse VQ-VAE: continuous, codebook alone, all together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from ..geometry.closed_band import Solid
+from ..geometry.frame import Frame
+from ..options.vqvae import VqvaeCodebookOptions, VqvaeJointOptions, VqvaeOptions, VqvaeStageOptions
+from ..pictures.slices import section_picture
+from ..sparse.tensor import SparseTensor, Structure
+from .model import LEVELS, Decoded, SparseVQVAE
+from .quantizer import CodebookQuantizer, Quantized, statistics, usage_figures
+
+UNIT = Frame(np.zeros(3), 1.0)
+PREVIEW_MARGIN = 1.2
+NEAR_VOXELS = 1.5  # where the sign counts: the voxels that the surface can cross
+
+
+class VqvaeTask:
+    """What the engine needs; the stages differ in what is trained and in their weights.
+
+    model : without a quantiser in stage 0.
+    trained : ``all``, or ``quantizer`` (stage 1: encoder and decoder stay as they are).
+    """
+
+    updates = ("model",)
+    memory_options = (VqvaeOptions,)
+
+    def __init__(
+        self,
+        model: SparseVQVAE,
+        options: VqvaeOptions,
+        stage: VqvaeStageOptions,
+        codebook: VqvaeCodebookOptions | None = None,
+        trained: str = "all",
+    ):
+        self.model, self.options, self.stage, self.codebook = model, options, stage, codebook
+        self.module: nn.Module = model
+        self.quantizer = model.quantizer
+        # in the other stages nothing pulls at the codes but their own distance
+        joint = isinstance(stage, VqvaeJointOptions)
+        self.lambda_vq = stage.lambda_vq if joint else 1.0
+        self.lambda_commitment = stage.lambda_commitment if joint else 0.25
+        self._counts: Tensor | None = None
+        self._sums: Tensor | None = None
+        self._latents: Tensor | None = None
+        for parameter in model.autoencoder_parameters():
+            parameter.requires_grad_(trained == "all")
+
+    def parameters(self, update: str) -> Iterable[nn.Parameter]:
+        follows = isinstance(self.quantizer, CodebookQuantizer) and (
+            self.quantizer.learned_by == "ema"
+        )
+        kept = [p for p in self.model.autoencoder_parameters() if p.requires_grad]
+        moved = [] if self.quantizer is None or follows else list(self.quantizer.parameters())
+        return [*kept, *moved]
+
+    def loss(self, batch: Mapping, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted sum of the terms (0-d) and each term, detached."""
+        decoded, latents, codes = self.model(band_of(batch))
+        terms = self._terms(batch, decoded, codes)
+        total = self._weighted(terms)
+        figures = {"loss": total, **terms}
+        if codes is not None:
+            counts = self._observe(latents.feats.detach(), codes.indices)
+            figures |= self.quantizer.recent_figures(counts)
+        return total, {name: value.detach() for name, value in figures.items()}
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        """Let the codes follow their latents, with the statistics of all ranks."""
+        if self._counts is None:
+            return
+        counts, sums, latents = self._counts, self._sums, self._latents
+        self._counts = self._sums = self._latents = None
+        if dist.is_initialized():
+            for total in (counts, sums):
+                dist.all_reduce(total)
+            latents = _of_last_rank(latents)
+        self.quantizer.observe(counts)
+        if isinstance(self.quantizer, CodebookQuantizer) and self.quantizer.learned_by == "ema":
+            self.quantizer.follow(counts, sums, latents, self.codebook.revive_below)
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[Mapping]) -> dict[str, float]:
+        """Means over all voxels, structure figures per halving, and the codes' use.
+
+        The decoder is given the true structure here; what it does without is the affair of
+        reconstruct_vqvae. ``iou`` is that of the inside, among voxels within 1.5 of the surface.
+        """
+        sums: dict[str, float] = {}
+        hits = torch.zeros(LEVELS, 3, dtype=torch.float64)
+        counts = None
+        for batch in batches:
+            decoded, _, codes = self.model(band_of(batch))
+            terms = self._terms(batch, decoded, codes)
+            predicted, truth = decoded.field.feats.float(), batch["sdf"]
+            near = truth.abs() * batch["band_voxels"] < NEAR_VOXELS
+            inside, wanted = (predicted < 0) & near, (truth < 0) & near
+            voxels = len(truth)
+            found = {
+                "voxels": voxels,
+                "both": (inside & wanted).sum(),
+                "either": (inside | wanted).sum(),
+                "l1_voxels": voxels * batch["band_voxels"] * (predicted - truth).abs().mean(),
+                "loss": voxels * self._weighted(terms),
+                **{name: voxels * value for name, value in terms.items()},
+            }
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+            hits += _structure_hits(decoded, self._occupied(batch))
+            if codes is not None:
+                used = torch.bincount(codes.indices, minlength=self.quantizer.size).cpu()
+                counts = used if counts is None else counts + used
+        return _validation_figures(sums, hits, counts)
+
+    @torch.no_grad()
+    def preview(self, batches: Iterable[Mapping], folder: Path, step: int) -> None:
+        """A PNG of the first validation sample: sections through its middle of what is decoded
+        without its structure, and the voxels nearest to the true surface."""
+        batch = next(iter(batches))
+        rows = batch["coords"][:, 0] == 0
+        coords, sdf = batch["coords"][rows][:, 1:], batch["sdf"][rows]
+        resolution = batch["resolution"]
+        latents = self.model.encode(SparseTensor(sdf, Structure.of_samples([coords], resolution)))
+        if self.quantizer is not None:
+            latents = latents.replace(self.quantizer(latents.feats).values)
+        field = self.model.decode(latents).field
+        solid = Solid.of_band(
+            field.structure.coords[:, 1:].cpu().numpy(),
+            field.feats[:, 0].float().cpu().numpy(),
+            resolution,
+            UNIT,
+        )
+
+        surface = coords[sdf[:, 0].abs() * batch["band_voxels"] < 0.5].cpu().numpy()
+        low, high = surface.min(axis=0), surface.max(axis=0)
+        middle, reach = (low + high) / 2, PREVIEW_MARGIN * (high - low).max() / 2
+
+        def distances(points: np.ndarray) -> np.ndarray:
+            return solid.lookup(np.rint(middle + points * reach), resolution, UNIT)[:, None]
+
+        section_picture(
+            folder / f"{step:07d}.png",
+            distances,
+            (surface - middle) / reach,
+            np.zeros(len(surface), np.int64),
+            ["#b5654a"],
+            title=f"{batch['case_id'][0]}, step {step}",
+        )
+
+    def _terms(
+        self, batch: Mapping, decoded: Decoded, codes: Quantized | None
+    ) -> dict[str, Tensor]:
+        error = decoded.field.feats.float() - batch["sdf"]
+        l1, l2 = error.abs().mean(), error.square().mean()
+        terms = {
+            "recon": self.stage.weight_l1 * l1 + self.stage.weight_l2 * l2,
+            "structure": sum(
+                binary_cross_entropy_with_logits(logits.float(), occupied.float())
+                for logits, occupied in zip(decoded.logits, self._occupied(batch))
+            ),
+        }
+        if codes is not None:
+            terms |= {"vq": codes.vq, "commitment": codes.commitment}
+        return terms
+
+    def _weighted(self, terms: Mapping[str, Tensor]) -> Tensor:
+        total = terms["recon"] + self.options.weight_structure * terms["structure"]
+        if "vq" in terms:
+            total = total + self.lambda_vq * terms["vq"]
+            total = total + self.lambda_commitment * terms["commitment"]
+        return total
+
+    def _occupied(self, batch: Mapping) -> list[Tensor]:
+        """(M, 8) bool per halving, coarse to fine: which children are there."""
+        structure, found = band_of(batch).structure, []
+        for _ in range(LEVELS):
+            found.insert(0, structure.halved.occupied)
+            structure = structure.halved.coarse
+        return found
+
+    def _observe(self, latents: Tensor, indices: Tensor) -> Tensor:
+        """Add a micro-batch to the statistics of the step; how many latents each code has in it."""
+        counts, sums = statistics(latents, indices, self.quantizer.size)
+        self._counts = counts if self._counts is None else self._counts + counts
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._latents = latents
+        return counts
+
+
+def band_of(batch: Mapping) -> SparseTensor:
+    """The (N, 1) distances of a batch on their structure, made once per batch."""
+    if "structure" not in batch:
+        batch["structure"] = Structure(batch["coords"], batch["resolution"], batch["samples"])
+    return SparseTensor(batch["sdf"], batch["structure"])
+
+
+def _structure_hits(decoded: Decoded, occupied: list[Tensor]) -> Tensor:
+    """(levels, 3): children predicted and there, there, predicted."""
+    rows = []
+    for logits, truth in zip(decoded.logits, occupied):
+        said = logits > 0
+        rows.append(torch.stack([(said & truth).sum(), truth.sum(), said.sum()]))
+    return torch.stack(rows).double().cpu()
+
+
+def _validation_figures(
+    sums: Mapping[str, float], hits: Tensor, counts: Tensor | None
+) -> dict[str, float]:
+    if not sums:
+        return {}
+    voxels = sums["voxels"]
+    figures = {n: v / voxels for n, v in sums.items() if n not in ("voxels", "both", "either")}
+    figures["iou"] = sums["both"] / max(sums["either"], 1.0)
+    for level, (both, there, said) in enumerate(hits.tolist()):
+        resolution = 2 ** (LEVELS - 1 - level)
+        figures[f"recall_{resolution}"] = both / max(there, 1.0)
+        figures[f"precision_{resolution}"] = both / max(said, 1.0)
+    return figures | ({} if counts is None else usage_figures(counts))
+
+
+def _of_last_rank(latents: Tensor) -> Tensor:
+    """The (M, D) latents of the last rank, which has the last micro-batch of the step.
+
+    The same as one process that accumulates is left with; and as nothing is drawn here, all
+    ranks go on with the same random numbers.
+    """
+    last = dist.get_world_size() - 1
+    count = torch.tensor(len(latents), device=latents.device)
+    dist.broadcast(count, src=last)
+    if dist.get_rank() != last:
+        latents = latents.new_empty(int(count), latents.shape[1])
+    latents = latents.contiguous()
+    dist.broadcast(latents, src=last)
+    return latents
