@@ -168,7 +168,7 @@ def test_no_process_outlives_a_script_that_is_killed(tmp_path):
         [sys.executable, "-c", ORPHANS, tmp_path],
         stdout=subprocess.PIPE,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(Path(per_case.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(per_case.__file__).parents[2])},
     )
     try:
         process.communicate(timeout=60)  # until the last one that holds its stdout has ended

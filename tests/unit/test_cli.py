@@ -174,7 +174,7 @@ def test_a_full_disk_and_exhausted_memory_are_one_line_each(tmp_path, fault):
     (tmp_path / "x.py").write_text(
         f"import errno\n{'import torch' if 'torch' in fault else 'import numpy as np'}\n"
         "from cardiform import cli\n"
-        "from cardiform.options import SamplingOptions\n"
+        "from cardiform.options.ldm import SamplingOptions\n"
         "def main():\n"
         "    cli.parse(cli.build_parser('', SamplingOptions), SamplingOptions)\n"
         f"    {fault}\n"
