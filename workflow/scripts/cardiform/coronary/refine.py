@@ -15,7 +15,7 @@ from torch import Tensor
 from ..anatomy.bridging import draw
 from ..anatomy.components import without_small
 from ..anatomy.repair import bridged, distance_to, without_fragments
-from ..errors import InputError, problem
+from ..artefact.model import case_hash, load_model
 from ..geometry.interpolation import trilinear
 from ..geometry.isotropic import signed_distance, voxels_near
 from ..options.coronary import (
@@ -25,9 +25,8 @@ from ..options.coronary import (
     NearOptions,
 )
 from ..sparse.tensor import SparseTensor, Structure
-from ..training.checkpoint import load_model, restored
 from .data import Cells, near_band, unit_points
-from .model import CellField, NearAutoDecoder, build_cell_field, even_resolution
+from .model import DENOISER, NEAR, CellField, NearAutoDecoder, build_cell_field, even_resolution
 from .task import near_loss
 from .thin_structure import ThinStructure
 
@@ -91,22 +90,25 @@ class Refiner:
         device: torch.device,
     ):
         self.options, self.repair_options, self.device = options, repair_options, device
-        self.cases: list[str] = []  # of the training
+        self.cases: list[str] = []  # hashes of those of the training
         if options.preset == "repair":
             return
-        stored = load_model(model)
-        if options.preset not in stored["options"]:
-            remedy = f"name a model of preset {options.preset}, or change coronary_refine.preset"
-            raise InputError(problem(model, f"is no model of preset {options.preset}", remedy))
-        cls = {"cardiform": CoronaryOptions, "near": NearOptions}[options.preset]
-        self.trained = restored(cls, stored["options"][options.preset])
-        self.cases = list(stored["options"]["cases"])
+        kind, section, cls = {
+            "cardiform": (DENOISER, "coronary", CoronaryOptions),
+            "near": (NEAR, "coronary_near", NearOptions),
+        }[options.preset]
+        stored = load_model(model, kind)
+        self.trained = stored.section(section, cls)
+        self.cases = stored.training_cases
         if options.preset == "cardiform":
             self.network: torch.nn.Module = build_cell_field(self.trained)
         else:
             self.network = NearAutoDecoder(self.trained.latent_dim, len(self.cases))
-        self.network.load_state_dict(stored["weights"])
+        self.network.load_state_dict(stored.weights)
         self.network.to(device).eval().requires_grad_(False)
+
+    def trained_on(self, case_id: str) -> bool:
+        return case_hash(case_id) in self.cases
 
     def field(self, case_id: str, thin: ThinStructure) -> CaseField:
         """The structure of a case as the preset sees it, before its topology is mended."""
@@ -168,8 +170,8 @@ class Refiner:
         return latent.replace(self._descended(latent.feats, loss))
 
     def _near(self, case_id: str, thin: ThinStructure) -> CaseField:
-        if case_id in self.cases:
-            latent = self.network.latents.weight[self.cases.index(case_id)].clone()
+        if self.trained_on(case_id):
+            latent = self.network.latents.weight[self.cases.index(case_hash(case_id))].clone()
         else:
             latent = self.network.latents.weight.mean(dim=0)
             if self.options.latent_steps:
