@@ -24,6 +24,7 @@ from cardiform.options.sections import (
     VqvaeJointOptions,
     VqvaeOptions,
 )
+from cardiform.options.training import TrainingOptions
 from cardiform.options.vecset import VecsetOptions
 
 SCRIPTS = Path(cli.__file__).resolve().parents[1]
@@ -147,6 +148,25 @@ def test_a_list_of_texts_may_be_empty():
     assert parsed(LdmOptions, "--drop-classes ''").drop_classes == ()
     with pytest.raises(InputError, match="expected a list of int"):
         cli.from_section(AutoencoderOptions, {"channels": []}, "autoencoder")
+
+
+def test_trainings_inherit_what_the_section_training_sets():
+    """Own key, then training's, then the section's own default, then the shared default."""
+    config = {"training": {"lr": 0.5, "num_workers": 0}, "vecset": {"lr": 0.25}}
+    options = cli.from_config(SECTIONS, config)
+    trainings = [n for n, cls in SECTIONS.items() if issubclass(cls, TrainingOptions)]
+    assert len(trainings) > 8
+    assert all(options[n].workers == 0 for n in trainings), "an alias is inherited too"
+    assert {n: options[n].lr for n in trainings} == dict.fromkeys(trainings, 0.5) | {"vecset": 0.25}
+    assert options["coronary_near"].warmup_steps == 750, "a default of the section's own"
+    assert options["vqvae_reconstruct"] == SECTIONS["vqvae_reconstruct"](), "no training"
+
+
+def test_a_bad_shared_value_is_reported_once():
+    for config in ({"lr": "fast"}, {"lr": -1.0}, {"learning_rate": 1.0}):
+        with pytest.raises(InputError) as caught:
+            cli.from_config(SECTIONS, {"training": config})
+        assert len(caught.value.problems) == 1 and "config: training.l" in caught.value.problems[0]
 
 
 SHORTAGES = {

@@ -121,7 +121,9 @@ def test_gaps_are_bridged_and_specks_dropped_at_every_resolution():
 
 def test_a_model_of_another_preset_is_refused(tmp_path):
     model = saved(tmp_path, "near")
-    with pytest.raises(InputError, match=r"near\.pt: is a model of kind coronary_near, not a refinement of preset"):
+    with pytest.raises(
+        InputError, match=r"near\.pt: is a model of kind coronary_near, not a refinement"
+    ):
         Refiner(model, CoronaryRefineOptions(), REPAIR, CPU)
 
 

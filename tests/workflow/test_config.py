@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from config_tool import load_tool
 
 from cardiform import cli
 from cardiform.options.sections import SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def load_tool():
-    path = ROOT / "tools" / "write_config_files.py"
-    spec = importlib.util.spec_from_file_location("write_config_files", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_generated_files_are_current():

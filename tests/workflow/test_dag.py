@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from config_tool import load_tool
 from dag import ROOT, make_project, planned, run, snakemake, write_config, write_table
+
+from cardiform.options.sections import SECTIONS, base_of
 
 
 @pytest.fixture
@@ -36,6 +39,39 @@ def test_a_changed_key_reruns_its_stage_and_what_follows(project):
     assert planned(project) == {"sample_sdf": 4, **VECSET}
     write_config(project, "vecset_reconstruct:\n  seed: 5\n")
     assert planned(project) == {"reconstruct_vecset": 1, "all": 1}
+
+
+def test_a_shared_key_reruns_all_trainings_and_an_own_key_its_training_alone(project):
+    targets = ("all", "coronary", "results/acme/coronary/near/model.pt")
+    run(project, *targets)
+    assert planned(project, *targets) == {}
+    first = set(load_tool().reruns()["training"])
+    write_config(project, "training:\n  lr: 3.0e-4\n")
+    plan = planned(project, *targets)
+    assert first <= plan.keys() and plan["train_coronary"] == 2
+    assert not {"extract_meshes", "sample_sdf", "voxelize_labels", "repair_coronary"} & plan.keys()
+    sections = [n for n, cls in SECTIONS.items() if base_of(cls) == "training"]
+    own = "".join(f"{n}:\n  lr: {SECTIONS[n]().lr!r}\n" for n in sections)
+    write_config(project, f"training:\n  lr: 3.0e-4\n{own}")
+    assert planned(project, *targets) == {}, "each section sets its own"
+    write_config(project, "vecset:\n  lr: 3.0e-4\n")
+    assert planned(project, *targets) == VECSET
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("vqvae", "latent_dim: 8"), ("coronary_repair", "dust_mm3: 1.0"), ("ldm", "voxel_size: 32")],
+)
+def test_the_key_reference_names_the_rules_that_run_again(project, section, key):
+    """Those whose parameters change; what follows from them runs for its inputs."""
+    run(project, "all", "coronary")
+    write_config(project, f"{section}:\n  {key}\n")
+    result = snakemake(project, "-n", "all", "coronary")
+    jobs = re.findall(r"^(?:rule|checkpoint) (\w+):.*?reason: (.*?)$", result.stdout, re.M | re.S)
+    changed = {rule for rule, reason in jobs if "Params have changed" in reason}
+    listed = set(load_tool().reruns()[section]) - {"convert_pointclouds"}
+    # of rules that follow from others, Snakemake names that reason alone
+    assert changed and changed <= listed <= {rule for rule, _ in jobs}
 
 
 def test_a_changed_stage_reruns_itself_and_the_stages_after_it(project):

@@ -58,6 +58,11 @@ def labels_flag(wildcards=None):
     return f"--labels {shlex.quote(COHORT.labels)}" if COHORT.labels else ""
 
 
+def with_labels(text):
+    """Flags, and the label table where the cohort has one of its own."""
+    return f"{text} {labels_flag()}".strip()
+
+
 def chunk_files(wildcards):
     """All files of the cases of a chunk: the demo's are made by a rule, a user's are there or
     reported. They are inputs of no other job: many files make a plan slow.

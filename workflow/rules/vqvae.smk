@@ -30,6 +30,7 @@ rule pretrain_vqvae:
         train=f"{RESULTS}/split/train.csv",
         validation=f"{RESULTS}/split/val.csv",
         samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
+        label_table=LABEL_TABLE,
     output:
         model=f"{RESULTS}/{{route}}/stage0/model.pt",
         metrics=f"{RESULTS}/{{route}}/stage0/metrics.json",
@@ -48,7 +49,7 @@ rule pretrain_vqvae:
     params:
         launcher=script("launch.py"),
         script=script("pretrain_vqvae.py"),
-        network=flags("vqvae"),
+        network=with_labels(flags("vqvae")),
         flags=flags("vqvae_pretrain"),
         out=folder_of_output,
     shell:
@@ -65,6 +66,7 @@ rule train_codebook:
         train=f"{RESULTS}/split/train.csv",
         validation=f"{RESULTS}/split/val.csv",
         samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
+        label_table=LABEL_TABLE,
     output:
         model=f"{RESULTS}/{{route}}/stage1/model.pt",
         metrics=f"{RESULTS}/{{route}}/stage1/metrics.json",
@@ -83,7 +85,7 @@ rule train_codebook:
     params:
         launcher=script("launch.py"),
         script=script("train_codebook.py"),
-        network=flags("vqvae"),
+        network=with_labels(flags("vqvae")),
         flags=flags("vqvae_codebook"),
         out=folder_of_output,
     shell:
@@ -100,6 +102,7 @@ rule train_vqvae:
         train=f"{RESULTS}/split/train.csv",
         validation=f"{RESULTS}/split/val.csv",
         samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
+        label_table=LABEL_TABLE,
     output:
         model=f"{RESULTS}/{{route}}/stage2/model.pt",
         metrics=f"{RESULTS}/{{route}}/stage2/metrics.json",
@@ -118,7 +121,7 @@ rule train_vqvae:
     params:
         launcher=script("launch.py"),
         script=script("train_vqvae.py"),
-        network=flags("vqvae"),
+        network=with_labels(flags("vqvae")),
         flags=flags("vqvae_joint"),
         out=folder_of_output,
     shell:

@@ -81,6 +81,9 @@ def flags(options) -> str:
 def from_config(sections: Mapping[str, type], config: Mapping[str, Any]) -> dict[str, Any]:
     """Options of all sections; the problems of all of them are named at once.
 
+    A section whose class derives from another section's class inherits what that section sets:
+    ``training.workers`` holds for every training that sets none of its own.
+
     sections : name -> options class.
 
     Raises
@@ -93,8 +96,13 @@ def from_config(sections: Mapping[str, type], config: Mapping[str, Any]) -> dict
         if name not in sections:
             problems.append(f"config: {name} is not a known section; {_nearest(name, sections)}")
     for name, options in sections.items():
+        shared: dict[str, Any] = {}
+        for base, cls in sections.items():
+            # what is wrong with a base is reported once, as the base's
+            if cls is not options and issubclass(options, cls) and base in result:
+                shared |= _values(cls, config.get(base), base)[0]
         try:
-            result[name] = from_section(options, config.get(name), name)
+            result[name] = from_section(options, config.get(name), name, shared)
         except InputError as error:
             problems += error.problems
     if problems:
@@ -102,14 +110,34 @@ def from_config(sections: Mapping[str, type], config: Mapping[str, Any]) -> dict
     return result
 
 
-def from_section(options: type, section: Mapping[str, Any] | None, where: str):
+def from_section(
+    options: type,
+    section: Mapping[str, Any] | None,
+    where: str,
+    shared: Mapping[str, Any] | None = None,
+):
     """Options from a config section; unknown and unfit keys are all named at once.
 
     where : the section's name in messages.
+    shared : values that hold where the section sets none; they come before the defaults.
     """
+    values, problems = _values(options, section, where)
+    try:
+        result = checked(options, {**(shared or {}), **values}, where=f"config: {where}.")
+    except InputError as error:
+        problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return result
+
+
+def _values(
+    options: type, section: Mapping[str, Any] | None, where: str
+) -> tuple[dict[str, Any], list[str]]:
+    """What a config section sets, by the names of the options, and what is wrong with it."""
     section = section or {}
     if not isinstance(section, Mapping):
-        raise InputError(f"config: {where} is {section!r}; write keys and values below it")
+        return {}, [f"config: {where} is {section!r}; write keys and values below it"]
     types = _types(options)
     aliases = {f.metadata["alias"]: f.name for f in dataclasses.fields(options)}
     problems, values = [], {}
@@ -123,13 +151,7 @@ def from_section(options: type, section: Mapping[str, Any] | None, where: str):
             values[key] = _coerce(value, types[key])
         except (TypeError, ValueError):
             problems.append(f"config: {where}.{key} is {value!r}; {_expected(types[key])}")
-    try:
-        result = checked(options, values, where=f"config: {where}.")
-    except InputError as error:
-        problems += error.problems
-    if problems:
-        raise InputError(problems)
-    return result
+    return values, problems
 
 
 def checked(options: type, values: Mapping[str, Any], where: str = "--"):

@@ -22,6 +22,7 @@ from .ldm import (
     PointcloudsOptions,
     SamplingOptions,
 )
+from .training import TrainingOptions
 from .vecset import VecsetOptions, VecsetReconstructOptions
 from .vqvae import (
     VqvaeCodebookOptions,
@@ -31,7 +32,8 @@ from .vqvae import (
     VqvaeReconstructOptions,
 )
 
-# Config section -> options, in the order of config/config.yaml.
+# Config section -> options, in the order of config/config.yaml; a section that others inherit from
+# comes before them.
 SECTIONS: dict[str, type] = {
     "cohort": CohortOptions,
     "demo": DemoOptions,
@@ -40,6 +42,7 @@ SECTIONS: dict[str, type] = {
     "points": PointsOptions,
     "voxels": VoxelsOptions,
     "windows": WindowsOptions,
+    "training": TrainingOptions,
     "vqvae": VqvaeOptions,
     "vqvae_pretrain": VqvaePretrainOptions,
     "vqvae_codebook": VqvaeCodebookOptions,
@@ -61,6 +64,12 @@ SECTIONS: dict[str, type] = {
     "generation": GenerationOptions,
     "completion": CompletionOptions,
 }
+
+
+def base_of(options: type) -> str:
+    """The section that a section of this class inherits from; empty: none."""
+    bases = (n for n, cls in SECTIONS.items() if cls is not options and issubclass(options, cls))
+    return next(bases, "")
 
 
 def memory_advice(*options: type) -> str:
