@@ -13,6 +13,7 @@ import numpy as np
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import read_json, write_json
+from ..formats import Format
 from ..labels import LabelClass, LabelTable
 from ..nifti import load_label_map, save_image, save_label_map
 from ..options.ldm import LdmOptions, PointcloudsOptions
@@ -21,7 +22,24 @@ from .cube import Cube, edge_mm, labelled_box, on_cube
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+GRID = Format(
+    "grid",
+    {
+        "format_version": "integer",
+        "kind": "text",
+        "voxel_size": "integer",
+        "edge_mm": "number",
+        "spacing_mm": "number",
+        "scale": "number",
+        "classes": "object (C)",
+        "classes.*.value": "integer",
+        "classes.*.name": "text",
+        "classes.*.title": "text",
+        "classes.*.color": "text",
+        "classes.*.components": "integer",
+        "classes.*.priority": "integer",
+    },
+)
 LABELS, FIELD = "labels", "field"
 # What a field without classes has: an inside, of as many parts as there are.
 INSIDE = LabelTable(
@@ -56,7 +74,7 @@ class Grid:
     def as_dict(self) -> dict:
         """Plain builtins, as in grid.json and in model files."""
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": GRID.version,
             "kind": self.kind,
             "voxel_size": self.size,
             "edge_mm": self.edge_mm,
@@ -67,9 +85,8 @@ class Grid:
 
     @classmethod
     def from_dict(cls, content: Mapping, where: str | Path = "grid") -> Grid:
-        """The inverse of :meth:`as_dict`."""
-        if content.get("format_version") != FORMAT_VERSION:
-            raise InputError(problem(where, "is no grid file of this version", "make it again"))
+        """The inverse of :meth:`as_dict`; InputError where it is of another format."""
+        GRID.check(where, content)
         table = LabelTable.from_dicts(content["classes"])
         size, edge = content["voxel_size"], content["edge_mm"]
         return cls(content["kind"], size, edge, table, content["scale"])

@@ -9,7 +9,7 @@ import torch
 
 from ..cohort import splits
 from ..errors import InputError, problem
-from ..files import read_json, sha256_file, sha256_json, write_json
+from ..files import sha256_file, sha256_json, write_json
 from ..options.ldm import AutoencoderOptions, DiffusionOptions
 from ..pictures.curves import plot_curves
 from ..training.checkpoint import save_model
@@ -57,7 +57,7 @@ def train_autoencoder(options: AutoencoderOptions, args) -> None:
 def train_diffusion(options: DiffusionOptions, args) -> None:
     """Train on the latents of ``args.manifest`` and write model.pt to ``args.out``."""
     check_diffusion(options)
-    statistics = LatentStatistics.from_dict(read_json(args.statistics))
+    statistics = LatentStatistics.load(args.statistics)
     coder = ShapeCoder.load(args.autoencoder)
     if sha256_file(args.autoencoder) != statistics.autoencoder_sha256:
         fact = "is of another autoencoder than --autoencoder"

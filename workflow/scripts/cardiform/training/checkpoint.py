@@ -17,9 +17,15 @@ import torch
 from .. import __version__
 from ..errors import InputError, memory_fact, problem
 from ..files import ANEW, atomic_path
+from ..formats import Format
 from ..options.training import TrainingOptions
 
 FORMAT_VERSION = 1
+ANY = Format("checkpoint", {"format_version": "integer"}, version=FORMAT_VERSION)
+LAST = dataclasses.replace(ANY, keys={**ANY.keys, "key": "object", "step": "integer"})
+BEST = dataclasses.replace(
+    ANY, keys={**ANY.keys, "step": "integer", "figures": "object", "weights": "object"}
+)
 SPACE_MARGIN_BYTES = 1 << 20  # archive overhead of a file, and air for the log lines
 # What torch.load raises on truncated, foreign or damaged files, tried on each.
 LOAD_ERRORS = (
@@ -60,7 +66,7 @@ class Checkpoints:
             self._adopt(Path(resume_from), key)
         if not self.last.exists():
             return "no checkpoint: starting at step 0"
-        state = load(self.last, "delete it to start afresh")
+        state = load(self.last, "delete it to start afresh", LAST)
         changes = differences(state["key"], key)
         if not changes:
             if state.get("best"):
@@ -71,8 +77,8 @@ class Checkpoints:
 
     def _adopt(self, other: Path, key: Mapping[str, Any]) -> None:
         """Copy another folder's checkpoints, where they are of the same training."""
-        state = load(other, "correct --resume-from")
-        changes = differences(state.get("key", {}), key)
+        state = load(other, "correct --resume-from", LAST)
+        changes = differences(state["key"], key)
         if changes:
             fact = "is of another training (" + ", ".join(changes) + ")"
             raise InputError(problem(other, fact, "set the same options, or leave --resume-from"))
@@ -99,7 +105,7 @@ class Checkpoints:
         """The content of last.pt on the CPU; None where there is none."""
         if not self.last.exists():
             return None
-        return load(self.last, "delete it to start afresh")
+        return load(self.last, "delete it to start afresh", LAST)
 
     def save_best(self, step: int, figures: Mapping[str, float], weights: Mapping) -> None:
         """Replace best.pt."""
@@ -107,7 +113,8 @@ class Checkpoints:
 
     def load_best(self) -> dict:
         """step, figures and weights of the best validation, on the CPU."""
-        return load(self.best, "delete it: the best validation from now on is shipped then")
+        remedy = "delete it: the best validation from now on is shipped then"
+        return load(self.best, remedy, BEST)
 
     def has_best(self) -> bool:
         """Whether best.pt is there and sound; InputError where it is damaged."""
@@ -205,7 +212,7 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
             raise InputError(problem(path, fact, remedy)) from error
 
 
-def load(path: Path, remedy: str) -> dict[str, Any]:
+def load(path: Path, remedy: str, form: Format = ANY) -> dict[str, Any]:
     """Read a file of :func:`save` onto the CPU, without running code from it."""
     if not path.exists():
         raise InputError(problem(path, "does not exist", remedy))
@@ -215,10 +222,7 @@ def load(path: Path, remedy: str) -> dict[str, Any]:
     except LOAD_ERRORS as error:
         fact = f"is damaged or no file of this project ({_first_line(error)})"
         raise InputError(problem(path, fact, remedy)) from error
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
-        fact = f"has format version {version}, this is {FORMAT_VERSION}"
-        raise InputError(problem(path, fact, remedy))
+    form.check(path, content, remedy)
     return content
 
 
