@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "phantom": {"files", "labels", "anatomy", "phantom"},
     "sparse": {"errors", "sparse"},
     "training": {"errors", "files", "formats", "options", "training"},
-    "fusion.summary": set(),
+    "fusion.summary": {"errors", "formats"},
     "ldm.option_checks": {"errors", "options"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ..cohort.table import Case
-from ..errors import InputError, problem
-from ..files import read_json, write_json
+from ..errors import InputError, again, problem
+from ..files import write_json
 from ..formats import Format
 from ..labels import LabelClass, LabelTable
 from ..nifti import load_label_map, save_image, save_label_map
@@ -39,6 +39,12 @@ GRID = Format(
         "classes.*.components": "integer",
         "classes.*.priority": "integer",
     },
+)
+BOX = Format(
+    "box",
+    {"box_mm": "number (2, 3)", "values": "integer (C)"},
+    again("resample_labels"),
+    marked=False,
 )
 LABELS, FIELD = "labels", "field"
 # What a field without classes has: an inside, of as many parts as there are.
@@ -94,7 +100,7 @@ class Grid:
 
 def load_grid(path: str | Path) -> Grid:
     """The grid of a grid.json."""
-    return Grid.from_dict(read_json(path), path)
+    return Grid.from_dict(GRID.load(path), path)
 
 
 def taking_part(table: LabelTable, drop: Sequence[str]) -> LabelTable:
@@ -139,12 +145,12 @@ def box_case(case: Case, *, table: LabelTable, out: Path) -> list[Path]:
 
 def read_box(path: str | Path) -> np.ndarray:
     """(2, 3) mm of :func:`box_case`."""
-    return np.array(read_json(path)["box_mm"])
+    return np.array(BOX.load(path)["box_mm"])
 
 
 def label_grid(paths: Sequence[Path], options: LdmOptions, table: LabelTable) -> Grid:
     """The grid of the cases of :func:`box_case`; classes that no case has take no part."""
-    values = {value for path in paths for value in read_json(path)["values"]}
+    values = {value for path in paths for value in BOX.load(path)["values"]}
     return fixed_grid(LABELS, [read_box(p) for p in paths], options, present(table, values))
 
 

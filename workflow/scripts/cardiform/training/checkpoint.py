@@ -22,7 +22,25 @@ from ..options.training import TrainingOptions
 
 FORMAT_VERSION = 1
 ANY = Format("checkpoint", {"format_version": "integer"}, version=FORMAT_VERSION)
-LAST = dataclasses.replace(ANY, keys={**ANY.keys, "key": "object", "step": "integer"})
+LAST = dataclasses.replace(
+    ANY,
+    keys={
+        **ANY.keys,
+        "key": "object",
+        "step": "integer",
+        "module": "object",
+        "optimizers": "object",
+        "scaler": "object",
+        "average": "object",
+        "window": "object",
+        "best": "object",
+        "best_step": "integer",
+        "last": "object",
+        "baseline": "object",
+        "seconds": "number",
+        "source?": "text",  # earlier checkpoints do not say it
+    },
+)
 BEST = dataclasses.replace(
     ANY, keys={**ANY.keys, "step": "integer", "figures": "object", "weights": "object"}
 )
