@@ -15,6 +15,7 @@ from .errors import InputError, problem
 from .files import ANEW, load_npz, read_json
 
 VERSION = "format_version"
+NEWER = "made by a newer version of Cardiform"
 ABSENT = object()
 KINDS = {"bool": "b", "text": "U", "object": "O", "integer": "iu", "number": "iuf"}
 
@@ -101,8 +102,7 @@ class Format:
             return
         columns = f"columns {', '.join(header) or 'none'}"
         if set(wanted) < set(header):
-            fact = f"is a {self.name} with more {columns}: made by a newer version of Cardiform"
-            raise InputError(problem(path, fact, "update it"))
+            self._refuse(path, f"is a {self.name} with more {columns}: {NEWER}", "update it")
         fact = f"is no {self.name} ({columns}; this version reads {', '.join(wanted)})"
         self._refuse(path, fact)
 
@@ -112,8 +112,7 @@ class Format:
 
     def _check_newer(self, path: str | Path, version: Any) -> None:
         if isinstance(version, int) and version > max(self.version, *self.earlier, 0):
-            fact = f"{self._other(version)}: made by a newer version of Cardiform"
-            raise InputError(problem(path, fact, "update it"))
+            self._refuse(path, f"{self._other(version)}: {NEWER}", "update it")
 
     def _other(self, version: Any) -> str:
         known = ", ".join(map(str, sorted({self.version, *self.earlier})))
