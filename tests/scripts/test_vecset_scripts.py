@@ -12,10 +12,10 @@ import pytest
 import torch
 from answers import refused
 from inside import run_inside
+from points_files import write_points_file
 
 from cardiform.cohort import splits
 from cardiform.cohort.table import Case, write_cases
-from cardiform.files import save_npz
 from cardiform.labels import LabelTable
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
@@ -30,7 +30,7 @@ def write_points(folder, name, number=700):
     sdf = np.full((number, len(TABLE)), np.nan, np.float16)
     sdf[:, 2] = 0
     labels = np.full(number, 3, np.uint8)
-    save_npz(
+    write_points_file(
         folder / f"{name}.npz",
         surface_points=points, surface_labels=labels, near_points=points, near_labels=labels,
         near_sdf=sdf, volume_points=points, volume_sdf=sdf, annotated=np.isin(TABLE.values, 3),

@@ -15,6 +15,14 @@ from toy_training import options
 from cardiform.errors import InputError
 from cardiform.training.checkpoint import Checkpoints, differences, resume_key
 
+# All that a training leaves beside its key and step.
+STATE = {
+    **{key: {} for key in ("module", "optimizers", "scaler", "average", "window")},
+    **{key: {} for key in ("best", "last", "baseline")},
+    "best_step": 0,
+    "seconds": 0.0,
+}
+
 
 def weights(value=1.0):
     return {"a": torch.full((3, 3), value), "b": torch.arange(4)}
@@ -22,7 +30,7 @@ def weights(value=1.0):
 
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save_last({}, 1, {"w": weights(1.0)})
+    checkpoints.save_last({}, 1, {**STATE, "w": weights(1.0)})
 
     def full(content, stream):
         stream.write(b"half a file")
@@ -30,7 +38,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(InputError, match=r"last\.pt: .*No space left.*the old one is untouched"):
-        checkpoints.save_last({}, 2, {"w": weights(2.0)})
+        checkpoints.save_last({}, 2, {**STATE, "w": weights(2.0)})
     monkeypatch.undo()
     state = checkpoints.load_last()
     assert state["step"] == 1 and torch.equal(state["w"]["a"], weights(1.0)["a"])
@@ -42,13 +50,13 @@ def test_too_little_space_is_known_before_writing(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")(10**9, 10**9, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(InputError, match="the disk has 1,000"):
-        checkpoints.save_last({}, 1, {"w": weights()})
+        checkpoints.save_last({}, 1, {**STATE, "w": weights()})
     assert not list(checkpoints.folder.iterdir())
 
 
 def test_a_damaged_checkpoint_is_refused_with_a_remedy(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save_last({}, 1, {})
+    checkpoints.save_last({}, 1, STATE)
     checkpoints.last.write_bytes(checkpoints.last.read_bytes()[:-50])
     with pytest.raises(InputError, match=r"last\.pt: is damaged.*delete it to start afresh"):
         checkpoints.prepare({})
@@ -56,7 +64,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_remedy(tmp_path):
 
 def test_leftovers_of_a_killed_save_are_removed(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save_last({}, 1, {})
+    checkpoints.save_last({}, 1, STATE)
     (checkpoints.folder / ".tmp-x-last.pt").write_bytes(b"half")
     checkpoints.prepare({})
     assert [p.name for p in checkpoints.folder.iterdir()] == ["last.pt"]
@@ -65,7 +73,7 @@ def test_leftovers_of_a_killed_save_are_removed(tmp_path):
 def test_old_runs_are_never_overwritten(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for number in range(3):
-        checkpoints.save_last({"lr": number}, number, {})
+        checkpoints.save_last({"lr": number}, number, STATE)
         (tmp_path / "metrics.jsonl").write_text(json.dumps(number))
         checkpoints.prepare({"lr": number + 1})
     assert checkpoints.load_last() is None
@@ -89,12 +97,12 @@ def test_the_key_leaves_out_what_does_not_matter():
 
 def test_a_training_goes_on_from_another_folder(tmp_path):
     there = Checkpoints(tmp_path / "there")
-    there.save_last({"lr": 1}, 5, {"module": weights()})
+    there.save_last({"lr": 1}, 5, {**STATE, "module": weights()})
     there.save_best(4, {"loss": 0.5}, weights())
     here = Checkpoints(tmp_path / "here")
     assert "resuming from step 5" in here.prepare({"lr": 1}, there.last)
     assert here.load_best()["step"] == 4
-    here.save_last({"lr": 1}, 9, {"module": weights()})
+    here.save_last({"lr": 1}, 9, {**STATE, "module": weights()})
     assert "resuming from step 9" in here.prepare({"lr": 1}, there.last), "its own goes first"
     other = Checkpoints(tmp_path / "other")
     with pytest.raises(InputError, match=r"of another training \(lr 1 -> 2\)"):
@@ -106,7 +114,7 @@ def test_a_training_goes_on_from_another_folder(tmp_path):
 
 def test_a_damaged_best_checkpoint_is_told_before_the_training_goes_on(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save_last({}, 1, {"best": {"loss": 1.0}})
+    checkpoints.save_last({}, 1, {**STATE, "best": {"loss": 1.0}})
     checkpoints.save_best(1, {"loss": 1.0}, {"a": torch.randn(20_000)})
     flip(checkpoints.best)
     with pytest.raises(InputError, match=r"best\.pt: is damaged .*; delete it: the best"):

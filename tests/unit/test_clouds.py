@@ -159,3 +159,18 @@ def test_without_centring_the_bounds_are_those_of_all_clouds(write):
     assert (bounds.center(0, fixed) == bounds.center(3, fixed)).all()
     assert np.allclose(bounds.whole, [moved.min((0, 1)), moved.max((0, 1))])
     assert not np.allclose(bounds.center(0, options()), bounds.center(3, options()))
+
+
+def test_damaged_bytes_and_groups_in_place_of_datasets_fail_one_sample(tmp_path):
+    path = tmp_path / "clouds.h5"
+    points = np.random.default_rng(0).normal(size=(400, 3))
+    with h5py.File(path, "w") as archive:
+        archive.create_group("points/a")
+        archive.create_dataset("points/b", data=points, chunks=(400, 3), fletcher32=True)
+    content = bytearray(path.read_bytes())
+    content[content.index(points.tobytes()) + 1000] ^= 1
+    path.write_bytes(content)
+    file = CloudFile(path, options(key="points"))
+    for name in ("a", "b"):
+        with pytest.raises(InputError, match=rf"clouds\.h5:{name}: cannot be read .*export it"):
+            file.read(name)

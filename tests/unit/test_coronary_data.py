@@ -56,7 +56,7 @@ def test_a_structure_comes_back_as_it_was(tmp_path):
     line = Centreline.of(thin.repaired, SPACING).index
     np.testing.assert_array_equal(packed.line, line)
     np.savez(tmp_path / "b.npz", label=thin.label)
-    with pytest.raises(InputError, match=r"b\.npz: is no repaired structure.*repair_coronary"):
+    with pytest.raises(InputError, match=r"b\.npz: is no repaired-structure file.*repair_coronary"):
         ThinStructure.load(tmp_path / "b.npz")
 
 

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from points_files import write_points_file
 
 from cardiform.errors import InputError
 from cardiform.files import save_npz
@@ -56,8 +57,7 @@ def write_spheres(path, seed=0, radii=RADII, absent=(), **changes):
         "class_values": values,
     }
     arrays.update(changes)
-    save_npz(path, **arrays)
-    return path
+    return write_points_file(path, **arrays)
 
 
 def dataset(tmp_path, **changes) -> PointDataset:
@@ -219,11 +219,12 @@ def test_files_that_do_not_fit_are_named(tmp_path):
     path = write_spheres(tmp_path / "a.npz", class_values=np.array([1, 2, 5], np.uint8))
     with pytest.raises(InputError, match=r"a\.npz.*classes \(1, 2, 5\)"):
         load_case_points(path, "a", TABLE)
-    path = write_spheres(tmp_path / "b.npz", near_points=np.zeros((0, 3), np.float32))
+    none = {"near_points": np.zeros((0, 3), np.float32), "near_sdf": np.zeros((0, 3), np.float16)}
+    path = write_spheres(tmp_path / "b.npz", **none, near_labels=np.zeros(0, np.uint8))
     with pytest.raises(InputError, match="near_points is empty"):
         load_case_points(path, "b", TABLE)
     save_npz(tmp_path / "c.npz", surface_points=np.zeros((1, 3)))
-    with pytest.raises(InputError, match="has no surface_labels, near_points"):
+    with pytest.raises(InputError, match=r"is no points file \(no surface_normals, surf"):
         load_case_points(tmp_path / "c.npz", "c", TABLE)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from points_files import write_points_file
 
 from cardiform import nifti
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
-from cardiform.files import load_npz, read_json, save_npz
+from cardiform.files import load_npz, read_json
 from cardiform.geometry.frame import UNIT_RADIUS, Frame, apply_affine
 from cardiform.geometry.mesh_files import read_mesh, write_ply
 from cardiform.geometry.sdf import class_fields
@@ -60,7 +61,7 @@ def write_case(folder, name, center=CENTER, frame_center=None) -> tuple[Case, ob
     points *= 0.9 / np.linalg.norm(points, axis=1, keepdims=True)
     points_file = folder / f"{name}.npz"
     sdf = np.zeros((400, 3), np.float16)
-    save_npz(
+    write_points_file(
         points_file,
         surface_points=points, surface_labels=np.ones(400, np.uint8), near_points=points,
         near_labels=np.ones(400, np.uint8), near_sdf=sdf, volume_points=points, volume_sdf=sdf,

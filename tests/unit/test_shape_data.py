@@ -109,6 +109,7 @@ def test_latents_with_and_without_variants(tmp_path):
         "sigma": np.ones((3, 1, 1, 1, 1), np.float16),
         "target": np.zeros((3, 8, 8, 8), np.uint8),
         "volumes": np.ones((3, 2), np.float32),
+        "format_version": np.int64(1),
     }
     save_npz(tmp_path / "a.npz", compressed=True, **arrays)
     files = [ShapeFile("a", tmp_path / "a.npz", "")]

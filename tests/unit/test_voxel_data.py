@@ -10,6 +10,7 @@ from bands import ball_band, write_cohort
 from cardiform.cohort.per_case import MANIFEST_COLUMNS, read_manifest
 from cardiform.cohort.table import write_table
 from cardiform.errors import InputError
+from cardiform.files import load_npz, save_npz
 from cardiform.geometry.narrowband import NarrowBand, voxel_keys
 from cardiform.options.training import TrainingOptions
 from cardiform.training.distributed import World
@@ -56,8 +57,19 @@ def test_every_bad_file_is_named(tmp_path) -> None:
 
 
 def test_sizes_of_uncompressed_files_too(tmp_path) -> None:
-    np.savez(tmp_path / "x.npz", sdf=np.zeros(17, np.float16), resolution=64, band_voxels=2.5)
-    assert stored_size(tmp_path / "x.npz") == (17, (64, 2.5))
+    band = ball_band(0.5)
+    band.save(tmp_path / "packed.npz")
+    save_npz(tmp_path / "x.npz", **load_npz(tmp_path / "packed.npz"))
+    assert stored_size(tmp_path / "x.npz") == (len(band.sdf), (32, 3.0))
+
+
+def test_a_size_of_no_sense_is_refused(tmp_path) -> None:
+    ball_band(0.5).save(tmp_path / "a.npz")
+    arrays = load_npz(tmp_path / "a.npz")
+    for name, value in (("sdf", np.float16(1)), ("resolution", np.zeros(3, np.int64))):
+        save_npz(tmp_path / "b.npz", **(arrays | {name: value}))
+        with pytest.raises(InputError, match=rf"b\.npz: is no sparse-voxel file \({name} is "):
+            stored_size(tmp_path / "b.npz")
 
 
 def test_a_structure_above_the_budget_is_named(tmp_path) -> None:

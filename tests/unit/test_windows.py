@@ -158,3 +158,10 @@ def test_an_empty_label_map_is_an_empty_region() -> None:
     empty = LabelMap(np.zeros((8, 8, 8), np.uint8), np.eye(4))
     band = region_band(empty, volume_frame((8, 8, 8), np.eye(4)), OPTIONS)
     assert len(band.coords) == 0 and (band.coarse_sign == 1).all()
+
+
+def test_an_npz_under_the_name_of_a_volume_is_refused(tmp_path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((4, 4, 4)))
+    (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+    with pytest.raises(InputError, match=r"x\.npy: is no \.npy file"):
+        volume_region(tmp_path / "x.npy")

@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 # is a room or a file; the longest that a module's name begins with holds. So ``cohort.checks`` may
 # do what the other files of ``cohort`` may not.
 FAMILIES = {"vecset", "vqvae", "coronary", "fusion", "ldm"}
-LIGHT = {"errors", "files", "labels", "options"}
+LIGHT = {"errors", "files", "formats", "labels", "options"}
 GROUND = LIGHT | {"cohort", "nifti", "geometry", "anatomy", "pictures", "metrics"}
 TORCH_GROUND = {"sparse", "training", "artefact"}
 MAY_IMPORT = {
@@ -26,11 +26,12 @@ MAY_IMPORT = {
     "options": {"options"},
     "labels": {"errors"},
     "files": {"errors"},
+    "formats": {"errors", "files"},
     "launching": {"errors"},
     "cli": {"errors", "files", "options"},
     "nifti": {"errors", "files"},
     "held_out": GROUND,
-    "cohort": {"errors", "files", "options", "cohort"},
+    "cohort": {"errors", "files", "formats", "options", "cohort"},
     "cohort.checks": LIGHT | {"cohort", "nifti"},
     "geometry": LIGHT | {"cohort", "nifti", "geometry"},
     "geometry.window_names": {"errors"},
@@ -39,14 +40,14 @@ MAY_IMPORT = {
     "metrics": LIGHT | {"geometry", "anatomy", "metrics"},
     "phantom": {"files", "labels", "anatomy", "phantom"},
     "sparse": {"errors", "sparse"},
-    "artefact": {"errors", "files", "labels", "artefact"},
+    "artefact": {"errors", "files", "formats", "labels", "artefact"},
     "training": LIGHT | {"artefact", "pictures", "training"},
-    "fusion.summary": set(),
+    "fusion.summary": {"errors", "formats"},
     "ldm.option_checks": {"errors", "options"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {
-    "errors": True, "options": True, "labels": True, "files": True, "launching": True, "cli": True,
-    "cohort": True, "cohort.checks": False,
+    "errors": True, "options": True, "labels": True, "files": True, "formats": True,
+    "launching": True, "cli": True, "cohort": True, "cohort.checks": False,
     "geometry.window_names": True, "ldm.option_checks": True, "fusion.summary": True,
 }  # fmt: skip
 MAY_USE_TORCH = {

@@ -17,8 +17,8 @@ from pathlib import Path
 from cardiform import cli
 from cardiform.cohort import per_case
 from cardiform.cohort.table import read_checked_cases, write_cases
-from cardiform.files import read_json, write_json
-from cardiform.fusion.summary import lines, summarise
+from cardiform.files import write_json
+from cardiform.fusion.summary import REPORT, lines, summarise
 
 log = logging.getLogger("collect_fused")
 
@@ -32,7 +32,7 @@ def main() -> None:
 
     rows = [row for path in args.manifest for row in per_case.read_manifest(path)]
     maps = {r["case_id"]: r["path"] for r in rows if r["path"].endswith(".nii.gz")}
-    reports = {r["case_id"]: read_json(r["path"]) for r in rows if r["path"].endswith(".json")}
+    reports = {r["case_id"]: REPORT.load(r["path"]) for r in rows if r["path"].endswith(".json")}
     cases = [
         replace(case, labels=maps.get(case.case_id, case.labels))
         for case in read_checked_cases(args.cases)

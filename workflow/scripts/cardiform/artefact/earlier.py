@@ -33,6 +33,7 @@ def upgraded(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
         raise InputError(problem(path, fact, "give the model.pt of a training"))
     kind, options = found
     return {
+        "format_version": 2,
         "kind": kind,
         "weights": content["weights"],
         "options": options,

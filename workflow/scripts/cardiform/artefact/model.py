@@ -16,15 +16,31 @@ from torch import Tensor
 from .. import __version__
 from ..errors import InputError, problem
 from ..files import ANEW, sha256_text
+from ..formats import VERSION, Format
 from ..labels import LabelTable
 from .earlier import upgraded
 from .torch_files import load, plain, save
 
-FORMAT_VERSION = 2
-KEYS = (
-    "kind", "weights", "options", "labels", "figures", "training_cases", "extra", "versions",
-    "source_sha256",
-)  # fmt: skip
+MODEL = Format(
+    "model",
+    {
+        "format_version": "integer",
+        "kind": "text",
+        "weights": "object",
+        "options": "object",
+        "options.*": "object",
+        "labels.*.value": "integer",
+        "labels.*.name": "text",
+        "figures": "object",
+        "training_cases": "text (T)",
+        "extra": "object",
+        "versions": "object",
+        "source_sha256": "text",
+    },
+    remedy="give the model.pt of a training",
+    version=2,
+    earlier=(1,),
+)
 Options = TypeVar("Options")
 
 
@@ -134,7 +150,7 @@ def save_model(
         "versions": {"cardiform": __version__, "torch": str(torch.__version__)},
         "source_sha256": source_sha256,
     }
-    save(Path(path), content, FORMAT_VERSION)
+    save(Path(path), content, MODEL.version)
 
 
 def load_model(path: str | Path, *kinds: Kind) -> Model:
@@ -148,15 +164,12 @@ def load_model(path: str | Path, *kinds: Kind) -> Model:
         The file is missing, damaged, no model of this project, or of another kind.
     """
     path = Path(path)
-    remedy = f"{ANEW}: its training goes on from its checkpoints"
-    content = load(path, {1, FORMAT_VERSION}, remedy)
-    if content["format_version"] == 1:
+    content = load(path, f"{ANEW}: its training resumes from its checkpoints")
+    if content.get(VERSION) == 1:
         content = upgraded(content, path)
-    missing = [key for key in KEYS if key not in content]
-    if missing:
-        fact = f"is no model ({', '.join(missing)} missing)"
-        raise InputError(problem(path, fact, "give the model.pt of a training"))
-    model = Model(**{key: content[key] for key in KEYS}, path=path)
+    MODEL.check(path, content)
+    content.pop(VERSION)
+    model = Model(**content, path=path)
     if kinds and model.kind not in [kind.name for kind in kinds]:
         fact = f"is a model of kind {model.kind}, not {' or '.join(kind.title for kind in kinds)}"
         scripts = " or ".join(dict.fromkeys(kind.script for kind in kinds))

@@ -6,7 +6,7 @@ import pickle
 import shutil
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +52,15 @@ def save(path: Path, content: Mapping[str, Any], version: int) -> None:
             raise InputError(problem(path, fact, remedy)) from error
 
 
-def load(path: Path, versions: Collection[int], remedy: str) -> dict[str, Any]:
+def load(path: Path, remedy: str) -> dict[str, Any]:
     """Read a file of :func:`save` onto the CPU, without running code from it.
 
-    versions : that the caller can read.    remedy : what to do with a file that is not sound.
+    remedy : what to do with a file that is not sound.
 
     Raises
     ------
     InputError
-        The file is missing, damaged, foreign or of another version.
+        The file is missing, damaged or foreign. The caller checks its format.
     """
     if not path.exists():
         raise InputError(problem(path, "does not exist", remedy))
@@ -70,12 +70,8 @@ def load(path: Path, versions: Collection[int], remedy: str) -> dict[str, Any]:
     except LOAD_ERRORS as error:
         fact = f"is damaged or no file of this project ({_first_line(error)})"
         raise InputError(problem(path, fact, remedy)) from error
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version not in versions:
-        if isinstance(version, int) and version > max(versions):
-            remedy = "it was written by a newer Cardiform: update this one"
-        known = " and ".join(map(str, sorted(versions)))
-        raise InputError(problem(path, f"has format version {version}, this reads {known}", remedy))
+    if not isinstance(content, dict):
+        raise InputError(problem(path, "is no file of this project", remedy))
     return content
 
 

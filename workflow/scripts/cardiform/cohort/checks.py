@@ -9,13 +9,33 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, problem
-from ..files import future_problems, read_json, sha256_file, write_json
+from ..errors import InputError, again, problem
+from ..files import future_problems, sha256_file, write_json
+from ..formats import Format
 from ..labels import LabelTable
 from ..nifti import LabelMap, image_grid, load_image, load_label_map, place_tolerance_mm
 from . import per_case
 from .table import OK, Case
 
+REPORT = Format(
+    "check-report",
+    {
+        "case_id": "text",
+        "sha256": "text (F)",
+        "problems": "text (P)",
+        "warnings": "text (W)",
+        "classes": "object",
+        "classes.*.voxels": "integer",
+        "classes.*.volume_ml": "number",
+        "classes.*.components": "integer",
+        "classes.*.touches_border": "bool",
+        "shape?": "integer (3)",
+        "spacing_mm?": "number (3)",
+        "files?": "text (F)",
+    },
+    again("check_cases"),
+    marked=False,
+)
 # A surface is about a tenth of the coarsest voxel edge accurate: beyond these it shows.
 MAX_SPACING_MM = 3.0
 MAX_SPACING_RATIO = 4.0
@@ -86,17 +106,27 @@ def late_files(cases: Iterable[Case], *tables: str) -> list[str]:
 
 
 def _forget_bad(cases: Iterable[Case], folder: Path) -> None:
-    """Delete reports of bad cases that told of other files: the state of a case knows what
-    was in the files, not how they are called, and a missing one not at all."""
+    """Delete reports that cannot be read, and those of bad cases that told of other files: the
+    state of a case knows what was in the files, not how they are called, and a missing one not
+    at all."""
     for case in cases:
         path = folder / f"{case.case_id}.json"
-        if path.is_file() and _verdict(path) and read_json(path)["files"] != _columns(case):
+        if path.is_file() and _is_outdated(path, case):
             path.unlink()
+
+
+def _is_outdated(path: Path, case: Case) -> bool:
+    """Whether a report cannot be read, or is of a bad case and tells of other files."""
+    try:
+        report = REPORT.load(path)
+    except InputError:
+        return True
+    return bool(report["problems"]) and report.get("files") != _columns(case)
 
 
 def _verdict(report: Path) -> str:
     """``bad`` where the case of a report cannot be used, else empty."""
-    return "bad" if read_json(report)["problems"] else ""
+    return "bad" if REPORT.load(report)["problems"] else ""
 
 
 def _columns(case: Case) -> list[str]:
@@ -167,7 +197,7 @@ def judge(
     unseen = [case.case_id for case in cases if case.case_id not in found]
     if unseen:
         raise InputError(f"cohort: {', '.join(unseen)} were not checked; run check_cases")
-    reports = [read_json(found[case.case_id]) for case in cases]
+    reports = [REPORT.load(found[case.case_id]) for case in cases]
     bad = {r["case_id"]: r["problems"] for r in reports if r["problems"]}
     lines = [f"case {name}: {line}" for name, found in bad.items() for line in found]
     lines += others

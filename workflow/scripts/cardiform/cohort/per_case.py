@@ -18,7 +18,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from ..errors import InputError, again, memory_fact, problem
-from ..files import ANEW, NO_ROOM, read_json, sha256_file, sha256_json, write_json, write_problem
+from ..files import NO_ROOM, sha256_file, sha256_json, write_json, write_problem
+from ..formats import Format
 from .table import OK, Case, read_table, write_table
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,19 @@ MORE_MEMORY = (
 )
 PARENT_POLL_S = 1.0
 MANIFEST_COLUMNS = ("case_id", "path", "bytes", "sha256", "status")
+MANIFEST = Format("manifest", dict.fromkeys(MANIFEST_COLUMNS, "text"), marked=False)
+# A case whose state cannot be read is made again.
+STATE = Format(
+    "state",
+    {
+        "key": "text",
+        "outputs": "object (N)",
+        "outputs.*.path": "text",
+        "outputs.*.bytes": "integer",
+        "outputs.*.sha256": "text",
+    },
+    marked=False,
+)
 
 
 def run_cases(
@@ -103,8 +117,7 @@ def read_manifest(path: str | Path) -> list[dict[str, str]]:
         It is no manifest, or not a whole one.
     """
     header, rows = read_table(Path(path), whole=True)
-    if tuple(header) != MANIFEST_COLUMNS:
-        raise InputError(problem(path, "is no manifest", ANEW))
+    MANIFEST.check_header(path, header)
     return [row for _, row in rows]
 
 
@@ -115,7 +128,7 @@ def _rows(cases: Iterable[Case], state: Path, verdict) -> list[list]:
         if case.status != OK:
             rows.append([case.case_id, "", 0, "", f"skipped: {case.reason}"])
             continue
-        for output in read_json(state / f"{case.case_id}.json")["outputs"]:
+        for output in STATE.load(state / f"{case.case_id}.json")["outputs"]:
             status = (verdict(Path(output["path"])) if verdict else "") or OK
             rows.append([case.case_id, output["path"], output["bytes"], output["sha256"], status])
     return rows
@@ -143,9 +156,9 @@ def _recorded(case: Case, path: Path, made: Mapping[Path, str]) -> dict[str, str
     """File name -> sha256 of what an earlier stage wrote for a case."""
     folder = next(folder for folder in made if folder in path.parents)
     try:
-        outputs = read_json(folder / "state" / f"{case.case_id}.json")["outputs"]
+        outputs = STATE.load(folder / "state" / f"{case.case_id}.json")["outputs"]
         return {Path(o["path"]).name: o["sha256"] for o in outputs}
-    except (InputError, KeyError, TypeError):
+    except InputError:
         return {}
 
 
@@ -232,12 +245,12 @@ def _guarded(work, memory: str, case: Case) -> list[Path] | InputError:
 
 def _is_finished(state: Path, key: str) -> bool:
     try:
-        record = read_json(state)
+        record = STATE.load(state)
         return record["key"] == key and all(
             Path(o["path"]).is_file() and sha256_file(o["path"]) == o["sha256"]
             for o in record["outputs"]
         )
-    except (InputError, KeyError, TypeError, OSError):
+    except (InputError, OSError):
         return False
 
 

@@ -6,10 +6,14 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import InputError, problem
-from ..files import ANEW, write_text
+from ..errors import InputError
+from ..files import write_text
+from ..formats import Format
 from ..options.cohort import SplitOptions
 from .table import Case, read_table
+
+COLUMNS = ("case_id", "patient_id", "path")
+SPLIT = Format("split file", dict.fromkeys(COLUMNS, "text"), marked=False)
 
 
 def split_cases(cases: Iterable[Case], options: SplitOptions) -> dict[str, list[Case]]:
@@ -43,14 +47,13 @@ def split_cases(cases: Iterable[Case], options: SplitOptions) -> dict[str, list[
 def write_split(path: str | Path, cases: Iterable[Case], points: Path) -> None:
     """Write one part as CSV: case_id, patient_id, path of the points file."""
     lines = [f"{c.case_id},{c.patient_id},{points / (c.case_id + '.npz')}" for c in cases]
-    write_text(path, "\n".join(["case_id,patient_id,path", *lines]) + "\n")
+    write_text(path, "\n".join([",".join(COLUMNS), *lines]) + "\n")
 
 
 def read_split(path: str | Path) -> list[tuple[str, Path]]:
     """(case id, path) of every row of a split CSV."""
     header, rows = read_table(Path(path), whole=True)
-    if header != ["case_id", "patient_id", "path"]:
-        raise InputError(problem(path, "is no split file", ANEW))
+    SPLIT.check_header(path, header)
     return [(row["case_id"], Path(row["path"])) for _, row in rows]
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from ..errors import InputError, problem
 from ..files import ANEW, write_text
+from ..formats import Format
 
 CASE_COLUMNS = (
     "case_id", "patient_id", "labels", "image", "pointcloud", "truth", "status", "reason"
 )  # fmt: skip
+CASES = Format("checked case table", dict.fromkeys(CASE_COLUMNS, "text"), marked=False)
 # Ids become file names and shell words.
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 ID_REMEDY = "use up to 100 letters, digits, '.', '_' and '-', not first '.', '_' or '-'"
@@ -108,8 +110,7 @@ def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Cas
     select : case ids to keep, all where empty; an unknown id is an InputError.
     """
     header, rows = read_table(Path(path), whole=True)
-    if tuple(header) != CASE_COLUMNS:
-        raise InputError(problem(path, "is no checked case table", ANEW))
+    CASES.check_header(path, header)
     problems = [text for line, row in rows for text in _unusable(row, f"{path}:{line}")]
     if problems:
         raise InputError(problems)

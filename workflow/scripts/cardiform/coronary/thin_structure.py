@@ -9,12 +9,25 @@ from pathlib import Path
 import numpy as np
 
 from ..anatomy.centreline import Centreline
-from ..errors import InputError, again, problem
-from ..files import load_npz, save_npz
+from ..errors import again
+from ..files import save_npz
+from ..formats import Format
 from ..nifti import spacing_of
 
-FORMAT_VERSION = 1
 MASKS = ("label", "repaired", "supported")
+THIN = Format(
+    "repaired-structure",
+    {
+        "label": "u8 (B)",
+        "repaired": "u8 (B)",
+        "supported": "u8 (B)",
+        "line": "i16 (L, 3)",
+        "shape": "i32 (3)",
+        "affine": "f64 (4, 4)",
+        "format_version": "u8",
+    },
+    again("repair_coronary"),
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,7 @@ class ThinStructure:
             line=Centreline.of(self.repaired, self.spacing).index.astype(np.int16),
             shape=np.array(self.label.shape, np.int32),
             affine=self.affine,
-            format_version=np.uint8(FORMAT_VERSION),
+            format_version=np.uint8(THIN.version),
         )
 
     @classmethod
@@ -59,7 +72,7 @@ class ThinStructure:
         InputError
             Missing, damaged or of another format.
         """
-        arrays = _checked_arrays(path)
+        arrays = THIN.load(path)
         masks = {name: _unpacked(arrays[name], arrays["shape"]) for name in MASKS}
         return cls(**masks, affine=arrays["affine"])
 
@@ -80,7 +93,7 @@ class PackedMask:
     @classmethod
     def load(cls, path: str | Path, name: str) -> PackedMask:
         """One of the masks of a file of :class:`ThinStructure`; InputError as there."""
-        arrays = _checked_arrays(path)
+        arrays = THIN.load(path)
         shape = tuple(int(n) for n in arrays["shape"])
         spacing = float(spacing_of(arrays["affine"]).mean())
         return cls(arrays[name], shape, spacing, arrays["line"])
@@ -88,15 +101,6 @@ class PackedMask:
     def mask(self) -> np.ndarray:
         """(X, Y, Z) bool."""
         return _unpacked(self.bits, self.shape)
-
-
-def _checked_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    arrays = load_npz(path, again("repair_coronary"))
-    missing = {*MASKS, "line", "shape", "affine", "format_version"} - set(arrays)
-    if missing or arrays["format_version"] != FORMAT_VERSION:
-        fact = f"is no repaired structure ({', '.join(sorted(missing)) or 'another format'})"
-        raise InputError(problem(path, fact, again("repair_coronary")))
-    return arrays
 
 
 def _unpacked(bits: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -4,6 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ..errors import again
+from ..formats import Format
+
+REPORT = Format(
+    "fusion-report",
+    {
+        "labels": "text",
+        "replaced": "object",
+        "rules": "object (R)",
+        "rules.*.rule": "text",
+        "rules.*.components": "integer",
+        "rules.*.voxels": "object",
+        "rules.*.skipped?": "text",
+        "classes": "object",
+        "classes.*.voxels_before": "integer",
+        "classes.*.voxels_after": "integer",
+        "classes.*.dice_before_after": "number",
+        "classes.*.components_before": "integer",
+        "classes.*.components_after": "integer",
+        "classes.*.components_expected": "integer",
+    },
+    again("fuse_labels"),
+    marked=False,
+)
 MOST_CHANGED = 10  # cases that the summary names per class
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..cohort.table import Case
 from ..errors import InputError, again, problem
-from ..files import read_json, save_npz, write_json
+from ..files import save_npz, write_json
+from ..formats import Format
 from ..labels import LabelTable
 from ..nifti import LabelMap, load_label_map
 from ..options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
@@ -25,8 +26,29 @@ from .surface import is_watertight, signed_volume, surface_area
 
 log = logging.getLogger(__name__)
 
-FRAME_VERSION = 1
 REMEDY = again("extract_meshes")  # of missing and damaged files of a case
+FRAME = Format(
+    "frame",
+    {
+        "format_version": "integer",
+        "center_mm": "number (3)",
+        "scale": "number",
+        "affine": "number (4, 4)",
+        "spacing_mm": "number (3)",
+        "shape": "integer (3)",
+        "smoothing_vox": "number",
+        "classes": "object",
+        "classes.*.value": "integer",
+        "classes.*.voxels": "integer",
+        "classes.*.volume_voxels_mm3": "number",
+        "classes.*.volume_mesh_mm3": "number",
+        "classes.*.area_mm2": "number",
+        "classes.*.shift_mm": "number",
+        "classes.*.touches_border": "bool",
+        "classes.*.watertight": "bool",
+    },
+    REMEDY,
+)
 
 
 def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Path) -> list[Path]:
@@ -68,7 +90,7 @@ def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Pat
     write_json(
         paths[-1],
         {
-            "format_version": FRAME_VERSION,
+            "format_version": FRAME.version,
             "center_mm": frame.center.tolist(),
             "scale": frame.scale,
             "affine": label_map.affine.tolist(),
@@ -145,7 +167,7 @@ class _Made:
 def _load_meshed(case: Case, meshes: Path) -> tuple[LabelMap, Frame, _Made]:
     """The label map of a case and what its frame.json says; InputError where they differ."""
     path = meshes / case.case_id / "frame.json"
-    record = read_json(path, REMEDY)
+    record = FRAME.load(path)
     label_map = load_label_map(case.labels)
     shifts = {c["value"]: c["shift_mm"] for c in record["classes"].values()}
     if set(class_boxes(label_map.data)) != set(shifts) or not np.array_equal(

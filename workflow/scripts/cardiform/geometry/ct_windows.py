@@ -60,7 +60,7 @@ def volume_region(path: Path) -> tuple[LabelMap, Frame]:
     """
     try:
         with path.open("rb") as stream:
-            volume = np.load(stream, allow_pickle=False)
+            volume = np.lib.format.read_array(stream, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         fact = f"is no .npy file ({error})"
         raise InputError(problem(path, fact, "write it with numpy.save")) from None

@@ -8,18 +8,30 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, again, problem
-from ..files import load_npz, save_npz
+from ..errors import InputError, again
+from ..files import save_npz
+from ..formats import Format
 from .frame import Frame, apply_affine
 from .sdf import ClassField
 
-FORMAT_VERSION = 1
-REMEDY = again("voxelize_labels", "window_ct")
+SPARSE = Format(
+    "sparse-voxel",
+    {
+        "coords": "u16 (V, 3)",
+        "sdf": "f16 (V)",
+        "resolution": "i64",
+        "band_voxels": "f64",
+        "coarse_sign": "i8 (R/8, R/8, R/8)",
+        "center": "f64 (3)",
+        "scale": "f64",
+        "format_version": "i64",
+    },
+    again("voxelize_labels", "window_ct"),
+)
 BLOCK = 8
 # A distance changes by one per unit length; the fields come close to that, not exactly.
 STEEPEST = 1.05
 BLOCKS_AT_A_TIME = 512
-ARRAYS = ("coords", "sdf", "resolution", "band_voxels", "coarse_sign", "center", "scale")
 
 # (N, 3) float64 unit-frame points -> (N,) signed distances in unit lengths, negative inside
 UnitDistance = Callable[[np.ndarray], np.ndarray]
@@ -71,17 +83,13 @@ class NarrowBand:
             coarse_sign=self.coarse_sign,
             center=np.asarray(self.frame.center, np.float64),
             scale=np.float64(self.frame.scale),
-            format_version=np.int64(FORMAT_VERSION),
+            format_version=np.int64(SPARSE.version),
         )
 
     @classmethod
     def load(cls, path: str | Path) -> NarrowBand:
         """Read a sparse npz; InputError where it is none."""
-        arrays = load_npz(path, REMEDY)
-        missing = [name for name in ARRAYS if name not in arrays]
-        if missing:
-            fact = f"is no sparse-voxel file (no {', '.join(missing)})"
-            raise InputError(problem(path, fact, REMEDY))
+        arrays = SPARSE.load(path)
         return cls(
             coords=np.ascontiguousarray(arrays["coords"]),
             sdf=arrays["sdf"],

@@ -7,13 +7,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import again
+from ..formats import Format
 from ..labels import LabelTable
 from ..options.geometry import PointsOptions
 from .frame import Frame
 from .sdf import ClassField, distances
 from .surface import Mesh, face_vectors
 
-FORMAT_VERSION = 1
+POINTS = Format(
+    "points",
+    {
+        "surface_points": "f32 (N, 3)",
+        "surface_normals": "f32 (N, 3)",
+        "surface_labels": "u8 (N)",
+        "near_points": "f32 (M, 3)",
+        "near_sdf": "f16 (M, C)",
+        "near_labels": "u8 (M)",
+        "volume_points": "f32 (K, 3)",
+        "volume_sdf": "f16 (K, C)",
+        "annotated": "bool (C)",
+        "class_values": "u8 (C)",
+        "center": "f64 (3)",
+        "scale": "f64",
+        "affine": "f64 (4, 4)",
+        "spacing": "f32 (3)",
+        "format_version": "i64",
+    },
+    again("sample_sdf"),
+)
 # The anatomy ends at 0.95; near points may not leave this cube.
 LIMIT = 1.05
 # One near draw brings this many candidates per wanted point and side.
@@ -82,7 +104,7 @@ def case_points(
         "scale": np.float64(frame.scale),
         "affine": first.affine,
         "spacing": first.spacing.astype(np.float32),
-        "format_version": np.int64(FORMAT_VERSION),
+        "format_version": np.int64(POINTS.version),
     }, Evidence(own[order] * np.float32(frame.scale), slopes)
 
 

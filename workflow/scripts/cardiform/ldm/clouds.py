@@ -66,10 +66,14 @@ class CloudFile:
         InputError
             Its dataset is empty, of another shape, not finite, or its classes do not fit.
         """
-        with h5py.File(self.path) as archive:
-            points = self._part(archive, self.options.key, name)
-            labels = self._part(archive, self.options.labels_key, name)
         where = f"{self.path}:{name}"
+        try:
+            with h5py.File(self.path) as archive:
+                points = self._part(archive, self.options.key, name)
+                labels = self._part(archive, self.options.labels_key, name)
+        except (OSError, TypeError) as error:  # damaged bytes; a group in place of a dataset
+            fact = f"cannot be read ({error})"
+            raise InputError(problem(where, fact, "export it again")) from None
         if points is not None and np.asarray(points).dtype.kind not in "fiu":
             fact = f"holds {np.asarray(points).dtype}, not numbers"
             raise InputError(problem(where, fact, "store coordinates as floating-point numbers"))

@@ -16,12 +16,23 @@ from torch import Tensor
 from ..cohort.per_case import read_manifest
 from ..cohort.table import OK
 from ..errors import InputError, again, problem
-from ..files import load_npz
+from ..formats import Format
 from ..nifti import load_image, load_label_map
 from ..options.ldm import AutoencoderOptions
 from .hearts_on_grid import LABELS, Grid
 
 LOADERS = 4  # threads that fill the cache
+LATENTS = Format(
+    "latents",
+    {
+        "mu": "f32 (V, L, s, s, s)",
+        "sigma": "f16 (V, L, s, s, s)",
+        "target": "u8 or f16 (V, S, S, S)",
+        "volumes": "f32 (V, C)",
+        "format_version": "i64",
+    },
+    again("encode_latents"),
+)
 
 
 @dataclass(frozen=True)
@@ -152,13 +163,8 @@ def load_latents(path: str | Path) -> dict[str, Tensor]:
     mu f32 and sigma f16 (V, L, s, s, s); target (V, S, S, S) channels u8 or field f16; volumes f32
     (V, classes) ml.
     """
-    arrays = load_npz(path, again("encode_latents"))
-    names = ("mu", "sigma", "target", "volumes")
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        fact = f"is no latents file (no {', '.join(missing)})"
-        raise InputError(problem(path, fact, again("encode_latents")))
-    return {name: torch.from_numpy(arrays[name]) for name in names}
+    arrays = LATENTS.load(path)
+    return {name: torch.from_numpy(arrays[name]) for name in ("mu", "sigma", "target", "volumes")}
 
 
 class Cached:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,11 +13,27 @@ from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowSchedul
 from torch import Tensor, nn
 
 from ..artefact.model import Kind
+from ..formats import Format
 from ..options.ldm import DiffusionOptions
 
 DIFFUSION = Kind("ldm_diffusion", "a latent diffusion", "train_diffusion")
 # The weights of the autoencoder lie in the model.pt of the diffusion too, under this prefix.
 AUTOENCODER_PREFIX = "autoencoder."
+STATISTICS = Format(
+    "latent-statistics",
+    {
+        "shape": "integer (4)",
+        "mean": "number (L)",
+        "std": "number (L)",
+        "volume_mean": "number (C)",
+        "volume_std": "number (C)",
+        "centroids": "object",
+        "centroids.*": "number (3)",
+        "incomplete": "text (I)",
+        "autoencoder_sha256": "text",
+    },
+    marked=False,
+)
 KNOWN_WIDTH = 16  # channels into which the known classes are gathered at the latents' resolution
 Predict = Callable[[Tensor, Tensor], Tensor]  # noisy latents, times (B,) -> prediction
 
@@ -45,7 +62,13 @@ class LatentStatistics:
         return asdict(self)
 
     @classmethod
+    def load(cls, path: str | Path) -> LatentStatistics:
+        """From the statistics.json of encode_latents; InputError where it is none."""
+        return cls.from_dict(STATISTICS.load(path))
+
+    @classmethod
     def from_dict(cls, content: Mapping) -> LatentStatistics:
+        """The inverse of :meth:`as_dict`."""
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
 
     def normalised(self, latents: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from ..nifti import image_grid, save_image, save_label_map
 from ..options.ldm import LatentsOptions
 from .autoencoder_model import channels_of
 from .coder import ShapeCoder
-from .data import load_latents, load_shape, moved, to_values
+from .data import LATENTS, load_latents, load_shape, moved, to_values
 from .diffusion_model import LatentStatistics
 from .hearts_on_grid import LABELS, Grid
 
@@ -59,7 +59,7 @@ def encode_case(
         sigma=sigma.half().numpy(),
         target=stored.numpy(),
         volumes=volumes_ml(stacked, coder.grid).numpy(),
-        format_version=1,
+        format_version=LATENTS.version,
     )
     if case.case_id in training:
         return [path]

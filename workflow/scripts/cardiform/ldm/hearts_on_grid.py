@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ..cohort.table import Case
-from ..errors import InputError, problem
-from ..files import read_json, write_json
+from ..errors import InputError, again, problem
+from ..files import write_json
+from ..formats import Format
 from ..labels import LabelClass, LabelTable
 from ..nifti import load_label_map, save_image, save_label_map
 from ..options.ldm import LdmOptions, PointcloudsOptions
@@ -21,7 +22,30 @@ from .cube import Cube, edge_mm, labelled_box, on_cube
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+GRID = Format(
+    "grid",
+    {
+        "format_version": "integer",
+        "kind": "text",
+        "voxel_size": "integer",
+        "edge_mm": "number",
+        "spacing_mm": "number",
+        "scale": "number",
+        "classes": "object (C)",
+        "classes.*.value": "integer",
+        "classes.*.name": "text",
+        "classes.*.title": "text",
+        "classes.*.color": "text",
+        "classes.*.components": "integer",
+        "classes.*.priority": "integer",
+    },
+)
+BOX = Format(
+    "box",
+    {"box_mm": "number (2, 3)", "values": "integer (C)"},
+    again("resample_labels"),
+    marked=False,
+)
 LABELS, FIELD = "labels", "field"
 # What a field without classes has: an inside, of as many parts as there are.
 INSIDE = LabelTable(
@@ -56,7 +80,7 @@ class Grid:
     def as_dict(self) -> dict:
         """Plain builtins, as in grid.json and in model files."""
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": GRID.version,
             "kind": self.kind,
             "voxel_size": self.size,
             "edge_mm": self.edge_mm,
@@ -67,9 +91,8 @@ class Grid:
 
     @classmethod
     def from_dict(cls, content: Mapping, where: str | Path = "grid") -> Grid:
-        """The inverse of :meth:`as_dict`."""
-        if content.get("format_version") != FORMAT_VERSION:
-            raise InputError(problem(where, "is no grid file of this version", "make it again"))
+        """The inverse of :meth:`as_dict`; InputError where it is of another format."""
+        GRID.check(where, content)
         table = LabelTable.from_dicts(content["classes"])
         size, edge = content["voxel_size"], content["edge_mm"]
         return cls(content["kind"], size, edge, table, content["scale"])
@@ -77,7 +100,7 @@ class Grid:
 
 def load_grid(path: str | Path) -> Grid:
     """The grid of a grid.json."""
-    return Grid.from_dict(read_json(path), path)
+    return Grid.from_dict(GRID.load(path), path)
 
 
 def taking_part(table: LabelTable, drop: Sequence[str]) -> LabelTable:
@@ -122,12 +145,12 @@ def box_case(case: Case, *, table: LabelTable, out: Path) -> list[Path]:
 
 def read_box(path: str | Path) -> np.ndarray:
     """(2, 3) mm of :func:`box_case`."""
-    return np.array(read_json(path)["box_mm"])
+    return np.array(BOX.load(path)["box_mm"])
 
 
 def label_grid(paths: Sequence[Path], options: LdmOptions, table: LabelTable) -> Grid:
     """The grid of the cases of :func:`box_case`; classes that no case has take no part."""
-    values = {value for path in paths for value in read_json(path)["values"]}
+    values = {value for path in paths for value in BOX.load(path)["values"]}
     return fixed_grid(LABELS, [read_box(p) for p in paths], options, present(table, values))
 
 

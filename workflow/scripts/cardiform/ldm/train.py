@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..cohort import splits
 from ..errors import InputError, problem
-from ..files import read_json, sha256_file, sha256_json
+from ..files import sha256_file, sha256_json
 from ..options.ldm import AutoencoderOptions, DiffusionOptions
 from ..training.job import Job
 from .autoencoder_model import AUTOENCODER
@@ -87,7 +87,7 @@ def diffusion_job(
         is no training case.
     """
     check_diffusion(options)
-    statistics = LatentStatistics.from_dict(read_json(statistics_file))
+    statistics = LatentStatistics.load(statistics_file)
     coder = ShapeCoder.load(autoencoder)
     if sha256_file(autoencoder) != statistics.autoencoder_sha256:
         fact = "is of another autoencoder than --autoencoder"

@@ -12,9 +12,33 @@ from typing import Any
 from ..artefact.torch_files import load, plain, save
 from ..errors import InputError, problem
 from ..files import atomic_path
+from ..formats import Format
 from ..options.training import TrainingOptions
 
 FORMAT_VERSION = 1
+ANY = Format("checkpoint", {"format_version": "integer"}, version=FORMAT_VERSION)
+LAST = dataclasses.replace(
+    ANY,
+    keys={
+        **ANY.keys,
+        "key": "object",
+        "step": "integer",
+        "module": "object",
+        "optimizers": "object",
+        "scaler": "object",
+        "average": "object",
+        "window": "object",
+        "best": "object",
+        "best_step": "integer",
+        "last": "object",
+        "baseline": "object",
+        "seconds": "number",
+        "source?": "text",  # earlier checkpoints do not have it
+    },
+)
+BEST = dataclasses.replace(
+    ANY, keys={**ANY.keys, "step": "integer", "figures": "object", "weights": "object"}
+)
 
 
 class Checkpoints:
@@ -49,7 +73,7 @@ class Checkpoints:
             self._adopt(Path(resume_from), key)
         if not self.last.exists():
             return "no checkpoint: starting at step 0"
-        state = _load(self.last, "delete it to start afresh")
+        state = _load(self.last, "delete it to start afresh", LAST)
         changes = differences(state["key"], key)
         if not changes:
             if state.get("best"):
@@ -60,8 +84,8 @@ class Checkpoints:
 
     def _adopt(self, other: Path, key: Mapping[str, Any]) -> None:
         """Copy another folder's checkpoints, where they are of the same training."""
-        state = _load(other, "correct --resume-from")
-        changes = differences(state.get("key", {}), key)
+        state = _load(other, "correct --resume-from", LAST)
+        changes = differences(state["key"], key)
         if changes:
             fact = "is of another training (" + ", ".join(changes) + ")"
             raise InputError(problem(other, fact, "set the same options, or leave --resume-from"))
@@ -88,7 +112,7 @@ class Checkpoints:
         """The content of last.pt on the CPU; None where there is none."""
         if not self.last.exists():
             return None
-        return _load(self.last, "delete it to start afresh")
+        return _load(self.last, "delete it to start afresh", LAST)
 
     def save_best(self, step: int, figures: Mapping[str, float], weights: Mapping) -> None:
         """Replace best.pt."""
@@ -96,7 +120,8 @@ class Checkpoints:
 
     def load_best(self) -> dict:
         """step, figures and weights of the best validation, on the CPU."""
-        return _load(self.best, "delete it: the best validation from now on is shipped then")
+        remedy = "delete it: the best validation from now on is shipped then"
+        return _load(self.best, remedy, BEST)
 
     def has_best(self) -> bool:
         """Whether best.pt is there and sound; InputError where it is damaged."""
@@ -107,8 +132,10 @@ def _save(path: Path, content: Mapping[str, Any]) -> None:
     save(path, content, FORMAT_VERSION)
 
 
-def _load(path: Path, remedy: str) -> dict[str, Any]:
-    return load(path, {FORMAT_VERSION}, remedy)
+def _load(path: Path, remedy: str, form: Format) -> dict[str, Any]:
+    content = load(path, remedy)
+    form.check(path, content, remedy)
+    return content
 
 
 def resume_key(options: TrainingOptions, identity: Mapping[str, Any]) -> dict[str, Any]:

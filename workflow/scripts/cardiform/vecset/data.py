@@ -16,25 +16,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import InputError, again, problem
-from ..files import load_npz
+from ..errors import InputError, problem
+from ..geometry.sampling import POINTS
 from ..labels import LabelTable
 from ..options.vecset import VecsetOptions
 
 LOADERS = 4  # files that are read at a time
 # Half a voxel of a coarse case, unit frame: what is thinner is not known to be.
 LEAST_DEPTH = 0.005
-ARRAYS = (
-    "surface_points",
-    "surface_labels",
-    "near_points",
-    "near_sdf",
-    "near_labels",
-    "volume_points",
-    "volume_sdf",
-    "annotated",
-    "class_values",
-)
 
 
 @dataclass(frozen=True)
@@ -130,13 +119,9 @@ def load_case_points(
     Raises
     ------
     InputError
-        All problems of the file: arrays missing, another label table, no points.
+        All problems of the file: not of the format, another label table, no points.
     """
-    remedy = again("sample_sdf")
-    arrays = load_npz(path, remedy)
-    missing = [name for name in ARRAYS if name not in arrays]
-    if missing:
-        raise InputError(problem(path, f"has no {', '.join(missing)}", remedy))
+    arrays, remedy = POINTS.load(path), POINTS.remedy
     values = tuple(int(v) for v in arrays["class_values"])
     if values != labels.values:
         text = f"was made for the classes {values}, the label table has {labels.values}"

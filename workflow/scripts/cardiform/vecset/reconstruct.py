@@ -13,9 +13,11 @@ import torch
 from ..artefact.model import load_model
 from ..cohort.table import Case
 from ..errors import again
-from ..files import load_npz, save_npz, write_json
+from ..files import save_npz, write_json
+from ..formats import Format
 from ..geometry.coarse_to_fine import SampledField, sample_field
 from ..geometry.frame import UNIT_RADIUS, Frame, apply_affine
+from ..geometry.sampling import POINTS
 from ..geometry.surface import Mesh
 from ..held_out import draw_comparison, truth_mesh, write_meshes
 from ..labels import LabelTable
@@ -26,6 +28,12 @@ from ..options.vecset import VecsetOptions, VecsetReconstructOptions
 from .data import draw_input, load_case_points
 from .model import VECSET, VecSet
 
+LATENTS = Format(
+    "VecSet-latents",
+    {"latents": "f32 (M, W)", "center": "f64 (3)", "scale": "f64"},
+    again("reconstruct_vecset"),
+    marked=False,
+)
 METHODS = ("model", "untrained", "mean_shape")
 MEAN_SHAPE_GRID = 128  # points along each axis of the unit cube
 MEAN_SHAPE_CASES = 200  # more training cases do not sharpen a mean shape
@@ -214,7 +222,7 @@ def isotropic_grid(grid: LabelMap, spacing_mm: float) -> tuple[tuple[int, int, i
 
 def load_frame(points: Path) -> Frame:
     """The frame that a points file is in."""
-    arrays = load_npz(points, again("sample_sdf"))
+    arrays = POINTS.load(points)
     return Frame(arrays["center"], float(arrays["scale"]))
 
 

@@ -14,7 +14,7 @@ from ..cohort.per_case import read_manifest
 from ..cohort.table import OK
 from ..errors import InputError, problem
 from ..files import opened_npz
-from ..geometry.narrowband import REMEDY, NarrowBand, voxel_keys
+from ..geometry.narrowband import SPARSE, NarrowBand, voxel_keys
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +76,15 @@ def find_instances(manifests: Iterable[str | Path], case_ids: Sequence[str]) -> 
 
 def stored_size(path: Path) -> tuple[int, tuple[int, float]]:
     """How many voxels a sparse npz stores, and its resolution and half-band: its headers alone."""
-    with opened_npz(path, REMEDY) as archive:
-        kind = int(archive["resolution"]), float(archive["band_voxels"])
+    with opened_npz(path, SPARSE.remedy) as archive:
+        SPARSE.check_names(path, archive)
+        found = {name: archive[name] for name in ("resolution", "band_voxels")}
         with archive.zip.open("sdf.npy") as stream:
             np.lib.format.read_magic(stream)
-            return int(np.lib.format.read_array_header_1_0(stream)[0][0]), kind
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        found["sdf"] = np.broadcast_to(np.zeros((), dtype), shape)
+    SPARSE.check_values(path, found, found)
+    return shape[0], (int(found["resolution"]), float(found["band_voxels"]))
 
 
 class VoxelDataset(torch.utils.data.Dataset):

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from ..cohort.table import Case
+from ..errors import again
 from ..files import save_npz, write_json
+from ..formats import Format
 from ..geometry.closed_band import Solid, voxel_affine
 from ..geometry.narrowband import NarrowBand, voxel_keys
 from ..geometry.surface import Mesh
@@ -25,6 +27,12 @@ from .data import Instance
 from .model import SparseVQVAE
 from .task import NEAR_VOXELS
 
+CODES = Format(
+    "codes",
+    {"*_coords": "u16 (M, 3)", "*_indices": "i32 (M)"},
+    again("reconstruct_vqvae"),
+    marked=False,
+)
 # The quantised model, the same before its joint training, and the continuous autoencoder.
 METHODS = ("model", "stage1", "continuous")
 

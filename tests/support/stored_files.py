@@ -1,0 +1,200 @@
+"""One real file of every stored format, written by the library at its smallest size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bands import write_cohort
+from toy_training import QUICK, Lines, ToyTask
+
+from cardiform import nifti
+from cardiform.cohort import checks, per_case, splits, table
+from cardiform.coronary import thin_structure
+from cardiform.coronary.repair_case import repair_case
+from cardiform.files import load_npz, read_json, write_json
+from cardiform.formats import Format
+from cardiform.fusion import summary
+from cardiform.fusion.cases import fuse_case
+from cardiform.geometry import cases, narrowband, sampling
+from cardiform.labels import LabelTable
+from cardiform.ldm import data, diffusion_model, encode, hearts_on_grid, samples
+from cardiform.ldm.autoencoder_model import ShapeAutoencoder
+from cardiform.ldm.coder import ShapeCoder
+from cardiform.options.cohort import SplitOptions
+from cardiform.options.coronary import CoronaryRepairOptions
+from cardiform.options.fusion import FusionOptions
+from cardiform.options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
+from cardiform.options.ldm import AutoencoderOptions, LatentsOptions, LdmOptions, SamplingOptions
+from cardiform.options.training import TrainingOptions
+from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
+from cardiform.options.vqvae import VqvaeCodebookOptions, VqvaeOptions
+from cardiform.training import checkpoint, engine
+from cardiform.vecset import reconstruct as vecset_reconstruct
+from cardiform.vecset.model import VecSet
+from cardiform.vqvae import reconstruct as vqvae_reconstruct
+from cardiform.vqvae.data import find_instances
+from cardiform.vqvae.model import SparseVQVAE
+
+NAME = "a"
+TABLE = LabelTable(tuple(c for c in LabelTable() if c.value in (1, 3, 9)))
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A format, its heading in docs/formats.md, and where the example lies."""
+
+    form: Format
+    heading: str
+    path: str
+
+
+STORED = (
+    Stored(sampling.POINTS, "Points", "points/a.npz"),
+    Stored(narrowband.SPARSE, "Sparse voxels", "sparse/a/myocardium.npz"),
+    Stored(cases.FRAME, "Frame", "meshes/a/frame.json"),
+    Stored(thin_structure.THIN, "Repaired structure", "repaired/a.npz"),
+    Stored(checks.REPORT, "Check report", "qc/cases/a.json"),
+    Stored(summary.REPORT, "Fusion report", "fused/a.json"),
+    Stored(hearts_on_grid.BOX, "Box", "boxes/a.json"),
+    Stored(hearts_on_grid.GRID, "Grid", "grid.json"),
+    Stored(data.LATENTS, "Latents", "latents/a.npz"),
+    Stored(diffusion_model.STATISTICS, "Latent statistics", "statistics.json"),
+    Stored(samples.SAMPLE, "Sample latents", "samples/sample_0000.npz"),
+    Stored(vecset_reconstruct.LATENTS, "VecSet latents", "vecset/a/latents.npz"),
+    Stored(vqvae_reconstruct.CODES, "Codes", "vqvae/x/codes.npz"),
+    Stored(per_case.STATE, "State of a case", "qc/state/a.json"),
+    Stored(checkpoint.LAST, "last.pt", "training/checkpoints/last.pt"),
+    Stored(checkpoint.BEST, "best.pt", "training/checkpoints/best.pt"),
+)
+TABLES = (
+    Stored(per_case.MANIFEST, "Manifest", "qc/manifest.tsv"),
+    Stored(table.CASES, "Checked case table", "cases.tsv"),
+    Stored(splits.SPLIT, "Split", "split/train.csv"),
+)
+
+
+def read(path: Path) -> dict:
+    """The content of an npz, JSON or checkpoint, unchecked."""
+    if path.suffix == ".pt":
+        return torch.load(path, weights_only=True)
+    return read_json(path) if path.suffix == ".json" else load_npz(path)
+
+
+def write_all(folder: Path) -> None:
+    """The files of STORED and TABLES below ``folder``."""
+    case = _case(folder)
+    common = {"table": TABLE}
+    cases.mesh_case(case, **common, options=MeshesOptions(), out=folder / "meshes")
+    meshes = {**common, "meshes": folder / "meshes"}
+    options = PointsOptions(
+        surface_points=900, min_class_points=20, near_points=800, volume_points=400
+    )
+    cases.sample_case(case, **meshes, options=options, out=folder / "points")
+    voxels = VoxelsOptions(resolution=32)
+    cases.voxelize_case(case, **meshes, options=voxels, out=folder / "sparse")
+    repair = CoronaryRepairOptions(spacing_mm=2.0)
+    repair_case(case, **common, options=repair, out=folder / "repaired")
+    _write_latent_diffusion(folder, case)
+    with pytest.MonkeyPatch.context() as patch:  # pictures take most of the time
+        patch.setattr("cardiform.fusion.cases.compare_picture", lambda *_, **__: None)
+        patch.setattr("cardiform.held_out.compare_picture", lambda *_, **__: None)
+        fuse_case(case, **common, options=FusionOptions(), masks={}, out=folder / "fused")
+        _write_vecset(folder, case)
+        _write_vqvae(folder)
+    _write_training(folder / "training")
+
+
+def _case(folder: Path) -> table.Case:
+    """A ball in a shell with a rod beside them, checked and split."""
+    index = np.indices((30, 30, 30)) * 2.0
+    radius = np.linalg.norm(index - np.array([28.0, 29.0, 30.0])[:, None, None, None], axis=0)
+    labels = np.zeros((30, 30, 30), np.uint8)
+    labels[radius < 22] = 1
+    labels[radius < 14] = 3
+    labels[26:28, 8:22, 14:16] = 9
+    nifti.save_label_map(folder / "a.nii.gz", labels, np.diag([2.0, 2.0, 2.0, 1.0]))
+    case = table.Case(case_id=NAME, patient_id=NAME, labels=str(folder / "a.nii.gz"))
+    manifest = folder / "qc" / "manifest.tsv"
+    checks.check_cases([case], TABLE, out=folder / "qc", manifest=manifest, processes=1)
+    table.write_cases(folder / "cases.tsv", [case])
+    parts = splits.split_cases([case], SplitOptions(validation=0.0, test=0.0))
+    splits.write_split(folder / "split" / "train.csv", parts["train"], folder / "points")
+    return case
+
+
+def _write_latent_diffusion(folder: Path, case: table.Case) -> None:
+    boxes = hearts_on_grid.box_case(case, table=TABLE, out=folder / "boxes")
+    grid = hearts_on_grid.label_grid(boxes, LdmOptions(voxel_size=16), TABLE)
+    write_json(folder / "grid.json", grid.as_dict())
+    [voxels] = hearts_on_grid.resample_case(
+        case, grid=grid, boxes=folder / "boxes", out=folder / "voxels"
+    )
+    options = AutoencoderOptions(channels=(8, 8), norm_num_groups=4)
+    weights = ShapeAutoencoder(options, len(grid.table)).state_dict()
+    coder = ShapeCoder(options, grid, weights)
+    encode.encode_case(
+        case,
+        voxels={NAME: voxels},
+        training={NAME},
+        coder=coder,
+        options=LatentsOptions(variants=1),
+        out=folder / "latents",
+    )
+    files = {NAME: folder / "latents" / "a.npz"}
+    found = encode.statistics_of(files, [NAME], coder, "0" * 64)
+    write_json(folder / "statistics.json", found.as_dict())
+    nothing = diffusion_model.Condition.nothing(1, len(grid.table), grid.size)
+    options = SamplingOptions(num_samples=1)
+    samples.sampled_latents(_Drawing(), nothing, options, "flow", "key", folder / "samples")
+
+
+class _Drawing:
+    """In place of a trained diffusion."""
+
+    def latents(self, numbers, condition, *, made, **_) -> None:
+        made(numbers, torch.zeros(len(numbers), 4, 8, 8, 8))
+
+
+def _write_vecset(folder: Path, case: table.Case) -> None:
+    training = VecsetOptions(preset="demo", input_points=512)
+    network = vecset_reconstruct.Reconstructor(
+        VecSet.from_options(training, len(TABLE)).eval(),
+        TABLE,
+        training,
+        VecsetReconstructOptions(),
+        CPU,
+    )
+    points = {NAME: folder / "points" / "a.npz"}
+    vecset_reconstruct.reconstruct_case(
+        case,
+        points=points,
+        meshes=folder / "meshes",
+        out=folder / "vecset",
+        network=network,
+        mean_shape=vecset_reconstruct.MeanShape.of([], TABLE),
+    )
+
+
+def _write_vqvae(folder: Path) -> None:
+    manifest = write_cohort(folder / "balls", {"x": [0.5, 0.3]})
+    options = VqvaeOptions(channels=(8, 8, 8, 8), blocks=(1, 0, 0, 0), latent_dim=4)
+    model = SparseVQVAE.from_options(options, VqvaeCodebookOptions(codebook_size=8))
+    network = vqvae_reconstruct.BandNetwork(model.eval(), CPU)
+    vqvae_reconstruct.reconstruct_case(
+        table.Case(case_id="x", patient_id="x", labels=""),
+        instances={"x": find_instances([manifest], ["x"])},
+        networks={"model": network},
+        table=TABLE,
+        meshes=None,
+        out=folder / "vqvae",
+    )
+
+
+def _write_training(out: Path) -> None:
+    options = TrainingOptions(**{**QUICK, "steps": 4})
+    engine.train(ToyTask(), Lines(), Lines(3), options=options, out=out, identity={})
