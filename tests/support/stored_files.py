@@ -12,6 +12,8 @@ from bands import write_cohort
 from toy_training import QUICK, Lines, ToyTask
 
 from cardiform import nifti
+from cardiform.artefact import model
+from cardiform.artefact.model import Kind
 from cardiform.cohort import checks, per_case, splits, table
 from cardiform.coronary import thin_structure
 from cardiform.coronary.repair_case import repair_case
@@ -24,6 +26,8 @@ from cardiform.labels import LabelTable
 from cardiform.ldm import data, diffusion_model, encode, hearts_on_grid, samples
 from cardiform.ldm.autoencoder_model import ShapeAutoencoder
 from cardiform.ldm.coder import ShapeCoder
+from cardiform.metrics import record
+from cardiform.metrics.record import write_held_out_figures
 from cardiform.options.cohort import SplitOptions
 from cardiform.options.coronary import CoronaryRepairOptions
 from cardiform.options.fusion import FusionOptions
@@ -32,7 +36,7 @@ from cardiform.options.ldm import AutoencoderOptions, LatentsOptions, LdmOptions
 from cardiform.options.training import TrainingOptions
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.options.vqvae import VqvaeCodebookOptions, VqvaeOptions
-from cardiform.training import checkpoint, engine
+from cardiform.training import checkpoint, job
 from cardiform.vecset import reconstruct as vecset_reconstruct
 from cardiform.vecset.model import VecSet
 from cardiform.vqvae import reconstruct as vqvae_reconstruct
@@ -70,6 +74,9 @@ STORED = (
     Stored(per_case.STATE, "State of a case", "qc/state/a.json"),
     Stored(checkpoint.LAST, "last.pt", "training/checkpoints/last.pt"),
     Stored(checkpoint.BEST, "best.pt", "training/checkpoints/best.pt"),
+    Stored(model.MODEL, "model.pt", "training/model.pt"),
+    Stored(record.TRAINING_RECORD, "Training figures", "training/metrics.json"),
+    Stored(record.HELD_OUT_RECORD, "Held-out figures", "training/held_out.json"),
 )
 TABLES = (
     Stored(per_case.MANIFEST, "Manifest", "qc/manifest.tsv"),
@@ -196,5 +203,21 @@ def _write_vqvae(folder: Path) -> None:
 
 
 def _write_training(out: Path) -> None:
-    options = TrainingOptions(**{**QUICK, "steps": 4})
-    engine.train(ToyTask(), Lines(), Lines(3), options=options, out=out, identity={})
+    options = TrainingOptions(**QUICK | {"steps": 4})
+    task = ToyTask()
+    toy = job.Job(
+        kind=Kind("toy", "a toy", "train_toy"),
+        task=task,
+        network=task.module,
+        train_set=Lines(),
+        validation_set=Lines(2),
+        options=options,
+        sections={"toy": options},
+        labels=TABLE,
+        train_cases=[NAME],
+        validation_cases=[],
+        identity={},
+    )
+    job.run(toy, out)
+    # each family has figures of its own below these keys
+    write_held_out_figures(out / "held_out.json", "toy", {}, out / "model.pt")

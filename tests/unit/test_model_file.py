@@ -100,7 +100,7 @@ def test_a_file_of_a_newer_format(tmp_path):
     save(tmp_path / "model.pt")
     content = torch.load(tmp_path / "model.pt", weights_only=True)
     torch.save(content | {"format_version": 3}, tmp_path / "model.pt")
-    with pytest.raises(InputError, match=r"format version 3, this reads 1 and 2; .*newer"):
+    with pytest.raises(InputError, match=r"model format 3, this version reads 1, 2: .*newer"):
         load_model(tmp_path / "model.pt")
 
 
@@ -143,7 +143,7 @@ def test_a_missing_entry_is_named(tmp_path, key):
     content = torch.load(tmp_path / "model.pt", weights_only=True)
     content.pop(key)
     torch.save(content, tmp_path / "model.pt")
-    with pytest.raises(InputError, match=rf"is no model \({key} missing\)"):
+    with pytest.raises(InputError, match=rf"is no model file \(no {key}\)"):
         load_model(tmp_path / "model.pt")
 
 

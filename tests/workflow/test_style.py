@@ -41,7 +41,8 @@ MAY_IMPORT = {
     "phantom": {"files", "labels", "anatomy", "phantom"},
     "sparse": {"errors", "sparse"},
     "artefact": {"errors", "files", "formats", "labels", "artefact"},
-    "training": LIGHT | {"artefact", "pictures", "training"},
+    "metrics.record": {"files", "formats"},
+    "training": LIGHT | {"artefact", "metrics", "pictures", "training"},
     "fusion.summary": {"errors", "formats"},
     "ldm.option_checks": {"errors", "options"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}

@@ -22,7 +22,6 @@ from cardiform import cli
 from cardiform.cohort import per_case, splits
 from cardiform.cohort.table import read_checked_cases
 from cardiform.errors import InputError
-from cardiform.files import sha256_file, sha256_sources, write_json
 from cardiform.options.ldm import CompletionOptions
 from cardiform.options.sections import memory_advice
 
@@ -60,6 +59,7 @@ def main() -> None:
         table_of_figures,
     )
     from cardiform.ldm.data import find_files
+    from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
 
     completer = Completer(args.model, options, choose_device(options.device))
@@ -88,8 +88,7 @@ def main() -> None:
     figures = summarise(tested, args.out, completer.table.names)
     for line in table_of_figures(figures["mean"]):
         log.info("%s", line)
-    record = {"model_sha256": sha256_file(args.model), "source_sha256": sha256_sources()}
-    write_json(args.out / "metrics.json", {**figures, **record})
+    write_held_out_figures(args.out / "metrics.json", "complete_labels", figures, args.model)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cardiform import cli
 from cardiform.cohort import splits
-from cardiform.files import read_json, sha256_sources, write_json
+from cardiform.files import read_json
 from cardiform.options.ldm import GenerationOptions
 
 log = logging.getLogger("evaluate_samples")
@@ -40,6 +40,7 @@ def main() -> None:
     from cardiform.ldm.data import find_files
     from cardiform.ldm.evaluate import References, evaluate, load_hearts, table_of_figures
     from cardiform.ldm.hearts_on_grid import load_grid
+    from cardiform.metrics.record import write_held_out_figures
 
     grid = load_grid(args.grid)
     samples = read_json(args.samples)["samples"]
@@ -52,7 +53,8 @@ def main() -> None:
     }
     if len(real["test"]) < 2:
         log.warning("%s: fewer than two test cases, so there is nothing to measure by", args.test)
-        write_json(args.out, {"hearts": {"test": len(real["test"])}})
+        hearts = {"hearts": {"test": len(real["test"])}}
+        write_held_out_figures(args.out, "evaluate_samples", hearts, None)
         return
     reconstructed = load_hearts(
         [f.path for f in find_files(args.latents, cases["test"], ".nii.gz")], grid
@@ -61,7 +63,7 @@ def main() -> None:
     figures = evaluate(made, references, grid, options)
     for line in table_of_figures(figures):
         log.info("%s", line)
-    write_json(args.out, {**figures, "source_sha256": sha256_sources()})
+    write_held_out_figures(args.out, "evaluate_samples", figures, None)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from pathlib import Path
 from cardiform import cli
 from cardiform.cohort import per_case, splits
 from cardiform.cohort.table import read_checked_cases
-from cardiform.files import sha256_file, sha256_sources, write_json
 from cardiform.options.sections import memory_advice
 from cardiform.options.vecset import VecsetReconstructOptions
 
@@ -41,6 +40,7 @@ def main() -> None:
 
     from cardiform import held_out
     from cardiform.geometry.cases import mesh_files
+    from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
     from cardiform.vecset import reconstruct
 
@@ -87,8 +87,7 @@ def main() -> None:
                 len(names[part]),
                 held_out.table_of_figures(found, network.table.names, "mean_shape"),
             )
-    record = {"model_sha256": sha256_file(args.model), "source_sha256": sha256_sources()}
-    write_json(args.metrics, {**figures, **record})
+    write_held_out_figures(args.metrics, "reconstruct_vecset", figures, args.model)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from pathlib import Path
 from cardiform import cli, labels
 from cardiform.cohort import per_case, splits
 from cardiform.cohort.table import Case, read_checked_cases
-from cardiform.files import sha256_file, sha256_sources, write_json
 from cardiform.options.vqvae import VqvaeReconstructOptions
 
 log = logging.getLogger("reconstruct_vqvae")
@@ -53,6 +52,7 @@ def main() -> None:
 
     from cardiform import held_out
     from cardiform.geometry.cases import mesh_files
+    from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
     from cardiform.vqvae.data import find_instances
     from cardiform.vqvae.reconstruct import METHODS, BandNetwork, reconstruct_case
@@ -101,8 +101,7 @@ def main() -> None:
         if names[part]:
             lines = held_out.table_of_figures(found, list(found["model"]["mean"]), "continuous")
             log.info("%s, %d cases\n%s", part, len(names[part]), lines)
-    record = {"model_sha256": sha256_file(args.model), "source_sha256": sha256_sources()}
-    write_json(args.out / "metrics.json", {**figures, **record})
+    write_held_out_figures(args.out / "metrics.json", "reconstruct_vqvae", figures, args.model)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from cardiform import cli, labels
 from cardiform.cohort import per_case, splits
 from cardiform.cohort.table import read_checked_cases
 from cardiform.errors import InputError
-from cardiform.files import sha256_file, sha256_sources, write_json
 from cardiform.options.coronary import CoronaryRefineOptions, CoronaryRepairOptions
 from cardiform.options.sections import memory_advice
 
@@ -54,6 +53,7 @@ def main() -> None:
     from cardiform.coronary.cases import refine_case, summarise, table_of_figures
     from cardiform.coronary.data import find_repaired
     from cardiform.coronary.refine import Refiner
+    from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
 
     table = labels.load_label_table(args.labels)
@@ -87,11 +87,7 @@ def main() -> None:
     figures = summarise(parts, args.out, trained)
     for line in table_of_figures(figures):
         log.info("%s", line)
-    record = {
-        "model_sha256": sha256_file(args.model) if args.model else "",
-        "source_sha256": sha256_sources(),
-    }
-    write_json(args.out / "metrics.json", {**figures, **record})
+    write_held_out_figures(args.out / "metrics.json", "refine_coronary", figures, args.model)
 
 
 if __name__ == "__main__":

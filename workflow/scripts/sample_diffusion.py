@@ -15,7 +15,7 @@ import logging
 from pathlib import Path
 
 from cardiform import cli
-from cardiform.files import sha256_file, sha256_json, sha256_sources, write_json
+from cardiform.files import sha256_file, sha256_json
 from cardiform.ldm.option_checks import chosen_sampler, wanted_volumes
 from cardiform.options.ldm import SamplingOptions
 
@@ -38,6 +38,7 @@ def main() -> None:
         volume_condition,
         write_samples,
     )
+    from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
 
     generator = ShapeGenerator.load(args.model, choose_device(options.device))
@@ -62,10 +63,8 @@ def main() -> None:
         "volume_ml": spread(volumes, generator.grid.table),
         "sampler": sampler,
         "steps": options.num_inference_steps,
-        "model_sha256": model,
-        "source_sha256": sha256_sources(),
     }
-    write_json(args.out / "metrics.json", figures)
+    write_held_out_figures(args.out / "metrics.json", "sample_diffusion", figures, args.model)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..artefact.model import Kind, save_model
 from ..files import write_json
 from ..labels import LabelTable
+from ..metrics.record import TRAINING_RECORD
 from ..options.training import TrainingOptions
 from ..pictures.curves import plot_curves
 from .distributed import is_main
@@ -21,8 +22,6 @@ from .engine import Outcome, train
 from .task import Task
 
 log = logging.getLogger(__name__)
-
-METRICS_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ def write_results(job: Job, outcome: Outcome, on_training: Mapping[str, float]) 
     on_training : figures of the training samples.
     """
     figures = {
-        "format_version": METRICS_VERSION,
+        "format_version": TRAINING_RECORD.version,
         "kind": job.kind.name,
         "train": dict(on_training),
         "validation": outcome.best or outcome.last,
