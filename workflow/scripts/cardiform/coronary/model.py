@@ -11,7 +11,7 @@ channels of a point or on the grids, never across query points.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from ..options.coronary import CoronaryOptions
 from ..sparse.layers import Block, Resample
 from ..sparse.ops import strided_conv, transposed_conv
 from ..sparse.tensor import SparseTensor, Structure
-from .data import Cells
+from .data import Cells, PatchBatch
 
 HEAD_WIDTH = 64
 CORNERS = torch.tensor([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
@@ -57,8 +57,10 @@ class CellField(nn.Module):
             nn.SiLU(),
             nn.Linear(HEAD_WIDTH, 1),
         )
-        nn.init.zeros_(self.head[-1].weight)
-        nn.init.zeros_(self.head[-1].bias)
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def encode(self, cells: SparseTensor) -> SparseTensor:
         """(N, inputs) truncated distances to (N, C + inputs) features of the cells: the latent.
@@ -116,7 +118,9 @@ class NearDecoder(nn.Module):
         self.early = nn.Sequential(*_layer(inputs, 256), *_layer(256, 256))
         self.late = nn.Sequential(*_layer(256 + inputs, 128), *_layer(128, 64), nn.Linear(64, 1))
         # a rare class: begin with its odds
-        nn.init.constant_(self.late[-1].bias, prior)
+        last = self.late[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.constant_(last.bias, prior)
 
     def grids(self, latent: Tensor) -> list[Tensor]:
         """(B, D) vectors to four feature grids (B, C, n, n, n)."""
@@ -147,7 +151,7 @@ def interpolated(cells: SparseTensor, points: Tensor) -> Tensor:
     part = points[:, 1:] - low
     edge = structure.resolution + 2
     keys = structure.keys
-    result = 0
+    result = feats.new_zeros(())
     for corner in CORNERS.to(points.device):
         x, y, z = (low + corner).long().unbind(1)
         wanted = ((points[:, 0].long() * edge + x + 1) * edge + y + 1) * edge + z + 1
@@ -158,8 +162,8 @@ def interpolated(cells: SparseTensor, points: Tensor) -> Tensor:
     return result
 
 
-def _run(blocks: nn.ModuleList, x: SparseTensor) -> SparseTensor:
-    for block in blocks:
+def _run(blocks: nn.Module, x: SparseTensor) -> SparseTensor:
+    for block in blocks.children():
         x = x.replace(block(x.feats, x.structure))
     return x
 
@@ -191,7 +195,7 @@ def build_cell_field(options: CoronaryOptions) -> CellField:
     return CellField(Cells.channels(options), options.channels, options.blocks)
 
 
-def structure_of(batch: Mapping) -> Structure:
+def structure_of(batch: PatchBatch) -> Structure:
     """The cells of a batch; the grid is as large as halving needs."""
     if "structure" not in batch:
         batch["structure"] = Structure(
