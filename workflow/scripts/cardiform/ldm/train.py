@@ -69,11 +69,11 @@ def train_diffusion(options: DiffusionOptions, args) -> None:
         parts["train"] = _complete(parts["train"], statistics)
     torch.manual_seed(options.seed)
     task = DiffusionTask(options, statistics, grid, coder)
-    common = {"cache_rate": options.cache_rate, "seed": options.seed}
+    rate, seed = options.cache_rate, options.seed
     outcome = train(
         task,
-        LatentDataset(parts["train"], varied=True, **common),
-        LatentDataset(parts["validation"], varied=False, **common),
+        LatentDataset(parts["train"], varied=True, cache_rate=rate, seed=seed),
+        LatentDataset(parts["validation"], varied=False, cache_rate=rate, seed=seed),
         options=options,
         out=args.out,
         identity={"latents": sha256_json(statistics.as_dict()), "data": _identity(parts)},
