@@ -42,9 +42,11 @@ def main() -> None:
     from cardiform.training.distributed import is_main
 
     if preset == "cardiform":
-        job = cardiform_job(*options, args)
+        own, repair = options
+        job = cardiform_job(own, repair, args)
     else:
-        job = near_job(*options, args)
+        (own,) = options
+        job = near_job(own, args)
     outcome = run(job, args.out)
     if is_main():
         write_model(job, outcome)
