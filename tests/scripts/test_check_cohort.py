@@ -205,3 +205,12 @@ def test_a_report_changes_with_the_bytes_of_a_file_and_not_with_its_place(tmp_pa
     assert manifest("moved/b.nii.gz") == first
     write(tmp_path, "a.nii.gz", np.roll(labels(), 1, axis=2))
     assert manifest("a.nii.gz") != first, "the same figures, another place"
+
+
+def test_a_file_may_be_named_twice(tmp_path, check):
+    write(tmp_path, "a.nii.gz", labels())
+    table(tmp_path, [("a", "a.nii.gz", "a.nii.gz")], columns="case_id\tlabels\timage")
+    result = check()
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "out" / "qc" / "cases" / "a.json").read_text())
+    assert report["classes"]["left_ventricle"]["voxels"] == 36

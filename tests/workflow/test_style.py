@@ -1,4 +1,4 @@
-"""Formatting, lint and the import rules of docs/architecture.md."""
+"""Formatting, lint, types and the import rules of docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -167,8 +167,9 @@ def test_scripts_answer_help_and_stay_short():
         [BIN / "ruff", "format", "--check", "."],
         [BIN / "snakefmt", "--check", "workflow"],
         [BIN / "snakemake", "--lint"],
+        [BIN / "mypy"],
     ],
-    ids=["ruff", "ruff-format", "snakefmt", "snakemake-lint"],
+    ids=["ruff", "ruff-format", "snakefmt", "snakemake-lint", "mypy"],
 )
 def test_linters(command):
     result = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)

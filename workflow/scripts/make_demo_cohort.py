@@ -58,7 +58,7 @@ def main() -> None:
         for case_id in pool.map(functools.partial(draw, options=options), enumerate(cases)):
             log.info("%s drawn", case_id)
     rows = [
-        [c.case_id, c.patient_id, *(Path(path).relative_to(args.out) for path in c.files)]
+        [c.case_id, c.patient_id, *(str(Path(path).relative_to(args.out)) for path in c.files)]
         for c in cases
     ]
     table = [["case_id", "patient_id", "labels", "image", "pointcloud", "truth"], *rows]

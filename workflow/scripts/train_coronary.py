@@ -40,8 +40,13 @@ def main() -> None:
 
     table = labels.load_label_table(args.labels)
     files = repaired_files(args.manifest, args.train, args.validation)
-    make = denoiser_job if preset == "cardiform" else near_job
-    job.run(make(*options, files, table), args.out)
+    if preset == "cardiform":
+        own, repair = options
+        made = denoiser_job(own, repair, files, table)
+    else:
+        (own,) = options
+        made = near_job(own, files, table)
+    job.run(made, args.out)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ def main() -> None:
 
 def cases_of(paths: list[Path]) -> list[Case]:
     """A case per mesh, called like its file."""
-    problems, found = [], {}
+    problems: list[str] = []
+    found: dict[str, Path] = {}
     for path in paths:
         if not ID_PATTERN.fullmatch(path.stem):
             problems.append(problem(path, "its name makes no case id", "use letters, digits, '_'"))

@@ -89,7 +89,7 @@ def _candidates(end: _End, line: Centreline, limits: Limits, ends: list[_End]):
     for node in np.flatnonzero(near):
         ahead = way[node] / max(distance[node], 1e-9)
         turn = _cosine(end.direction, ahead)
-        other = by_node.get(node)
+        other = by_node.get(int(node))
         radius = line.radius[node] if other is None else other.radius
         ratio = radius / max(end.radius, 1e-9)
         if turn < least or ratio < 1 / limits.radius_ratio:

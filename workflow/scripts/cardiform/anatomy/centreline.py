@@ -93,7 +93,8 @@ class Centreline:
             onward = [n for n in self.neighbours[ahead] if n not in path]
             if (len(onward) != 1 and len(path) > 1) or not onward:
                 break
-            length += self.spacing * np.linalg.norm(self.index[onward[0]] - self.index[ahead])
+            step = np.linalg.norm(self.index[onward[0]] - self.index[ahead])
+            length += float(self.spacing * step)
             ahead = onward[0]
             path.append(ahead)
         way = self.points[end] - self.points[path].mean(axis=0)

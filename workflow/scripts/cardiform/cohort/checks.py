@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,23 +53,26 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
     ``spacing_mm`` and, per class name, ``voxels``, ``volume_ml``, ``components`` and
     ``touches_border``.
     """
-    report = {
+    report: dict[str, Any] = {
         "case_id": case.case_id,
         "sha256": [sha256_file(p) if Path(p).is_file() else "" for p in _columns(case)],
         "problems": [],
         "warnings": [],
         "classes": {},
     }
-    labels = None
+    labels: LabelMap | None = None
+    try:
+        labels = load_label_map(case.labels)
+    except InputError as error:
+        report["problems"] += error.problems
     for path, check in (
-        (case.labels, lambda: load_label_map(case.labels)),
-        (case.image, lambda: load_image(case.image)),
-        (case.pointcloud, lambda: check_point_cloud(case.pointcloud)),
-        (case.truth, lambda: load_label_map(case.truth)),
+        (case.image, load_image),
+        (case.pointcloud, check_point_cloud),
+        (case.truth, load_label_map),
     ):
         try:
-            result = check() if path else None
-            labels = result if path == case.labels else labels
+            if path:
+                check(path)
         except InputError as error:
             report["problems"] += error.problems
     if labels is not None:

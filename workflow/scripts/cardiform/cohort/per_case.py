@@ -143,7 +143,7 @@ def _hashes(case: Case, paths: Iterable[str | Path], made: Mapping[Path, str]) -
             hashes.append(sha256_file(path))
         except OSError as error:
             remedy = again(rule) if rule else "correct the path, or run its stage again"
-            problems.append(problem(path, error.strerror, remedy))
+            problems.append(problem(path, error.strerror or str(error), remedy))
             continue
         if rule and _recorded(case, path, made).get(path.name, hashes[-1]) != hashes[-1]:
             problems.append(problem(path, f"is not what {rule} wrote", again(rule)))

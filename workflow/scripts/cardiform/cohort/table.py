@@ -77,7 +77,8 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
                 f"known columns: {', '.join(CASE_COLUMNS)}",
             )
         )
-    problems, cases, seen = [], [], {}
+    problems, cases = [], []
+    seen: dict[str, int] = {}
     for line, row in rows:
         row = {key: (value or "").strip() for key, value in row.items() if key}
         row["patient_id"] = row.get("patient_id") or row["case_id"]

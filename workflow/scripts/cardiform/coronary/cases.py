@@ -154,8 +154,8 @@ def truth_mask(case: Case, structure: LabelClass, thin: ThinStructure) -> np.nda
 
 def figures_against(truth: np.ndarray, mask: np.ndarray, thin: ThinStructure) -> dict:
     """Voxel, centreline, component and surface figures on the isotropic grid."""
-    surfaces = [_surface(m, thin) for m in (truth, mask)]
-    return topology_figures(truth, mask, thin.spacing) | surface_figures(*surfaces)
+    surfaces = surface_figures(_surface(truth, thin), _surface(mask, thin))
+    return topology_figures(truth, mask, thin.spacing) | surfaces
 
 
 def _surface(mask: np.ndarray, thin: ThinStructure) -> Mesh:

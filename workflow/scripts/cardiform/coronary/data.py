@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
 from scipy import ndimage
+from torch import Tensor
 
 from ..anatomy.corruption import corrupt
 from ..anatomy.repair import distance_to, repair
@@ -18,12 +20,34 @@ from ..errors import InputError
 from ..geometry.interpolation import trilinear
 from ..geometry.isotropic import signed_distance
 from ..options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
+from ..sparse.tensor import Structure
 from .thin_structure import PackedMask
 
 JAGGED_SHARE = 0.75  # of the strength that the other kinds reach
 NEAR_VOXELS = 2.0  # what counts as near the wall
 OFF_CENTRE = 8  # voxels that a patch lies off the centreline, at most
 HELD_OUT = 1 << 40  # draws of the validation patches: no training reaches them
+
+
+class PatchBatch(TypedDict):
+    """Several patches, N cells and P query points in all (:func:`collate_patches`)."""
+
+    case_id: list[str]
+    samples: int
+    coords: Tensor  # (N, 4) int32, the sample first
+    inputs: Tensor  # (N, C) float32, see Cells
+    points: Tensor  # (P, 4) float32: sample, voxels
+    values: Tensor  # (P,) float32 distances of the label before, in truncations
+    structure: NotRequired[Structure]  # of the coords, kept by the task when it is first made
+
+
+class NearBatch(TypedDict):
+    """B items of :class:`NearDataset`, P query points each."""
+
+    case_id: list[str]
+    index: Tensor  # (B,) int64 number of the training case
+    points: Tensor  # (B, P, 3) float32 within [-1, 1]
+    occupied: Tensor  # (B, P) float32, 1 inside of the label
 
 
 @dataclass(frozen=True)
@@ -171,10 +195,10 @@ def strengths(options: CoronaryOptions, rng: np.random.Generator, random: bool) 
     return {kind: t * (rng.random() if random else 0.5) for kind, t in top.items()}
 
 
-def collate_patches(samples: Sequence[dict]) -> dict:
-    """A batch: ``coords`` (N, 4) and ``points`` (P, 4) with the sample first."""
+def collate_patches(samples: Sequence[dict]) -> PatchBatch:
+    """The batch of some items of :class:`PatchDataset`."""
 
-    def numbered(name: str) -> torch.Tensor:
+    def numbered(name: str) -> Tensor:
         return torch.cat(
             [torch.nn.functional.pad(s[name], (1, 0), value=i) for i, s in enumerate(samples)]
         )

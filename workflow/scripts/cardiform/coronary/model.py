@@ -11,7 +11,7 @@ channels of a point or on the grids, never across query points.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from ..options.coronary import CoronaryOptions
 from ..sparse.layers import Block, Resample
 from ..sparse.ops import strided_conv, transposed_conv
 from ..sparse.tensor import SparseTensor, Structure
-from .data import Cells
+from .data import Cells, PatchBatch
 
 DENOISER = Kind("coronary_denoiser", "a refinement of preset cardiform", "train_coronary")
 NEAR = Kind("coronary_near", "a refinement of preset near", "train_coronary")
@@ -60,8 +60,10 @@ class CellField(nn.Module):
             nn.SiLU(),
             nn.Linear(HEAD_WIDTH, 1),
         )
-        nn.init.zeros_(self.head[-1].weight)
-        nn.init.zeros_(self.head[-1].bias)
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def encode(self, cells: SparseTensor) -> SparseTensor:
         """(N, inputs) truncated distances to (N, C + inputs) features of the cells: the latent.
@@ -119,7 +121,9 @@ class NearDecoder(nn.Module):
         self.early = nn.Sequential(*_layer(inputs, 256), *_layer(256, 256))
         self.late = nn.Sequential(*_layer(256 + inputs, 128), *_layer(128, 64), nn.Linear(64, 1))
         # a rare class: begin with its odds
-        nn.init.constant_(self.late[-1].bias, prior)
+        last = self.late[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.constant_(last.bias, prior)
 
     def grids(self, latent: Tensor) -> list[Tensor]:
         """(B, D) vectors to four feature grids (B, C, n, n, n)."""
@@ -150,7 +154,7 @@ def interpolated(cells: SparseTensor, points: Tensor) -> Tensor:
     part = points[:, 1:] - low
     edge = structure.resolution + 2
     keys = structure.keys
-    result = 0
+    result = feats.new_zeros(())
     for corner in CORNERS.to(points.device):
         x, y, z = (low + corner).long().unbind(1)
         wanted = ((points[:, 0].long() * edge + x + 1) * edge + y + 1) * edge + z + 1
@@ -161,8 +165,8 @@ def interpolated(cells: SparseTensor, points: Tensor) -> Tensor:
     return result
 
 
-def _run(blocks: nn.ModuleList, x: SparseTensor) -> SparseTensor:
-    for block in blocks:
+def _run(blocks: nn.Module, x: SparseTensor) -> SparseTensor:
+    for block in blocks.children():
         x = x.replace(block(x.feats, x.structure))
     return x
 
@@ -194,7 +198,7 @@ def build_cell_field(options: CoronaryOptions) -> CellField:
     return CellField(Cells.channels(options), options.channels, options.blocks)
 
 
-def structure_of(batch: Mapping) -> Structure:
+def structure_of(batch: PatchBatch) -> Structure:
     """The cells of a batch; the grid is as large as halving needs."""
     if "structure" not in batch:
         batch["structure"] = Structure(

@@ -26,7 +26,15 @@ from ..options.coronary import (
 )
 from ..sparse.tensor import SparseTensor, Structure
 from .data import Cells, near_band, unit_points
-from .model import DENOISER, NEAR, CellField, NearAutoDecoder, build_cell_field, even_resolution
+from .model import (
+    DENOISER,
+    NEAR,
+    CellField,
+    NearAutoDecoder,
+    NearDecoder,
+    build_cell_field,
+    even_resolution,
+)
 from .task import near_loss
 from .thin_structure import ThinStructure
 
@@ -101,7 +109,7 @@ class Refiner:
         self.trained = stored.section(section, cls)
         self.cases = stored.training_cases
         if options.preset == "cardiform":
-            self.network: torch.nn.Module = build_cell_field(self.trained)
+            self.network: CellField | NearAutoDecoder = build_cell_field(self.trained)
         else:
             self.network = NearAutoDecoder(self.trained.latent_dim, len(self.cases))
         self.network.load_state_dict(stored.weights)
@@ -128,6 +136,8 @@ class Refiner:
         return CaseField(lambda points: trilinear(distance, points), distance < limit, thin)
 
     def _cells(self, case_id: str, thin: ThinStructure) -> CaseField:
+        network = self.network
+        assert isinstance(network, CellField)
         cells = Cells.of(thin.label, thin.repaired, thin.spacing, self.trained)
         active = np.zeros(thin.label.shape, bool)
         active[tuple(cells.coords.T)] = True
@@ -137,9 +147,9 @@ class Refiner:
         )
         with torch.no_grad():
             tensor = SparseTensor(torch.from_numpy(cells.inputs).to(self.device), structure)
-            latent = self.network.encode(tensor)
+            latent = network.encode(tensor)
         if self.options.latent_steps:
-            latent = self._fitted_cells(latent, thin, cells)
+            latent = self._fitted_cells(network, latent, thin, cells)
         truncation = self.trained.truncation_mm
 
         @torch.no_grad()
@@ -147,14 +157,15 @@ class Refiner:
             parts = [np.zeros(0, np.float32)]
             for part in torch.from_numpy(points).split(POINTS_AT_A_TIME):
                 places = torch.nn.functional.pad(part.to(self.device), (1, 0))
-                parts.append(truncation * self.network.field(latent, places).cpu().numpy())
+                parts.append(truncation * network.field(latent, places).cpu().numpy())
             return np.concatenate(parts)
 
         return CaseField(distances, active, thin)
 
-    def _fitted_cells(self, latent: SparseTensor, thin: ThinStructure, cells: Cells):
+    def _fitted_cells(
+        self, network: CellField, latent: SparseTensor, thin: ThinStructure, cells: Cells
+    ) -> SparseTensor:
         """Some gradient steps of the cells' features towards the repaired label."""
-        network: CellField = self.network
         truth = signed_distance(thin.repaired, thin.spacing, self.trained.truncation_mm)
         truth /= self.trained.truncation_mm
         rng = np.random.default_rng(0)
@@ -170,22 +181,24 @@ class Refiner:
         return latent.replace(self._descended(latent.feats, loss))
 
     def _near(self, case_id: str, thin: ThinStructure) -> CaseField:
+        network = self.network
+        assert isinstance(network, NearAutoDecoder)
         if self.trained_on(case_id):
-            latent = self.network.latents.weight[self.cases.index(case_hash(case_id))].clone()
+            latent = network.latents.weight[self.cases.index(case_hash(case_id))].clone()
         else:
-            latent = self.network.latents.weight.mean(dim=0)
+            latent = network.latents.weight.mean(dim=0)
             if self.options.latent_steps:
-                latent = self._fitted_vector(latent, thin)
+                latent = self._fitted_vector(network.decoder, latent, thin)
         with torch.no_grad():
-            grids = self.network.decoder.grids(latent[None])
+            grids = network.decoder.grids(latent[None])
 
         @torch.no_grad()
         def distances(points: np.ndarray) -> np.ndarray:
-            parts = [np.zeros(0, np.float32)]
+            parts: list[np.ndarray] = [np.zeros(0, np.float32)]
             for part in torch.from_numpy(unit_points(points, thin.label.shape)).split(
                 POINTS_AT_A_TIME
             ):
-                logits = self.network.decoder.field(grids, part[None].to(self.device))
+                logits = network.decoder.field(grids, part[None].to(self.device))
                 # a logit has no unit; what counts is its sign
                 parts.append(-logits[0].cpu().numpy() * thin.spacing)
             return np.concatenate(parts)
@@ -194,7 +207,7 @@ class Refiner:
         active = distance_to(thin.label, thin.spacing) <= NEAR_REACH_MM
         return CaseField(distances, active, thin)
 
-    def _fitted_vector(self, latent: Tensor, thin: ThinStructure) -> Tensor:
+    def _fitted_vector(self, decoder: NearDecoder, latent: Tensor, thin: ThinStructure) -> Tensor:
         """Some gradient steps of a new case's vector towards its label."""
         band = near_band(thin.label, self.trained.band_voxels)
         shape = np.array(thin.label.shape)
@@ -210,8 +223,9 @@ class Refiner:
             )
             points = np.clip(points, 0, shape - 1).astype(np.float32)
             wanted = trilinear(thin.label.astype(np.float32), points) > 0.5
-            places = torch.from_numpy(unit_points(points, shape))[None].to(self.device)
-            logits = self.network.decoder.field(self.network.decoder.grids(vector[None]), places)
+            unit = unit_points(points, thin.label.shape)
+            places = torch.from_numpy(unit)[None].to(self.device)
+            logits = decoder.field(decoder.grids(vector[None]), places)
             occupied = torch.from_numpy(wanted.astype(np.float32))[None].to(self.device)
             return near_loss(logits, occupied, self.trained)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..options.coronary import CoronaryOptions, NearOptions
 from ..sparse.tensor import SparseTensor, Structure
+from .data import NearBatch, PatchBatch
 from .model import (
     NearAutoDecoder,
     build_cell_field,
@@ -28,12 +29,12 @@ class CardiformTask:
 
     def __init__(self, options: CoronaryOptions):
         self.options = options
-        self.module: nn.Module = build_cell_field(options)
+        self.module = build_cell_field(options)
 
     def parameters(self, update: str) -> Iterable[nn.Parameter]:
         return self.module.parameters()
 
-    def loss(self, batch: Mapping, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: PatchBatch, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the truncated distances, and the Dice of the query points."""
         found = self._field(batch)
         error = LOSS_SCALE * (found.float() - batch["values"]).square().mean()
@@ -41,7 +42,7 @@ class CardiformTask:
         return error, {"dice_points": points.detach()}
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[Mapping]) -> dict[str, float]:
+    def evaluate(self, batches: Iterable[PatchBatch]) -> dict[str, float]:
         """Against the repaired label on held-out cases, corrupted again in the same way each time.
 
         ``dice_start`` is that of the repair which the network adds to.
@@ -62,7 +63,7 @@ class CardiformTask:
             "dice_start": 2 * start_both / max(start_sizes, 1),
         }
 
-    def _field(self, batch: Mapping) -> Tensor:
+    def _field(self, batch: PatchBatch) -> Tensor:
         structure = structure_of(batch)
         latent = self.module.encode(SparseTensor(batch["inputs"], structure))
         return self.module.field(latent, batch["points"])
@@ -78,12 +79,12 @@ class NearTask:
 
     def __init__(self, options: NearOptions, cases: int):
         self.options = options
-        self.module: nn.Module = NearAutoDecoder(options.latent_dim, cases)
+        self.module = NearAutoDecoder(options.latent_dim, cases)
 
     def parameters(self, update: str) -> Iterable[nn.Parameter]:
         return self.module.parameters()
 
-    def loss(self, batch: Mapping, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: NearBatch, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Soft Dice, focal loss and the mean squared latent; the Dice of the query points."""
         latent = self.module.latents(batch["index"])
         logits = self.module.decoder.field(self.module.decoder.grids(latent), batch["points"])
@@ -93,7 +94,7 @@ class NearTask:
         return total, {"dice_points": points.detach()}
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[Mapping]) -> dict[str, float]:
+    def evaluate(self, batches: Iterable[NearBatch]) -> dict[str, float]:
         """As documented: the training cases themselves, on uniform points, against the label.
 
         That is a figure of compression, not of repair.
@@ -135,7 +136,7 @@ def counts(found: Tensor, wanted: Tensor, start: Tensor) -> Tensor:
     return torch.stack([rows[0], sizes[0], rows[1], sizes[1]]).double().cpu()
 
 
-def _start(batch: Mapping, structure: Structure) -> Tensor:
+def _start(batch: PatchBatch, structure: Structure) -> Tensor:
     """(P,) what the network adds to, at the query points."""
     cells = SparseTensor(batch["inputs"][:, -1:] - 1, structure)
     return interpolated(cells, batch["points"])[:, 0] + 1

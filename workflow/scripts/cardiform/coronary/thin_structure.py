@@ -73,7 +73,8 @@ class ThinStructure:
             Missing, damaged or of another format.
         """
         arrays = THIN.load(path)
-        masks = {name: _unpacked(arrays[name], arrays["shape"]) for name in MASKS}
+        shape = tuple(int(n) for n in arrays["shape"])
+        masks = {name: _unpacked(arrays[name], shape) for name in MASKS}
         return cls(**masks, affine=arrays["affine"])
 
 

@@ -73,9 +73,11 @@ class _State:
         limit = reach + float(np.linalg.norm(self.spacing)) * 1.001
         return edt.edt(~mask, anisotropy=tuple(self.spacing)) <= limit
 
-    def drop(self, name: str, keep: Callable) -> dict:
-        """Give up the components of a class that ``keep(labelled, voxels)`` says False of."""
-        mask = self.mask(name)
+    def drop(self, name: str, mask: np.ndarray, keep: Callable) -> dict:
+        """Give up the components of a class that ``keep(labelled, voxels)`` says False of.
+
+        mask : the class as it is now.
+        """
         labelled, voxels = components(mask)
         staying = np.asarray(keep(labelled, voxels), bool)
         staying[0] = True
@@ -89,14 +91,15 @@ def _touching(name: str, other: str) -> Callable[[_State], dict]:
     """Components of ``name`` that do not touch ``other`` go."""
 
     def rule(state: _State) -> dict:
-        if state.mask(name) is None or state.mask(other) is None:
+        mask, touched = state.mask(name), state.mask(other)
+        if mask is None or touched is None:
             return {"components": 0, "skipped": f"no {name} or no {other}"}
-        near = state.near(state.mask(other), state.options.touch_mm)
+        near = state.near(touched, state.options.touch_mm)
 
         def keep(labelled, voxels):
             return np.bincount(labelled[near], minlength=len(voxels)) > 0
 
-        return state.drop(name, keep)
+        return state.drop(name, mask, keep)
 
     return rule
 
@@ -104,8 +107,8 @@ def _touching(name: str, other: str) -> Callable[[_State], dict]:
 def _coronary(state: _State) -> dict:
     """Coronaries run on the myocardium and come from the aorta."""
     options, mask = state.options, state.mask("coronary")
-    carriers = [state.mask(name) for name in ("myocardium", "aorta")]
-    carriers = [carrier for carrier in carriers if carrier is not None]
+    found = [state.mask(name) for name in ("myocardium", "aorta")]
+    carriers = [carrier for carrier in found if carrier is not None]
     if mask is None or not carriers:
         return {"components": 0, "skipped": "no coronary, or no myocardium and no aorta"}
     near = state.near(np.logical_or.reduce(carriers), options.coronary_mm)
@@ -115,7 +118,7 @@ def _coronary(state: _State) -> dict:
         close = np.bincount(labelled[near], minlength=len(voxels)) > 0
         return close & (voxels * volume >= options.coronary_min_mm3)
 
-    return state.drop("coronary", keep)
+    return state.drop("coronary", mask, keep)
 
 
 def _holes(state: _State) -> dict:
@@ -151,7 +154,7 @@ def _largest(state: _State) -> dict:
             staying[order[:number]] = True
             return staying
 
-        dropped += state.drop(label.name, keep)["components"]
+        dropped += state.drop(label.name, mask, keep)["components"]
     return {"components": dropped}
 
 

@@ -125,7 +125,7 @@ def sample_case(
     arrays, evidence = case_points(fields, surfaces, frame, table, options, rng)
     check_points(arrays, evidence, options.near_sigma, where=case.labels)
     path = out / f"{case.case_id}.npz"
-    save_npz(path, **arrays)
+    save_npz(path, compressed=False, **arrays)
     return [path]
 
 

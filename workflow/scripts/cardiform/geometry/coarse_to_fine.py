@@ -130,7 +130,7 @@ def sample_field(
     across = _across(fine, blocks, shape, STEEPEST * steps.max())
     blocks += [fine, Blocks(1, across, ask(across))]
     evaluations += len(origins) + len(across)
-    return SampledField(tuple(shape), affine, blocks, evaluations)
+    return SampledField(shape, affine, blocks, evaluations)
 
 
 def _across(

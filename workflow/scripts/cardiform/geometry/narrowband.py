@@ -136,7 +136,7 @@ def narrow_band(
     coarse = np.ones((count,) * 3, np.int8)
     inner = np.indices((BLOCK,) * 3).reshape(3, -1).T
     reach = band + edge * np.sqrt(3) / 2 * STEEPEST
-    coords, values = [], []
+    kept_coords, kept_values = [], []
     blocks = int(np.prod(shape))
     for start in range(0, blocks, BLOCKS_AT_A_TIME * BLOCK):
         numbers = np.arange(start, min(start + BLOCKS_AT_A_TIME * BLOCK, blocks))
@@ -149,10 +149,10 @@ def narrow_band(
             voxels = (corners + inner).reshape(-1, 3)
             sdf = distance((voxels + 0.5) * voxel - 1) / np.float32(band)
             kept = np.abs(sdf) < 1
-            coords.append(voxels[kept].astype(np.uint16))
-            values.append(sdf[kept].astype(np.float16))
-    coords = np.concatenate(coords) if coords else np.zeros((0, 3), np.uint16)
-    values = np.concatenate(values) if values else np.zeros(0, np.float16)
+            kept_coords.append(voxels[kept].astype(np.uint16))
+            kept_values.append(sdf[kept].astype(np.float16))
+    coords = np.concatenate(kept_coords) if kept_coords else np.zeros((0, 3), np.uint16)
+    values = np.concatenate(kept_values) if kept_values else np.zeros(0, np.float16)
     order = np.argsort(voxel_keys(coords, resolution))
     return NarrowBand(coords[order], values[order], resolution, band_voxels, coarse, frame)
 

@@ -101,10 +101,10 @@ def case_points(
         "annotated": np.array([value in fields for value in table.values]),
         "class_values": np.array(table.values, np.uint8),
         "center": np.asarray(frame.center, np.float64),
-        "scale": np.float64(frame.scale),
+        "scale": np.array(frame.scale, np.float64),
         "affine": first.affine,
         "spacing": first.spacing.astype(np.float32),
-        "format_version": np.int64(POINTS.version),
+        "format_version": np.array(POINTS.version, np.int64),
     }, Evidence(own[order] * np.float32(frame.scale), slopes)
 
 
@@ -160,12 +160,12 @@ def surface_points(
 def area_quotas(areas: Sequence[float], total: int, least: int) -> np.ndarray:
     """(C,) int points per class: by area, none below ``least`` (or equal shares of
     ``total``, where that is fewer), ``total`` in all."""
-    areas = np.asarray(areas, np.float64)
-    least = min(least, total // len(areas))
-    small = np.zeros(len(areas), bool)
+    sizes = np.asarray(areas, np.float64)
+    least = min(least, total // len(sizes))
+    small = np.zeros(len(sizes), bool)
     while True:
         rest = total - least * small.sum()
-        share = np.where(small, least, rest * areas / max(areas[~small].sum(), 1e-30))
+        share = np.where(small, least, rest * sizes / max(sizes[~small].sum(), 1e-30))
         below = ~small & (share < least)
         if not below.any():
             return _rounded(share, total)

@@ -20,6 +20,7 @@ from .autoencoder_model import (
     inside_of,
     kl_mean,
 )
+from .data import ShapeBatch
 from .hearts_on_grid import Grid
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
@@ -65,7 +66,7 @@ class AutoencoderTask:
             {GENERATOR: "model", DISCRIMINATOR: "discriminator"}[update]
         ].parameters()
 
-    def loss(self, batch: dict, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: ShapeBatch, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         target = batch["target"]
         if update == DISCRIMINATOR:
             return self._discriminator_loss(target)
@@ -86,7 +87,7 @@ class AutoencoderTask:
         return total, {name: value.detach() for name, value in terms.items()}
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[dict]) -> dict[str, float]:
+    def evaluate(self, batches: Iterable[ShapeBatch]) -> dict[str, float]:
         """Loss of the shapes, KL, the latents' deviation, and Dice per class of the labels made."""
         sums = {"loss": 0.0, "kl": 0.0, "latent_std": 0.0}
         count = len(self.grid.table)
@@ -109,7 +110,7 @@ class AutoencoderTask:
         return {name: value / max(cases, 1) for name, value in sums.items()} | mean | dice
 
     @torch.no_grad()
-    def preview(self, batches: Iterable[dict], folder: Path, step: int) -> None:
+    def preview(self, batches: Iterable[ShapeBatch], folder: Path, step: int) -> None:
         """A PNG of the first validation cases above their reconstructions."""
         batch = next(iter(batches))
         target = batch["target"][:4]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -33,6 +34,23 @@ LATENTS = Format(
     },
     again("encode_latents"),
 )
+
+
+class ShapeBatch(TypedDict):
+    """B items of :class:`ShapeDataset`."""
+
+    case_id: list[str]
+    target: Tensor  # (B, S, S, S) uint8 channels, or a float32 field
+
+
+class LatentBatch(TypedDict):
+    """B items of :class:`LatentDataset`."""
+
+    case_id: list[str]
+    mu: Tensor  # (B, L, s, s, s) float32
+    sigma: Tensor  # the same
+    target: Tensor  # (B, S, S, S) uint8 channels, or a float16 field
+    volumes: Tensor  # (B, classes) float32, ml
 
 
 @dataclass(frozen=True)
@@ -197,7 +215,8 @@ def resampled(target: Tensor, matrix: Tensor | None = None, grid: Tensor | None 
     matrix : (1, 3, 4), of torch's affine_grid.    grid : (1, S, S, S, 3), of grid_sample.
     """
     if grid is None:
-        grid = F.affine_grid(matrix, (1, 1, *target.shape), align_corners=False)
+        assert matrix is not None, "where to?"
+        grid = F.affine_grid(matrix, [1, 1, *target.shape], align_corners=False)
     if target.dtype.is_floating_point:
         return F.grid_sample(target[None, None], grid, align_corners=False)[0, 0]
     number = int(target.max()) + 1
@@ -232,5 +251,5 @@ def warped(target: Tensor, amplitude: float, rng: np.random.Generator) -> Tensor
     field = F.interpolate(
         torch.from_numpy(control).float(), (size,) * 3, mode="trilinear", align_corners=True
     )
-    still = F.affine_grid(torch.eye(3, 4)[None], (1, 1, size, size, size), align_corners=False)
+    still = F.affine_grid(torch.eye(3, 4)[None], [1, 1, size, size, size], align_corners=False)
     return resampled(target, grid=still + field.movedim(1, -1))

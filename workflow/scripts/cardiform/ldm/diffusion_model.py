@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,8 +69,10 @@ class LatentStatistics:
 
     @classmethod
     def from_dict(cls, content: Mapping) -> LatentStatistics:
-        """The inverse of :meth:`as_dict`."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in content.items()
+        }
+        return cls(**values)
 
     def normalised(self, latents: Tensor) -> Tensor:
         """Each channel with mean 0 and deviation 1 over the training cases."""
@@ -88,7 +91,8 @@ class LatentStatistics:
         )
 
     def _columns(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        return tuple(like.new_tensor(v).view(-1, 1, 1, 1) for v in (self.mean, self.std))
+        mean, std = (like.new_tensor(v).view(-1, 1, 1, 1) for v in (self.mean, self.std))
+        return mean, std
 
 
 class Process:
@@ -104,7 +108,7 @@ class Process:
         self.options = options
         self.times = options.num_train_timesteps
         if options.objective == "flow":
-            self.scheduler = RFlowScheduler(
+            self.scheduler: RFlowScheduler | DDPMScheduler = RFlowScheduler(
                 num_train_timesteps=self.times,
                 use_discrete_timesteps=False,
                 sample_method=options.time_sampling,
@@ -114,7 +118,7 @@ class Process:
 
     def draw_times(self, latents: Tensor) -> Tensor:
         """(B,) random times of training."""
-        if self.options.objective == "flow":
+        if isinstance(self.scheduler, RFlowScheduler):
             return self.scheduler.sample_timesteps(latents)
         return torch.randint(self.times, (len(latents),), device=latents.device)
 
@@ -128,7 +132,7 @@ class Process:
 
     def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """What the network is to predict."""
-        if self.options.objective == "flow":
+        if isinstance(self.scheduler, RFlowScheduler):
             return latents - noise
         if self.options.prediction == "epsilon":
             return noise
@@ -137,7 +141,7 @@ class Process:
     def weights(self, times: Tensor) -> Tensor:
         """(B,) weights of the squared errors."""
         gamma = self.options.snr_gamma
-        if self.options.objective == "flow" or not gamma:
+        if isinstance(self.scheduler, RFlowScheduler) or not gamma:
             return torch.ones(len(times), device=times.device)
         kept = self.scheduler.alphas_cumprod.to(times.device)[times]
         ratio = kept / (1 - kept)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..options.ldm import DiffusionOptions
 from ..pictures.slices import slices_picture
 from .autoencoder_model import channels_of
+from .data import LatentBatch
 from .diffusion_model import (
     Condition,
     LatentDenoiser,
@@ -48,7 +49,7 @@ class DiffusionTask:
     def parameters(self, update: str) -> Iterable[nn.Parameter]:
         return self.network.parameters()
 
-    def loss(self, batch: dict, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: LatentBatch, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted squared error at a random time of every sample."""
         latents = batch["mu"] + batch["sigma"] * torch.randn_like(batch["mu"])
         latents = self.statistics.normalised(latents)
@@ -57,7 +58,7 @@ class DiffusionTask:
         return (self.process.weights(times) * error).mean(), {}
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[dict]) -> dict[str, float]:
+    def evaluate(self, batches: Iterable[LatentBatch]) -> dict[str, float]:
         """The error at fixed times with fixed noise: ``loss`` without any condition.
 
         ``completion_loss`` is told all classes but a random one, ``mean_loss`` is the error of
@@ -85,7 +86,7 @@ class DiffusionTask:
         return {name: value / max(count, 1) for name, value in sums.items()}
 
     @torch.no_grad()
-    def preview(self, batches: Iterable[dict], folder: Path, step: int) -> None:
+    def preview(self, batches: Iterable[LatentBatch], folder: Path, step: int) -> None:
         """A PNG of samples; the deviation of their latents, which should be 1, goes to the log."""
         number = self.options.num_samples_to_generate
         device = next(self.network.parameters()).device
@@ -109,7 +110,7 @@ class DiffusionTask:
         target = self.process.target(latents, noise, times)
         return (predicted.float() - target).square().flatten(1).mean(dim=1)
 
-    def _condition(self, batch: dict) -> Condition:
+    def _condition(self, batch: LatentBatch) -> Condition:
         """Random conditions: which samples see classes, and which; the same for volumes."""
         size, device = len(batch["mu"]), batch["mu"].device
         if not self.classes:
@@ -127,7 +128,7 @@ class DiffusionTask:
         scores = self.statistics.volume_scores(batch["volumes"])
         return Condition(batch["target"], known, scores, told & present)
 
-    def _one_out(self, batch: dict) -> Condition:
+    def _one_out(self, batch: LatentBatch) -> Condition:
         present = batch["volumes"] > 0
         draws = torch.rand(present.shape, device=present.device)
         known = present & (draws > draws.min(dim=1, keepdim=True).values)

@@ -114,7 +114,11 @@ def taking_part(table: LabelTable, drop: Sequence[str]) -> LabelTable:
 
 
 def fixed_grid(
-    kind: str, boxes: Sequence[np.ndarray], options: LdmOptions, table, scale=1.0
+    kind: str,
+    boxes: Sequence[np.ndarray] | np.ndarray,
+    options: LdmOptions,
+    table: LabelTable,
+    scale: float = 1.0,
 ) -> Grid:
     """The grid of a cohort whose (2, 3) mm boxes are known; it does not depend on their order."""
     extents = np.array([box[1] - box[0] for box in boxes])

@@ -55,8 +55,9 @@ def sampled_latents(
     """
     import torch
 
-    found = {n: _stored(folder / f"{sample_name(n)}.npz", key) for n in range(options.num_samples)}
-    missing = [n for n, latents in found.items() if latents is None]
+    stored = {n: _stored(folder / f"{sample_name(n)}.npz", key) for n in range(options.num_samples)}
+    found = {n: latents for n, latents in stored.items() if latents is not None}
+    missing = [n for n in stored if n not in found]
     rows = torch.tensor(missing, dtype=torch.long)
     parts = {
         name: getattr(condition, name)[rows] for name in ("target", "known", "volumes", "told")

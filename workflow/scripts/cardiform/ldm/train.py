@@ -99,14 +99,14 @@ def diffusion_job(
         files["train"] = _complete(files["train"], statistics)
     torch.manual_seed(options.seed)
     task = DiffusionTask(options, statistics, grid, coder)
-    common = {"cache_rate": options.cache_rate, "seed": options.seed}
+    rate, seed = options.cache_rate, options.seed
     frozen = {f"{AUTOENCODER_PREFIX}{n}": v for n, v in coder.model.state_dict().items()}
     return Job(
         kind=DIFFUSION,
         task=task,
         network=task.network,
-        train_set=LatentDataset(files["train"], varied=True, **common),
-        validation_set=LatentDataset(files["validation"], varied=False, **common),
+        train_set=LatentDataset(files["train"], varied=True, cache_rate=rate, seed=seed),
+        validation_set=LatentDataset(files["validation"], varied=False, cache_rate=rate, seed=seed),
         options=options,
         sections={"diffusion": options, "autoencoder": coder.options},
         labels=grid.table,

@@ -61,11 +61,11 @@ class Anatomy:
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     """An anatomy with the spread of a healthy to moderately diseased cohort."""
 
-    def factor(spread: float) -> float:
-        return float(np.exp(np.clip(rng.normal(0, spread), -2 * spread, 2 * spread)))
+    def shift(size: float) -> float:
+        return float(np.clip(rng.normal(0, size), -2 * size, 2 * size))
 
-    def shift(size: float, number: int) -> tuple[float, ...]:
-        return tuple(float(x) for x in np.clip(rng.normal(0, size, number), -2 * size, 2 * size))
+    def factor(spread: float) -> float:
+        return float(np.exp(shift(spread)))
 
     return Anatomy(
         lv_radius=24.5 * factor(0.06),
@@ -77,10 +77,10 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         la_flat=factor(0.06),
         aorta_radius=14.5 * factor(0.06),
         arch_height=float(rng.uniform(98, 106)),
-        ascending_shift=shift(2.0, 2),
-        descending_shift=shift(2.5, 2),
+        ascending_shift=(shift(2.0), shift(2.0)),
+        descending_shift=(shift(2.5), shift(2.5)),
         pa_radius=12.5 * factor(0.05),
-        pa_shift=shift(1.5, 3),
+        pa_shift=(shift(1.5), shift(1.5), shift(1.5)),
         laa_length=factor(0.12),
         laa_bend=float(rng.uniform(-1, 1)),
         laa_lobes=int(rng.integers(1, 4)),
@@ -90,7 +90,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         diagonals=int(rng.integers(1, 4)),
         marginals=int(rng.integers(1, 4)),
         lad_reach=float(rng.uniform(0.78, 0.93)),
-        course=shift(1.0, 6),
+        course=tuple(shift(1.0) for _ in range(6)),
     )
 
 

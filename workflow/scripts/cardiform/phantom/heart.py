@@ -64,11 +64,13 @@ class Phantom:
         The ascending and the descending aorta are two components, as in cardiac CT.
         """
         shapes = chambers_and_vessels(self.anatomy)
-        aorta = self._to_world(shapes["aorta"].points)[:, 2]
-        arch = (aorta - self.size * shapes["aorta"].radii).max()
+        aorta, pulmonary_artery = shapes["aorta"], shapes["pulmonary_artery"]
+        assert isinstance(aorta, Tube) and isinstance(pulmonary_artery, Union)
+        arch = (self._to_world(aorta.points)[:, 2] - self.size * aorta.radii).max()
         pulmonary = max(
             (self._to_world(t.points)[:, 2] + self.size * t.radii).max()
-            for t in shapes["pulmonary_artery"].parts[1:]
+            for t in pulmonary_artery.parts
+            if isinstance(t, Tube)
         )
         apex = self._world_box(shapes["myocardium"])[0, 2]
         rv = self._world_box(shapes["right_ventricle"])[0, 2]
@@ -101,8 +103,9 @@ class Phantom:
         labels = np.zeros(shape, np.uint8)
         order = sorted(range(len(LABELS)), key=lambda c: -LABELS[c].priority)
         for channel in order:
-            if self.solids[channel] is not None:
-                self._paint(labels, np.asarray(affine, np.float64), channel)
+            solid = self.solids[channel]
+            if solid is not None:
+                self._paint(labels, np.asarray(affine, np.float64), channel, self._world_box(solid))
         return labels
 
     def _regions(self, points: np.ndarray) -> np.ndarray:
@@ -136,10 +139,10 @@ class Phantom:
         corners = self._to_world(corners)
         return np.stack([corners.min(axis=0), corners.max(axis=0)])
 
-    def _paint(self, labels: np.ndarray, affine: np.ndarray, channel: int) -> None:
-        """Set the voxels of one whole solid, block by block."""
-        solid, value = self.solids[channel], LABELS[channel].value
-        window = _voxel_window(self._world_box(solid), affine, labels.shape)
+    def _paint(self, labels: np.ndarray, affine: np.ndarray, channel: int, box: np.ndarray) -> None:
+        """Set the voxels of one whole solid, which lies in a world box, block by block."""
+        value = LABELS[channel].value
+        window = _voxel_window(box, affine, labels.shape)
         if window is None:
             return
         low, high = window
@@ -147,7 +150,7 @@ class Phantom:
         index = np.indices(blocks).reshape(3, -1).T * BLOCK + low
         centers = (index + (BLOCK - 1) / 2) @ affine[:3, :3].T + affine[:3, 3]
         half = np.linalg.norm(np.abs(affine[:3, :3]).sum(axis=1)) * (BLOCK - 1) / 2
-        near = box_distance(self._world_box(solid), centers) <= half
+        near = box_distance(box, centers) <= half
         index, centers = index[near], centers[near]
         distance = np.concatenate(
             [self._whole(channel, part) for part in _parts(centers)] or [np.empty(0)]

@@ -38,7 +38,8 @@ def read_events(path: str | Path) -> tuple[Series, Series]:
                         points = series[event["event"]].setdefault(name, [])
                         points.append((event["step"], value))
     except OSError as error:
-        raise InputError(problem(path, error.strerror, "run the training first")) from None
+        fact = error.strerror or str(error)
+        raise InputError(problem(path, fact, "run the training first")) from None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(
             problem(path, f"is no log of a training ({error!r})", "run the training again")
@@ -105,9 +106,9 @@ def plot_usage(counts: Sequence[int], picture: str | Path) -> None:
 
 def _panel(axes, title: str, names: Sequence[str], training: Series, validation: Series) -> None:
     if len(names) > MANY:
-        from matplotlib import colormaps
+        from matplotlib import color_sequences
 
-        axes.set_prop_cycle(color=colormaps["tab20"].colors)
+        axes.set_prop_cycle(color=color_sequences["tab20"])
     for name in names:
         label = name.removeprefix(title + "_") if len(names) > 1 else ""
         if name in training:

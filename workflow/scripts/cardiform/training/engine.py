@@ -7,7 +7,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,13 +129,13 @@ class Data:
     options: TrainingOptions
     world: World
 
-    def training(self, first_step: int) -> Iterable[list[dict]]:
+    def training(self, first_step: int) -> Generator[list[Any], None, None]:
         """This rank's micro-batches of every remaining step."""
         return sampling.training_batches(
             self.train_set, self.options, self.world, first_step, self.collate
         )
 
-    def validation(self) -> Iterable[dict]:
+    def validation(self) -> Iterable[Any]:
         """Every validation sample once."""
         return sampling.validation_batches(
             self.validation_set, self.options, self.world, self.collate

@@ -5,9 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from types import TracebackType
+from collections.abc import Callable
+from types import FrameType, TracebackType
 
 from .. import STARTED
+
+# what signal.signal gives back
+Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: the same command again goes on
 
@@ -21,7 +25,7 @@ class StopRequests:
     def __init__(self, max_minutes: float):
         self.seconds = max_minutes * 60
         self._signal: signal.Signals | None = None
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Handler] = {}
 
     def __enter__(self) -> StopRequests:
         # Python allows handlers in the main thread only; elsewhere the time limit remains.

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from ..errors import InputError
 from ..files import write_problem, write_text
 from .board import Board
 from .distributed import World
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LOG = logging.getLogger("cardiform.training")
 
@@ -47,7 +50,7 @@ class RunLog:
     def __init__(self, out: Path, *, steps: int, resumed_at: int | None, enabled: bool):
         self.steps, self.enabled = steps, enabled
         self._closing = ExitStack()
-        self._bar = None
+        self._bar: tqdm | None = None
         if not enabled:
             return
         path = out / "metrics.jsonl"

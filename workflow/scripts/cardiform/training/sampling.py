@@ -6,7 +6,7 @@ import functools
 import itertools
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -169,7 +169,7 @@ def training_batches(
     world: World,
     first_step: int,
     collate: Callable | None = None,
-) -> Iterator[list[dict]]:
+) -> Generator[list[Any], None, None]:
     """For every step from ``first_step`` on, the list of this rank's micro-batches.
 
     A dataset with ``costs`` and ``budget`` is dealt out by a :class:`BudgetSampler`. Closing
@@ -177,7 +177,7 @@ def training_batches(
     """
     span = (options, world, first_step, options.steps)
     if hasattr(dataset, "budget"):
-        sampler: Any = BudgetSampler(dataset.costs, dataset.budget, *span)
+        sampler: StepSampler | BudgetSampler = BudgetSampler(dataset.costs, dataset.budget, *span)
     else:
         sampler = StepSampler(len(dataset), *span)
     with _started(_loader(dataset, sampler, options, world, collate)) as batches:
@@ -187,17 +187,17 @@ def training_batches(
 
 def validation_batches(
     dataset, options: TrainingOptions, world: World, collate: Callable | None = None
-) -> Iterator[dict]:
+) -> Iterator[Any]:
     """Every sample once, keys ``(index, index)`` in order; batches lie on the device.
 
     With ``fast_dev_run`` only so many batches.
     """
     share = micro_batch_size(options, world.size)
     costs = getattr(dataset, "costs", np.zeros(len(dataset), dtype=np.int64))
-    batches = filled(range(len(dataset)), costs, getattr(dataset, "budget", 0), share)
+    dealt = filled(range(len(dataset)), costs, getattr(dataset, "budget", 0), share)
     if options.fast_dev_run:
-        batches = batches[: options.fast_dev_run]
-    keys = [[(i, i) for i in batch] for batch in batches]
+        dealt = dealt[: options.fast_dev_run]
+    keys = [[(i, i) for i in batch] for batch in dealt]
     with _started(_loader(dataset, keys, options, world, collate)) as batches:
         for batch in batches:
             yield to_device(_sound(batch), world.device)

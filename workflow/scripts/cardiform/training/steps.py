@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import InputError, problem
 from ..options.training import TrainingOptions
@@ -151,7 +152,8 @@ class Stepper:
         batch = sampling.to_device(batch, self.world.device)
         loss_of = self.losses[update]
         # DDP reduces the gradients in the backward pass of the last micro-batch only
-        loss_of.require_backward_grad_sync = final
+        if isinstance(loss_of, DistributedDataParallel):
+            loss_of.require_backward_grad_sync = final
         with self.autocast:
             loss, figures = loss_of(batch, step)
         self.scaler.scale(loss / self.options.accumulate).backward()

@@ -27,16 +27,22 @@ class Task(Protocol):
     gradient in every micro-batch; a term that is off has to be multiplied by zero.
     """
 
-    module: nn.Module  # all weights; the engine moves it, saves it, averages its weights
-    updates: tuple[str, ...]  # one optimiser each, stepped in this order
+    @property
+    def module(self) -> nn.Module:
+        """All weights; the engine moves it, saves it, averages its weights."""
+
+    @property
+    def updates(self) -> tuple[str, ...]:
+        """One optimiser each, stepped in this order."""
 
     def parameters(self, update: str) -> Iterable[nn.Parameter]:
         """The parameters that this update trains; no parameter belongs to two updates."""
 
-    def loss(self, batch: dict, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    # a batch is what the family's collate makes: its data module gives it a type
+    def loss(self, batch: Any, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Scalar loss, the mean over the batch, and figures to log (detached scalars)."""
 
-    def evaluate(self, batches: Iterable[dict]) -> dict[str, float]:
+    def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
         """Figures over all batches with the averaged weights; ``loss`` picks the best."""
 
 

@@ -22,6 +22,8 @@ class PointEmbedding(nn.Module):
     channels : number of channels after xyz (0 for queries).
     """
 
+    frequencies: Tensor
+
     def __init__(self, dim: int, octaves: int, channels: int = 0):
         super().__init__()
         frequencies = torch.pi * 2.0 ** torch.arange(octaves)

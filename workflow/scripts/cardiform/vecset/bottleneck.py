@@ -1,16 +1,29 @@
-"""What a latent may carry: nothing less, a Gaussian posterior, or unit-variance codes.
-
-``narrow(x, sample)`` gives (codes (B, M, width), penalty 0-d); ``widen(codes)`` undoes it.
-"""
+"""What a latent may carry: nothing less, a Gaussian posterior, or unit-variance codes."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class IdentityBottleneck(nn.Module):
+class Bottleneck(nn.Module):
+    """What all of them do. width : channels of a code."""
+
+    width: int
+
+    def narrow(self, x: Tensor, sample: bool) -> tuple[Tensor, Tensor]:
+        """(B, M, dim) to codes (B, M, width) and a penalty, 0-d; ``sample``: from a posterior."""
+        raise NotImplementedError
+
+    def widen(self, codes: Tensor) -> Tensor:
+        """The inverse of :meth:`narrow`."""
+        raise NotImplementedError
+
+
+class IdentityBottleneck(Bottleneck):
     """Latents as wide as the trunk."""
 
     def __init__(self, dim: int, latent_dim: int):
@@ -24,7 +37,7 @@ class IdentityBottleneck(nn.Module):
         return codes
 
 
-class KLBottleneck(nn.Module):
+class KLBottleneck(Bottleneck):
     """Diagonal Gaussian posterior (Kingma and Welling 2014); the mean where not sampled."""
 
     def __init__(self, dim: int, latent_dim: int):
@@ -46,7 +59,7 @@ class KLBottleneck(nn.Module):
         return self.out(codes)
 
 
-class NormalizedBottleneck(nn.Module):
+class NormalizedBottleneck(Bottleneck):
     """Codes of zero mean and unit variance per latent (LaGeM, Zhang and Wonka 2024)."""
 
     def __init__(self, dim: int, latent_dim: int):
@@ -64,7 +77,7 @@ class NormalizedBottleneck(nn.Module):
         return self.out(codes * self.gain + self.shift)
 
 
-BOTTLENECKS = {
+BOTTLENECKS: Mapping[str, Callable[[int, int], Bottleneck]] = {
     "identity": IdentityBottleneck,
     "kl": KLBottleneck,
     "normalized": NormalizedBottleneck,

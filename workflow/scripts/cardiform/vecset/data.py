@@ -1,9 +1,4 @@
-"""Labelled surface points and distances of a cohort, drawn and augmented for the VecSet.
-
-An item (all float32 unless said, unit frame): points (N, 3 + C), fps (M,) int64, volume
-(V, 3), volume_sdf (V, C), near (Q, 3), near_sdf (Q, C), surface (S, 3), surface_channel
-(S,) int64, annotated (C,) bool, case_id str. Distances of unknown classes are NaN.
-"""
+"""Labelled surface points and distances of a cohort, drawn and augmented for the VecSet."""
 
 from __future__ import annotations
 
@@ -12,8 +7,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import InputError, problem
@@ -24,6 +21,24 @@ from ..options.vecset import VecsetOptions
 LOADERS = 4  # files that are read at a time
 # Half a voxel of a coarse case, unit frame: what is thinner is not known to be.
 LEAST_DEPTH = 0.005
+
+
+class PointBatch(TypedDict):
+    """A batch of B items of :class:`PointDataset`, which are the same without the B.
+
+    Unit frame, float32 unless said; distances of unknown classes are NaN.
+    """
+
+    points: Tensor  # (B, N, 3 + C)
+    fps: Tensor  # (B, M) int64
+    volume: Tensor  # (B, V, 3)
+    volume_sdf: Tensor  # (B, V, C)
+    near: Tensor  # (B, Q, 3)
+    near_sdf: Tensor  # (B, Q, C)
+    surface: Tensor  # (B, S, 3)
+    surface_channel: Tensor  # (B, S) int64
+    annotated: Tensor  # (B, C) bool
+    case_id: list[str]
 
 
 @dataclass(frozen=True)
@@ -78,10 +93,10 @@ class CasePoints:
         """Hex digest of the case id and of all that is kept."""
         state = hashlib.sha256(self.case_id.encode())
         for part in (self.surface, self.near, self.volume):
-            state.update(np.ascontiguousarray(part.points))
-            state.update(np.ascontiguousarray(part.channels))
+            state.update(np.ascontiguousarray(part.points).data)
+            state.update(np.ascontiguousarray(part.channels).data)
         for array in (self.near_sdf, self.volume_sdf, self.annotated):
-            state.update(np.ascontiguousarray(array))
+            state.update(np.ascontiguousarray(array).data)
         return state.hexdigest()
 
 

@@ -140,7 +140,7 @@ class VecSet(nn.Module):
 
     def expand(self, latents: Tensor) -> Tensor:
         """Run the trunk once: (B, M, latent_width) to the tokens that :meth:`query` reads."""
-        if self.shape.anchored:
+        if self.place is not None:
             anchors, codes = latents[..., :3], latents[..., 3:]
             x = self.bottleneck.widen(codes) + self.place(anchors)
             return torch.cat([anchors, self._trunk(x)], dim=-1)
@@ -170,13 +170,12 @@ class VecSet(nn.Module):
         embedded = self.point_embedding(points)
         if self.learned is not None:
             x = self.learned.weight.expand(len(points), -1, -1)
-        elif fps is None:
+            return self._narrow(x + self.encoder(x, embedded), sample)
+        if fps is None:
             raise ValueError("farthest-point queries need fps, the indices of the start points")
-        else:
-            x = gather(embedded, fps[..., None]).squeeze(2)
+        x = gather(embedded, fps[..., None]).squeeze(2)
         if not self.shape.anchored:
-            x = x + self.encoder(x, embedded)
-            return self._narrow(x, sample)
+            return self._narrow(x + self.encoder(x, embedded), sample)
         anchors = gather(points[..., :3], fps[..., None]).squeeze(2)
         x = x + self.encoder(anchors, points[..., :3], embedded)
         codes, penalty = self._narrow(x, sample)

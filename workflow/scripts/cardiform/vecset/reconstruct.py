@@ -81,7 +81,8 @@ class Reconstructor:
             balanced=self.training.balanced,
             rng=np.random.default_rng(self.options.seed),
         )
-        return (torch.from_numpy(a)[None].to(self.device) for a in (drawn, fps))
+        first, second = (torch.from_numpy(a)[None].to(self.device) for a in (drawn, fps))
+        return first, second
 
     @torch.no_grad()
     def encode(self, points: Path, case_id: str) -> torch.Tensor:
@@ -214,10 +215,10 @@ def reconstruct_case(
 def isotropic_grid(grid: LabelMap, spacing_mm: float) -> tuple[tuple[int, int, int], np.ndarray]:
     """Shape and affine of a grid over the same box with cubic voxels."""
     extent = (np.array(grid.data.shape) - 1) * grid.spacing
-    shape = tuple(int(n) for n in np.ceil(extent / spacing_mm) + 1)
+    x, y, z = (int(n) for n in np.ceil(extent / spacing_mm) + 1)
     affine = grid.affine.copy()
     affine[:3, :3] *= spacing_mm / grid.spacing
-    return shape, affine
+    return (x, y, z), affine
 
 
 def load_frame(points: Path) -> Frame:

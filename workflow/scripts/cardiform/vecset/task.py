@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..labels import LabelTable
 from ..options.vecset import VecsetOptions
 from ..pictures.slices import section_picture
+from .data import PointBatch
 from .model import VecSet
 
 # Corners of a tetrahedron: four values give the gradient (Quilez, "normals for an SDF").
@@ -34,7 +35,7 @@ class VecsetTask:
     def parameters(self, update: str) -> Iterable[nn.Parameter]:
         return self.model.parameters()
 
-    def loss(self, batch: dict, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: PointBatch, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted sum of the terms (0-d) and each term, detached."""
         terms, tokens, _ = self._terms(batch)
         options = self.options
@@ -47,7 +48,7 @@ class VecsetTask:
         return total, {"loss": total.detach()} | {k: v.detach() for k, v in terms.items()}
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[dict]) -> dict[str, float]:
+    def evaluate(self, batches: Iterable[PointBatch]) -> dict[str, float]:
         """Mean terms over the cases, and Dice per class over all volume and near queries.
 
         ``loss`` leaves out the eikonal term. ``constant_loss`` is the loss of predicting
@@ -79,7 +80,7 @@ class VecsetTask:
         return figures | mean | dice
 
     @torch.no_grad()
-    def preview(self, batches: Iterable[dict], folder: Path, step: int) -> None:
+    def preview(self, batches: Iterable[PointBatch], folder: Path, step: int) -> None:
         """A PNG of the first validation case: the field's sections and the encoded points."""
         batch = next(iter(batches))
         points = batch["points"][:1]
@@ -99,7 +100,7 @@ class VecsetTask:
             title=f"{batch['case_id'][0]}, step {step}",
         )
 
-    def _terms(self, batch: dict) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    def _terms(self, batch: PointBatch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Terms that need no gradient of the field; tokens; distances (B, V + Q + S, C)."""
         queries = torch.cat([batch["volume"], batch["near"], batch["surface"]], dim=1)
         predicted, tokens, penalty = self.module(batch["points"], batch["fps"], queries)
@@ -108,7 +109,7 @@ class VecsetTask:
             terms["kl"] = penalty
         return terms, tokens, predicted
 
-    def _data_terms(self, batch: dict, predicted: Tensor) -> dict[str, Tensor]:
+    def _data_terms(self, batch: PointBatch, predicted: Tensor) -> dict[str, Tensor]:
         target, known = self._target(batch)
         error = truncated_error(predicted[:, : target.shape[1]], target, self.options.truncation)
         volume = batch["volume"].shape[1]
@@ -119,7 +120,7 @@ class VecsetTask:
             "surface": own.abs().mean(),
         }
 
-    def _constant_terms(self, batch: dict) -> dict[str, Tensor]:
+    def _constant_terms(self, batch: PointBatch) -> dict[str, Tensor]:
         points = sum(batch[name].shape[1] for name in ("volume", "near", "surface"))
         shape = (len(batch["points"]), points, len(self.labels))
         return self._data_terms(
@@ -129,14 +130,14 @@ class VecsetTask:
     def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
         return sum(getattr(self.options, f"weight_{name}") * v for name, v in terms.items())
 
-    def _target(self, batch: dict) -> tuple[Tensor, Tensor]:
+    def _target(self, batch: PointBatch) -> tuple[Tensor, Tensor]:
         """Truncated distances (B, V + Q, C) without NaN, and which of them are known."""
         target = torch.cat([batch["volume_sdf"], batch["near_sdf"]], dim=1)
         known = target.isfinite() & batch["annotated"][:, None]
         limit = self.options.truncation
         return torch.where(known, target, 0.0).clamp(-limit, limit), known
 
-    def _eikonal_points(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+    def _eikonal_points(self, batch: PointBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Random positions (B, E, 3), a class for each (B, E), whether it counts (B, E).
 
         A class counts where its target is not truncated: the field is flat elsewhere.

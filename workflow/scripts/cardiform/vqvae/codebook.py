@@ -45,13 +45,15 @@ def fit_codebook(
     Figures of the validation samples before and after.
     """
     model = task.model.to(device).eval()
+    quantizer = model.quantizer
+    assert isinstance(quantizer, CodebookQuantizer)
     counts = parameter_counts(model)
     log.info("parameters: %s", ", ".join(f"{n:,} {name}" for name, n in counts.items()))
     world = World(0, 1, device)
     before = task.evaluate(validation_batches(validation, stage, world, collate))
-    log.info("%s training latents for %s codes", f"{len(latents):,}", f"{model.quantizer.size:,}")
-    if len(latents) < model.quantizer.size:
-        fact = f"gives {len(latents):,} latents for {model.quantizer.size:,} codes"
+    log.info("%s training latents for %s codes", f"{len(latents):,}", f"{quantizer.size:,}")
+    if len(latents) < quantizer.size:
+        fact = f"gives {len(latents):,} latents for {quantizer.size:,} codes"
         remedy = "lower vqvae_codebook.codebook_size to a twentieth of the latents"
         raise InputError(problem("the training split", fact, remedy))
     generator = torch.Generator().manual_seed(stage.seed)
@@ -59,12 +61,10 @@ def fit_codebook(
     if len(latents) > stage.kmeans_latents:
         rows = torch.randperm(len(latents), generator=generator)[: stage.kmeans_latents]
         seen = latents[rows]
-    codes, members = kmeans(
-        seen.to(device), model.quantizer.size, stage.kmeans_iterations, generator
-    )
-    model.quantizer.start(codes, members)
+    codes, members = kmeans(seen.to(device), quantizer.size, stage.kmeans_iterations, generator)
+    quantizer.start(codes, members)
     if stage.method == "kmeans_ema":
-        follow_latents(model.quantizer, latents, stage, device)
+        follow_latents(quantizer, latents, stage, device)
     figures = task.evaluate(validation_batches(validation, stage, world, collate))
     return before, figures
 
@@ -86,11 +86,11 @@ def cached_latents(
 @torch.no_grad()
 def training_usage(model: SparseVQVAE, latents: Tensor, out: Path) -> dict[str, float]:
     """usage and perplexity over all (N, D) training latents; usage.png in ``out``."""
+    quantizer = model.quantizer
+    assert quantizer is not None
     device = next(model.parameters()).device
-    indices = [
-        model.quantizer.encode_indices(rows.to(device)).cpu() for rows in latents.split(1 << 18)
-    ]
-    counts = torch.bincount(torch.cat(indices), minlength=model.quantizer.size)
+    indices = [quantizer.encode_indices(rows.to(device)).cpu() for rows in latents.split(1 << 18)]
+    counts = torch.bincount(torch.cat(indices), minlength=quantizer.size)
     plot_usage(counts.tolist(), out / "usage.png")
     return {**usage_figures(counts), "latents": len(latents)}
 

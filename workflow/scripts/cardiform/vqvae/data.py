@@ -6,15 +6,18 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..cohort.per_case import read_manifest
 from ..cohort.table import OK
 from ..errors import InputError, problem
 from ..files import opened_npz
 from ..geometry.narrowband import SPARSE, NarrowBand, voxel_keys
+from ..sparse.tensor import Structure
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,18 @@ class Instance:
     voxels: int
     kind: tuple[int, float]
     sha256: str
+
+
+class VoxelBatch(TypedDict):
+    """Narrow bands of several structures, N voxels in all (:func:`collate`)."""
+
+    case_id: list[str]  # case/name of each sample
+    coords: Tensor  # (N, 4) int32, the sample first
+    sdf: Tensor  # (N, 1) float32, in half-bands
+    samples: int
+    resolution: int
+    band_voxels: float
+    structure: NotRequired[Structure]  # of the coords, kept by the task when it is first made
 
 
 def find_instances(manifests: Iterable[str | Path], case_ids: Sequence[str]) -> list[Instance]:
@@ -160,8 +175,8 @@ def augmented(
     return coords[order].astype(np.int32), sdf[order]
 
 
-def collate(samples: Sequence[dict]) -> dict:
-    """A batch: ``coords`` (N, 4) int32 with the sample first, ``sdf`` (N, 1) float32."""
+def collate(samples: Sequence[dict]) -> VoxelBatch:
+    """The batch of some items of :class:`VoxelDataset`."""
     rows = [torch.nn.functional.pad(s["coords"], (1, 0), value=i) for i, s in enumerate(samples)]
     return {
         "case_id": [f"{s['case_id']}/{s['name']}" for s in samples],

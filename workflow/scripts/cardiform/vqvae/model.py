@@ -140,15 +140,17 @@ class SparseVQVAE(nn.Module):
 
     def encode_indices(self, band: SparseTensor) -> tuple[Structure, Tensor]:
         """The structure of the codes and the (M,) int64 code of each of its voxels."""
+        assert self.quantizer is not None, "a continuous autoencoder has no codes"
         latents = self.encode(band)
         return latents.structure, self.quantizer.encode_indices(latents.feats)
 
     def decode_indices(self, structure: Structure, indices: Tensor) -> Decoded:
         """Free-running decoding of codes: the inverse of :meth:`encode_indices`."""
+        assert self.quantizer is not None, "a continuous autoencoder has no codes"
         return self.decode(SparseTensor(self.quantizer.decode_indices(indices), structure))
 
-    def _run(self, blocks: nn.ModuleList, x: SparseTensor) -> SparseTensor:
-        for block in blocks:
+    def _run(self, blocks: nn.Module, x: SparseTensor) -> SparseTensor:
+        for block in blocks.children():
             if self.checkpointing and self.training:
                 feats = checkpoint(block, x.feats, x.structure, use_reentrant=False)
             else:

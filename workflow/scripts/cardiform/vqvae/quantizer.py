@@ -38,10 +38,20 @@ class Quantizer(nn.Module):
     recent : (K,) moving count of the latents of each code, decaying by 1 % a step.
     """
 
+    recent: Tensor
+
     def __init__(self, size: int):
         super().__init__()
         self.size = size
         self.register_buffer("recent", torch.zeros(size))
+
+    def encode_indices(self, latents: Tensor) -> Tensor:
+        """(N,) int64 codes of (N, D) latents."""
+        raise NotImplementedError
+
+    def decode_indices(self, indices: Tensor) -> Tensor:
+        """(N, D) float32 codes of (N,) indices; the inverse of :meth:`encode_indices`."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def observe(self, counts: Tensor) -> None:
@@ -63,6 +73,9 @@ class CodebookQuantizer(Quantizer):
 
     Always fp32. ``counts`` and ``sums`` are the moving statistics behind the codes.
     """
+
+    counts: Tensor
+    sums: Tensor
 
     def __init__(self, size: int, dim: int, learned_by: str = "ema", decay: float = 0.99):
         super().__init__(size)
@@ -87,11 +100,9 @@ class CodebookQuantizer(Quantizer):
             )
 
     def encode_indices(self, latents: Tensor) -> Tensor:
-        """(N,) int64 codes of (N, D) latents."""
         return nearest(latents.float(), self.codebook.detach())
 
     def decode_indices(self, indices: Tensor) -> Tensor:
-        """(N, D) float32 codes of (N,) indices; the inverse of :meth:`encode_indices`."""
         return F.embedding(indices, self.codebook)
 
     @torch.no_grad()
@@ -141,6 +152,9 @@ class FiniteScalarQuantizer(Quantizer):
     There is no codebook to collapse; the projections into and out of the grid are learned.
     """
 
+    levels: Tensor
+    strides: Tensor
+
     def __init__(self, levels: Sequence[int], dim: int):
         super().__init__(math.prod(levels))
         self.inward = nn.Linear(dim, len(levels))
@@ -158,11 +172,9 @@ class FiniteScalarQuantizer(Quantizer):
             return Quantized(self.outward(self._centred(rounded)), self._numbers(place), none, none)
 
     def encode_indices(self, latents: Tensor) -> Tensor:
-        """(N,) int64 codes of (N, D) latents."""
         return self._numbers(self._places(latents.float()))
 
     def decode_indices(self, indices: Tensor) -> Tensor:
-        """(N, D) float32 codes of (N,) indices."""
         place = indices[:, None] // self.strides % self.levels
         return self.outward(self._centred(place.float()))
 

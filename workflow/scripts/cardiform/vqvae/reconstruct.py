@@ -136,13 +136,13 @@ def reconstruct_case(
     }
     best, figures = made["model"], {method: m.figures for method, m in made.items()}
     written = [folder / "codes.npz", folder / "labels.nii.gz"]
-    save_npz(written[0], **best.codes)
+    save_npz(written[0], compressed=False, **best.codes)
     save_label_map(written[1], best.labels, truth.labels.affine)
     written += write_meshes(folder, best.meshes)
     written += [folder / "compare.png", folder / "figures.json"]
     shown = LabelTable(tuple(label for label in truth.table if label.name in bands))
-    sides = [[side[name] for name in shown.names] for side in (truth.meshes, best.meshes)]
-    draw_comparison(written[-2], case.case_id, shown, *sides, figures)
+    true, decoded = ([side[name] for name in shown.names] for side in (truth.meshes, best.meshes))
+    draw_comparison(written[-2], case.case_id, shown, true, decoded, figures)
     write_json(written[-1], figures)
     return written
 
@@ -164,7 +164,8 @@ def put_through(
 
     surfaces : measure the distances between the surfaces too.
     """
-    solids, codes, voxels = {}, {}, {}
+    codes: dict[str, np.ndarray] = {}
+    solids, voxels = {}, {}
     for name, band in bands.items():
         voxels[name], sdf, found = network.reconstruct(band)
         solids[name] = solid_of(voxels[name], sdf, band)

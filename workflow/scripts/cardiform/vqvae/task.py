@@ -16,8 +16,9 @@ from ..geometry.frame import Frame
 from ..options.vqvae import VqvaeCodebookOptions, VqvaeJointOptions, VqvaeOptions, VqvaeStageOptions
 from ..pictures.slices import section_picture
 from ..sparse.tensor import SparseTensor, Structure
+from .data import VoxelBatch
 from .model import LEVELS, Decoded, SparseVQVAE
-from .quantizer import CodebookQuantizer, Quantized, statistics, usage_figures
+from .quantizer import CodebookQuantizer, Quantized, Quantizer, statistics, usage_figures
 
 UNIT = Frame(np.zeros(3), 1.0)
 PREVIEW_MARGIN = 1.2
@@ -46,12 +47,11 @@ class VqvaeTask:
         self.module: nn.Module = model
         self.quantizer = model.quantizer
         # in the other stages nothing pulls at the codes but their own distance
-        joint = isinstance(stage, VqvaeJointOptions)
-        self.lambda_vq = stage.lambda_vq if joint else 1.0
-        self.lambda_commitment = stage.lambda_commitment if joint else 0.25
-        self._counts: Tensor | None = None
-        self._sums: Tensor | None = None
-        self._latents: Tensor | None = None
+        self.lambda_vq, self.lambda_commitment = 1.0, 0.25
+        if isinstance(stage, VqvaeJointOptions):
+            self.lambda_vq, self.lambda_commitment = stage.lambda_vq, stage.lambda_commitment
+        # of the step so far: counts and sums of the codes, latents of the last micro-batch
+        self._seen: tuple[Tensor, Tensor, Tensor] | None = None
         for parameter in model.autoencoder_parameters():
             parameter.requires_grad_(trained == "all")
 
@@ -63,34 +63,35 @@ class VqvaeTask:
         moved = [] if self.quantizer is None or follows else list(self.quantizer.parameters())
         return [*kept, *moved]
 
-    def loss(self, batch: Mapping, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: VoxelBatch, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted sum of the terms (0-d) and each term, detached."""
         decoded, latents, codes = self.model(band_of(batch))
         terms = self._terms(batch, decoded, codes)
         total = self._weighted(terms)
         figures = {"loss": total, **terms}
-        if codes is not None:
-            counts = self._observe(latents.feats.detach(), codes.indices)
+        if codes is not None and self.quantizer is not None:
+            counts = self._observe(self.quantizer, latents.feats.detach(), codes.indices)
             figures |= self.quantizer.recent_figures(counts)
         return total, {name: value.detach() for name, value in figures.items()}
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
         """Let the codes follow their latents, with the statistics of all ranks."""
-        if self._counts is None:
+        if self._seen is None or self.quantizer is None:
             return
-        counts, sums, latents = self._counts, self._sums, self._latents
-        self._counts = self._sums = self._latents = None
+        counts, sums, latents = self._seen
+        self._seen = None
         if dist.is_initialized():
             for total in (counts, sums):
                 dist.all_reduce(total)
             latents = _of_last_rank(latents)
         self.quantizer.observe(counts)
         if isinstance(self.quantizer, CodebookQuantizer) and self.quantizer.learned_by == "ema":
+            assert self.codebook is not None
             self.quantizer.follow(counts, sums, latents, self.codebook.revive_below)
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[Mapping]) -> dict[str, float]:
+    def evaluate(self, batches: Iterable[VoxelBatch]) -> dict[str, float]:
         """Means over all voxels, structure figures per halving, and the codes' use.
 
         The decoder is given the true structure here; what it does without is the affair of
@@ -117,13 +118,13 @@ class VqvaeTask:
             for name, value in found.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
             hits += _structure_hits(decoded, self._occupied(batch))
-            if codes is not None:
+            if codes is not None and self.quantizer is not None:
                 used = torch.bincount(codes.indices, minlength=self.quantizer.size).cpu()
                 counts = used if counts is None else counts + used
         return _validation_figures(sums, hits, counts)
 
     @torch.no_grad()
-    def preview(self, batches: Iterable[Mapping], folder: Path, step: int) -> None:
+    def preview(self, batches: Iterable[VoxelBatch], folder: Path, step: int) -> None:
         """A PNG of the first validation sample: sections through its middle of what is decoded
         without its structure, and the voxels nearest to the true surface."""
         batch = next(iter(batches))
@@ -158,15 +159,18 @@ class VqvaeTask:
         )
 
     def _terms(
-        self, batch: Mapping, decoded: Decoded, codes: Quantized | None
+        self, batch: VoxelBatch, decoded: Decoded, codes: Quantized | None
     ) -> dict[str, Tensor]:
         error = decoded.field.feats.float() - batch["sdf"]
         l1, l2 = error.abs().mean(), error.square().mean()
         terms = {
             "recon": self.stage.weight_l1 * l1 + self.stage.weight_l2 * l2,
             "structure": sum(
-                binary_cross_entropy_with_logits(logits.float(), occupied.float())
-                for logits, occupied in zip(decoded.logits, self._occupied(batch))
+                (
+                    binary_cross_entropy_with_logits(logits.float(), occupied.float())
+                    for logits, occupied in zip(decoded.logits, self._occupied(batch))
+                ),
+                start=l1.new_zeros(()),
             ),
         }
         if codes is not None:
@@ -180,24 +184,26 @@ class VqvaeTask:
             total = total + self.lambda_commitment * terms["commitment"]
         return total
 
-    def _occupied(self, batch: Mapping) -> list[Tensor]:
+    def _occupied(self, batch: VoxelBatch) -> list[Tensor]:
         """(M, 8) bool per halving, coarse to fine: which children are there."""
-        structure, found = band_of(batch).structure, []
+        structure = band_of(batch).structure
+        found: list[Tensor] = []
         for _ in range(LEVELS):
             found.insert(0, structure.halved.occupied)
             structure = structure.halved.coarse
         return found
 
-    def _observe(self, latents: Tensor, indices: Tensor) -> Tensor:
+    def _observe(self, quantizer: Quantizer, latents: Tensor, indices: Tensor) -> Tensor:
         """Add a micro-batch to the statistics of the step; how many latents each code has in it."""
-        counts, sums = statistics(latents, indices, self.quantizer.size)
-        self._counts = counts if self._counts is None else self._counts + counts
-        self._sums = sums if self._sums is None else self._sums + sums
-        self._latents = latents
+        counts, sums = statistics(latents, indices, quantizer.size)
+        if self._seen is None:
+            self._seen = counts, sums, latents
+        else:
+            self._seen = self._seen[0] + counts, self._seen[1] + sums, latents
         return counts
 
 
-def band_of(batch: Mapping) -> SparseTensor:
+def band_of(batch: VoxelBatch) -> SparseTensor:
     """The (N, 1) distances of a batch on their structure, made once per batch."""
     if "structure" not in batch:
         batch["structure"] = Structure(batch["coords"], batch["resolution"], batch["samples"])
