@@ -97,8 +97,7 @@ def noisy_tree(seed: int, noise: dict):
 
 def prepare(work: Path, number: int) -> None:
     """The training trees as files of repair_coronary, with a manifest and a split."""
-    from cardiform.cohort.per_case import MANIFEST_COLUMNS
-    from cardiform.cohort.table import write_table
+    from cardiform.cohort.manifest import write_manifest
     from cardiform.files import sha256_file
 
     names = [f"tree_{seed:03d}" for seed in range(number)]
@@ -106,7 +105,7 @@ def prepare(work: Path, number: int) -> None:
         list(pool.map(partial(prepare_one, work), range(number)))
     paths = [work / "repaired" / f"{name}.npz" for name in names]
     rows = [[n, str(p), p.stat().st_size, sha256_file(p), "ok"] for n, p in zip(names, paths)]
-    write_table(work / "manifest.tsv", MANIFEST_COLUMNS, rows)
+    write_manifest(work / "manifest.tsv", rows)
     held = max(number // 6, 1)
     for part, some in (("train", names[held:]), ("val", names[:held])):
         lines = ["case_id,patient_id,path", *(f"{n},{n},unused" for n in some)]

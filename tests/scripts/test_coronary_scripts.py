@@ -9,7 +9,7 @@ import pytest
 from answers import refused
 from inside import run_inside
 
-from cardiform.cohort.per_case import read_manifest
+from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import read_checked_cases
 from cardiform.nifti import load_label_map
 from cardiform.training.checkpoint import load_model

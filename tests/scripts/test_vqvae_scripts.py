@@ -12,7 +12,7 @@ from bands import write_cohort, write_part
 from inside import run_inside
 
 from cardiform import nifti
-from cardiform.cohort.per_case import read_manifest
+from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import Case, __file__, write_cases
 from cardiform.files import load_npz
 from cardiform.geometry.mesh_files import read_mesh

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "labels": {"errors"},
     "files": {"errors"},
     "launching": {"errors"},
-    "cli": {"errors", "files", "options"},
+    "cli": {"cohort", "errors", "files", "options"},
     "nifti": {"errors", "files"},
     "held_out": GROUND,
     "cohort": {"errors", "files", "options", "cohort"},

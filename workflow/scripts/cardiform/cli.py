@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .cohort.per_case import CaseRun
+from .cohort.table import read_checked_cases
 from .errors import InputError, memory_fact, problem
 from .files import NO_ROOM, write_problem
 from .options.sections import memory_advice
@@ -333,6 +335,20 @@ def add_case_arguments(
     group.add_argument("--processes", type=int, default=1, help="cases at a time (default: 1)")
 
 
+def case_run(args: argparse.Namespace) -> CaseRun:
+    """What the arguments of :func:`add_case_arguments` ask for; InputError for unknown cases."""
+    cases = read_checked_cases(args.cases, args.select)
+    return CaseRun(cases, args.out, args.manifest, args.processes)
+
+
+def add_split_arguments(group, *parts: str, required: bool = True) -> None:
+    """The split files that a script reads; ``parts`` of train, validation and test."""
+    for part in parts:
+        name = {"train": "training"}.get(part, part)
+        help_text = f"split CSV of the {name} cases"
+        group.add_argument(f"--{part}", required=required, type=Path, help=help_text)
+
+
 def add_training_arguments(parser, weights: str = "", one_manifest: bool = False):
     """The arguments of a training on per-case files; returns their group.
 
@@ -340,8 +356,7 @@ def add_training_arguments(parser, weights: str = "", one_manifest: bool = False
     one_manifest : the samples were made by one job.
     """
     group = parser.add_argument_group("files")
-    group.add_argument("--train", required=True, help="split CSV of the training cases")
-    group.add_argument("--validation", required=True, help="split CSV of the validation cases")
+    add_split_arguments(group, "train", "validation")
     many = {} if one_manifest else {"nargs": "+"}
     group.add_argument("--manifest", required=True, help="manifest of the samples", **many)
     if weights:

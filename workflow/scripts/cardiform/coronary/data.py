@@ -12,9 +12,8 @@ from scipy import ndimage
 
 from ..anatomy.corruption import corrupt
 from ..anatomy.repair import distance_to, repair
-from ..cohort.per_case import read_manifest
-from ..cohort.table import OK
-from ..errors import InputError
+from ..cohort.manifest import MadeFile, made_files
+from ..errors import InputError, again
 from ..geometry.interpolation import trilinear
 from ..geometry.isotropic import signed_distance
 from ..options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
@@ -26,24 +25,9 @@ OFF_CENTRE = 8  # voxels that a patch lies off the centreline, at most
 HELD_OUT = 1 << 40  # draws of the validation patches: no training reaches them
 
 
-@dataclass(frozen=True)
-class Repaired:
-    """A case's repaired structure as a file."""
-
-    case_id: str
-    path: Path
-    sha256: str
-
-
-def find_repaired(manifests: Iterable[str | Path], case_ids: Sequence[str]) -> list[Repaired]:
-    """The files of some cases, in their order; cases that lack the structure have none."""
-    found = {
-        row["case_id"]: Repaired(row["case_id"], Path(row["path"]), row["sha256"])
-        for manifest in manifests
-        for row in read_manifest(manifest)
-        if row["status"] == OK and row["path"].endswith(".npz")
-    }
-    return [found[case_id] for case_id in case_ids if case_id in found]
+def find_repaired(manifests: Iterable[str | Path], case_ids: Iterable[str]) -> list[MadeFile]:
+    """The repaired structures of some cases, in their order; cases that lack it have none."""
+    return made_files(manifests, case_ids, ".npz", again("repair_coronary"))
 
 
 @dataclass(frozen=True)
@@ -92,7 +76,7 @@ class PatchDataset(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        files: Sequence[Repaired],
+        files: Sequence[MadeFile],
         repair_options: CoronaryRepairOptions,
         options: CoronaryOptions,
         *,
@@ -198,7 +182,7 @@ class NearDataset(torch.utils.data.Dataset):
     uniform : all points are uniform and the same every time, as in the documented validation.
     """
 
-    def __init__(self, files: Sequence[Repaired], options: NearOptions, *, uniform: bool = False):
+    def __init__(self, files: Sequence[MadeFile], options: NearOptions, *, uniform: bool = False):
         self.files, self.options, self.uniform = list(files), options, uniform
         self.cases = [PackedMask.load(file.path, "label") for file in self.files]
         self.bands = [
@@ -248,6 +232,6 @@ def unit_points(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return (points / (np.array(shape, np.float32) - 1) * 2 - 1).astype(np.float32)
 
 
-def identity(parts: Mapping[str, Sequence[Repaired]]) -> dict[str, list]:
+def identity(parts: Mapping[str, Sequence[MadeFile]]) -> dict[str, list]:
     """What of the files decides a training."""
     return {name: [[f.case_id, f.sha256] for f in files] for name, files in parts.items()}

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..cohort import splits
+from ..cohort.manifest import MadeFile
 from ..errors import InputError, problem
 from ..files import sha256_json, write_json
 from ..options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
@@ -19,7 +20,7 @@ from ..options.training import TrainingOptions
 from ..pictures.curves import plot_curves
 from ..training.checkpoint import save_model
 from ..training.engine import Outcome, train
-from .data import NearDataset, PatchDataset, Repaired, collate_patches, find_repaired, identity
+from .data import NearDataset, PatchDataset, collate_patches, find_repaired, identity
 from .task import CardiformTask, NearTask
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def last_logged(path: Path) -> dict[str, float]:
     return next((x["figures"] for x in reversed(lines) if x["event"] == "log"), {})
 
 
-def _files(args) -> dict[str, list[Repaired]]:
+def _files(args) -> dict[str, list[MadeFile]]:
     parts = {
         name: find_repaired(args.manifest, [case for case, _ in splits.read_split(path)])
         for name, path in (("train", args.train), ("validation", args.validation))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from ..cohort import splits
+from ..cohort.manifest import MadeFile, made_files
 from ..errors import InputError, problem
 from ..files import read_json, sha256_file, sha256_json, write_json
 from ..options.ldm import AutoencoderOptions, DiffusionOptions
@@ -17,7 +18,7 @@ from ..training.distributed import is_main
 from ..training.engine import Outcome, train
 from .autoencoder_task import AutoencoderTask
 from .coder import ShapeCoder
-from .data import LatentDataset, ShapeDataset, ShapeFile, find_files
+from .data import LatentDataset, ShapeDataset
 from .diffusion_model import LatentStatistics
 from .diffusion_task import DiffusionTask
 from .hearts_on_grid import Grid, load_grid
@@ -92,15 +93,15 @@ def train_diffusion(options: DiffusionOptions, args) -> None:
         _write(outcome, weights, stored, grid, parts, task.parameter_count())
 
 
-def _files(args, part: str, ending: str) -> list[ShapeFile]:
+def _files(args, part: str, ending: str) -> list[MadeFile]:
     path = getattr(args, part)
-    found = find_files(args.manifest, [name for name, _ in splits.read_split(path)], ending)
+    found = made_files([args.manifest], [name for name, _ in splits.read_split(path)], ending)
     if part == "train" and not found:
         raise InputError(problem(path, f"has no case in {args.manifest}", "run its stage again"))
     return found
 
 
-def _complete(files, statistics: LatentStatistics) -> list[ShapeFile]:
+def _complete(files, statistics: LatentStatistics) -> list[MadeFile]:
     """The cases that have every class; those that lack one teach that hearts lack it."""
     left = [f for f in files if f.case_id not in statistics.incomplete]
     if not left:
@@ -111,7 +112,7 @@ def _complete(files, statistics: LatentStatistics) -> list[ShapeFile]:
     return left
 
 
-def _identity(parts: Mapping[str, list[ShapeFile]]) -> str:
+def _identity(parts: Mapping[str, list[MadeFile]]) -> str:
     return sha256_json({part: [(f.case_id, f.sha256) for f in fs] for part, fs in parts.items()})
 
 
