@@ -201,7 +201,7 @@ def ways(args, tuned: dict, models: dict[str, Path], thin):
     """Name and mask of every way, on one structure."""
     import torch
 
-    from cardiform.coronary.refine import Refiner, mended
+    from cardiform.coronary.refine import load_refiner, mended
     from cardiform.options.coronary import CoronaryRefineOptions
 
     yield "noisy label", thin.label
@@ -212,15 +212,14 @@ def ways(args, tuned: dict, models: dict[str, Path], thin):
     for preset, model in models.items():
         latent = 100 if preset == "near" else 0
         options = CoronaryRefineOptions(preset=preset, latent_steps=latent)
-        refiner = Refiner(model, options, repair, torch.device("cpu"))
+        refiner = load_refiner(model, options, repair, torch.device("cpu"))
         field = refiner.field("", thin)
         yield f"{preset}, network alone", field.mask
         yield f"{preset}", mended(field, repair).mask
         if preset == "cardiform":
-            refiner.options = replace(options, latent_steps=args.latent_steps)
-            moved = mended(refiner.field("", thin), repair).mask
+            stepping = replace(refiner, options=replace(options, latent_steps=args.latent_steps))
+            moved = mended(stepping.field("", thin), repair).mask
             yield f"{preset}, {args.latent_steps} latent steps", moved
-            refiner.options = options
             fixed = replace(thin, label=thin.repaired)
             name = "repair + cardiform (the network sees the repair alone)"
             yield name, mended(refiner.field("", fixed), repair).mask

@@ -15,7 +15,7 @@ from cardiform.cohort.table import Case
 from cardiform.coronary import refine as refinement
 from cardiform.coronary.cases import fine_grid, refine_case, summarise, table_of_figures
 from cardiform.coronary.model import NearAutoDecoder, build_cell_field
-from cardiform.coronary.refine import CaseField, Refiner, mended
+from cardiform.coronary.refine import CaseField, load_refiner, mended
 from cardiform.coronary.repair_case import repair_case
 from cardiform.coronary.thin_structure import ThinStructure
 from cardiform.errors import InputError
@@ -52,7 +52,7 @@ def saved(folder, preset, cases=("c0", "c1"), std=0.02):
 def refiner(folder, preset="cardiform", **changes):
     options = CoronaryRefineOptions(preset=preset, **changes)
     model = None if preset == "repair" else saved(folder, preset)
-    return Refiner(model, options, REPAIR, CPU)
+    return load_refiner(model, options, REPAIR, CPU)
 
 
 @pytest.mark.parametrize("preset", ["cardiform", "near", "repair"])
@@ -114,7 +114,7 @@ def test_gaps_are_bridged_and_specks_dropped_at_every_resolution():
 def test_a_model_of_another_preset_is_refused(tmp_path):
     model = saved(tmp_path, "near")
     with pytest.raises(InputError, match=r"near\.pt: is no model of preset cardiform"):
-        Refiner(model, CoronaryRefineOptions(), REPAIR, CPU)
+        load_refiner(model, CoronaryRefineOptions(), REPAIR, CPU)
 
 
 def test_latent_steps_move_towards_the_repaired_label(tmp_path):
@@ -226,7 +226,7 @@ def test_the_real_heart_with_its_coronary(tmp_path, real_data):
     path = real_data / "thorax_heart1_lad9.nii.gz"
     found = Case(case_id="lad", patient_id="lad", labels=str(path))
     repaired = repair_case(found, table=TABLE, options=REPAIR, out=tmp_path)
-    made = Refiner(saved(tmp_path, "cardiform"), CoronaryRefineOptions(), REPAIR, CPU)
+    made = load_refiner(saved(tmp_path, "cardiform"), CoronaryRefineOptions(), REPAIR, CPU)
     refine_case(found, files={"lad": repaired[0]}, refiner=made, table=TABLE, out=tmp_path / "r")
     given, mask = nib.load(path), nib.load(tmp_path / "r" / "lad.nii.gz")
     assert mask.shape == given.shape and mask.get_data_dtype() == given.get_data_dtype()

@@ -51,14 +51,14 @@ def main() -> None:
 
     from cardiform.coronary.cases import refine_case, summarise, table_of_figures
     from cardiform.coronary.data import find_repaired
-    from cardiform.coronary.refine import Refiner
+    from cardiform.coronary.refine import load_refiner
     from cardiform.training.checkpoint import load_model
     from cardiform.training.distributed import choose_device
 
     table = labels.load_label_table(args.labels)
     cases = read_checked_cases(args.cases, args.select)
     files = {f.case_id: f.path for f in find_repaired(args.manifest, [c.case_id for c in cases])}
-    refiner = Refiner(args.model, options, repair, choose_device(options.device))
+    refiner = load_refiner(args.model, options, repair, choose_device(options.device))
     having = [case for case in cases if case.case_id in files]
     per_case.run_cases(
         per_case.CaseRun(having, args.out, args.out / "manifest.tsv"),

@@ -38,11 +38,11 @@ def parse() -> tuple:
 def main() -> None:
     preset, options, args = parse()
 
-    from cardiform.coronary.train import cardiform_job, near_job, run, write_model
+    from cardiform.coronary.train import cell_field_job, near_job, run, write_model
     from cardiform.training.distributed import is_main
 
     if preset == "cardiform":
-        job = cardiform_job(*options, args)
+        job = cell_field_job(*options, args)
     else:
         job = near_job(*options, args)
     outcome = run(job, args.out)

@@ -20,7 +20,7 @@ from ..options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptio
 from .thin_structure import PackedMask
 
 JAGGED_SHARE = 0.75  # of the strength that the other kinds reach
-NEAR_VOXELS = 2.0  # what counts as near the wall
+WALL_VOXELS = 2.0  # query points within this of the wall count as near it
 OFF_CENTRE = 8  # voxels that a patch lies off the centreline, at most
 HELD_OUT = 1 << 40  # draws of the validation patches: no training reaches them
 
@@ -136,7 +136,7 @@ class PatchDataset(torch.utils.data.Dataset):
         options = self.options
         if not len(cells.coords):
             return np.zeros((0, 3), np.float32)
-        wall = np.abs(truth[tuple(cells.coords.T)]) <= NEAR_VOXELS * spacing
+        wall = np.abs(truth[tuple(cells.coords.T)]) <= WALL_VOXELS * spacing
         near = np.flatnonzero(wall) if wall.any() else np.arange(len(cells.coords))
         close = round(options.near * options.points)
         rows = np.concatenate(
@@ -186,7 +186,7 @@ class NearDataset(torch.utils.data.Dataset):
         self.files, self.options, self.uniform = list(files), options, uniform
         self.cases = [PackedMask.load(file.path, "label") for file in self.files]
         self.bands = [
-            near_band(case.mask(), options.band_voxels).astype(np.int16) for case in self.cases
+            wall_band(case.mask(), options.band_voxels).astype(np.int16) for case in self.cases
         ]
 
     def __len__(self) -> int:
@@ -221,7 +221,7 @@ class NearDataset(torch.utils.data.Dataset):
         return parts[min(step * len(parts) // self.options.steps, len(parts) - 1)]
 
 
-def near_band(mask: np.ndarray, voxels: int) -> np.ndarray:
+def wall_band(mask: np.ndarray, voxels: int) -> np.ndarray:
     """(N, 3) voxels of the dilation that are not in the erosion, by balls of ``voxels``."""
     outside, inside = distance_to(mask, 1.0), distance_to(~mask, 1.0)
     return np.argwhere((outside <= voxels) & (inside <= voxels))

@@ -21,7 +21,7 @@ LOSS_SCALE = 4.0  # squared truncations are small numbers
 FOCAL_ALPHA = 0.25
 
 
-class CardiformTask:
+class CellFieldTask:
     """What the engine needs to train :class:`CellField`."""
 
     updates = ("model",)
@@ -68,7 +68,7 @@ class CardiformTask:
         return self.module.field(latent, batch["points"])
 
 
-class NearTask:
+class NearAutoDecoderTask:
     """What the engine needs to train the shape-only NeAR auto-decoder.
 
     cases : number of training cases; each has a vector.

@@ -21,7 +21,7 @@ from ..pictures.curves import plot_curves
 from ..training.checkpoint import save_model
 from ..training.engine import Outcome, train
 from .data import NearDataset, PatchDataset, collate_patches, find_repaired, identity
-from .task import CardiformTask, NearTask
+from .task import CellFieldTask, NearAutoDecoderTask
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,13 @@ class Job:
     collate: Callable | None = None
 
 
-def cardiform_job(options: CoronaryOptions, repair: CoronaryRepairOptions, args) -> Job:
+def cell_field_job(options: CoronaryOptions, repair: CoronaryRepairOptions, args) -> Job:
     """Patches of the training cases; validation on patches of the validation cases."""
     parts = _files(args)
     torch.manual_seed(options.seed)
     return Job(
         "cardiform",
-        CardiformTask(options),
+        CellFieldTask(options),
         PatchDataset(parts["train"], repair, options),
         PatchDataset(
             parts["validation"], repair, options, patches=VALIDATION_PATCHES, augment=False
@@ -71,7 +71,7 @@ def near_job(options: NearOptions, args) -> Job:
     torch.manual_seed(options.seed)
     return Job(
         "near",
-        NearTask(options, len(parts["train"])),
+        NearAutoDecoderTask(options, len(parts["train"])),
         NearDataset(parts["train"], options),
         NearDataset(parts["train"], options, uniform=True),
         options,

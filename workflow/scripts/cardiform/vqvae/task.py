@@ -21,7 +21,7 @@ from .quantizer import CodebookQuantizer, Quantized, statistics, usage_figures
 
 UNIT = Frame(np.zeros(3), 1.0)
 PREVIEW_MARGIN = 1.2
-NEAR_VOXELS = 1.5  # where the sign counts: the voxels that the surface can cross
+CROSSED_VOXELS = 1.5  # where the sign counts: the voxels that the surface can cross
 
 
 class VqvaeTask:
@@ -103,7 +103,7 @@ class VqvaeTask:
             decoded, _, codes = self.model(band_of(batch))
             terms = self._terms(batch, decoded, codes)
             predicted, truth = decoded.field.feats.float(), batch["sdf"]
-            near = truth.abs() * batch["band_voxels"] < NEAR_VOXELS
+            near = truth.abs() * batch["band_voxels"] < CROSSED_VOXELS
             inside, wanted = (predicted < 0) & near, (truth < 0) & near
             voxels = len(truth)
             found = {
