@@ -52,8 +52,8 @@ def main() -> None:
     options, args = parse()
 
     from cardiform.ldm.complete import (
+        ClassFrequencies,
         Completer,
-        MeanShape,
         complete_file,
         evaluate_case,
         summarise,
@@ -76,7 +76,7 @@ def main() -> None:
         functools.partial(
             evaluate_case,
             completer=completer,
-            mean_shape=MeanShape.of(files, completer),
+            mean_shape=ClassFrequencies.of(files, completer),
             out=args.out,
         ),
         inputs=lambda case: [case.labels, args.model],

@@ -52,7 +52,7 @@ def main() -> None:
     rest = [*parts["validation"], *parts["test"]]
     points = {case.case_id: path for case, path in rest}
     log.info("mean shape of %d training cases", len(parts["train"]))
-    mean_shape = reconstruct.MeanShape.of(parts["train"], network.table)
+    mean_shape = reconstruct.MajorityLabels.of(parts["train"], network.table)
     per_case.run_cases(
         per_case.CaseRun([case for case, _ in rest], args.out, args.out / "manifest.tsv"),
         functools.partial(

@@ -37,7 +37,7 @@ def main() -> None:
 
     sets = Sets.load(args, options, stage.seed)
     model, codebook = load_quantized(args.weights, options)
-    task = VqvaeTask(model, options, stage, codebook)
+    task = VqvaeTask.joint(model, options, stage, codebook)
     outcome, figures = run_stage(task, sets, stage, args.out, args.weights)
     if not is_main():
         return

@@ -24,7 +24,10 @@ from .files import NO_ROOM, write_problem
 from .options.sections import memory_advice
 
 EXIT_BAD_INPUT = 2
-_SECTIONS_IN_USE: list[type] = []  # of this process's command line, for what run has to say
+# The options of this process's command line, which run has to name where the memory is exhausted.
+# They are known within main alone, and that error can come from anywhere in it, from libraries
+# too: there is nothing else that both parse and run can see.
+_SECTIONS_IN_USE: list[type] = []
 
 
 def build_parser(description: str | None, *options: type) -> argparse.ArgumentParser:

@@ -29,6 +29,8 @@ class VqvaeTask:
 
     model : without a quantiser in stage 0.
     trained : ``all``, or ``quantizer`` (stage 1: encoder and decoder stay as they are).
+    lambda_vq, lambda_commitment : weights of the distances between latents and codes. Only
+        stage 2 (:meth:`joint`) weighs them against other terms, so only it has options for them.
     """
 
     updates = ("model",)
@@ -41,19 +43,36 @@ class VqvaeTask:
         stage: VqvaeStageOptions,
         codebook: VqvaeCodebookOptions | None = None,
         trained: str = "all",
+        lambda_vq: float = VqvaeJointOptions.lambda_vq,
+        lambda_commitment: float = VqvaeJointOptions.lambda_commitment,
     ):
         self.model, self.options, self.stage, self.codebook = model, options, stage, codebook
         self.module: nn.Module = model
         self.quantizer = model.quantizer
-        # in the other stages nothing pulls at the codes but their own distance
-        joint = isinstance(stage, VqvaeJointOptions)
-        self.lambda_vq = stage.lambda_vq if joint else 1.0
-        self.lambda_commitment = stage.lambda_commitment if joint else 0.25
+        self.lambda_vq, self.lambda_commitment = lambda_vq, lambda_commitment
         self._counts: Tensor | None = None
         self._sums: Tensor | None = None
         self._latents: Tensor | None = None
         for parameter in model.autoencoder_parameters():
             parameter.requires_grad_(trained == "all")
+
+    @classmethod
+    def joint(
+        cls,
+        model: SparseVQVAE,
+        options: VqvaeOptions,
+        stage: VqvaeJointOptions,
+        codebook: VqvaeCodebookOptions,
+    ) -> VqvaeTask:
+        """Stage 2: everything is trained, with the weights of its options."""
+        return cls(
+            model,
+            options,
+            stage,
+            codebook,
+            lambda_vq=stage.lambda_vq,
+            lambda_commitment=stage.lambda_commitment,
+        )
 
     def parameters(self, update: str) -> Iterable[nn.Parameter]:
         follows = isinstance(self.quantizer, CodebookQuantizer) and (
