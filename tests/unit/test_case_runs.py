@@ -194,6 +194,15 @@ def test_want_of_memory_is_said_in_one_line(work, caplog):
     assert "Traceback" not in caplog.text
 
 
+def test_a_case_without_its_input_does_not_count_as_finished(work, caplog):
+    caplog.set_level("INFO")
+    work()
+    (work.folder / "a.txt").unlink()
+    with pytest.raises(InputError, match=r"a\.txt: No such file or directory; correct the path"):
+        work()
+    assert "2 of 3 cases are finished already" in caplog.text
+
+
 def test_an_input_that_is_not_what_its_stage_wrote_is_named(work):
     """As a damaged mesh, which has no checksum of its own."""
     work()

@@ -99,6 +99,8 @@ def test_gaps_are_bridged_and_specks_dropped_at_every_resolution():
     raw = CaseField(lambda points: trilinear(distance, points), distance < 2.0, thin)
     made = mended(raw, REPAIR)
     assert count_components(raw.mask) == 3 and count_components(made.mask) == 1
+    unasked = dataclasses.replace(made, distances=lambda points: pytest.fail("asked again"))
+    np.testing.assert_array_equal(unasked.mask, made.mask)
     voxels = np.argwhere(made.active)
     asked = made.distances(voxels.astype(np.float32)) < 0
     assert (asked != made.mask[tuple(voxels.T)]).mean() < 1e-3, "the field says what was decided"
