@@ -28,7 +28,7 @@ import yaml
 
 from cardiform import cli
 from cardiform.coronary.data import Cells
-from cardiform.coronary.task import CellFieldTask, NearAutoDecoderTask
+from cardiform.coronary.task import DenoiserTask, NearAutoDecoderTask
 from cardiform.labels import LabelTable
 from cardiform.ldm.autoencoder_task import AutoencoderTask
 from cardiform.ldm.diffusion_model import LatentStatistics
@@ -219,7 +219,7 @@ def ball(voxels: float, band: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 def coronary(options: dict) -> Training:
     o = options["coronary"]
-    task = CellFieldTask(o)
+    task = DenoiserTask(o)
     axis = torch.arange(o.patch) - o.patch / 2
     near = (axis[:, None, None].square() + axis[:, None].square()).sqrt() < VESSEL_VOXELS
     cells = near.expand(o.patch, o.patch, o.patch).nonzero().int()

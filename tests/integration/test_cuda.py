@@ -13,9 +13,9 @@ from inside import run_inside
 from tiny_trainings import Trainings
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from cardiform.artefact.model import load_model
 from cardiform.labels import LabelTable
 from cardiform.options.vecset import VecsetOptions
-from cardiform.training.checkpoint import load_model
 from cardiform.training.optimisation import build_optimizer
 from cardiform.vecset.model import VecSet
 
@@ -61,7 +61,7 @@ def test_the_loss_is_finite_and_falls(made, tmp_path, name, precision):
         assert sum(losses[-6:]) < sum(losses[:6]), losses
     if DEVICE == "cuda":
         assert all(line["memory_gb"] > 0 for line in course)
-    for value in load_model(tmp_path / "model.pt")["weights"].values():
+    for value in load_model(tmp_path / "model.pt").weights.values():
         assert value.device.type == "cpu" and torch.isfinite(value).all()
 
 

@@ -15,7 +15,8 @@ import torch
 import toy_training
 from tiny_trainings import Trainings
 
-from cardiform.training.checkpoint import load, load_model
+from cardiform.artefact.model import load_model
+from cardiform.training.checkpoint import load
 from cardiform.training.exclusive import alone_in
 
 TWO_RANKS = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -95,7 +96,7 @@ def test_two_ranks_end_where_one_process_that_accumulates_ends(alone, pair, name
     """Gradients, noise, order of the samples, figures of the log and of the validation."""
     assert pair.codes(name) == [0, 0], pair.told[name]
     one, two = (load_model(folder / name / "model.pt") for folder in (alone.folder, pair.folder))
-    assert_same_weights(one["weights"], two["weights"])
+    assert_same_weights(one.weights, two.weights)
     if name != "vqvae_codebook":  # k-means on rank 0 alone has no log
         assert_same_course(alone.folder / name, pair.folder / name)
 

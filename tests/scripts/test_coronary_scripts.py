@@ -9,10 +9,10 @@ import pytest
 from answers import refused
 from inside import run_inside
 
+from cardiform.artefact.model import load_model
 from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import read_checked_cases
 from cardiform.nifti import load_label_map
-from cardiform.training.checkpoint import load_model
 
 GRID = ("--spacing-mm", 2.0)
 QUICK = ("--steps", 4, "--batch-size", 2, "--warmup-steps", 1, "--preview-every", 0)
@@ -97,10 +97,11 @@ def test_a_class_that_the_table_lacks(stages):
 
 def test_the_model_says_what_it_is(stages):
     stored = load_model(stages.folder / "model" / "model.pt")
-    assert set(stored["options"]) == {"cardiform", "cases"}
-    assert stored["options"]["cases"] == ["phantom_000"]
+    assert stored.kind == "coronary_denoiser"
+    assert set(stored.options) == {"coronary", "coronary_repair"}
+    assert stored.trained_on("phantom_000") and not stored.trained_on("phantom_001")
     metrics = json.loads((stages.folder / "model" / "metrics.json").read_text())
-    assert metrics["preset"] == "cardiform" and metrics["steps"] == 4
+    assert metrics["kind"] == "coronary_denoiser" and metrics["steps"] == 4
     assert {"dice_points", "dice_start", "loss"} <= set(metrics["validation"])
     logged = (stages.folder / "model" / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line) for line in logged]
@@ -115,7 +116,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(stages):
     resumed = stages.train("again")
     assert resumed.returncode == 0, resumed.stderr
     whole, again = (
-        load_model(stages.folder / out / "model.pt")["weights"] for out in ("model", "again")
+        load_model(stages.folder / out / "model.pt").weights for out in ("model", "again")
     )
     for name, weight in whole.items():
         np.testing.assert_array_equal(again[name].numpy(), weight.numpy(), err_msg=name)

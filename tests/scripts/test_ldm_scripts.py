@@ -12,11 +12,11 @@ from answers import refused
 from inside import run_inside
 
 from cardiform import labels
+from cardiform.artefact.model import load_model
 from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import read_checked_cases
 from cardiform.files import load_npz
 from cardiform.nifti import load_label_map, save_label_map
-from cardiform.training.checkpoint import load_model
 
 GRID = ("--voxel-size", 16, "--drop-classes", "coronary")
 QUICK = ("--steps", 4, "--batch-size", 2, "--warmup-steps", 1, "--workers", 0, "--device", "cpu")
@@ -105,7 +105,7 @@ def stages(tmp_path_factory):
 
 
 def weights_of(path):
-    return load_model(path)["weights"]
+    return load_model(path).weights
 
 
 def same(a, b):
@@ -186,16 +186,19 @@ def test_an_interrupted_training_ends_with_the_same_weights(stages, kind):
 
 def test_the_model_is_all_that_sampling_needs(stages):
     stored = load_model(stages.folder / "diffusion" / "model.pt")
-    assert stored["options"]["statistics"]["shape"] == [2, 8, 8, 8]
-    assert any(n.startswith("autoencoder.") for n in stored["weights"])
-    assert stored["figures"]["validation"]["mean_loss"] > 0
+    assert stored.kind == "ldm_diffusion" and set(stored.options) == {"diffusion", "autoencoder"}
+    assert stored.extra["statistics"]["shape"] == [2, 8, 8, 8]
+    assert any(n.startswith("autoencoder.") for n in stored.weights)
+    assert stored.figures["validation"]["mean_loss"] > 0
     assert list((stages.folder / "diffusion" / "previews").glob("*.png"))
     # latents of one autoencoder, and another one
     other = stages.autoencoder("other", "--seed", 3)
     assert other.returncode == 0
     result = stages.diffusion("mixed", "--autoencoder", stages.folder / "other" / "model.pt")
     refused(result, "statistics.json", "another autoencoder")
-    refused(stages.sample("none", model="autoencoder"), "no model of a diffusion")
+    refused(
+        stages.sample("none", model="autoencoder"), "kind ldm_autoencoder, not a latent diffusion"
+    )
 
 
 def test_files_of_a_sample(stages):

@@ -4,74 +4,20 @@ from __future__ import annotations
 
 import errno
 import json
-import pickle
 import shutil
 from collections import namedtuple
 
-import numpy as np
 import pytest
 import torch
+from damage import flip
 from toy_training import options
 
 from cardiform.errors import InputError
-from cardiform.training.checkpoint import (
-    Checkpoints,
-    differences,
-    load_model,
-    resume_key,
-    save_model,
-)
-
-LABELS = [{"value": 1, "name": "myocardium"}]
+from cardiform.training.checkpoint import Checkpoints, differences, resume_key
 
 
 def weights(value=1.0):
     return {"a": torch.full((3, 3), value), "b": torch.arange(4)}
-
-
-def test_a_model_comes_back_as_it_was(tmp_path):
-    path = tmp_path / "model.pt"
-    figures = {"validation": {"loss": np.float32(0.5)}, "best": 3}
-    save_model(path, weights(), options={"lr": 1e-3, "x": (1, 2)}, labels=LABELS, figures=figures)
-    found = load_model(path)
-    assert torch.equal(found["weights"]["a"], weights()["a"])
-    assert found["options"] == {"lr": 1e-3, "x": [1, 2]} and found["labels"] == LABELS
-    assert found["figures"] == {"validation": {"loss": 0.5}, "best": 3}
-    assert set(found["versions"]) == {"cardiform", "torch"}
-    torch.load(path, weights_only=True)  # as anyone may read it
-
-
-def test_what_is_no_plain_value_is_refused(tmp_path):
-    with pytest.raises(TypeError, match="cannot be stored"):
-        save_model(tmp_path / "m.pt", weights(), options={"x": object()}, labels=[], figures={})
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("damage", ["cut", "text", "code", "foreign", "absent"])
-def test_a_damaged_model_is_named_and_runs_no_code(tmp_path, damage):
-    path = tmp_path / "model.pt"
-    save_model(path, weights(), options={}, labels=[], figures={})
-    if damage == "cut":
-        path.write_bytes(path.read_bytes()[:200])
-    elif damage == "text":
-        path.write_text("not a model")
-    elif damage == "code":
-        path.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    elif damage == "foreign":
-        torch.save({"weights": weights()}, path)
-    else:
-        path.unlink()
-    with pytest.raises(InputError, match=r"model\.pt"):
-        load_model(path)
-    assert not (tmp_path / "sprung").exists()
-
-
-class Trap:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (str(self.path), "w"))
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
@@ -156,23 +102,6 @@ def test_a_training_goes_on_from_another_folder(tmp_path):
     with pytest.raises(InputError, match="does not exist; correct --resume-from"):
         other.prepare({"lr": 1}, tmp_path / "none.pt")
     assert not other.last.exists()
-
-
-def flip(path, place=0.5):
-    """Change one bit of a file."""
-    content = bytearray(path.read_bytes())
-    content[int(len(content) * place)] ^= 0x10
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("place", [0.1, 0.3, 0.5, 0.7, 0.9])
-def test_a_changed_bit_is_noticed(tmp_path, place):
-    """torch.load alone takes it for another weight."""
-    large = {"a": torch.randn(20_000)}
-    save_model(tmp_path / "model.pt", large, options={}, labels=[], figures={})
-    flip(tmp_path / "model.pt", place)
-    with pytest.raises(InputError, match=r"model\.pt: is damaged .*; delete it and run the same"):
-        load_model(tmp_path / "model.pt")
 
 
 def test_a_damaged_best_checkpoint_is_told_before_the_training_goes_on(tmp_path):

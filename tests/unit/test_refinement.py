@@ -11,10 +11,12 @@ from thin import CARDIFORM, NEAR, REPAIR, structure
 from tubes import SPACING, broken_tube
 
 from cardiform.anatomy.components import count_components
+from cardiform.artefact.model import save_model
 from cardiform.cohort.table import Case
 from cardiform.coronary import refine as refinement
 from cardiform.coronary.cases import fine_grid, refine_case, summarise, table_of_figures
-from cardiform.coronary.model import NearAutoDecoder, build_cell_field
+from cardiform.coronary.model import DENOISER, NearAutoDecoder, build_cell_field
+from cardiform.coronary.model import NEAR as NEAR_KIND
 from cardiform.coronary.refine import CaseField, load_refiner, mended
 from cardiform.coronary.repair_case import repair_case
 from cardiform.coronary.thin_structure import ThinStructure
@@ -27,7 +29,6 @@ from cardiform.labels import LabelTable
 from cardiform.nifti import load_label_map, spacing_of
 from cardiform.options.coronary import CoronaryRefineOptions
 from cardiform.options.fusion import FusionOptions
-from cardiform.training.checkpoint import save_model
 
 CPU = torch.device("cpu")
 TABLE = LabelTable()
@@ -43,9 +44,16 @@ def saved(folder, preset, cases=("c0", "c1"), std=0.02):
     if preset == "cardiform":
         torch.nn.init.normal_(module.head[-1].weight, std=std)
     path = folder / f"{preset}.pt"
-    stored = {preset: vars(options), "cases": list(cases)}
-    figures = {"train": {"dice_points": 0.9}}
-    save_model(path, module.state_dict(), options=stored, labels=[], figures=figures)
+    save_model(
+        path,
+        {"cardiform": DENOISER, "near": NEAR_KIND}[preset],
+        module.state_dict(),
+        options={{"cardiform": "coronary", "near": "coronary_near"}[preset]: options},
+        labels=TABLE,
+        figures={"train": {"dice_points": 0.9}},
+        training_cases=cases,
+        source_sha256="",
+    )
     return path
 
 
@@ -115,7 +123,9 @@ def test_gaps_are_bridged_and_specks_dropped_at_every_resolution():
 
 def test_a_model_of_another_preset_is_refused(tmp_path):
     model = saved(tmp_path, "near")
-    with pytest.raises(InputError, match=r"near\.pt: is no model of preset cardiform"):
+    with pytest.raises(
+        InputError, match=r"near\.pt: is a model of kind coronary_near, not a refine"
+    ):
         load_refiner(model, CoronaryRefineOptions(), REPAIR, CPU)
 
 

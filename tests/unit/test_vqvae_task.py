@@ -8,7 +8,9 @@ import pytest
 import torch
 from bands import write_cohort
 
+from cardiform.artefact.model import load_model, save_model
 from cardiform.errors import InputError
+from cardiform.labels import LabelTable
 from cardiform.options.vqvae import (
     VqvaeCodebookOptions,
     VqvaeJointOptions,
@@ -16,22 +18,14 @@ from cardiform.options.vqvae import (
     VqvaePretrainOptions,
 )
 from cardiform.sparse.tensor import SparseTensor, Structure
-from cardiform.training.checkpoint import load_model, save_model
 from cardiform.training.engine import train
+from cardiform.vqvae.codebook import cached_latents, check_usage, fit_codebook
 from cardiform.vqvae.data import VoxelDataset, collate, find_instances
-from cardiform.vqvae.model import SparseVQVAE
+from cardiform.vqvae.model import CONTINUOUS, QUANTISED, SparseVQVAE
 from cardiform.vqvae.quantizer import kmeans
 from cardiform.vqvae.task import VqvaeTask, band_of
-from cardiform.vqvae.train import (
-    Sets,
-    cached_latents,
-    check_usage,
-    fit_codebook,
-    load_network,
-    load_quantized,
-    load_weights,
-    write_model,
-)
+from cardiform.vqvae.train import Sets
+from cardiform.vqvae.trained import load_network, load_quantized, load_weights
 
 CPU = torch.device("cpu")
 NETWORK = VqvaeOptions(channels=(8, 8, 8, 16), blocks=(1, 0, 0, 1), latent_dim=6, max_voxels=20_000)
@@ -53,6 +47,7 @@ def sets(tmp_path_factory):
     return Sets(
         VoxelDataset(train_set, 20_000, augment=True),
         VoxelDataset(validation, 20_000, augment=False),
+        LabelTable(),
     )
 
 
@@ -80,9 +75,25 @@ def run(task, sets, out, **changes):
     )
 
 
-def fitted(task, sets, codebook) -> dict:
+def fitted(task, sets, codebook) -> tuple[dict, dict]:
+    """Figures before and after."""
     latents = cached_latents(task.model, sets.train, codebook, CPU)
-    return fit_codebook(task, latents, sets, codebook, CPU)
+    return fit_codebook(task, latents, sets.validation, codebook, CPU)
+
+
+def write_model(folder, model, options, codebook=None) -> None:
+    """model.pt of a stage."""
+    sections = {"vqvae": options} | ({"vqvae_codebook": codebook} if codebook else {})
+    save_model(
+        folder / "model.pt",
+        QUANTISED if codebook else CONTINUOUS,
+        model.state_dict(),
+        options=sections,
+        labels=LabelTable(),
+        figures={},
+        training_cases=["a"],
+        source_sha256="",
+    )
 
 
 def state(task) -> dict:
@@ -156,11 +167,11 @@ def test_stage_1_by_gradient_moves_the_quantiser_alone(sets, tmp_path, kind) -> 
 def test_stage_1_by_kmeans_moves_the_quantiser_alone(sets) -> None:
     task = quantized(CODEBOOK, CODEBOOK, trained="quantizer")
     before = state(task)
-    figures = fitted(task, sets, CODEBOOK)
+    first, last = fitted(task, sets, CODEBOOK)
     changed = moved(before, state(task))
     assert changed == {f"quantizer.{name}" for name in ("codebook", "counts", "sums")}
-    assert figures["validation"]["vq"] < 0.5 * figures["before"]["vq"]
-    assert figures["validation"]["l1_voxels"] != figures["before"]["l1_voxels"]
+    assert last["vq"] < 0.5 * first["vq"]
+    assert last["l1_voxels"] != first["l1_voxels"]
 
 
 def test_kmeans_alone_leaves_the_means(sets) -> None:
@@ -321,7 +332,7 @@ def test_weights_that_do_not_fit_are_refused_with_the_keys(sets, tmp_path) -> No
     other = dataclasses.replace(NETWORK, channels=(8, 8, 16, 16))
     model = SparseVQVAE.from_options(other)
     path = tmp_path / "model.pt"
-    save_model(path, model.state_dict(), options={"vqvae": vars(other)}, labels=[], figures={})
+    write_model(tmp_path, model, other)
     with pytest.raises(InputError) as caught:
         load_weights(SparseVQVAE.from_options(NETWORK), path)
     text = str(caught.value)
@@ -334,19 +345,19 @@ def test_weights_that_do_not_fit_are_refused_with_the_keys(sets, tmp_path) -> No
 
 def test_a_stored_network_is_the_same_network(sets, tmp_path) -> None:
     for task, codebook in ((continuous(), None), (quantized(), CODEBOOK)):
-        write_model(tmp_path, task.model.state_dict(), NETWORK, codebook, sets, {"x": 1})
+        write_model(tmp_path, task.model, NETWORK, codebook)
         again = load_network(tmp_path / "model.pt")
         batch = fresh_batch(sets)
         with torch.no_grad():
             one, other = (m.eval()(band_of(batch))[0].field.feats for m in (task.model, again))
         assert torch.equal(one, other)
-    assert load_model(tmp_path / "model.pt")["figures"]["samples"] == {"train": 8, "validation": 2}
+    assert load_model(tmp_path / "model.pt").table == LabelTable()
     with pytest.raises(InputError, match="does not exist"):
         load_network(tmp_path / "none.pt")
 
 
 def test_a_model_without_a_quantiser_starts_no_joint_training(sets, tmp_path) -> None:
     task = continuous()
-    write_model(tmp_path, task.model.state_dict(), NETWORK, None, sets, {})
-    with pytest.raises(InputError, match=r"has no quantiser; name the model\.pt of stage 1"):
+    write_model(tmp_path, task.model, NETWORK)
+    with pytest.raises(InputError, match=r"of kind vqvae_continuous, not a sparse VQ-VAE with"):
         load_quantized(tmp_path / "model.pt", NETWORK)

@@ -20,7 +20,7 @@ BIN = Path(sys.executable).parent
 FAMILIES = {"vecset", "vqvae", "coronary", "fusion", "ldm"}
 LIGHT = {"errors", "files", "labels", "options"}
 GROUND = LIGHT | {"cohort", "nifti", "geometry", "anatomy", "pictures", "metrics"}
-TORCH_GROUND = {"sparse", "training"}
+TORCH_GROUND = {"sparse", "training", "artefact"}
 MAY_IMPORT = {
     "errors": set(),
     "options": {"options"},
@@ -39,7 +39,8 @@ MAY_IMPORT = {
     "metrics": LIGHT | {"geometry", "anatomy", "metrics"},
     "phantom": {"files", "labels", "anatomy", "phantom"},
     "sparse": {"errors", "sparse"},
-    "training": {"errors", "files", "options", "training"},
+    "artefact": {"errors", "files", "labels", "artefact"},
+    "training": LIGHT | {"artefact", "pictures", "training"},
     "fusion.summary": set(),
     "ldm.option_checks": {"errors", "options"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}
@@ -49,7 +50,8 @@ STANDARD_LIBRARY_ONLY = {
     "geometry.window_names": True, "ldm.option_checks": True, "fusion.summary": True,
 }  # fmt: skip
 MAY_USE_TORCH = {
-    "sparse": True, "training": True, "vecset": True, "vqvae": True, "coronary": True, "ldm": True,
+    "sparse": True, "artefact": True, "training": True,
+    "vecset": True, "vqvae": True, "coronary": True, "ldm": True,
     # what the geometry environment runs
     "coronary.repair_case": False, "coronary.thin_structure": False,
     "ldm.hearts_on_grid": False, "ldm.clouds": False, "ldm.cube": False, "ldm.option_checks": False,

@@ -11,7 +11,7 @@ Several GPUs: torchrun --nproc-per-node N pretrain_vqvae.py ...
 
 from __future__ import annotations
 
-from cardiform import cli
+from cardiform import cli, labels
 from cardiform.options.vqvae import VqvaeOptions, VqvaePretrainOptions
 
 
@@ -20,19 +20,11 @@ def main() -> None:
     cli.add_training_arguments(parser)
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaePretrainOptions)
 
-    import torch
+    from cardiform.vqvae.train import Sets, pretrain
 
-    from cardiform.training.distributed import is_main
-    from cardiform.vqvae.model import SparseVQVAE
-    from cardiform.vqvae.task import VqvaeTask
-    from cardiform.vqvae.train import Sets, run_stage, write_model
-
-    sets = Sets.load(args, options, stage.seed)
-    torch.manual_seed(stage.seed)
-    task = VqvaeTask(SparseVQVAE.from_options(options), options, stage)
-    outcome, figures = run_stage(task, sets, stage, args.out, weights=None)
-    if is_main():
-        write_model(outcome.out, outcome.weights, options, None, sets, figures)
+    table = labels.load_label_table(args.labels)
+    sets = Sets.load(args.manifest, args.train, args.validation, table, options, stage.seed)
+    pretrain(options, stage, sets, args.out)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def main() -> None:
     from cardiform.training.distributed import choose_device
     from cardiform.vqvae.data import find_instances
     from cardiform.vqvae.reconstruct import METHODS, BandNetwork, reconstruct_case
-    from cardiform.vqvae.train import load_network
+    from cardiform.vqvae.trained import load_network
 
     device = choose_device(options.device)
     weights = {"model": args.model, "stage1": args.stage1, "continuous": args.continuous}

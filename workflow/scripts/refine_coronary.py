@@ -49,10 +49,10 @@ def parse() -> tuple:
 def main() -> None:
     options, repair, args = parse()
 
+    from cardiform.artefact.model import load_model
     from cardiform.coronary.cases import refine_case, summarise, table_of_figures
     from cardiform.coronary.data import find_repaired
     from cardiform.coronary.refine import load_refiner
-    from cardiform.training.checkpoint import load_model
     from cardiform.training.distributed import choose_device
 
     table = labels.load_label_table(args.labels)
@@ -81,7 +81,7 @@ def main() -> None:
         for part in ("train", "validation", "test")
         if (path := getattr(args, part)) is not None
     } or {"all": list(files)}
-    trained = {} if args.model is None else load_model(args.model)["figures"]
+    trained = {} if args.model is None else load_model(args.model).figures
     figures = summarise(parts, args.out, trained)
     for line in table_of_figures(figures):
         log.info("%s", line)

@@ -20,13 +20,15 @@ from cardiform.options.ldm import AutoencoderOptions
 
 def main() -> None:
     parser = cli.build_parser(__doc__, AutoencoderOptions)
-    group = cli.add_training_arguments(parser, one_manifest=True)
+    group = cli.add_training_arguments(parser, manifest="1", labels=False)
     group.add_argument("--grid", required=True, type=Path, help="grid.json beside the voxels")
     options, args = cli.parse(parser, AutoencoderOptions)
 
-    from cardiform.ldm.train import train_autoencoder
+    from cardiform.ldm.train import autoencoder_job
+    from cardiform.training import job
 
-    train_autoencoder(options, args)
+    made = autoencoder_job(options, args.manifest, args.train, args.validation, args.grid)
+    job.run(made, args.out)
 
 
 if __name__ == "__main__":

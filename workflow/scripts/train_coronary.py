@@ -13,12 +13,9 @@ checkpoints/ and tensorboard/ to --out. The same command resumes an interrupted 
 from __future__ import annotations
 
 import argparse
-import logging
 
-from cardiform import cli
+from cardiform import cli, labels
 from cardiform.options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
-
-log = logging.getLogger("train_coronary")
 
 PRESETS = {"cardiform": (CoronaryOptions, CoronaryRepairOptions), "near": (NearOptions,)}
 
@@ -38,16 +35,13 @@ def parse() -> tuple:
 def main() -> None:
     preset, options, args = parse()
 
-    from cardiform.coronary.train import cell_field_job, near_job, run, write_model
-    from cardiform.training.distributed import is_main
+    from cardiform.coronary.train import denoiser_job, near_job, repaired_files
+    from cardiform.training import job
 
-    if preset == "cardiform":
-        job = cell_field_job(*options, args)
-    else:
-        job = near_job(*options, args)
-    outcome = run(job, args.out)
-    if is_main():
-        write_model(job, outcome)
+    table = labels.load_label_table(args.labels)
+    files = repaired_files(args.manifest, args.train, args.validation)
+    make = denoiser_job if preset == "cardiform" else near_job
+    job.run(make(*options, files, table), args.out)
 
 
 if __name__ == "__main__":

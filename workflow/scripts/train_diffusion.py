@@ -22,14 +22,23 @@ from cardiform.options.ldm import DiffusionOptions
 
 def main() -> None:
     parser = cli.build_parser(__doc__, DiffusionOptions)
-    group = cli.add_training_arguments(parser, one_manifest=True)
+    group = cli.add_training_arguments(parser, manifest="1", labels=False)
     group.add_argument("--statistics", required=True, type=Path, help="of encode_latents")
     group.add_argument("--autoencoder", required=True, type=Path, help="model.pt of it")
     options, args = cli.parse(parser, DiffusionOptions)
 
-    from cardiform.ldm.train import train_diffusion
+    from cardiform.ldm.train import diffusion_job
+    from cardiform.training import job
 
-    train_diffusion(options, args)
+    made = diffusion_job(
+        options,
+        args.manifest,
+        args.train,
+        args.validation,
+        args.statistics,
+        args.autoencoder,
+    )
+    job.run(made, args.out)
 
 
 if __name__ == "__main__":

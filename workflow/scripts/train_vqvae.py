@@ -11,12 +11,8 @@ on request). Several GPUs: torchrun --nproc-per-node N train_vqvae.py ...
 
 from __future__ import annotations
 
-import logging
-
-from cardiform import cli
+from cardiform import cli, labels
 from cardiform.options.vqvae import VqvaeJointOptions, VqvaeOptions
-
-log = logging.getLogger("train_vqvae")
 
 
 def main() -> None:
@@ -24,31 +20,11 @@ def main() -> None:
     cli.add_training_arguments(parser, weights="model.pt of stage 1")
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaeJointOptions)
 
-    from cardiform.training.distributed import choose_device, is_main
-    from cardiform.vqvae.task import VqvaeTask
-    from cardiform.vqvae.train import (
-        Sets,
-        cached_latents,
-        load_quantized,
-        run_stage,
-        training_usage,
-        write_model,
-    )
+    from cardiform.vqvae.train import Sets, train_jointly
 
-    sets = Sets.load(args, options, stage.seed)
-    model, codebook = load_quantized(args.weights, options)
-    task = VqvaeTask.joint(model, options, stage, codebook)
-    outcome, figures = run_stage(task, sets, stage, args.out, args.weights)
-    if not is_main():
-        return
-    model.load_state_dict(outcome.weights)
-    device = choose_device(stage.device)
-    latents = cached_latents(model, sets.train, stage, device)
-    figures["train"] = training_usage(model, latents, outcome.out)
-    if figures["train"]["usage"] < codebook.min_usage:
-        line = "the training latents use %.1f %% of the codes: the codebook has collapsed"
-        log.warning(line, 100 * figures["train"]["usage"])
-    write_model(outcome.out, outcome.weights, options, codebook, sets, figures)
+    table = labels.load_label_table(args.labels)
+    sets = Sets.load(args.manifest, args.train, args.validation, table, options, stage.seed)
+    train_jointly(options, stage, sets, args.weights, args.out)
 
 
 if __name__ == "__main__":

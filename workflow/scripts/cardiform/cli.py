@@ -352,17 +352,21 @@ def add_split_arguments(group, *parts: str, required: bool = True) -> None:
         group.add_argument(f"--{part}", required=required, type=Path, help=help_text)
 
 
-def add_training_arguments(parser, weights: str = "", one_manifest: bool = False):
+def add_training_arguments(parser, *, manifest: str = "*", weights: str = "", labels: bool = True):
     """The arguments of a training on per-case files; returns their group.
 
+    manifest : number of manifests of the samples: "*" one or more, "1" one, "" none.
     weights : what the model that it starts from is; empty: it starts from none.
-    one_manifest : the samples were made by one job.
+    labels : whether it takes a label table; otherwise the samples bring theirs.
     """
     group = parser.add_argument_group("files")
     add_split_arguments(group, "train", "validation")
-    many = {} if one_manifest else {"nargs": "+"}
-    group.add_argument("--manifest", required=True, help="manifest of the samples", **many)
+    if manifest:
+        many = {"nargs": "+"} if manifest == "*" else {}
+        group.add_argument("--manifest", required=True, help="manifest of the samples", **many)
     if weights:
         group.add_argument("--weights", required=True, type=Path, help=weights)
+    if labels:
+        group.add_argument("--labels", default="", help="label table, TSV; empty: STACOM-2025")
     group.add_argument("--out", required=True, type=Path, help="output folder")
     return group

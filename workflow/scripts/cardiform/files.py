@@ -125,6 +125,11 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def sha256_text(text: str) -> str:
+    """Of its UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def sha256_json(content) -> str:
     """Hex digest of ``content`` as canonical JSON: key order does not count."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))

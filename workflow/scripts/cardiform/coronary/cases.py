@@ -62,7 +62,7 @@ def refine_case(
     final = field.mask
     figures = {
         "preset": options.preset,
-        "in_training": case.case_id in refiner.cases,
+        "in_training": refiner.trained_on(case.case_id),
         "against_label": change(label_map.data == structure.value, mask > 0),
         **against_truth(truth_mask(case, structure, thin), final, thin),
     }

@@ -17,12 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..artefact.model import Kind
 from ..options.coronary import CoronaryOptions
 from ..sparse.layers import Block, Resample
 from ..sparse.ops import strided_conv, transposed_conv
 from ..sparse.tensor import SparseTensor, Structure
 from .data import Cells
 
+DENOISER = Kind("coronary_denoiser", "a refinement of preset cardiform", "train_coronary")
+NEAR = Kind("coronary_near", "a refinement of preset near", "train_coronary")
 HEAD_WIDTH = 64
 CORNERS = torch.tensor([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..anatomy.bridging import draw
 from ..anatomy.components import without_small
 from ..anatomy.repair import bridged, distance_to, without_fragments
-from ..errors import InputError, problem
+from ..artefact.model import Model, case_hash, load_model
 from ..geometry.interpolation import trilinear
 from ..geometry.isotropic import signed_distance, voxels_near
 from ..options.coronary import (
@@ -25,9 +25,8 @@ from ..options.coronary import (
     NearOptions,
 )
 from ..sparse.tensor import SparseTensor, Structure
-from ..training.checkpoint import load_model, restored
 from .data import Cells, unit_points, wall_band
-from .model import CellField, NearAutoDecoder, build_cell_field, even_resolution
+from .model import DENOISER, NEAR, CellField, NearAutoDecoder, build_cell_field, even_resolution
 from .task import near_loss
 from .thin_structure import ThinStructure
 
@@ -81,7 +80,7 @@ class CaseField:
 class Refiner(Protocol):
     """A preset of refinement, ready for any case (:func:`load_refiner`).
 
-    cases : those that its network was trained on.
+    cases : hashes of those that its network was trained on, in the order of the training.
     """
 
     options: CoronaryRefineOptions
@@ -93,6 +92,10 @@ class Refiner(Protocol):
 
     def refined(self, case_id: str, thin: ThinStructure) -> CaseField:
         """The field without gaps and specks: what is written."""
+        return mended(self.field(case_id, thin), self.repair_options)
+
+    def trained_on(self, case_id: str) -> bool:
+        return case_hash(case_id) in self.cases
 
 
 def load_refiner(
@@ -114,16 +117,13 @@ def load_refiner(
     if preset == "repair":
         return RepairRefiner(options, repair_options)
     assert model is not None, "the other presets have one"
-    stored = load_model(model)
-    if preset not in stored["options"]:
-        remedy = f"name a model of preset {preset}, or change coronary_refine.preset"
-        raise InputError(problem(model, f"is no model of preset {preset}", remedy))
-    refiner = {"cardiform": CellRefiner, "near": NearRefiner}[preset]
-    return refiner.of_model(stored, options, repair_options, device)
+    if preset == "near":
+        return NearRefiner.of_model(load_model(model, NEAR), options, repair_options, device)
+    return CellRefiner.of_model(load_model(model, DENOISER), options, repair_options, device)
 
 
 @dataclass(frozen=True)
-class RepairRefiner:
+class RepairRefiner(Refiner):
     """Preset ``repair``: the repaired label itself, without a network."""
 
     options: CoronaryRefineOptions
@@ -140,7 +140,7 @@ class RepairRefiner:
 
 
 @dataclass(frozen=True)
-class CellRefiner:
+class CellRefiner(Refiner):
     """Preset ``cardiform``: a :class:`CellField` on the cells about the label."""
 
     options: CoronaryRefineOptions
@@ -151,11 +151,11 @@ class CellRefiner:
     device: torch.device
 
     @classmethod
-    def of_model(cls, stored: Mapping, options, repair_options, device) -> CellRefiner:
+    def of_model(cls, stored: Model, options, repair_options, device) -> CellRefiner:
         """From the content of a model.pt."""
-        trained = restored(CoronaryOptions, stored["options"]["cardiform"])
-        network = _frozen(build_cell_field(trained), stored["weights"], device)
-        return cls(options, repair_options, stored["options"]["cases"], trained, network, device)
+        trained = stored.section("coronary", CoronaryOptions)
+        network = _frozen(build_cell_field(trained), stored.weights, device)
+        return cls(options, repair_options, stored.training_cases, trained, network, device)
 
     def field(self, case_id: str, thin: ThinStructure) -> CaseField:
         cells = Cells.of(thin.label, thin.repaired, thin.spacing, self.trained)
@@ -176,9 +176,6 @@ class CellRefiner:
             return self.trained.truncation_mm * found
 
         return CaseField(distances, active, thin)
-
-    def refined(self, case_id: str, thin: ThinStructure) -> CaseField:
-        return mended(self.field(case_id, thin), self.repair_options)
 
     def _values(self, latent: SparseTensor, points: Tensor) -> Tensor:
         """(P,) truncated distances at (P, 3) voxels."""
@@ -203,7 +200,7 @@ class CellRefiner:
 
 
 @dataclass(frozen=True)
-class NearRefiner:
+class NearRefiner(Refiner):
     """Preset ``near``: the vector of a case through the NeAR auto-decoder."""
 
     options: CoronaryRefineOptions
@@ -214,12 +211,12 @@ class NearRefiner:
     device: torch.device
 
     @classmethod
-    def of_model(cls, stored: Mapping, options, repair_options, device) -> NearRefiner:
+    def of_model(cls, stored: Model, options, repair_options, device) -> NearRefiner:
         """From the content of a model.pt."""
-        cases = stored["options"]["cases"]
-        trained = restored(NearOptions, stored["options"]["near"])
+        cases = stored.training_cases
+        trained = stored.section("coronary_near", NearOptions)
         network = NearAutoDecoder(trained.latent_dim, len(cases))
-        network = _frozen(network, stored["weights"], device)
+        network = _frozen(network, stored.weights, device)
         return cls(options, repair_options, cases, trained, network, device)
 
     def field(self, case_id: str, thin: ThinStructure) -> CaseField:
@@ -238,14 +235,11 @@ class NearRefiner:
         active = distance_to(thin.label, thin.spacing) <= NEAR_REACH_MM
         return CaseField(distances, active, thin)
 
-    def refined(self, case_id: str, thin: ThinStructure) -> CaseField:
-        return mended(self.field(case_id, thin), self.repair_options)
-
     def _vector(self, case_id: str, thin: ThinStructure) -> Tensor:
         """(D,) of a training case its own, else the mean one, fitted to the label on request."""
         vectors = self.network.latents.weight
-        if case_id in self.cases:
-            return vectors[list(self.cases).index(case_id)].clone()
+        if self.trained_on(case_id):
+            return vectors[self.cases.index(case_hash(case_id))].clone()
         mean = vectors.mean(dim=0)
         return self._fitted(mean, thin) if self.options.latent_steps else mean
 

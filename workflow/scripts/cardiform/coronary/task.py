@@ -21,7 +21,7 @@ LOSS_SCALE = 4.0  # squared truncations are small numbers
 FOCAL_ALPHA = 0.25
 
 
-class CellFieldTask:
+class DenoiserTask:
     """What the engine needs to train :class:`CellField`."""
 
     updates = ("model",)

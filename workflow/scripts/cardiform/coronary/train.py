@@ -1,131 +1,91 @@
-"""The two trainings of thin-structure refinement from files to model.pt."""
+"""The two trainings of thin-structure refinement, from files to a job."""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..cohort import splits
 from ..cohort.manifest import MadeFile
 from ..errors import InputError, problem
-from ..files import sha256_json, write_json
+from ..files import sha256_json
+from ..labels import LabelTable
 from ..options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
-from ..options.training import TrainingOptions
-from ..pictures.curves import plot_curves
-from ..training.checkpoint import save_model
-from ..training.engine import Outcome, train
-from .data import NearDataset, PatchDataset, collate_patches, find_repaired, identity
-from .task import CellFieldTask, NearAutoDecoderTask
-
-log = logging.getLogger(__name__)
+from ..training.job import Job
+from .data import (
+    NearDataset,
+    PatchDataset,
+    collate_patches,
+    find_repaired,
+    identity,
+)
+from .model import DENOISER, NEAR
+from .task import DenoiserTask, NearAutoDecoderTask
 
 VALIDATION_PATCHES = 16  # of each validation case
+Files = dict[str, list[MadeFile]]  # part of the split -> its cases
 
 
-@dataclass(frozen=True)
-class Job:
-    """A training that is ready to run.
-
-    stored : what model.pt says of it beside the weights: options, and the training cases.
-    """
-
-    preset: str
-    task: Any
-    train_set: Any
-    validation_set: Any
-    options: TrainingOptions
-    stored: dict
-    identity: dict
-    collate: Callable | None = None
-
-
-def cell_field_job(options: CoronaryOptions, repair: CoronaryRepairOptions, args) -> Job:
+def denoiser_job(
+    options: CoronaryOptions, repair: CoronaryRepairOptions, files: Files, table: LabelTable
+) -> Job:
     """Patches of the training cases; validation on patches of the validation cases."""
-    parts = _files(args)
     torch.manual_seed(options.seed)
-    return Job(
-        "cardiform",
-        CellFieldTask(options),
-        PatchDataset(parts["train"], repair, options),
-        PatchDataset(
-            parts["validation"], repair, options, patches=VALIDATION_PATCHES, augment=False
+    task = DenoiserTask(options)
+    train_set = PatchDataset(files["train"], repair, options)
+    validation_set = None
+    if files["validation"]:
+        validation_set = PatchDataset(
+            files["validation"], repair, options, patches=VALIDATION_PATCHES, augment=False
         )
-        if parts["validation"]
-        else None,
-        options,
-        {"cardiform": vars(options), "cases": [f.case_id for f in parts["train"]]},
-        {"repair": vars(repair), **identity(parts)},
-        collate_patches,
-    )
-
-
-def near_job(options: NearOptions, args) -> Job:
-    """Points of the training cases, which are its validation cases too, as documented."""
-    parts = _files(args)
-    torch.manual_seed(options.seed)
     return Job(
-        "near",
-        NearAutoDecoderTask(options, len(parts["train"])),
-        NearDataset(parts["train"], options),
-        NearDataset(parts["train"], options, uniform=True),
-        options,
-        {"near": vars(options), "cases": [f.case_id for f in parts["train"]]},
-        identity({"train": parts["train"]}),
+        kind=DENOISER,
+        task=task,
+        network=task.module,
+        train_set=train_set,
+        validation_set=validation_set,
+        options=options,
+        sections={"coronary": options, "coronary_repair": repair},
+        labels=table,
+        train_cases=_ids(files["train"]),
+        validation_cases=_ids(files["validation"]),
+        identity={"data": sha256_json({"repair": vars(repair), **identity(files)})},
+        collate=collate_patches,
     )
 
 
-def run(job: Job, out: Path) -> Outcome:
-    """Train, or go on with the training that was interrupted in ``out``."""
-    return train(
-        job.task,
-        job.train_set,
-        job.validation_set,
-        options=job.options,
-        out=out,
-        identity={"data": sha256_json(job.identity)},
-        collate=job.collate,
+def near_job(options: NearOptions, files: Files, table: LabelTable) -> Job:
+    """Points of the training cases, which are its validation cases too, as documented."""
+    torch.manual_seed(options.seed)
+    task = NearAutoDecoderTask(options, len(files["train"]))
+    return Job(
+        kind=NEAR,
+        task=task,
+        network=task.module,
+        train_set=NearDataset(files["train"], options),
+        validation_set=NearDataset(files["train"], options, uniform=True),
+        options=options,
+        sections={"coronary_near": options},
+        labels=table,
+        train_cases=_ids(files["train"]),
+        validation_cases=_ids(files["train"]),
+        identity={"data": sha256_json(identity({"train": files["train"]}))},
     )
 
 
-def write_model(job: Job, outcome: Outcome) -> None:
-    """model.pt, metrics.json and curves.png."""
-    out = outcome.out
-    plot_curves(out / "metrics.jsonl", out / "curves.png")
-    figures = {
-        "preset": job.preset,
-        "train": last_logged(out / "metrics.jsonl"),
-        "validation": outcome.best or outcome.last,
-        "untrained": outcome.baseline,
-        "best_step": outcome.best_step,
-        "steps": outcome.steps,
-        "seconds": round(outcome.seconds, 1),
-        "parameters": sum(p.numel() for p in job.task.module.parameters()),
-        "training_cases": len(job.stored["cases"]),
-        "source_sha256": outcome.source,
-    }
-    save_model(out / "model.pt", outcome.weights, options=job.stored, labels=[], figures=figures)
-    write_json(out / "metrics.json", figures)
-    log.info("model.pt and metrics.json are in %s", out)
-
-
-def last_logged(path: Path) -> dict[str, float]:
-    """The figures of the last log line: of the training's own samples."""
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return next((x["figures"] for x in reversed(lines) if x["event"] == "log"), {})
-
-
-def _files(args) -> dict[str, list[MadeFile]]:
+def repaired_files(manifests: Sequence[str | Path], train: Path, validation: Path) -> Files:
+    """The repaired structures of two split CSVs; InputError where nothing can be trained on."""
     parts = {
-        name: find_repaired(args.manifest, [case for case, _ in splits.read_split(path)])
-        for name, path in (("train", args.train), ("validation", args.validation))
+        name: find_repaired(manifests, [case for case, _ in splits.read_split(path)])
+        for name, path in (("train", train), ("validation", validation))
     }
     if not parts["train"]:
         fact = "has no case with the structure"
-        raise InputError(problem(args.train, fact, "see the manifests of repair_coronary"))
+        raise InputError(problem(train, fact, "see the manifests of repair_coronary"))
     return parts
+
+
+def _ids(files: Sequence[MadeFile]) -> list[str]:
+    return [file.case_id for file in files]

@@ -10,8 +10,11 @@ from monai.losses import DiceCELoss, DiceLoss
 from monai.networks import nets
 from torch import Tensor, nn
 
+from ..artefact.model import Kind
 from ..errors import InputError, problem
 from ..options.ldm import AutoencoderOptions
+
+AUTOENCODER = Kind("ldm_autoencoder", "an autoencoder of latent diffusion", "train_autoencoder")
 
 
 class ShapeAutoencoder(nn.Module):

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import InputError, problem
+from ..artefact.model import load_model
 from ..options.ldm import AutoencoderOptions
-from ..training.checkpoint import load_model, restored
-from .autoencoder_model import ShapeAutoencoder
+from .autoencoder_model import AUTOENCODER, ShapeAutoencoder
+from .diffusion_model import AUTOENCODER_PREFIX, DIFFUSION
 from .hearts_on_grid import LABELS, Grid
 
 
@@ -27,19 +27,15 @@ class ShapeCoder:
     @classmethod
     def load(cls, path: str | Path) -> ShapeCoder:
         """From the model.pt of train_autoencoder, or of train_diffusion, which holds it too."""
-        content = load_model(path)
-        stored = content["options"]
-        if "autoencoder" not in stored or "grid" not in stored:
-            remedy = "name the model.pt of train_autoencoder"
-            raise InputError(problem(path, "is no model of latent diffusion", remedy))
-        prefix = stored.get("autoencoder_weights", "")
+        stored = load_model(path, AUTOENCODER, DIFFUSION)
+        prefix = AUTOENCODER_PREFIX if stored.kind == DIFFUSION.name else ""
         weights = {
             name.removeprefix(prefix): value
-            for name, value in content["weights"].items()
+            for name, value in stored.weights.items()
             if name.startswith(prefix)
         }
-        options = restored(AutoencoderOptions, stored["autoencoder"])
-        return cls(options, Grid.from_dict(stored["grid"], path), weights)
+        options = stored.section("autoencoder", AutoencoderOptions)
+        return cls(options, Grid.from_dict(stored.extra["grid"], path), weights)
 
     def to(self, device: torch.device) -> ShapeCoder:
         self.model.to(device)

@@ -11,8 +11,12 @@ from monai.networks.nets import DiffusionModelUNet
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
 from torch import Tensor, nn
 
+from ..artefact.model import Kind
 from ..options.ldm import DiffusionOptions
 
+DIFFUSION = Kind("ldm_diffusion", "a latent diffusion", "train_diffusion")
+# The weights of the autoencoder lie in the model.pt of the diffusion too, under this prefix.
+AUTOENCODER_PREFIX = "autoencoder."
 KNOWN_WIDTH = 16  # channels into which the known classes are gathered at the latents' resolution
 Predict = Callable[[Tensor, Tensor], Tensor]  # noisy latents, times (B,) -> prediction
 

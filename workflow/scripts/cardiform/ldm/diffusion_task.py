@@ -48,9 +48,6 @@ class DiffusionTask:
     def parameters(self, update: str) -> Iterable[nn.Parameter]:
         return self.network.parameters()
 
-    def parameter_count(self) -> int:
-        return sum(p.numel() for p in self.network.parameters())
-
     def loss(self, batch: dict, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted squared error at a random time of every sample."""
         latents = batch["mu"] + batch["sigma"] * torch.randn_like(batch["mu"])

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import InputError, problem
+from ..artefact.model import load_model
 from ..options.ldm import DiffusionOptions
-from ..training.checkpoint import load_model, restored
 from .coder import ShapeCoder
 from .diffusion_model import (
+    AUTOENCODER_PREFIX,
+    DIFFUSION,
     Condition,
     LatentDenoiser,
     LatentStatistics,
@@ -37,21 +38,16 @@ class ShapeGenerator:
     @classmethod
     def load(cls, path: str | Path, device: torch.device) -> ShapeGenerator:
         """Raises InputError where the file is no model of train_diffusion."""
-        content = load_model(path)
-        stored = content["options"]
-        if "diffusion" not in stored:
-            remedy = "name the model.pt of train_diffusion"
-            raise InputError(problem(path, "is no model of a diffusion", remedy))
-        options = restored(DiffusionOptions, stored["diffusion"])
-        statistics = LatentStatistics.from_dict(stored["statistics"])
+        stored = load_model(path, DIFFUSION)
+        options = stored.section("diffusion", DiffusionOptions)
+        statistics = LatentStatistics.from_dict(stored.extra["statistics"])
         coder = ShapeCoder.load(path).to(device)
         grid = coder.grid
         classes = len(grid.table) if grid.kind == LABELS else 0
         factor = grid.size // statistics.shape[1]
         network = LatentDenoiser(options, statistics.shape[0], classes, factor)
-        prefix = stored["autoencoder_weights"]
-        weights = {n: v for n, v in content["weights"].items() if not n.startswith(prefix)}
-        network.load_state_dict(weights)
+        own = {n: v for n, v in stored.weights.items() if not n.startswith(AUTOENCODER_PREFIX)}
+        network.load_state_dict(own)
         network.to(device).eval().requires_grad_(False)
         return cls(options, statistics, coder, network)
 

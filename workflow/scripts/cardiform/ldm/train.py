@@ -1,107 +1,140 @@
-"""The two trainings of latent diffusion from files to model.pt."""
+"""The two trainings of latent diffusion, from files to a job."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..cohort import splits
 from ..cohort.manifest import MadeFile, made_files
 from ..errors import InputError, problem
-from ..files import read_json, sha256_file, sha256_json, write_json
+from ..files import read_json, sha256_file, sha256_json
 from ..options.ldm import AutoencoderOptions, DiffusionOptions
-from ..pictures.curves import plot_curves
-from ..training.checkpoint import save_model
-from ..training.distributed import is_main
-from ..training.engine import Outcome, train
+from ..training.job import Job
+from .autoencoder_model import AUTOENCODER
 from .autoencoder_task import AutoencoderTask
 from .coder import ShapeCoder
 from .data import LatentDataset, ShapeDataset
-from .diffusion_model import LatentStatistics
+from .diffusion_model import AUTOENCODER_PREFIX, DIFFUSION, LatentStatistics
 from .diffusion_task import DiffusionTask
-from .hearts_on_grid import Grid, load_grid
+from .hearts_on_grid import load_grid
 from .option_checks import check_autoencoder, check_diffusion, check_sizes
 
 log = logging.getLogger(__name__)
 
+Files = dict[str, list[MadeFile]]  # part of the split -> its cases
 
-def train_autoencoder(options: AutoencoderOptions, args) -> None:
-    """Train on the voxels of ``args.manifest`` and write model.pt to ``args.out``."""
+
+def autoencoder_job(
+    options: AutoencoderOptions, manifest: Path, train: Path, validation: Path, grid_file: Path
+) -> Job:
+    """Hearts on the grid of a manifest.
+
+    manifest : of resample_labels or convert_pointclouds.    grid_file : grid.json beside it.
+
+    Raises
+    ------
+    InputError
+        Options do not fit each other or the grid; there is no training case.
+    """
     check_autoencoder(options)
-    grid = load_grid(args.grid)
+    grid = load_grid(grid_file)
     check_sizes(grid.size, len(options.channels), 1)
-    parts = {p: _files(args, p, ".nii.gz") for p in ("train", "validation")}
+    files = _files(manifest, train, validation, ".nii.gz")
     torch.manual_seed(options.seed)
-    task = AutoencoderTask(options, grid, len(parts["train"]))
-    outcome = train(
-        task,
-        ShapeDataset(
-            parts["train"], grid, ranges=options, cache_rate=options.cache_rate, seed=options.seed
+    task = AutoencoderTask(options, grid, len(files["train"]))
+    return Job(
+        kind=AUTOENCODER,
+        task=task,
+        network=task.model,
+        train_set=ShapeDataset(
+            files["train"], grid, ranges=options, cache_rate=options.cache_rate, seed=options.seed
         ),
-        ShapeDataset(parts["validation"], grid, ranges=None, cache_rate=options.cache_rate),
+        validation_set=ShapeDataset(
+            files["validation"], grid, ranges=None, cache_rate=options.cache_rate
+        ),
         options=options,
-        out=args.out,
-        identity={"grid": sha256_json(grid.as_dict()), "data": _identity(parts)},
+        sections={"autoencoder": options},
+        labels=grid.table,
+        train_cases=_ids(files["train"]),
+        validation_cases=_ids(files["validation"]),
+        identity={"grid": sha256_json(grid.as_dict()), "data": _identity(files)},
+        shipped=_without_adversary,
+        extra={"grid": grid.as_dict()},
     )
-    if is_main():
-        weights = {
-            name.removeprefix("model."): value
-            for name, value in outcome.weights.items()
-            if name.startswith("model.")
-        }
-        stored = {"autoencoder": vars(options), "grid": grid.as_dict()}
-        _write(outcome, weights, stored, grid, parts, sum(v.numel() for v in weights.values()))
 
 
-def train_diffusion(options: DiffusionOptions, args) -> None:
-    """Train on the latents of ``args.manifest`` and write model.pt to ``args.out``."""
+def diffusion_job(
+    options: DiffusionOptions,
+    manifest: Path,
+    train: Path,
+    validation: Path,
+    statistics_file: Path,
+    autoencoder: Path,
+) -> Job:
+    """Latents of a manifest; the model holds the autoencoder too, so that it samples alone.
+
+    manifest : of encode_latents.    statistics_file : statistics.json beside it.
+    autoencoder : model.pt of the autoencoder that made the latents.
+
+    Raises
+    ------
+    InputError
+        Options do not fit each other or the grid, the latents are another autoencoder's, there
+        is no training case.
+    """
     check_diffusion(options)
-    statistics = LatentStatistics.from_dict(read_json(args.statistics))
-    coder = ShapeCoder.load(args.autoencoder)
-    if sha256_file(args.autoencoder) != statistics.autoencoder_sha256:
+    statistics = LatentStatistics.from_dict(read_json(statistics_file))
+    coder = ShapeCoder.load(autoencoder)
+    if sha256_file(autoencoder) != statistics.autoencoder_sha256:
         fact = "is of another autoencoder than --autoencoder"
-        raise InputError(problem(args.statistics, fact, "run encode_latents again"))
+        raise InputError(problem(statistics_file, fact, "run encode_latents again"))
     grid = coder.grid
     check_sizes(grid.size, len(coder.options.channels), len(options.channels))
-    parts = {p: _files(args, p, ".npz") for p in ("train", "validation")}
+    files = _files(manifest, train, validation, ".npz")
     if options.complete_cases and grid.kind == "labels":
-        parts["train"] = _complete(parts["train"], statistics)
+        files["train"] = _complete(files["train"], statistics)
     torch.manual_seed(options.seed)
     task = DiffusionTask(options, statistics, grid, coder)
     common = {"cache_rate": options.cache_rate, "seed": options.seed}
-    outcome = train(
-        task,
-        LatentDataset(parts["train"], varied=True, **common),
-        LatentDataset(parts["validation"], varied=False, **common),
+    frozen = {f"{AUTOENCODER_PREFIX}{n}": v for n, v in coder.model.state_dict().items()}
+    return Job(
+        kind=DIFFUSION,
+        task=task,
+        network=task.network,
+        train_set=LatentDataset(files["train"], varied=True, **common),
+        validation_set=LatentDataset(files["validation"], varied=False, **common),
         options=options,
-        out=args.out,
-        identity={"latents": sha256_json(statistics.as_dict()), "data": _identity(parts)},
+        sections={"diffusion": options, "autoencoder": coder.options},
+        labels=grid.table,
+        train_cases=_ids(files["train"]),
+        validation_cases=_ids(files["validation"]),
+        identity={"latents": sha256_json(statistics.as_dict()), "data": _identity(files)},
+        shipped=lambda weights: weights | frozen,
+        extra={"grid": grid.as_dict(), "statistics": statistics.as_dict()},
     )
-    if is_main():
-        stored = {
-            "diffusion": vars(options),
-            "statistics": statistics.as_dict(),
-            "grid": grid.as_dict(),
-            "autoencoder": vars(coder.options),
-            "autoencoder_weights": "autoencoder.",
-        }
-        weights = outcome.weights | {
-            f"autoencoder.{name}": value for name, value in coder.model.state_dict().items()
-        }
-        _write(outcome, weights, stored, grid, parts, task.parameter_count())
 
 
-def _files(args, part: str, ending: str) -> list[MadeFile]:
-    path = getattr(args, part)
-    found = made_files([args.manifest], [name for name, _ in splits.read_split(path)], ending)
-    if part == "train" and not found:
-        raise InputError(problem(path, f"has no case in {args.manifest}", "run its stage again"))
-    return found
+def _without_adversary(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The autoencoder's own weights: discriminator and deep features served the training."""
+    return {n.removeprefix("model."): v for n, v in weights.items() if n.startswith("model.")}
 
 
-def _complete(files, statistics: LatentStatistics) -> list[MadeFile]:
+def _files(manifest: Path, train: Path, validation: Path, ending: str) -> Files:
+    files = {
+        part: made_files([manifest], [name for name, _ in splits.read_split(path)], ending)
+        for part, path in (("train", train), ("validation", validation))
+    }
+    if not files["train"]:
+        raise InputError(problem(train, f"has no case in {manifest}", "run its stage again"))
+    return files
+
+
+def _complete(files: list[MadeFile], statistics: LatentStatistics) -> list[MadeFile]:
     """The cases that have every class; those that lack one teach that hearts lack it."""
     left = [f for f in files if f.case_id not in statistics.incomplete]
     if not left:
@@ -112,26 +145,9 @@ def _complete(files, statistics: LatentStatistics) -> list[MadeFile]:
     return left
 
 
-def _identity(parts: Mapping[str, list[MadeFile]]) -> str:
-    return sha256_json({part: [(f.case_id, f.sha256) for f in fs] for part, fs in parts.items()})
+def _identity(files: Mapping[str, list[MadeFile]]) -> str:
+    return sha256_json({part: [(f.case_id, f.sha256) for f in fs] for part, fs in files.items()})
 
 
-def _write(outcome: Outcome, weights, stored: Mapping, grid: Grid, parts, parameters: int) -> None:
-    """model.pt, metrics.json and curves.png."""
-    out = outcome.out
-    figures = {
-        "validation": outcome.best or outcome.last,
-        "untrained": outcome.baseline,
-        "best_step": outcome.best_step,
-        "steps": outcome.steps,
-        "seconds": round(outcome.seconds, 1),
-        "parameters": parameters,
-        "cases": {part: len(files) for part, files in parts.items()},
-        "source_sha256": outcome.source,
-    }
-    plot_curves(out / "metrics.jsonl", out / "curves.png")
-    save_model(
-        out / "model.pt", weights, options=stored, labels=grid.table.as_dicts(), figures=figures
-    )
-    write_json(out / "metrics.json", figures)
-    log.info("model.pt and metrics.json are in %s", out)
+def _ids(files: list[MadeFile]) -> list[str]:
+    return [file.case_id for file in files]

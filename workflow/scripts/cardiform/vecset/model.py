@@ -15,11 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..artefact.model import Kind
 from ..errors import InputError
 from ..options.vecset import VecsetOptions
 from .attention import AttentionBlock, CrossAttention, FeedForward, PointEmbedding
 from .bottleneck import BOTTLENECKS
 from .neighbours import NeighbourAttention, gather
+
+VECSET = Kind("vecset", "a VecSet autoencoder", "train_vecset")
 
 
 @dataclass(frozen=True, kw_only=True)

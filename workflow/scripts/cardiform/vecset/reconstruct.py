@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..artefact.model import load_model
 from ..cohort.table import Case
 from ..errors import again
 from ..files import load_npz, save_npz, write_json
@@ -22,9 +23,8 @@ from ..metrics.overlap import overlap
 from ..metrics.surface import surface_figures
 from ..nifti import LabelMap, load_label_map, save_label_map
 from ..options.vecset import VecsetOptions, VecsetReconstructOptions
-from ..training.checkpoint import load_model
 from .data import draw_input, load_case_points
-from .model import VecSet
+from .model import VECSET, VecSet
 
 METHODS = ("model", "untrained", "mean_shape")
 MEAN_SHAPE_GRID = 128  # points along each axis of the unit cube
@@ -48,12 +48,11 @@ class Reconstructor:
     def load(
         cls, path: str | Path, options: VecsetReconstructOptions, device: torch.device
     ) -> Reconstructor:
-        """From the model.pt of train_vecset; InputError where it is damaged."""
-        stored = load_model(path)
-        table = LabelTable.from_dicts(stored["labels"])
-        training = VecsetOptions(**stored["options"])
+        """From the model.pt of train_vecset; InputError where it is damaged or another model's."""
+        stored = load_model(path, VECSET)
+        table, training = stored.table, stored.section("vecset", VecsetOptions)
         model = VecSet.from_options(training, len(table))
-        model.load_state_dict(stored["weights"])
+        model.load_state_dict(stored.weights)
         return cls(model.to(device).eval(), table, training, options, device)
 
     @cached_property

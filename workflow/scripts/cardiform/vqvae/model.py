@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..artefact.model import Kind
 from ..errors import InputError
 from ..options.vqvae import VqvaeCodebookOptions, VqvaeOptions
 from ..sparse.layers import Block, Resample
@@ -20,6 +21,8 @@ from ..sparse.ops import strided_conv, transposed_conv
 from ..sparse.tensor import SparseTensor, Structure
 from .quantizer import CodebookQuantizer, FiniteScalarQuantizer, Quantized, Quantizer
 
+CONTINUOUS = Kind("vqvae_continuous", "a continuous autoencoder of sparse voxels", "pretrain_vqvae")
+QUANTISED = Kind("vqvae", "a sparse VQ-VAE with a codebook", "train_codebook or train_vqvae")
 LEVELS = 3  # halvings between voxels and latents
 
 

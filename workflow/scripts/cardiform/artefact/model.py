@@ -1,0 +1,164 @@
+"""model.pt: the weights of a training with all that is needed to use them, and what they are.
+
+Format 2. Files of format 1, which did not say what they are, are read too (see earlier.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..errors import InputError, problem
+from ..files import ANEW, sha256_text
+from ..labels import LabelTable
+from .earlier import upgraded
+from .torch_files import load, plain, save
+
+FORMAT_VERSION = 2
+KEYS = (
+    "kind", "weights", "options", "labels", "figures", "training_cases", "extra", "versions",
+    "source_sha256",
+)  # fmt: skip
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a model.pt is.
+
+    name : stored in the file.    title : for people, "a VecSet autoencoder".
+    script : that trains it.
+    """
+
+    name: str
+    title: str
+    script: str
+
+    def __str__(self) -> str:
+        return f"{self.title} ({self.script})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Content of a model.pt.
+
+    kind : name of its :class:`Kind`.
+    weights : state dict, on the CPU.
+    options : config section -> its values, of every section that shaped the model.
+    labels : the label table, a dict per class; empty in some files of format 1.
+    figures : of the training, as in metrics.json.
+    training_cases : :func:`case_hash` of each case that was trained on, in the order of training.
+    extra : what else a kind needs (grid and statistics of latent diffusion, say).
+    versions : of cardiform and torch.
+    source_sha256 : of the code that took the last step.
+    path : where it was read; for messages.
+    """
+
+    kind: str
+    weights: dict[str, Tensor]
+    options: dict[str, dict[str, Any]]
+    labels: list[dict]
+    figures: dict[str, Any]
+    training_cases: list[str]
+    extra: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    source_sha256: str = ""
+    path: Path = Path("model.pt")
+
+    @property
+    def table(self) -> LabelTable:
+        return LabelTable.from_dicts(self.labels)
+
+    def trained_on(self, case_id: str) -> bool:
+        """Whether the case was among those of the training."""
+        return case_hash(case_id) in self.training_cases
+
+    def section(self, name: str, cls: type[Options]) -> Options:
+        """The options of a config section; keys that are younger than the file are at default.
+
+        Raises
+        ------
+        InputError
+            The file has a key that this version does not know.
+        """
+        values = self.options[name]
+        if unknown := sorted(values.keys() - {f.name for f in fields(cls)}):  # type: ignore[arg-type]
+            fact = f"was trained with options that are not known here ({', '.join(unknown)})"
+            raise InputError(problem(self.path, fact, "update Cardiform"))
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def case_hash(case_id: str) -> str:
+    """sha256 of a case id: says whether a case was trained on, and no name."""
+    return sha256_text(case_id)
+
+
+def save_model(
+    path: str | Path,
+    kind: Kind,
+    weights: Mapping[str, Tensor],
+    *,
+    options: Mapping[str, Any],
+    labels: LabelTable,
+    figures: Mapping[str, Any],
+    training_cases: Iterable[str],
+    source_sha256: str,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model.pt.
+
+    options : config section -> options dataclass.
+    training_cases : ids; their hashes are stored.
+
+    Raises
+    ------
+    InputError
+        The disk is full.
+    TypeError
+        A value is not plain (text, number, bool, None, list, mapping).
+    """
+    content = {
+        "kind": kind.name,
+        "weights": {name: value.detach().cpu() for name, value in weights.items()},
+        "options": plain({section: vars(values) for section, values in options.items()}),
+        "labels": plain(labels.as_dicts()),
+        "figures": plain(figures),
+        "training_cases": [case_hash(case_id) for case_id in training_cases],
+        "extra": plain(extra or {}),
+        "versions": {"cardiform": __version__, "torch": str(torch.__version__)},
+        "source_sha256": source_sha256,
+    }
+    save(Path(path), content, FORMAT_VERSION)
+
+
+def load_model(path: str | Path, *kinds: Kind) -> Model:
+    """Read a model.pt.
+
+    kinds : those that the caller can use; none: any.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged, no model of this project, or of another kind.
+    """
+    path = Path(path)
+    remedy = f"{ANEW}: its training goes on from its checkpoints"
+    content = load(path, {1, FORMAT_VERSION}, remedy)
+    if content["format_version"] == 1:
+        content = upgraded(content, path)
+    missing = [key for key in KEYS if key not in content]
+    if missing:
+        fact = f"is no model ({', '.join(missing)} missing)"
+        raise InputError(problem(path, fact, "give the model.pt of a training"))
+    model = Model(**{key: content[key] for key in KEYS}, path=path)
+    if kinds and model.kind not in [kind.name for kind in kinds]:
+        fact = f"is a model of kind {model.kind}, not {' or '.join(kind.title for kind in kinds)}"
+        scripts = " or ".join(dict.fromkeys(kind.script for kind in kinds))
+        raise InputError(problem(path, fact, f"give the model.pt of {scripts}"))
+    return model

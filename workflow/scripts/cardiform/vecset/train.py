@@ -1,0 +1,57 @@
+"""The training of the VecSet autoencoder, from split files to a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ..cohort import splits
+from ..errors import InputError, problem
+from ..files import sha256_json
+from ..labels import LabelTable
+from ..options.vecset import VecsetOptions
+from ..training.job import Job
+from .data import Draw, PointDataset, load_cases
+from .model import VECSET
+from .task import VecsetTask
+
+
+def vecset_job(options: VecsetOptions, table: LabelTable, train: Path, validation: Path) -> Job:
+    """Points of the cases of two split CSVs, and the network with its first weights.
+
+    Raises
+    ------
+    InputError
+        There is no training case, or a points file is missing, damaged or of other classes.
+    """
+    cases = {
+        part: load_cases(splits.read_split(path), table, options.cached_points)
+        for part, path in (("train", train), ("validation", validation))
+    }
+    if not cases["train"]:
+        raise InputError(problem(train, "has no cases", "lower split.validation or .test"))
+    torch.manual_seed(options.seed)
+    task = VecsetTask(options, table)
+    latents = task.model.shape.latents
+    sets = {
+        part: PointDataset(found, Draw.from_options(options, latents, augment=part == "train"))
+        for part, found in cases.items()
+    }
+    return Job(
+        kind=VECSET,
+        task=task,
+        network=task.model,
+        train_set=sets["train"],
+        validation_set=sets["validation"],
+        options=options,
+        sections={"vecset": options},
+        labels=table,
+        train_cases=[case.case_id for case in cases["train"]],
+        validation_cases=[case.case_id for case in cases["validation"]],
+        identity={
+            "labels": sha256_json(table.as_dicts()),
+            "training data": sha256_json([case.digest() for case in cases["train"]]),
+            "validation data": sha256_json([case.digest() for case in cases["validation"]]),
+        },
+    )

@@ -1,0 +1,117 @@
+"""A codebook for a frozen encoder: k-means on cached latents, moving means, and its use."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, problem
+from ..options.vqvae import VqvaeCodebookOptions, VqvaeStageOptions
+from ..pictures.curves import plot_usage
+from ..training.distributed import World
+from ..training.engine import parameter_counts
+from ..training.sampling import validation_batches
+from .data import VoxelDataset, collate
+from .model import SparseVQVAE
+from .quantizer import CodebookQuantizer, kmeans, statistics, usage_figures
+from .task import VqvaeTask, band_of
+
+log = logging.getLogger(__name__)
+
+EMA_STREAM = 1  # keeps the draws of the moving means apart from those of k-means
+
+
+@torch.no_grad()
+def fit_codebook(
+    task: VqvaeTask,
+    latents: Tensor,
+    validation: VoxelDataset,
+    stage: VqvaeCodebookOptions,
+    device: torch.device,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Stage 1 without gradients: k-means on all training latents, then moving means.
+
+    With the encoder frozen, the mean squared distance between latents and codes is all that
+    moves a codebook, and k-means minimises just that; gradient steps from random codes end
+    with a few of them in use.
+
+    latents : (N, D) of all training samples, on the CPU (:func:`cached_latents`).
+
+    Returns
+    -------
+    Figures of the validation samples before and after.
+    """
+    model = task.model.to(device).eval()
+    counts = parameter_counts(model)
+    log.info("parameters: %s", ", ".join(f"{n:,} {name}" for name, n in counts.items()))
+    world = World(0, 1, device)
+    before = task.evaluate(validation_batches(validation, stage, world, collate))
+    log.info("%s training latents for %s codes", f"{len(latents):,}", f"{model.quantizer.size:,}")
+    if len(latents) < model.quantizer.size:
+        fact = f"gives {len(latents):,} latents for {model.quantizer.size:,} codes"
+        remedy = "lower vqvae_codebook.codebook_size to a twentieth of the latents"
+        raise InputError(problem("the training split", fact, remedy))
+    generator = torch.Generator().manual_seed(stage.seed)
+    seen = latents
+    if len(latents) > stage.kmeans_latents:
+        rows = torch.randperm(len(latents), generator=generator)[: stage.kmeans_latents]
+        seen = latents[rows]
+    codes, members = kmeans(
+        seen.to(device), model.quantizer.size, stage.kmeans_iterations, generator
+    )
+    model.quantizer.start(codes, members)
+    if stage.method == "kmeans_ema":
+        follow_latents(model.quantizer, latents, stage, device)
+    figures = task.evaluate(validation_batches(validation, stage, world, collate))
+    return before, figures
+
+
+@torch.no_grad()
+def cached_latents(
+    model: SparseVQVAE, dataset: VoxelDataset, stage: VqvaeStageOptions, device: torch.device
+) -> Tensor:
+    """(N, D) float32 latents of every sample, on the CPU; without augmentation."""
+    model.to(device).eval()
+    plain = VoxelDataset(dataset.instances, dataset.budget, augment=False)
+    parts = [
+        model.encode(band_of(batch)).feats.float().cpu()
+        for batch in validation_batches(plain, stage, World(0, 1, device), collate)
+    ]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def training_usage(model: SparseVQVAE, latents: Tensor, out: Path) -> dict[str, float]:
+    """usage and perplexity over all (N, D) training latents; usage.png in ``out``."""
+    device = next(model.parameters()).device
+    indices = [
+        model.quantizer.encode_indices(rows.to(device)).cpu() for rows in latents.split(1 << 18)
+    ]
+    counts = torch.bincount(torch.cat(indices), minlength=model.quantizer.size)
+    plot_usage(counts.tolist(), out / "usage.png")
+    return {**usage_figures(counts), "latents": len(latents)}
+
+
+def follow_latents(
+    quantizer: CodebookQuantizer, latents: Tensor, stage: VqvaeCodebookOptions, device
+) -> None:
+    """Moving means over the cached latents in random order; codes that die are revived."""
+    torch.manual_seed(stage.seed + EMA_STREAM)
+    for epoch in range(stage.ema_epochs):
+        revived = 0
+        for rows in torch.randperm(len(latents)).split(stage.ema_batch):
+            batch = latents[rows].to(device)
+            counts, sums = statistics(batch, quantizer.encode_indices(batch), quantizer.size)
+            revived += quantizer.follow(counts, sums, batch, stage.revive_below)
+        log.info("moving means, pass %d of %d: %d revived", epoch + 1, stage.ema_epochs, revived)
+
+
+def check_usage(usage: float, least: float, where: str | Path) -> None:
+    """InputError where the codebook has collapsed."""
+    if usage < least:
+        fact = f"the training latents use {usage:.1%} of the codes, less than {least:.0%}"
+        remedy = "set vqvae_codebook.method to kmeans_ema, lower its size, or train stage 0 longer"
+        raise InputError(problem(where, fact, remedy))

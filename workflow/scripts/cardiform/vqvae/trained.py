@@ -1,0 +1,66 @@
+"""Networks from the model.pt of any stage of the sparse VQ-VAE."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..artefact.model import load_model
+from ..errors import InputError, problem
+from ..options.vqvae import VqvaeCodebookOptions, VqvaeOptions
+from .model import CONTINUOUS, QUANTISED, SparseVQVAE
+
+STAGES = (CONTINUOUS, QUANTISED)
+
+
+def load_weights(model: SparseVQVAE, path: Path) -> None:
+    """Give encoder and decoder the weights of a model.pt; its quantiser stays out of it.
+
+    Raises
+    ------
+    InputError
+        A weight is missing, superfluous or of another shape; all differences are named.
+    """
+    weights = load_model(path, *STAGES).weights
+    given = {n: w for n, w in weights.items() if not n.startswith("quantizer.")}
+    wanted = {n: w for n, w in model.state_dict().items() if not n.startswith("quantizer.")}
+    differing = [f"{n} is missing" for n in wanted if n not in given]
+    differing += [f"{n} is unknown" for n in given if n not in wanted]
+    differing += [
+        f"{n} is {tuple(given[n].shape)}, the model has {tuple(w.shape)}"
+        for n, w in wanted.items()
+        if n in given and given[n].shape != w.shape
+    ]
+    if differing:
+        fact = f"does not fit the model: {'; '.join(differing)}"
+        raise InputError(
+            problem(path, fact, "set vqvae.channels, .blocks and .latent_dim as there")
+        )
+    model.load_state_dict(given, strict=False)
+
+
+def load_quantized(path: Path, options: VqvaeOptions) -> tuple[SparseVQVAE, VqvaeCodebookOptions]:
+    """The model of stage 1 or 2 and how its quantiser was made.
+
+    Raises
+    ------
+    InputError
+        The file holds no quantiser, or does not fit ``options``.
+    """
+    stored = load_model(path, QUANTISED)
+    codebook = stored.section("vqvae_codebook", VqvaeCodebookOptions)
+    model = SparseVQVAE.from_options(options, codebook)
+    load_weights(model, path)
+    model.load_state_dict(stored.weights)
+    return model, codebook
+
+
+def load_network(path: Path) -> SparseVQVAE:
+    """The network of any stage's model.pt, for use: eval mode, the torch backend."""
+    stored = load_model(path, *STAGES)
+    options = replace(stored.section("vqvae", VqvaeOptions), backend="torch")
+    if stored.kind == QUANTISED.name:
+        return load_quantized(path, options)[0].eval()
+    model = SparseVQVAE.from_options(options)
+    load_weights(model, path)
+    return model.eval()
