@@ -97,8 +97,7 @@ def noisy_tree(seed: int, noise: dict):
 
 def prepare(work: Path, number: int) -> None:
     """The training trees as files of repair_coronary, with a manifest and a split."""
-    from cardiform.cohort.per_case import MANIFEST_COLUMNS
-    from cardiform.cohort.table import write_table
+    from cardiform.cohort.manifest import write_manifest
     from cardiform.files import sha256_file
 
     names = [f"tree_{seed:03d}" for seed in range(number)]
@@ -106,7 +105,7 @@ def prepare(work: Path, number: int) -> None:
         list(pool.map(partial(prepare_one, work), range(number)))
     paths = [work / "repaired" / f"{name}.npz" for name in names]
     rows = [[n, str(p), p.stat().st_size, sha256_file(p), "ok"] for n, p in zip(names, paths)]
-    write_table(work / "manifest.tsv", MANIFEST_COLUMNS, rows)
+    write_manifest(work / "manifest.tsv", rows)
     held = max(number // 6, 1)
     for part, some in (("train", names[held:]), ("val", names[:held])):
         lines = ["case_id,patient_id,path", *(f"{n},{n},unused" for n in some)]
@@ -202,7 +201,7 @@ def ways(args, tuned: dict, models: dict[str, Path], thin):
     """Name and mask of every way, on one structure."""
     import torch
 
-    from cardiform.coronary.refine import Refiner, mended
+    from cardiform.coronary.refine import load_refiner, mended
     from cardiform.options.coronary import CoronaryRefineOptions
 
     yield "noisy label", thin.label
@@ -213,15 +212,14 @@ def ways(args, tuned: dict, models: dict[str, Path], thin):
     for preset, model in models.items():
         latent = 100 if preset == "near" else 0
         options = CoronaryRefineOptions(preset=preset, latent_steps=latent)
-        refiner = Refiner(model, options, repair, torch.device("cpu"))
+        refiner = load_refiner(model, options, repair, torch.device("cpu"))
         field = refiner.field("", thin)
         yield f"{preset}, network alone", field.mask
         yield f"{preset}", mended(field, repair).mask
         if preset == "cardiform":
-            refiner.options = replace(options, latent_steps=args.latent_steps)
-            moved = mended(refiner.field("", thin), repair).mask
+            stepping = replace(refiner, options=replace(options, latent_steps=args.latent_steps))
+            moved = mended(stepping.field("", thin), repair).mask
             yield f"{preset}, {args.latent_steps} latent steps", moved
-            refiner.options = options
             fixed = replace(thin, label=thin.repaired)
             name = "repair + cardiform (the network sees the repair alone)"
             yield name, mended(refiner.field("", fixed), repair).mask

@@ -21,7 +21,7 @@ def main() -> None:
     from coronary import NOISE, noisy_tree, repair_options
 
     from cardiform.coronary.cases import fine_grid
-    from cardiform.coronary.refine import Refiner
+    from cardiform.coronary.refine import load_refiner
     from cardiform.geometry.frame import apply_affine
     from cardiform.options.coronary import CoronaryRefineOptions
 
@@ -33,7 +33,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     _, thin = noisy_tree(1000, NOISE["kinds of the training"])
-    refiner = Refiner(args.model, CoronaryRefineOptions(), repair_options(), torch.device("cpu"))
+    options, cpu = CoronaryRefineOptions(), torch.device("cpu")
+    refiner = load_refiner(args.model, options, repair_options(), cpu)
     field = refiner.field("", thin)
     shape, affine = fine_grid(thin, args.resolution)
     near, (voxels, values) = timed(field.on_grid, shape, affine)

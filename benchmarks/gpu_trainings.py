@@ -28,7 +28,7 @@ import yaml
 
 from cardiform import cli
 from cardiform.coronary.data import Cells
-from cardiform.coronary.task import CardiformTask, NearTask
+from cardiform.coronary.task import DenoiserTask, NearAutoDecoderTask
 from cardiform.labels import LabelTable
 from cardiform.ldm.autoencoder_task import AutoencoderTask
 from cardiform.ldm.diffusion_model import LatentStatistics
@@ -219,7 +219,7 @@ def ball(voxels: float, band: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 def coronary(options: dict) -> Training:
     o = options["coronary"]
-    task = CardiformTask(o)
+    task = DenoiserTask(o)
     axis = torch.arange(o.patch) - o.patch / 2
     near = (axis[:, None, None].square() + axis[:, None].square()).sqrt() < VESSEL_VOXELS
     cells = near.expand(o.patch, o.patch, o.patch).nonzero().int()
@@ -255,7 +255,7 @@ def coronary_near(options: dict) -> Training:
             "occupied": (torch.rand(size, o.points) < 0.01).float(),
         }
 
-    return Training(NearTask(o, CASES), o, batch, o.batch_size)
+    return Training(NearAutoDecoderTask(o, CASES), o, batch, o.batch_size)
 
 
 def grid_of(options: dict) -> Grid:

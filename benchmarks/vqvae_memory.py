@@ -51,7 +51,7 @@ def measure(config: Path, checkpointing: bool) -> dict:
     options = cli.from_config(SECTIONS, yaml.safe_load(config.read_text()))
     network = replace(options["vqvae"], checkpointing=checkpointing)
     model = SparseVQVAE.from_options(network, options["vqvae_codebook"])
-    task = VqvaeTask(model, network, options["vqvae_joint"], options["vqvae_codebook"])
+    task = VqvaeTask.joint(model, network, options["vqvae_joint"], options["vqvae_codebook"])
     optimizer = torch.optim.AdamW(task.parameters("model"), lr=0.0)
     sparse_conv.HALF_BAND = 3.0
     coords = sparse_conv.shell(RESOLUTION)

@@ -10,7 +10,7 @@ from answers import refused
 from inside import run_inside
 
 from cardiform.artefact.model import load_model
-from cardiform.cohort.per_case import read_manifest
+from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import read_checked_cases
 from cardiform.nifti import load_label_map
 

@@ -13,7 +13,7 @@ from inside import run_inside
 
 from cardiform import labels
 from cardiform.artefact.model import load_model
-from cardiform.cohort.per_case import read_manifest
+from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import read_checked_cases
 from cardiform.files import load_npz
 from cardiform.nifti import load_label_map, save_label_map

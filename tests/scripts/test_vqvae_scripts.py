@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from answers import refused
 from bands import write_cohort, write_part
-from inside import run_inside
+from inside import SCRIPTS, run_inside
 
 from cardiform import nifti
-from cardiform.cohort.per_case import read_manifest
+from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import Case, write_cases
 from cardiform.files import load_npz
 from cardiform.geometry.mesh_files import read_mesh
 from cardiform.geometry.narrowband import NarrowBand
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 NETWORK = ("--channels", "8,8,8,16", "--blocks", "1,0,0,1", "--latent-dim", 8)
 NETWORK += ("--max-voxels", 30000)
 QUICK = ("--steps", 3, "--batch-size", 4, "--warmup-steps", 1, "--preview-every", 0)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from cardiform.cohort import splits
-from cardiform.cohort.per_case import MANIFEST_COLUMNS
-from cardiform.cohort.table import Case, write_table
+from cardiform.cohort.manifest import write_manifest
+from cardiform.cohort.table import Case
 from cardiform.files import sha256_file
 from cardiform.geometry.frame import Frame
 from cardiform.geometry.narrowband import NarrowBand, narrow_band
@@ -34,7 +34,7 @@ def write_cohort(folder: Path, radii: dict[str, list[float]], resolution: int = 
             path = folder / "sparse" / case_id / f"ball{number}.npz"
             ball_band(radius, resolution).save(path)
             rows.append([case_id, path, path.stat().st_size, sha256_file(path), "ok"])
-    write_table(folder / "manifest.tsv", MANIFEST_COLUMNS, rows)
+    write_manifest(folder / "manifest.tsv", rows)
     return folder / "manifest.tsv"
 
 

@@ -14,7 +14,7 @@ from toy_training import QUICK, Lines, ToyTask
 from cardiform import nifti
 from cardiform.artefact import model
 from cardiform.artefact.model import Kind
-from cardiform.cohort import checks, per_case, splits, table
+from cardiform.cohort import checks, manifest, per_case, splits, table
 from cardiform.coronary import thin_structure
 from cardiform.coronary.repair_case import repair_case
 from cardiform.files import load_npz, read_json, write_json
@@ -79,7 +79,7 @@ STORED = (
     Stored(record.HELD_OUT_RECORD, "Held-out figures", "training/held_out.json"),
 )
 TABLES = (
-    Stored(per_case.MANIFEST, "Manifest", "qc/manifest.tsv"),
+    Stored(manifest.MANIFEST, "Manifest", "qc/manifest.tsv"),
     Stored(table.CASES, "Checked case table", "cases.tsv"),
     Stored(splits.SPLIT, "Split", "split/train.csv"),
 )

@@ -6,8 +6,8 @@ import numpy as np
 from tubes import SPACING, broken_tube
 
 from cardiform.anatomy.repair import repair
-from cardiform.cohort.per_case import MANIFEST_COLUMNS
-from cardiform.cohort.table import OK, write_table
+from cardiform.cohort.manifest import write_manifest
+from cardiform.cohort.table import OK
 from cardiform.coronary.data import find_repaired
 from cardiform.coronary.thin_structure import ThinStructure
 from cardiform.files import sha256_file
@@ -41,5 +41,5 @@ def cohort_of(folder, number=3):
         path = folder / f"c{seed}.npz"
         structure(seed).save(path)
         rows.append([f"c{seed}", str(path), path.stat().st_size, sha256_file(path), OK])
-    write_table(folder / "manifest.tsv", MANIFEST_COLUMNS, rows)
+    write_manifest(folder / "manifest.tsv", rows)
     return find_repaired([folder / "manifest.tsv"], [f"c{i}" for i in range(number)])

@@ -62,10 +62,8 @@ def work(case):
         os.kill(script, signal.SIGKILL)
     return []
 cases = [Case(case_id=name, patient_id=name, labels=name) for name in "ab"]
-per_case.run_cases(
-    cases, work, inputs=lambda case: [], parameters={}, state=out, manifest=out / "m.tsv",
-    processes=2,
-)
+run = per_case.CaseRun(cases, out, out / "m.tsv", processes=2)
+per_case.run_cases(run, work, inputs=lambda case: [], parameters={})
 """
 
 
@@ -81,11 +79,8 @@ class Run:
             Path(c.labels).write_text(c.case_id)
 
     def __call__(self, processes=1, **parameters):
-        per_case.run_cases(
-            self.cases, double, inputs=lambda c: [c.labels], parameters=parameters,
-            state=self.folder / "state", manifest=self.folder / "manifest.tsv",
-            processes=processes,
-        )  # fmt: skip
+        run = per_case.CaseRun(self.cases, self.folder, self.folder / "manifest.tsv", processes)
+        per_case.run_cases(run, double, inputs=lambda c: [c.labels], parameters=parameters)
 
     def runs(self, *names):
         return [len((self.folder / f"{n}.runs").read_text()) for n in names or ("a", "b", "c")]
@@ -199,19 +194,13 @@ def test_want_of_memory_is_said_in_one_line(work, caplog):
     assert "Traceback" not in caplog.text
 
 
-@pytest.mark.parametrize("damage", ["", "case_id\tpath\n", "cut", "half a row", "a column less"])
-def test_a_damaged_manifest_is_named(work, damage):
+def test_a_case_without_its_input_does_not_count_as_finished(work, caplog):
+    caplog.set_level("INFO")
     work()
-    path = work.folder / "manifest.tsv"
-    text = path.read_text()
-    pieces = {
-        "cut": text[:-1],
-        "half a row": text[:-70],
-        "a column less": text.replace("\tok", "", 1),
-    }
-    path.write_text(pieces.get(damage, damage))
-    with pytest.raises(InputError, match=r"manifest\.tsv.*; delete it and run the same command"):
-        per_case.read_manifest(path)
+    (work.folder / "a.txt").unlink()
+    with pytest.raises(InputError, match=r"a\.txt: No such file or directory; correct the path"):
+        work()
+    assert "2 of 3 cases are finished already" in caplog.text
 
 
 def test_an_input_that_is_not_what_its_stage_wrote_is_named(work):
@@ -220,14 +209,16 @@ def test_an_input_that_is_not_what_its_stage_wrote_is_named(work):
     (work.folder / "b.out").write_text("damaged")
     with pytest.raises(InputError) as caught:
         per_case.run_cases(
-            work.cases, double, inputs=lambda c: [Path(c.labels).with_suffix(".out")],
-            parameters={}, state=work.folder / "later", manifest=work.folder / "later.tsv",
+            per_case.CaseRun(work.cases, work.folder / "later", work.folder / "later.tsv"),
+            double,
+            inputs=lambda c: [Path(c.labels).with_suffix(".out")],
+            parameters={},
             made={work.folder: "earlier"},
-        )  # fmt: skip
+        )
     (line,) = caught.value.problems
     assert line.startswith(f"{work.folder / 'b.out'}: is not what earlier wrote")
     assert "snakemake --forcerun earlier" in line
-    assert {p.stem for p in (work.folder / "later").iterdir()} == {"a", "c"}
+    assert {p.stem for p in (work.folder / "later" / "state").iterdir()} == {"a", "c"}
 
 
 def fill(case):
@@ -245,10 +236,8 @@ def fill_twice(folder: Path) -> None:
     work, problems, left = Run(folder), [], []
     for _ in range(2):
         try:
-            per_case.run_cases(
-                work.cases, fill, inputs=lambda c: [c.labels], parameters={},
-                state=folder / "disk" / "state", manifest=folder / "disk" / "manifest.tsv",
-            )  # fmt: skip
+            run = per_case.CaseRun(work.cases, folder / "disk", folder / "disk" / "manifest.tsv")
+            per_case.run_cases(run, fill, inputs=lambda c: [c.labels], parameters={})
         except InputError as error:
             problems += error.problems
         left.append(sorted(p.name for p in (folder / "disk").iterdir()))

@@ -12,6 +12,7 @@ import pytest
 from answers import refused
 
 from cardiform import cli
+from cardiform.cohort.table import Case, write_cases
 from cardiform.errors import InputError
 from cardiform.options.geometry import PointsOptions
 from cardiform.options.sections import (
@@ -208,6 +209,35 @@ def test_a_full_disk_and_exhausted_memory_are_one_line_each(tmp_path, fault):
     )
     refused(result, *SHORTAGES[fault])
     assert len(result.stderr.splitlines()) == 1
+
+
+def case_arguments(folder, *more):
+    parser = cli.build_parser("x")
+    cli.add_case_arguments(parser)
+    words = (
+        "--cases",
+        folder / "cases.tsv",
+        "--out",
+        folder,
+        "--manifest",
+        folder / "m.tsv",
+        *more,
+    )
+    return cli.parse(parser, arguments=list(map(str, words)))[0]
+
+
+def test_the_run_that_case_arguments_ask_for(tmp_path):
+    write_cases(
+        tmp_path / "cases.tsv",
+        [Case(case_id=name, patient_id=name, labels=f"{name}.nii") for name in "abc"],
+    )
+    run = cli.case_run(case_arguments(tmp_path, "--select", "c", "a", "--processes", 3))
+    assert [case.case_id for case in run.cases] == ["c", "a"]
+    assert (run.out, run.manifest, run.processes) == (tmp_path, tmp_path / "m.tsv", 3)
+    assert run.record(run.cases[0]) == tmp_path / "state" / "c.json"
+    assert len(cli.case_run(case_arguments(tmp_path)).cases) == 3
+    with pytest.raises(InputError, match="has no case d"):
+        cli.case_run(case_arguments(tmp_path, "--select", "d"))
 
 
 def test_other_errors_keep_their_traceback(tmp_path):

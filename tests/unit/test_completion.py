@@ -11,7 +11,7 @@ from hearts import GRID, TABLE, heart
 
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
-from cardiform.ldm.complete import Completer, MeanShape, evaluate_case, summarise
+from cardiform.ldm.complete import ClassFrequencies, Completer, evaluate_case, summarise
 from cardiform.ldm.cube import class_centroids
 from cardiform.ldm.data import to_values
 from cardiform.nifti import LabelMap, save_label_map
@@ -64,7 +64,7 @@ def test_the_mean_of_equal_hearts_is_the_heart(completer, tmp_path):
     paths = [tmp_path / f"{k}.nii.gz" for k in range(3)]
     for path in paths:
         save_label_map(path, whole().data, whole().affine)
-    mean = MeanShape.of(paths, completer)
+    mean = ClassFrequencies.of(paths, completer)
     for label in TABLE:
         made = mean.complete(completer, whole(), label.name)
         agree = (made == label.value) & (whole().data == label.value)

@@ -16,9 +16,9 @@ from cardiform.coronary.data import (
     PatchDataset,
     collate_patches,
     find_repaired,
-    near_band,
     strengths,
     unit_points,
+    wall_band,
 )
 from cardiform.coronary.thin_structure import PackedMask, ThinStructure
 from cardiform.errors import InputError
@@ -161,7 +161,7 @@ def test_the_band_lies_about_the_vessel_on_unequal_axes(tmp_path):
 
 def test_the_band_is_a_dilation_minus_an_erosion():
     mask = tube((60, 30, 30), (6, 7, 7), (24, 7, 7), 2.5)
-    band = near_band(mask, 2)
+    band = wall_band(mask, 2)
     inside = mask[tuple(band.T)]
     assert 0.2 < inside.mean() < 0.8
     assert distance_to(mask, 1.0)[tuple(band.T)].max() <= 2

@@ -17,7 +17,7 @@ from cardiform.coronary.model import (
     interpolated,
     structure_of,
 )
-from cardiform.coronary.task import CardiformTask, NearTask, dice, near_loss
+from cardiform.coronary.task import DenoiserTask, NearAutoDecoderTask, dice, near_loss
 from cardiform.sparse.tensor import SparseTensor, Structure
 
 
@@ -127,7 +127,7 @@ def test_an_untrained_field_is_the_smoothed_repair(batch):
 
 
 def test_every_weight_of_the_network_is_trained(batch):
-    task = CardiformTask(CARDIFORM)
+    task = DenoiserTask(CARDIFORM)
     randomised(task.module)
     loss, figures = task.loss(batch, "model", 0)
     loss.backward()
@@ -143,7 +143,7 @@ def test_a_network_of_other_depth():
 
 def test_evaluation_starts_from_the_repair(files):
     data = PatchDataset(files, REPAIR, CARDIFORM, patches=2, augment=False)
-    task = CardiformTask(CARDIFORM)
+    task = DenoiserTask(CARDIFORM)
     batches = [collate_patches([data[i, i]]) for i in range(len(data))]
     figures = task.evaluate(batches)
     assert figures["dice_points"] == pytest.approx(figures["dice_start"])
@@ -153,7 +153,7 @@ def test_evaluation_starts_from_the_repair(files):
 
 
 def test_near_trains_the_vectors_of_its_batch_alone(files):
-    task = NearTask(NEAR, len(files))
+    task = NearAutoDecoderTask(NEAR, len(files))
     data = NearDataset(files, NEAR)
     found = torch.utils.data.default_collate([data[0, 0], data[2, 1]])
     loss, _ = task.loss(found, "model", 0)

@@ -77,7 +77,7 @@ def test_completion_has_a_figure_where_it_is_trained():
 def test_conditions_of_the_training():
     made = task(known_share=0.5, volumes_share=0.3)
     torch.manual_seed(0)
-    drawn = [made._condition(batch(64, lacking=(2,))) for _ in range(8)]
+    drawn = [made.training_condition(batch(64, lacking=(2,))) for _ in range(8)]
     known = torch.cat([c.known for c in drawn])
     told = torch.cat([c.told for c in drawn])
     assert not known[:, 2].any() and not told[:, 2].any(), "what is not there is not known"
@@ -86,9 +86,11 @@ def test_conditions_of_the_training():
     assert 0.45 < nothing_seen < 0.85
     assert 0.05 < float(told.any(1).float().mean()) < 0.3
     assert torch.allclose(drawn[0].volumes[:, 0], torch.zeros(64))
-    blind = task(known_share=0.0)._condition(batch(64))
+    blind = task(known_share=0.0).training_condition(batch(64))
     assert not blind.known.any() and not blind.told.any()
-    everything = torch.cat([task(known_share=1.0)._condition(batch(64)).known for _ in range(4)])
+    everything = torch.cat(
+        [task(known_share=1.0).training_condition(batch(64)).known for _ in range(4)]
+    )
     assert not everything.all(1).any(), "something is left to make"
     assert float(everything.any(1).float().mean()) > 0.6
 

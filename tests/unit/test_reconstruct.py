@@ -22,7 +22,7 @@ from cardiform.options.geometry import MeshesOptions
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.vecset.reconstruct import (
     METHODS,
-    MeanShape,
+    MajorityLabels,
     Reconstructor,
     isotropic_grid,
     lookup,
@@ -119,7 +119,7 @@ def reconstruct(folder, network):
         meshes=folder / "meshes",
         out=folder / "out",
         network=network,
-        mean_shape=MeanShape.of([(case, points)], TABLE),
+        mean_shape=MajorityLabels.of([(case, points)], TABLE),
     )
 
 
@@ -175,7 +175,7 @@ def test_a_second_run_leaves_no_stale_mesh(finished):
 def test_the_mean_shape_is_what_most_cases_have(tmp_path):
     shifts = (np.zeros(3), np.zeros(3), np.array([6.0, 0, 0]))
     cases = [write_case(tmp_path, f"c{i}", CENTER + s) for i, s in enumerate(shifts)]
-    mean_shape = MeanShape.of(cases, TABLE)
+    mean_shape = MajorityLabels.of(cases, TABLE)
     placed = mean_shape.place(Frame(CENTER, UNIT_RADIUS / RADIUS), heart())
     # all three are the same heart in their own frames
     assert (placed != heart().data).mean() < 0.03
@@ -188,7 +188,7 @@ def test_what_a_minority_has_is_not_in_the_mean_shape(tmp_path):
     away = np.array([0, 0, 14.0])
     cases = [write_case(tmp_path, n, CENTER) for n in "ab"]
     cases.append(write_case(tmp_path, "c", CENTER + away, frame_center=CENTER))
-    placed = MeanShape.of(cases, TABLE).place(Frame(CENTER, UNIT_RADIUS / RADIUS), heart())
+    placed = MajorityLabels.of(cases, TABLE).place(Frame(CENTER, UNIT_RADIUS / RADIUS), heart())
     assert (placed == 3).sum() == pytest.approx((heart().data == 3).sum(), rel=0.03)
 
 

@@ -17,7 +17,7 @@ from cardiform.coronary import refine as refinement
 from cardiform.coronary.cases import fine_grid, refine_case, summarise, table_of_figures
 from cardiform.coronary.model import DENOISER, NearAutoDecoder, build_cell_field
 from cardiform.coronary.model import NEAR as NEAR_KIND
-from cardiform.coronary.refine import CaseField, Refiner, mended
+from cardiform.coronary.refine import CaseField, load_refiner, mended
 from cardiform.coronary.repair_case import repair_case
 from cardiform.coronary.thin_structure import ThinStructure
 from cardiform.errors import InputError
@@ -60,7 +60,7 @@ def saved(folder, preset, cases=("c0", "c1"), std=0.02):
 def refiner(folder, preset="cardiform", **changes):
     options = CoronaryRefineOptions(preset=preset, **changes)
     model = None if preset == "repair" else saved(folder, preset)
-    return Refiner(model, options, REPAIR, CPU)
+    return load_refiner(model, options, REPAIR, CPU)
 
 
 @pytest.mark.parametrize("preset", ["cardiform", "near", "repair"])
@@ -107,6 +107,8 @@ def test_gaps_are_bridged_and_specks_dropped_at_every_resolution():
     raw = CaseField(lambda points: trilinear(distance, points), distance < 2.0, thin)
     made = mended(raw, REPAIR)
     assert count_components(raw.mask) == 3 and count_components(made.mask) == 1
+    unasked = dataclasses.replace(made, distances=lambda points: pytest.fail("asked again"))
+    np.testing.assert_array_equal(unasked.mask, made.mask)
     voxels = np.argwhere(made.active)
     asked = made.distances(voxels.astype(np.float32)) < 0
     assert (asked != made.mask[tuple(voxels.T)]).mean() < 1e-3, "the field says what was decided"
@@ -122,9 +124,9 @@ def test_gaps_are_bridged_and_specks_dropped_at_every_resolution():
 def test_a_model_of_another_preset_is_refused(tmp_path):
     model = saved(tmp_path, "near")
     with pytest.raises(
-        InputError, match=r"near\.pt: is a model of kind coronary_near, not a refinement"
+        InputError, match=r"near\.pt: is a model of kind coronary_near, not a refine"
     ):
-        Refiner(model, CoronaryRefineOptions(), REPAIR, CPU)
+        load_refiner(model, CoronaryRefineOptions(), REPAIR, CPU)
 
 
 def test_latent_steps_move_towards_the_repaired_label(tmp_path):
@@ -236,7 +238,7 @@ def test_the_real_heart_with_its_coronary(tmp_path, real_data):
     path = real_data / "thorax_heart1_lad9.nii.gz"
     found = Case(case_id="lad", patient_id="lad", labels=str(path))
     repaired = repair_case(found, table=TABLE, options=REPAIR, out=tmp_path)
-    made = Refiner(saved(tmp_path, "cardiform"), CoronaryRefineOptions(), REPAIR, CPU)
+    made = load_refiner(saved(tmp_path, "cardiform"), CoronaryRefineOptions(), REPAIR, CPU)
     refine_case(found, files={"lad": repaired[0]}, refiner=made, table=TABLE, out=tmp_path / "r")
     given, mask = nib.load(path), nib.load(tmp_path / "r" / "lad.nii.gz")
     assert mask.shape == given.shape and mask.get_data_dtype() == given.get_data_dtype()

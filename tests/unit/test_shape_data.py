@@ -7,12 +7,12 @@ import pytest
 import torch
 from hearts import FIELD_GRID, GRID, heart
 
+from cardiform.cohort.manifest import MadeFile
 from cardiform.errors import InputError
 from cardiform.files import save_npz
 from cardiform.ldm.data import (
     LatentDataset,
     ShapeDataset,
-    ShapeFile,
     load_shape,
     moved,
     resampled,
@@ -57,10 +57,10 @@ def test_no_augmentation_changes_nothing_and_the_draw_decides_it(tmp_path):
     assert not torch.equal(first, moved(given, ranges, np.random.default_rng(2)))
     path = tmp_path / "a.nii.gz"
     save_label_map(path, to_values(heart(), GRID), np.eye(4))
-    data = ShapeDataset([ShapeFile("a", path, "")], GRID, ranges=ranges)
+    data = ShapeDataset([MadeFile("a", path, "")], GRID, ranges=ranges)
     assert torch.equal(data[0, 7]["target"], data[0, 7]["target"])
     assert any(not torch.equal(data[0, 7]["target"], data[0, d]["target"]) for d in range(5))
-    plain = ShapeDataset([ShapeFile("a", path, "")], GRID, ranges=None, cache_rate=0.0)
+    plain = ShapeDataset([MadeFile("a", path, "")], GRID, ranges=None, cache_rate=0.0)
     assert (plain[0, 3]["target"].numpy() == heart()).all() and plain[0, 3]["case_id"] == "a"
 
 
@@ -112,7 +112,7 @@ def test_latents_with_and_without_variants(tmp_path):
         "format_version": np.int64(1),
     }
     save_npz(tmp_path / "a.npz", compressed=True, **arrays)
-    files = [ShapeFile("a", tmp_path / "a.npz", "")]
+    files = [MadeFile("a", tmp_path / "a.npz", "")]
     plain = LatentDataset(files, varied=False)
     assert [float(plain[0, d]["mu"]) for d in range(4)] == [0.0] * 4
     varied = LatentDataset(files, varied=True)
@@ -124,7 +124,7 @@ def test_latents_with_and_without_variants(tmp_path):
     with pytest.raises(
         InputError, match=r"b\.npz: cannot be read \(no npz.* --forcerun encode_latents"
     ):
-        LatentDataset([ShapeFile("b", tmp_path / "b.npz", "")], varied=False)
+        LatentDataset([MadeFile("b", tmp_path / "b.npz", "")], varied=False)
 
 
 def test_thin_vessels_keep_their_volume_and_no_gap_opens():

@@ -130,7 +130,7 @@ def test_eikonal_waits_and_can_be_off(make_task):
 def test_eikonal_points_lie_where_the_target_has_a_slope(make_task):
     task = make_task(eikonal_queries=1000)
     data = batch()
-    points, channels, counts = task._eikonal_points(data)
+    points, channels, counts = task.eikonal_points(data)
     assert points.shape[1] == 96  # all there are
     distances = points.norm(dim=-1, keepdim=True) - RADII
     own = distances.gather(2, channels[..., None])[..., 0]
@@ -197,7 +197,7 @@ def test_under_autocast_the_eikonal_term_and_its_gradients_stay_in_fp32(make_tas
         torch.testing.assert_close(figures_half[name], value, rtol=0.05, atol=0.01)
     gradients = [p.grad for p in task.model.parameters() if p.grad is not None]
     assert all(g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
-    points, channels, _ = task._eikonal_points(data)
+    points, channels, _ = task.eikonal_points(data)
     tokens = task.module(data["points"], data["fps"], points)[1].detach()
     exact = exact_gradient(task.model, tokens, points, channels)
     with torch.autocast("cpu", dtype=torch.bfloat16):

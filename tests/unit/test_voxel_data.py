@@ -7,8 +7,7 @@ import pytest
 import torch
 from bands import ball_band, write_cohort
 
-from cardiform.cohort.per_case import MANIFEST_COLUMNS, read_manifest
-from cardiform.cohort.table import write_table
+from cardiform.cohort.manifest import read_manifest, write_manifest
 from cardiform.errors import InputError
 from cardiform.files import load_npz, save_npz
 from cardiform.geometry.narrowband import NarrowBand, voxel_keys
@@ -29,7 +28,7 @@ def options(**changes) -> TrainingOptions:
 def test_instances_are_found_in_order_with_their_sizes(tmp_path, caplog) -> None:
     manifest = write_cohort(tmp_path, {"b": [0.5, 0.3], "a": [0.4], "c": [0.6]})
     found = find_instances([manifest], ["a", "b", "none"])
-    assert "left out, for they stand in no manifest: none" in caplog.text
+    assert "left out, because no manifest lists them: none" in caplog.text
     assert [(i.case_id, i.name) for i in found] == [("a", "ball0"), ("b", "ball0"), ("b", "ball1")]
     for instance in found:
         assert instance.voxels == len(NarrowBand.load(instance.path).sdf)
@@ -40,18 +39,21 @@ def test_filtered_and_skipped_rows_are_left_out(tmp_path) -> None:
     rows = [list(row.values()) for row in read_manifest(manifest)]
     rows[0][-1] = "filtered: 3 voxels, fewer than windows.min_points (100)"
     rows[1] = ["b", "", 0, "", "skipped: no image"]
-    write_table(manifest, MANIFEST_COLUMNS, rows)
+    write_manifest(manifest, rows)
     assert [i.case_id for i in find_instances([manifest], ["a", "b", "c"])] == ["c"]
 
 
 def test_every_bad_file_is_named(tmp_path) -> None:
     manifest = write_cohort(tmp_path, {"a": [0.4], "b": [0.5], "c": [0.5]})
-    (tmp_path / "sparse" / "a" / "ball0.npz").write_bytes(b"nothing")
-    (tmp_path / "sparse" / "b" / "ball0.npz").unlink()
+    for name in "ab":
+        (tmp_path / "sparse" / name / "ball0.npz").write_bytes(b"nothing")
     (tmp_path / "split.csv").write_text("case_id,path\na,x.npz\n")
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=r"cannot be read.*--forcerun voxelize_labels") as caught:
         find_instances([manifest], ["a", "b", "c"])
     assert len(caught.value.problems) == 2
+    (tmp_path / "sparse" / "b" / "ball0.npz").unlink()
+    with pytest.raises(InputError, match=r"does not exist.*--forcerun voxelize_labels"):
+        find_instances([manifest], ["a", "b", "c"])
     with pytest.raises(InputError, match="is no manifest"):
         find_instances([tmp_path / "split.csv"], ["a"])
 

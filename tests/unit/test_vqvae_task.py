@@ -59,7 +59,9 @@ def continuous() -> VqvaeTask:
 def quantized(codebook=CODEBOOK, stage=None, trained="all") -> VqvaeTask:
     torch.manual_seed(0)
     model = SparseVQVAE.from_options(NETWORK, codebook)
-    return VqvaeTask(model, NETWORK, stage or VqvaeJointOptions(**QUICK), codebook, trained)
+    if trained == "all":
+        return VqvaeTask.joint(model, NETWORK, stage or VqvaeJointOptions(**QUICK), codebook)
+    return VqvaeTask(model, NETWORK, stage, codebook, trained)
 
 
 def fresh_batch(sets) -> dict:

@@ -21,11 +21,11 @@ from cardiform.geometry.ct_windows import (
 )
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.geometry.surface import signed_volume
-from cardiform.geometry.window_names import Window, parse_windows
+from cardiform.geometry.window_names import CtWindow, parse_windows
 from cardiform.nifti import LabelMap
 from cardiform.options.geometry import WindowsOptions
 
-BONE = Window("bone", 300, 1500)
+BONE = CtWindow("bone", 300, 1500)
 OPTIONS = WindowsOptions(resolution=64, windows=("bone=300/1500",))
 RADIUS_MM = 18.0
 
@@ -97,7 +97,7 @@ def test_the_band_of_a_region_lies_in_the_frame_of_its_volume(tmp_path) -> None:
 
 def test_an_empty_region_has_no_voxels_and_is_filtered(tmp_path) -> None:
     case = Case(case_id="a", patient_id="a", labels="", image=str(ct(tmp_path / "ct.nii.gz")))
-    (path,) = window_case(case, window=Window("brain", 35, 80), options=OPTIONS, out=tmp_path)
+    (path,) = window_case(case, window=CtWindow("brain", 35, 80), options=OPTIONS, out=tmp_path)
     assert path == tmp_path / "a" / "brain.npz"
     assert len(NarrowBand.load(path).sdf) == 0
     assert "0 voxels, fewer than windows.min_points (100)" in verdict(path, OPTIONS)
@@ -127,7 +127,7 @@ def test_dense_volumes_of_earlier_preprocessing(tmp_path) -> None:
     assert signed_volume(mesh) == pytest.approx(4 / 3 * np.pi * 15**3, rel=0.03)
     np.testing.assert_allclose(mesh.vertices.mean(axis=0), 0.5, atol=0.1)
     with pytest.raises(InputError, match="holds 0 files"):
-        volume_path(case, Window("lung", -600, 1500), options)
+        volume_path(case, CtWindow("lung", -600, 1500), options)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_other_volumes_are_refused(tmp_path, content) -> None:
 
 def test_the_real_ct(real_data) -> None:
     """Soft tissue of a chest: most of its voxels, and a band about its whole surface."""
-    window = Window("soft_tissue", 50, 400)
+    window = CtWindow("soft_tissue", 50, 400)
     region, frame = ct_region(real_data / "chest_ct.nii.gz", window)
     band = region_band(region, frame, OPTIONS)
     image, _ = nifti.load_image(real_data / "chest_ct.nii.gz")

@@ -15,7 +15,7 @@ import load
 import pytest
 from dag import make_project, planned, run, snakemake, write_config, write_table
 
-from cardiform.cohort.per_case import read_manifest
+from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.splits import read_split
 
 GEOMETRY = ("extract_meshes", "sample_sdf", "voxelize_labels")

@@ -14,7 +14,7 @@ from stored_files import NAME, STORED, TABLES, read, write_all
 
 from cardiform import formats
 from cardiform.artefact.model import load_model
-from cardiform.cohort import checks, per_case, splits, table
+from cardiform.cohort import checks, manifest, per_case, splits, table
 from cardiform.coronary.thin_structure import PackedMask, ThinStructure
 from cardiform.errors import InputError
 from cardiform.files import save_npz
@@ -328,7 +328,7 @@ def test_tables_have_the_header_of_the_page(stored, written):
 @every_table
 def test_tables_with_other_columns_are_refused(stored, written, tmp_path):
     reader = {
-        "Manifest": per_case.read_manifest,
+        "Manifest": manifest.read_manifest,
         "Checked case table": table.read_checked_cases,
         "Split": splits.read_split,
     }[stored.heading]

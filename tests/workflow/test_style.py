@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "formats": {"errors", "files"},
     "launching": {"errors"},
-    "cli": {"errors", "files", "options"},
+    "cli": {"cohort", "errors", "files", "options"},
     "nifti": {"errors", "files"},
     "held_out": GROUND,
     "cohort": {"errors", "files", "formats", "options", "cohort"},

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cardiform import cli
-from cardiform.cohort import per_case
+from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import read_checked_cases, write_cases
 from cardiform.files import write_json
 from cardiform.fusion.summary import REPORT, lines, summarise
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="output folder")
     (args,) = cli.parse(parser)
 
-    rows = [row for path in args.manifest for row in per_case.read_manifest(path)]
+    rows = [row for path in args.manifest for row in read_manifest(path)]
     maps = {r["case_id"]: r["path"] for r in rows if r["path"].endswith(".nii.gz")}
     reports = {r["case_id"]: REPORT.load(r["path"]) for r in rows if r["path"].endswith(".json")}
     cases = [

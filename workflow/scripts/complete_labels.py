@@ -20,6 +20,7 @@ from pathlib import Path
 
 from cardiform import cli
 from cardiform.cohort import per_case, splits
+from cardiform.cohort.manifest import made_files
 from cardiform.cohort.table import read_checked_cases
 from cardiform.errors import InputError
 from cardiform.options.ldm import CompletionOptions
@@ -38,8 +39,7 @@ def parse() -> tuple:
     group.add_argument("--missing", nargs="*", default=[], metavar="CLASS", help="to make")
     group.add_argument("--cases", type=Path, help="cases.tsv of check_cohort, to measure")
     group.add_argument("--voxels", type=Path, help="manifest of the voxels, to measure")
-    group.add_argument("--train", type=Path, help="split CSV of the training cases")
-    group.add_argument("--test", type=Path, help="split CSV of the test cases")
+    cli.add_split_arguments(group, "train", "test", required=False)
     options, args = cli.parse(parser, CompletionOptions)
     measuring = [args.cases, args.voxels, args.train, args.test]
     if bool(args.label_maps) == any(measuring) or not (args.label_maps or all(measuring)):
@@ -51,14 +51,13 @@ def main() -> None:
     options, args = parse()
 
     from cardiform.ldm.complete import (
+        ClassFrequencies,
         Completer,
-        MeanShape,
         complete_file,
         evaluate_case,
         summarise,
         table_of_figures,
     )
-    from cardiform.ldm.data import find_files
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
 
@@ -70,19 +69,18 @@ def main() -> None:
         return
     training = [name for name, _ in splits.read_split(args.train)]
     tested = [name for name, _ in splits.read_split(args.test)]
-    files = [f.path for f in find_files(args.voxels, training, ".nii.gz")]
+    files = [f.path for f in made_files([args.voxels], training, ".nii.gz")]
+    cases = read_checked_cases(args.cases, tested)
     per_case.run_cases(
-        read_checked_cases(args.cases, tested),
+        per_case.CaseRun(cases, args.out, args.out / "manifest.tsv"),
         functools.partial(
             evaluate_case,
             completer=completer,
-            mean_shape=MeanShape.of(files, completer),
+            mean_shape=ClassFrequencies.of(files, completer),
             out=args.out,
         ),
         inputs=lambda case: [case.labels, args.model],
         parameters={"options": cli.flags(options)},
-        state=args.out / "state",
-        manifest=args.out / "manifest.tsv",
         memory=memory_advice(CompletionOptions),
     )
     figures = summarise(tested, args.out, completer.table.names)

@@ -80,7 +80,7 @@ def main() -> None:
     centers = {name: bounds.center(i, options) for i, name in enumerate(files)}
     whole = {"file": sha256_file(options.file)} if options.file else {}
     per_case.run_cases(
-        cases,
+        per_case.CaseRun(cases, args.out, args.manifest, args.processes),
         functools.partial(
             convert_cloud,
             grid=grid,
@@ -91,9 +91,6 @@ def main() -> None:
         ),
         inputs=lambda case: [] if options.file else [case.pointcloud],
         parameters={"grid": grid.as_dict(), "options": cli.flags(options), **whole},
-        state=args.out / "state",
-        manifest=args.manifest,
-        processes=args.processes,
     )
     if options.file:
         write_cases(args.out / "cases.tsv", cases)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cardiform import cli
 from cardiform.cohort import per_case, splits
+from cardiform.cohort.manifest import made_files
 from cardiform.cohort.table import Case
 from cardiform.files import read_json, sha256_file, write_json
 from cardiform.options.ldm import LatentsOptions
@@ -32,14 +33,12 @@ def main() -> None:
     group = parser.add_argument_group("files")
     group.add_argument("--autoencoder", required=True, type=Path, help="model.pt of its training")
     group.add_argument("--voxels", required=True, type=Path, help="manifest of the voxels")
-    for part in ("train", "validation", "test"):
-        group.add_argument(f"--{part}", required=True, type=Path, help=f"split CSV: {part} cases")
+    cli.add_split_arguments(group, "train", "validation", "test")
     group.add_argument("--out", required=True, type=Path, help="output folder")
     group.add_argument("--manifest", required=True, type=Path, help="manifest to write, TSV")
     options, args = cli.parse(parser, LatentsOptions)
 
     from cardiform.ldm.coder import ShapeCoder
-    from cardiform.ldm.data import find_files
     from cardiform.ldm.encode import encode_case, statistics_of
     from cardiform.training.distributed import choose_device
 
@@ -49,10 +48,11 @@ def main() -> None:
         for part in ("train", "validation", "test")
     }
     names = [name for part in parts.values() for name in part]
-    voxels = {f.case_id: f.path for f in find_files(args.voxels, names, ".nii.gz")}
+    voxels = {f.case_id: f.path for f in made_files([args.voxels], names, ".nii.gz")}
     training = {name for name in parts["train"] if name in voxels}
+    cases = [Case(case_id=n, patient_id=n, labels=str(path)) for n, path in voxels.items()]
     per_case.run_cases(
-        [Case(case_id=n, patient_id=n, labels=str(path)) for n, path in voxels.items()],
+        per_case.CaseRun(cases, args.out, args.manifest),
         functools.partial(
             encode_case,
             voxels=voxels,
@@ -63,11 +63,9 @@ def main() -> None:
         ),
         inputs=lambda case: [case.labels, args.autoencoder],
         parameters={"options": cli.flags(options), "training": sorted(training)},
-        state=args.out / "state",
-        manifest=args.manifest,
         memory=memory_advice(LatentsOptions),
     )
-    made = {f.case_id: f.path for f in find_files(args.manifest, names, ".npz")}
+    made = {f.case_id: f.path for f in made_files([args.manifest], names, ".npz")}
     found = statistics_of(made, sorted(training), coder, sha256_file(args.autoencoder))
     write_json(args.out / "statistics.json", found.as_dict())
     log.info("latents %s, deviation of the channels %s", found.shape, _text(found.std))

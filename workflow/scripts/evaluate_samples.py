@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cardiform import cli
 from cardiform.cohort import splits
+from cardiform.cohort.manifest import made_files
 from cardiform.files import read_json
 from cardiform.options.ldm import GenerationOptions
 
@@ -32,12 +33,10 @@ def main() -> None:
     group.add_argument("--voxels", required=True, type=Path, help="manifest of the voxels")
     group.add_argument("--latents", required=True, type=Path, help="manifest of the latents")
     group.add_argument("--grid", required=True, type=Path, help="grid.json beside the voxels")
-    group.add_argument("--train", required=True, type=Path, help="split CSV of the training cases")
-    group.add_argument("--test", required=True, type=Path, help="split CSV of the test cases")
+    cli.add_split_arguments(group, "train", "test")
     group.add_argument("--out", required=True, type=Path, help="figures to write, JSON")
     options, args = cli.parse(parser, GenerationOptions)
 
-    from cardiform.ldm.data import find_files
     from cardiform.ldm.evaluate import References, evaluate, load_hearts, table_of_figures
     from cardiform.ldm.hearts_on_grid import load_grid
     from cardiform.metrics.record import write_held_out_figures
@@ -48,7 +47,7 @@ def main() -> None:
     made = load_hearts([folder / f"{name}.nii.gz" for name in samples], grid)
     cases = {p: [n for n, _ in splits.read_split(getattr(args, p))] for p in ("train", "test")}
     real = {
-        part: load_hearts([f.path for f in find_files(args.voxels, names, ".nii.gz")], grid)
+        part: load_hearts([f.path for f in made_files([args.voxels], names, ".nii.gz")], grid)
         for part, names in cases.items()
     }
     if len(real["test"]) < 2:
@@ -57,7 +56,7 @@ def main() -> None:
         write_held_out_figures(args.out, "evaluate_samples", hearts, None)
         return
     reconstructed = load_hearts(
-        [f.path for f in find_files(args.latents, cases["test"], ".nii.gz")], grid
+        [f.path for f in made_files([args.latents], cases["test"], ".nii.gz")], grid
     )
     references = References(real["train"], real["test"], reconstructed)
     figures = evaluate(made, references, grid, options)

@@ -14,7 +14,6 @@ import functools
 
 from cardiform import cli, labels
 from cardiform.cohort import per_case
-from cardiform.cohort.table import read_checked_cases
 from cardiform.options.geometry import MeshesOptions
 
 
@@ -27,13 +26,10 @@ def main() -> None:
 
     table = labels.load_label_table(args.labels)
     per_case.run_cases(
-        read_checked_cases(args.cases, args.select),
+        cli.case_run(args),
         functools.partial(mesh_case, table=table, options=options, out=args.out),
         inputs=lambda case: [case.labels],
         parameters={"options": cli.flags(options), "labels": table.as_dicts()},
-        state=args.out / "state",
-        manifest=args.manifest,
-        processes=args.processes,
     )
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from cardiform import cli, labels
 from cardiform.cohort import per_case
-from cardiform.cohort.table import read_checked_cases
 from cardiform.errors import InputError
 from cardiform.options.fusion import FusionOptions
 
@@ -46,16 +45,13 @@ def main() -> None:
     check_rules(options)
     masks = parse_masks(args.masks, table)
     per_case.run_cases(
-        read_checked_cases(args.cases, args.select),
+        cli.case_run(args),
         functools.partial(fuse_case, table=table, options=options, masks=masks, out=args.out),
         inputs=lambda case: [
             case.labels,
             *(path for path in mask_files(case, masks).values() if path.is_file()),
         ],
         parameters={"options": cli.flags(options), "labels": table.as_dicts(), "masks": args.masks},
-        state=args.out / "state",
-        manifest=args.manifest,
-        processes=args.processes,
     )
 
 

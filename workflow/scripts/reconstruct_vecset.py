@@ -30,8 +30,7 @@ def main() -> None:
     parser = cli.build_parser(__doc__, VecsetReconstructOptions)
     group = parser.add_argument_group("files")
     group.add_argument("--model", required=True, type=Path, help="model.pt of train_vecset")
-    for part in ("train", "validation", "test"):
-        group.add_argument(f"--{part}", required=True, type=Path, help=f"split CSV: {part} cases")
+    cli.add_split_arguments(group, "train", "validation", "test")
     group.add_argument("--cases", required=True, type=Path, help="cases.tsv of check_cohort")
     group.add_argument("--meshes", required=True, type=Path, help="output of extract_meshes")
     group.add_argument("--out", required=True, type=Path, help="output folder")
@@ -53,9 +52,9 @@ def main() -> None:
     rest = [*parts["validation"], *parts["test"]]
     points = {case.case_id: path for case, path in rest}
     log.info("mean shape of %d training cases", len(parts["train"]))
-    mean_shape = reconstruct.MeanShape.of(parts["train"], network.table)
+    mean_shape = reconstruct.MajorityLabels.of(parts["train"], network.table)
     per_case.run_cases(
-        [case for case, _ in rest],
+        per_case.CaseRun([case for case, _ in rest], args.out, args.out / "manifest.tsv"),
         functools.partial(
             reconstruct.reconstruct_case,
             points=points,
@@ -72,8 +71,6 @@ def main() -> None:
             args.train,
         ],
         parameters={"options": cli.flags(options)},
-        state=args.out / "state",
-        manifest=args.out / "manifest.tsv",
         memory=memory_advice(VecsetReconstructOptions),
         made={args.meshes: "extract_meshes"},
     )

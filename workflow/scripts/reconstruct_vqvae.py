@@ -34,8 +34,7 @@ def parse() -> tuple:
     group.add_argument("--model", required=True, type=Path, help="model.pt of stage 2")
     group.add_argument("--stage1", required=True, type=Path, help="model.pt of stage 1")
     group.add_argument("--continuous", required=True, type=Path, help="model.pt of stage 0")
-    for part in ("validation", "test"):
-        group.add_argument(f"--{part}", required=True, type=Path, help=f"split CSV: {part} cases")
+    cli.add_split_arguments(group, "validation", "test")
     group.add_argument("--manifest", required=True, nargs="+", help="manifests of the samples")
     group.add_argument("--cases", type=Path, help="cases.tsv of check_cohort")
     group.add_argument("--meshes", type=Path, help="output of extract_meshes")
@@ -77,7 +76,7 @@ def main() -> None:
         cases = [case for case, _ in held_out.checked_cases(held, known, args.cases)]
     table = labels.load_label_table(args.labels)
     per_case.run_cases(
-        cases,
+        per_case.CaseRun(cases, args.out, args.out / "manifest.tsv"),
         functools.partial(
             reconstruct_case,
             instances=instances,
@@ -92,8 +91,6 @@ def main() -> None:
             *([case.labels, *mesh_files(case, args.meshes)] if args.meshes else []),
         ],
         parameters={"options": cli.flags(options), "labels": table.as_dicts()},
-        state=args.out / "state",
-        manifest=args.out / "manifest.tsv",
         made={args.meshes: "extract_meshes"} if args.meshes else None,
     )
     figures = held_out.summarise(names, args.out, METHODS)

@@ -36,8 +36,7 @@ def parse() -> tuple:
     group.add_argument("--cases", required=True, help="cases.tsv of check_cohort")
     group.add_argument("--select", nargs="*", default=[], metavar="CASE", help="default: all")
     group.add_argument("--manifest", required=True, nargs="+", help="manifests of repair_coronary")
-    for part in ("train", "validation", "test"):
-        group.add_argument(f"--{part}", type=Path, help="split CSV, for figures by part")
+    cli.add_split_arguments(group, "train", "validation", "test", required=False)
     group.add_argument("--labels", default="", help="label table, TSV; empty: STACOM-2025")
     group.add_argument("--out", required=True, type=Path, help="output folder")
     options, repair, args = cli.parse(parser, CoronaryRefineOptions, CoronaryRepairOptions)
@@ -52,16 +51,17 @@ def main() -> None:
     from cardiform.artefact.model import load_model
     from cardiform.coronary.cases import refine_case, summarise, table_of_figures
     from cardiform.coronary.data import find_repaired
-    from cardiform.coronary.refine import Refiner
+    from cardiform.coronary.refine import load_refiner
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
 
     table = labels.load_label_table(args.labels)
     cases = read_checked_cases(args.cases, args.select)
     files = {f.case_id: f.path for f in find_repaired(args.manifest, [c.case_id for c in cases])}
-    refiner = Refiner(args.model, options, repair, choose_device(options.device))
+    refiner = load_refiner(args.model, options, repair, choose_device(options.device))
+    having = [case for case in cases if case.case_id in files]
     per_case.run_cases(
-        [case for case in cases if case.case_id in files],
+        per_case.CaseRun(having, args.out, args.out / "manifest.tsv"),
         functools.partial(refine_case, files=files, refiner=refiner, table=table, out=args.out),
         inputs=lambda case: [
             *([args.model] if args.model else []),
@@ -74,8 +74,6 @@ def main() -> None:
             "repair": cli.flags(repair),
             "labels": table.as_dicts(),
         },
-        state=args.out / "state",
-        manifest=args.out / "manifest.tsv",
         memory=memory_advice(CoronaryRefineOptions),
     )
     parts = {

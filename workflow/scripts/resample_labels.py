@@ -14,7 +14,7 @@ import functools
 
 from cardiform import cli, labels
 from cardiform.cohort import per_case
-from cardiform.cohort.table import OK, read_checked_cases
+from cardiform.cohort.table import OK
 from cardiform.files import write_json
 from cardiform.options.ldm import LdmOptions
 
@@ -27,28 +27,22 @@ def main() -> None:
     from cardiform.ldm.hearts_on_grid import box_case, label_grid, resample_case, taking_part
 
     table = taking_part(labels.load_label_table(args.labels), options.drop_classes)
-    cases = read_checked_cases(args.cases, args.select)
+    run = cli.case_run(args)
     boxes = args.out / "boxes"
     per_case.run_cases(
-        cases,
+        per_case.CaseRun(run.cases, boxes, boxes / "manifest.tsv", run.processes),
         functools.partial(box_case, table=table, out=boxes),
         inputs=lambda case: [case.labels],
         parameters={"labels": table.as_dicts()},
-        state=boxes / "state",
-        manifest=boxes / "manifest.tsv",
-        processes=args.processes,
     )
-    found = [boxes / f"{case.case_id}.json" for case in cases if case.status == OK]
+    found = [boxes / f"{case.case_id}.json" for case in run.cases if case.status == OK]
     grid = label_grid(found, options, table)
     write_json(args.out / "grid.json", grid.as_dict())
     per_case.run_cases(
-        cases,
+        run,
         functools.partial(resample_case, grid=grid, boxes=boxes, out=args.out),
         inputs=lambda case: [case.labels, boxes / f"{case.case_id}.json"],
         parameters=grid.as_dict(),
-        state=args.out / "state",
-        manifest=args.manifest,
-        processes=args.processes,
     )
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from cardiform import cli, labels
 from cardiform.cohort import per_case
-from cardiform.cohort.table import read_checked_cases
 from cardiform.options.geometry import VoxelsOptions
 
 
@@ -28,17 +27,14 @@ def main() -> None:
 
     table = labels.load_label_table(args.labels)
     per_case.run_cases(
-        read_checked_cases(args.cases, args.select),
+        cli.case_run(args),
         functools.partial(
             voxelize_case, table=table, options=options, meshes=args.meshes, out=args.out
         ),
         # the fields come from the label map; of the meshes only their frame counts
         inputs=lambda case: [case.labels, mesh_files(case, args.meshes)[0]],
         parameters={"options": cli.flags(options), "labels": table.as_dicts()},
-        state=args.out / "state",
-        manifest=args.manifest,
         made={args.meshes: "extract_meshes"},
-        processes=args.processes,
     )
 
 

@@ -31,13 +31,10 @@ def main() -> None:
     from cardiform.geometry.mesh_to_band import voxelize_mesh
 
     per_case.run_cases(
-        cases_of(args.meshes),
+        per_case.CaseRun(cases_of(args.meshes), args.out, args.manifest, args.processes),
         functools.partial(voxelize_mesh, options=options, out=args.out),
         inputs=lambda case: [case.labels],
         parameters={"options": cli.flags(options)},
-        state=args.out / "state",
-        manifest=args.manifest,
-        processes=args.processes,
     )
 
 

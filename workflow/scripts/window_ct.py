@@ -31,20 +31,18 @@ def main() -> None:
     from cardiform.geometry.ct_windows import source_files, verdict, window_case
 
     (window,) = windows.values()
-    cases = read_checked_cases(args.cases, args.select)
+    run = cli.case_run(args)
     if not options.volumes:
         if not any(case.image for case in read_checked_cases(args.cases)):
             remedy = "fill its image column, or name windows.volumes"
             raise InputError(problem(args.cases, "names no CT", remedy))
-        cases = [c if c.image else replace(c, status="skipped", reason="no image") for c in cases]
+        without = {"status": "skipped", "reason": "no image"}
+        run = replace(run, cases=[c if c.image else replace(c, **without) for c in run.cases])
     per_case.run_cases(
-        cases,
+        run,
         functools.partial(window_case, window=window, options=options, out=args.out),
         inputs=lambda case: source_files(case, window, options),
         parameters={"options": cli.flags(options)},
-        state=args.out / "state",
-        manifest=args.manifest,
-        processes=args.processes,
         verdict=functools.partial(verdict, options=options),
     )
 

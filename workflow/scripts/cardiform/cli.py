@@ -17,12 +17,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .cohort.per_case import CaseRun
+from .cohort.table import read_checked_cases
 from .errors import InputError, memory_fact, problem
 from .files import NO_ROOM, write_problem
 from .options.sections import memory_advice
 
 EXIT_BAD_INPUT = 2
-_SECTIONS_IN_USE: list[type] = []  # of this process's command line, for what run has to say
+# The options of this process's command line, which run has to name where the memory is exhausted.
+# They are known within main alone, and that error can come from anywhere in it, from libraries
+# too: there is nothing else that both parse and run can see.
+_SECTIONS_IN_USE: list[type] = []
 
 
 def build_parser(description: str | None, *options: type) -> argparse.ArgumentParser:
@@ -355,6 +360,20 @@ def add_case_arguments(
     group.add_argument("--processes", type=int, default=1, help="cases at a time (default: 1)")
 
 
+def case_run(args: argparse.Namespace) -> CaseRun:
+    """What the arguments of :func:`add_case_arguments` ask for; InputError for unknown cases."""
+    cases = read_checked_cases(args.cases, args.select)
+    return CaseRun(cases, args.out, args.manifest, args.processes)
+
+
+def add_split_arguments(group, *parts: str, required: bool = True) -> None:
+    """The split files that a script reads; ``parts`` of train, validation and test."""
+    for part in parts:
+        name = {"train": "training"}.get(part, part)
+        help_text = f"split CSV of the {name} cases"
+        group.add_argument(f"--{part}", required=required, type=Path, help=help_text)
+
+
 def add_training_arguments(parser, *, manifest: str = "*", weights: str = "", labels: bool = True):
     """The arguments of a training on per-case files; returns their group.
 
@@ -363,10 +382,7 @@ def add_training_arguments(parser, *, manifest: str = "*", weights: str = "", la
     labels : whether it takes a label table; otherwise the samples bring theirs.
     """
     group = parser.add_argument_group("files")
-    group.add_argument("--train", required=True, type=Path, help="split CSV of the training cases")
-    group.add_argument(
-        "--validation", required=True, type=Path, help="split CSV of the validation cases"
-    )
+    add_split_arguments(group, "train", "validation")
     if manifest:
         many = {"nargs": "+"} if manifest == "*" else {}
         group.add_argument("--manifest", required=True, help="manifest of the samples", **many)

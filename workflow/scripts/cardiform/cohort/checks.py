@@ -93,13 +93,10 @@ def check_cases(
     folder = out / "cases"
     _forget_bad(cases, folder)
     per_case.run_cases(
-        cases,
+        per_case.CaseRun(cases, out, manifest, processes),
         functools.partial(check_case, table=table, folder=folder),
         inputs=lambda case: [path for path in case.files if Path(path).is_file()],
         parameters={"labels": table.as_dicts()},
-        state=out / "state",
-        manifest=manifest,
-        processes=processes,
         verdict=_verdict,
     )
 

@@ -15,12 +15,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, again, memory_fact, problem
 from ..files import NO_ROOM, sha256_file, sha256_json, write_json, write_problem
 from ..formats import Format
-from .table import OK, Case, read_table, write_table
+from .manifest import write_manifest
+from .table import OK, Case
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +32,6 @@ MORE_MEMORY = (
     "the rule), and run the same command again: finished cases are kept"
 )
 PARENT_POLL_S = 1.0
-MANIFEST_COLUMNS = ("case_id", "path", "bytes", "sha256", "status")
-MANIFEST = Format("manifest", dict.fromkeys(MANIFEST_COLUMNS, "text"), marked=False)
 # A case whose state cannot be read is made again.
 STATE = Format(
     "state",
@@ -46,32 +46,47 @@ STATE = Format(
 )
 
 
+@dataclass(frozen=True)
+class CaseRun:
+    """Which cases a stage works on, where its files go, and how many cases run at a time.
+
+    out : the stage's folder; ``out/state`` records what each finished case was made from.
+    manifest : the table of all files, written when every good case is finished.
+    processes : cases at a time, each in a process of its own.
+    """
+
+    cases: Sequence[Case]
+    out: Path
+    manifest: Path
+    processes: int = 1
+
+    def record(self, case: Case) -> Path:
+        """Where it is recorded what a case was made from, and which files were made of it."""
+        return self.out / "state" / f"{case.case_id}.json"
+
+
 def run_cases(
-    cases: Sequence[Case],
+    run: CaseRun,
     work: Callable[[Case], list[Path]],
     *,
-    inputs: Callable[[Case], list[str | Path]],
+    inputs: Callable[[Case], Sequence[str | Path]],
     parameters: Mapping,
-    state: Path,
-    manifest: Path,
-    processes: int = 1,
-    verdict: Callable[[Path], str] | None = None,
     made: Mapping[Path, str] | None = None,
+    verdict: Callable[[Path], str] | None = None,
     memory: str = "",
 ) -> None:
     """Run ``work`` on every good case that is not finished yet, then write the manifest.
 
-    A case is finished where ``state/<case_id>.json`` records the same input bytes and
-    parameters, and all its outputs are still the same bytes. One bad case does not stop
-    the others: finished work stays, and all failures are told at the end.
+    A case is finished if its record has the same input bytes and parameters, and all its
+    outputs are still the same bytes. One bad case does not stop the others: finished work
+    stays, and all failures are reported at the end.
 
     work : picklable; writes a case's files atomically and returns their paths.
     inputs : the files that ``work`` reads.
     parameters : JSON-ready; whatever else decides the outputs.
-    processes : cases at a time, each in a process of its own.
-    verdict : why an output is not to be used, for its status in the manifest; empty: it is.
     made : output folders of earlier stages -> their rules: inputs from there must be the bytes
         that were written.
+    verdict : why an output is not to be used, for its status in the manifest; empty: it is.
     memory : the remedy where memory is exhausted; by default that of work on the CPU.
 
     Raises
@@ -79,56 +94,55 @@ def run_cases(
     InputError
         One line per failed case; the manifest is not written then.
     """
-    good = [case for case in cases if case.status == OK]
-    failures: list[str] = []
-    todo = {}
-    for case in good:
-        try:
-            key = sha256_json([dict(parameters), _hashes(case, inputs(case), made or {})])
-        except InputError as error:
-            failures += error.problems
-            continue
-        if not _is_finished(state / f"{case.case_id}.json", key):
-            todo[case] = key
-    if len(todo) < len(good):
-        log.info("%d of %d cases are finished already", len(good) - len(todo), len(good))
+    todo, failures = _unfinished(run, inputs, parameters, made or {})
     guarded = functools.partial(_guarded, work, memory or MORE_MEMORY)
-    for done, (case, outcome) in enumerate(_each(guarded, todo, processes), start=1):
-        if isinstance(outcome, list):
-            try:
-                outputs = [_describe(path) for path in outcome]
-                write_json(state / f"{case.case_id}.json", {"key": todo[case], "outputs": outputs})
-                log.info("%s done (%d of %d)", case.case_id, done, len(todo))
-            except InputError as error:  # the disk is full: the other cases may still fit
-                failures += error.problems
-        else:
-            failures += outcome.problems
+    for done, (case, outcome) in enumerate(_each(guarded, todo, run.processes), start=1):
+        try:
+            _keep(run.record(case), todo[case], outcome)
+            log.info("%s done (%d of %d)", case.case_id, done, len(todo))
+        except InputError as error:  # a full disk, say: the other cases may still fit
+            failures += error.problems
     if failures:
         raise InputError(failures)
-    write_table(manifest, MANIFEST_COLUMNS, _rows(cases, state, verdict))
+    write_manifest(run.manifest, _rows(run, verdict))
 
 
-def read_manifest(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a manifest: case_id, path, bytes, sha256, status.
+def _unfinished(
+    run: CaseRun, inputs, parameters: Mapping, made: Mapping[Path, str]
+) -> tuple[dict[Case, str], list[str]]:
+    """The good cases that are to be worked on, with their keys; problems of the others' inputs."""
+    good = [case for case in run.cases if case.status == OK]
+    todo, problems, finished = {}, [], 0
+    for case in good:
+        try:
+            key = sha256_json([dict(parameters), _hashes(case, inputs(case), made)])
+        except InputError as error:
+            problems += error.problems
+            continue
+        if _is_finished(run.record(case), key):
+            finished += 1
+        else:
+            todo[case] = key
+    if finished:
+        log.info("%d of %d cases are finished already", finished, len(good))
+    return todo, problems
 
-    Raises
-    ------
-    InputError
-        It is no manifest, or not a whole one.
-    """
-    header, rows = read_table(Path(path), whole=True)
-    MANIFEST.check_header(path, header)
-    return [row for _, row in rows]
+
+def _keep(record: Path, key: str, outcome: list[Path] | InputError) -> None:
+    """Record what a case was made from, and its files; InputError where its work failed."""
+    if isinstance(outcome, InputError):
+        raise outcome
+    write_json(record, {"key": key, "outputs": [_describe(path) for path in outcome]})
 
 
-def _rows(cases: Iterable[Case], state: Path, verdict) -> list[list]:
+def _rows(run: CaseRun, verdict: Callable[[Path], str] | None) -> list[list]:
     """What the manifest says of every case."""
     rows = []
-    for case in cases:
+    for case in run.cases:
         if case.status != OK:
             rows.append([case.case_id, "", 0, "", f"skipped: {case.reason}"])
             continue
-        for output in STATE.load(state / f"{case.case_id}.json")["outputs"]:
+        for output in STATE.load(run.record(case))["outputs"]:
             status = (verdict(Path(output["path"])) if verdict else "") or OK
             rows.append([case.case_id, output["path"], output["bytes"], output["sha256"], status])
     return rows
@@ -243,9 +257,9 @@ def _guarded(work, memory: str, case: Case) -> list[Path] | InputError:
         )
 
 
-def _is_finished(state: Path, key: str) -> bool:
+def _is_finished(path: Path, key: str) -> bool:
     try:
-        record = STATE.load(state)
+        record = STATE.load(path)
         return record["key"] == key and all(
             Path(o["path"]).is_file() and sha256_file(o["path"]) == o["sha256"]
             for o in record["outputs"]

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from ..anatomy.corruption import corrupt
 from ..anatomy.repair import distance_to, repair
-from ..cohort.per_case import read_manifest
-from ..cohort.table import OK
-from ..errors import InputError
+from ..cohort.manifest import MadeFile, made_files
+from ..errors import InputError, again
 from ..geometry.interpolation import trilinear
 from ..geometry.isotropic import signed_distance
 from ..options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
@@ -24,7 +23,7 @@ from ..sparse.tensor import Structure
 from .thin_structure import PackedMask
 
 JAGGED_SHARE = 0.75  # of the strength that the other kinds reach
-NEAR_VOXELS = 2.0  # what counts as near the wall
+WALL_VOXELS = 2.0  # query points within this of the wall count as near it
 OFF_CENTRE = 8  # voxels that a patch lies off the centreline, at most
 HELD_OUT = 1 << 40  # draws of the validation patches: no training reaches them
 
@@ -50,24 +49,9 @@ class NearBatch(TypedDict):
     occupied: Tensor  # (B, P) float32, 1 inside of the label
 
 
-@dataclass(frozen=True)
-class Repaired:
-    """A case's repaired structure as a file."""
-
-    case_id: str
-    path: Path
-    sha256: str
-
-
-def find_repaired(manifests: Iterable[str | Path], case_ids: Sequence[str]) -> list[Repaired]:
-    """The files of some cases, in their order; cases that lack the structure have none."""
-    found = {
-        row["case_id"]: Repaired(row["case_id"], Path(row["path"]), row["sha256"])
-        for manifest in manifests
-        for row in read_manifest(manifest)
-        if row["status"] == OK and row["path"].endswith(".npz")
-    }
-    return [found[case_id] for case_id in case_ids if case_id in found]
+def find_repaired(manifests: Iterable[str | Path], case_ids: Iterable[str]) -> list[MadeFile]:
+    """The repaired structures of some cases, in their order; cases that lack it have none."""
+    return made_files(manifests, case_ids, ".npz", again("repair_coronary"))
 
 
 @dataclass(frozen=True)
@@ -116,7 +100,7 @@ class PatchDataset(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        files: Sequence[Repaired],
+        files: Sequence[MadeFile],
         repair_options: CoronaryRepairOptions,
         options: CoronaryOptions,
         *,
@@ -176,7 +160,7 @@ class PatchDataset(torch.utils.data.Dataset):
         options = self.options
         if not len(cells.coords):
             return np.zeros((0, 3), np.float32)
-        wall = np.abs(truth[tuple(cells.coords.T)]) <= NEAR_VOXELS * spacing
+        wall = np.abs(truth[tuple(cells.coords.T)]) <= WALL_VOXELS * spacing
         near = np.flatnonzero(wall) if wall.any() else np.arange(len(cells.coords))
         close = round(options.near * options.points)
         rows = np.concatenate(
@@ -222,11 +206,11 @@ class NearDataset(torch.utils.data.Dataset):
     uniform : all points are uniform and the same every time, as in the documented validation.
     """
 
-    def __init__(self, files: Sequence[Repaired], options: NearOptions, *, uniform: bool = False):
+    def __init__(self, files: Sequence[MadeFile], options: NearOptions, *, uniform: bool = False):
         self.files, self.options, self.uniform = list(files), options, uniform
         self.cases = [PackedMask.load(file.path, "label") for file in self.files]
         self.bands = [
-            near_band(case.mask(), options.band_voxels).astype(np.int16) for case in self.cases
+            wall_band(case.mask(), options.band_voxels).astype(np.int16) for case in self.cases
         ]
 
     def __len__(self) -> int:
@@ -261,17 +245,17 @@ class NearDataset(torch.utils.data.Dataset):
         return parts[min(step * len(parts) // self.options.steps, len(parts) - 1)]
 
 
-def near_band(mask: np.ndarray, voxels: int) -> np.ndarray:
+def wall_band(mask: np.ndarray, voxels: int) -> np.ndarray:
     """(N, 3) voxels of the dilation that are not in the erosion, by balls of ``voxels``."""
     outside, inside = distance_to(mask, 1.0), distance_to(~mask, 1.0)
     return np.argwhere((outside <= voxels) & (inside <= voxels))
 
 
-def unit_points(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def unit_points(points: np.ndarray, shape: Sequence[int] | np.ndarray) -> np.ndarray:
     """(N, 3) float32 voxels of a grid to [-1, 1] along every axis, border centres at the ends."""
     return (points / (np.array(shape, np.float32) - 1) * 2 - 1).astype(np.float32)
 
 
-def identity(parts: Mapping[str, Sequence[Repaired]]) -> dict[str, list]:
+def identity(parts: Mapping[str, Sequence[MadeFile]]) -> dict[str, list]:
     """What of the files decides a training."""
     return {name: [[f.case_id, f.sha256] for f in files] for name, files in parts.items()}

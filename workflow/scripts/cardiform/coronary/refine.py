@@ -1,12 +1,12 @@
-"""Refined masks of thin structures: a trained field, read off where it matters, and mended."""
+"""Refined masks of thin structures: a field per preset, read off where it matters, repaired."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..anatomy.bridging import draw
 from ..anatomy.components import without_small
 from ..anatomy.repair import bridged, distance_to, without_fragments
-from ..artefact.model import case_hash, load_model
+from ..artefact.model import Model, case_hash, load_model
 from ..geometry.interpolation import trilinear
 from ..geometry.isotropic import signed_distance, voxels_near
 from ..options.coronary import (
@@ -25,26 +25,18 @@ from ..options.coronary import (
     NearOptions,
 )
 from ..sparse.tensor import SparseTensor, Structure
-from .data import Cells, near_band, unit_points
-from .model import (
-    DENOISER,
-    NEAR,
-    CellField,
-    NearAutoDecoder,
-    NearDecoder,
-    build_cell_field,
-    even_resolution,
-)
+from .data import Cells, unit_points, wall_band
+from .model import DENOISER, NEAR, CellField, NearAutoDecoder, build_cell_field, even_resolution
 from .task import near_loss
 from .thin_structure import ThinStructure
-
-log = logging.getLogger(__name__)
 
 POINTS_AT_A_TIME = 1 << 16
 KEPT_REACH_VOX = 1  # around what was taken away: the field's wall lies outside of its voxels
 LATENT_POINTS = 4096  # query points per latent step
 NEAR_REACH_MM = 4.0
 PRIOR = 1e-3  # weight of the latent's squared distance from where it started
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -54,15 +46,19 @@ class CaseField:
     distances : (P, 3) float32 voxels of the isotropic grid to (P,) float32 mm, negative inside.
     active : (X, Y, Z) bool: outside of these voxels there is nothing.
     thin : the label and its repair on that grid.
+    decided : the mask where it is known already, and need not be asked for voxel by voxel.
     """
 
     distances: Callable[[np.ndarray], np.ndarray]
     active: np.ndarray
     thin: ThinStructure
+    decided: np.ndarray | None = None
 
     @cached_property
     def mask(self) -> np.ndarray:
         """(X, Y, Z) bool on the isotropic grid itself."""
+        if self.decided is not None:
+            return self.decided
         voxels = np.argwhere(self.active)
         result = np.zeros(self.active.shape, bool)
         result[tuple(voxels.T)] = self.distances(voxels.astype(np.float32)) < 0
@@ -81,63 +77,87 @@ class CaseField:
         return result
 
 
-class Refiner:
-    """A preset of refinement with its trained network, ready for any case.
+class Refiner(Protocol):
+    """A preset of refinement, ready for any case (:func:`load_refiner`).
 
-    Raises
-    ------
-    InputError
-        The model file is of another preset.
+    cases : hashes of those that its network was trained on, in the order of the training.
     """
 
-    def __init__(
-        self,
-        model: Path | None,
-        options: CoronaryRefineOptions,
-        repair_options: CoronaryRepairOptions,
-        device: torch.device,
-    ):
-        self.options, self.repair_options, self.device = options, repair_options, device
-        self.cases: list[str] = []  # hashes of those of the training
-        if options.preset == "repair":
-            return
-        kind, section, cls = {
-            "cardiform": (DENOISER, "coronary", CoronaryOptions),
-            "near": (NEAR, "coronary_near", NearOptions),
-        }[options.preset]
-        stored = load_model(model, kind)
-        self.trained = stored.section(section, cls)
-        self.cases = stored.training_cases
-        if options.preset == "cardiform":
-            self.network: CellField | NearAutoDecoder = build_cell_field(self.trained)
-        else:
-            self.network = NearAutoDecoder(self.trained.latent_dim, len(self.cases))
-        self.network.load_state_dict(stored.weights)
-        self.network.to(device).eval().requires_grad_(False)
+    options: CoronaryRefineOptions
+    repair_options: CoronaryRepairOptions
+    cases: Sequence[str]
+
+    def field(self, case_id: str, thin: ThinStructure) -> CaseField:
+        """The structure of a case as the preset sees it, its topology as it is."""
+
+    def refined(self, case_id: str, thin: ThinStructure) -> CaseField:
+        """The field without gaps and specks: what is written."""
+        return mended(self.field(case_id, thin), self.repair_options)
 
     def trained_on(self, case_id: str) -> bool:
         return case_hash(case_id) in self.cases
 
+
+def load_refiner(
+    model: Path | None,
+    options: CoronaryRefineOptions,
+    repair_options: CoronaryRepairOptions,
+    device: torch.device,
+) -> Refiner:
+    """The refiner of a preset.
+
+    model : model.pt of the same preset; None for ``repair``.
+
+    Raises
+    ------
+    InputError
+        The model file is damaged, or of another preset.
+    """
+    preset = options.preset
+    if preset == "repair":
+        return RepairRefiner(options, repair_options)
+    assert model is not None, "the other presets have one"
+    if preset == "near":
+        return NearRefiner.of_model(load_model(model, NEAR), options, repair_options, device)
+    return CellRefiner.of_model(load_model(model, DENOISER), options, repair_options, device)
+
+
+@dataclass(frozen=True)
+class RepairRefiner(Refiner):
+    """Preset ``repair``: the repaired label itself, without a network."""
+
+    options: CoronaryRefineOptions
+    repair_options: CoronaryRepairOptions
+    cases: Sequence[str] = ()
+
     def field(self, case_id: str, thin: ThinStructure) -> CaseField:
-        """The structure of a case as the preset sees it, before its topology is mended."""
-        make = {"cardiform": self._cells, "near": self._near, "repair": self._repaired}
-        return make[self.options.preset](case_id, thin)
-
-    def refined(self, case_id: str, thin: ThinStructure) -> CaseField:
-        """The field with its gaps bridged and its specks gone."""
-        found = self.field(case_id, thin)
-        if self.options.preset == "repair":
-            return found
-        return mended(found, self.repair_options)
-
-    def _repaired(self, case_id: str, thin: ThinStructure) -> CaseField:
         limit = 4 * thin.spacing
         distance = signed_distance(thin.repaired, thin.spacing, limit)
         return CaseField(lambda points: trilinear(distance, points), distance < limit, thin)
 
-    def _cells(self, case_id: str, thin: ThinStructure) -> CaseField:
-        network = self.network
-        assert isinstance(network, CellField)
+    def refined(self, case_id: str, thin: ThinStructure) -> CaseField:
+        return self.field(case_id, thin)  # the repair has bridged and dropped what it could
+
+
+@dataclass(frozen=True)
+class CellRefiner(Refiner):
+    """Preset ``cardiform``: a :class:`CellField` on the cells about the label."""
+
+    options: CoronaryRefineOptions
+    repair_options: CoronaryRepairOptions
+    cases: Sequence[str]
+    trained: CoronaryOptions
+    network: CellField
+    device: torch.device
+
+    @classmethod
+    def of_model(cls, stored: Model, options, repair_options, device) -> CellRefiner:
+        """From the content of a model.pt."""
+        trained = stored.section("coronary", CoronaryOptions)
+        network = _frozen(build_cell_field(trained), stored.weights, device)
+        return cls(options, repair_options, stored.training_cases, trained, network, device)
+
+    def field(self, case_id: str, thin: ThinStructure) -> CaseField:
         cells = Cells.of(thin.label, thin.repaired, thin.spacing, self.trained)
         active = np.zeros(thin.label.shape, bool)
         active[tuple(cells.coords.T)] = True
@@ -147,24 +167,22 @@ class Refiner:
         )
         with torch.no_grad():
             tensor = SparseTensor(torch.from_numpy(cells.inputs).to(self.device), structure)
-            latent = network.encode(tensor)
+            latent = self.network.encode(tensor)
         if self.options.latent_steps:
-            latent = self._fitted_cells(network, latent, thin, cells)
-        truncation = self.trained.truncation_mm
+            latent = self._fitted(latent, thin, cells)
 
-        @torch.no_grad()
         def distances(points: np.ndarray) -> np.ndarray:
-            parts = [np.zeros(0, np.float32)]
-            for part in torch.from_numpy(points).split(POINTS_AT_A_TIME):
-                places = torch.nn.functional.pad(part.to(self.device), (1, 0))
-                parts.append(truncation * network.field(latent, places).cpu().numpy())
-            return np.concatenate(parts)
+            found = _in_parts(lambda part: self._values(latent, part), points)
+            return self.trained.truncation_mm * found
 
         return CaseField(distances, active, thin)
 
-    def _fitted_cells(
-        self, network: CellField, latent: SparseTensor, thin: ThinStructure, cells: Cells
-    ) -> SparseTensor:
+    def _values(self, latent: SparseTensor, points: Tensor) -> Tensor:
+        """(P,) truncated distances at (P, 3) voxels."""
+        places = torch.nn.functional.pad(points.to(self.device), (1, 0))
+        return self.network.field(latent, places)
+
+    def _fitted(self, latent: SparseTensor, thin: ThinStructure, cells: Cells) -> SparseTensor:
         """Some gradient steps of the cells' features towards the repaired label."""
         truth = signed_distance(thin.repaired, thin.spacing, self.trained.truncation_mm)
         truth /= self.trained.truncation_mm
@@ -175,41 +193,59 @@ class Refiner:
             points = cells.coords[rows] + rng.uniform(-0.5, 0.5, (LATENT_POINTS, 3))
             points = np.clip(points, 0, np.array(truth.shape) - 1).astype(np.float32)
             wanted = torch.from_numpy(trilinear(truth, points)).to(self.device)
-            places = torch.nn.functional.pad(torch.from_numpy(points).to(self.device), (1, 0))
-            return (network.field(latent.replace(feats), places) - wanted).square().mean()
+            values = self._values(latent.replace(feats), torch.from_numpy(points))
+            return (values - wanted).square().mean()
 
-        return latent.replace(self._descended(latent.feats, loss))
+        return latent.replace(_descended(latent.feats, loss, self.options))
 
-    def _near(self, case_id: str, thin: ThinStructure) -> CaseField:
-        network = self.network
-        assert isinstance(network, NearAutoDecoder)
-        if self.trained_on(case_id):
-            latent = network.latents.weight[self.cases.index(case_hash(case_id))].clone()
-        else:
-            latent = network.latents.weight.mean(dim=0)
-            if self.options.latent_steps:
-                latent = self._fitted_vector(network.decoder, latent, thin)
+
+@dataclass(frozen=True)
+class NearRefiner(Refiner):
+    """Preset ``near``: the vector of a case through the NeAR auto-decoder."""
+
+    options: CoronaryRefineOptions
+    repair_options: CoronaryRepairOptions
+    cases: Sequence[str]
+    trained: NearOptions
+    network: NearAutoDecoder
+    device: torch.device
+
+    @classmethod
+    def of_model(cls, stored: Model, options, repair_options, device) -> NearRefiner:
+        """From the content of a model.pt."""
+        cases = stored.training_cases
+        trained = stored.section("coronary_near", NearOptions)
+        network = NearAutoDecoder(trained.latent_dim, len(cases))
+        network = _frozen(network, stored.weights, device)
+        return cls(options, repair_options, cases, trained, network, device)
+
+    def field(self, case_id: str, thin: ThinStructure) -> CaseField:
+        decoder, vector = self.network.decoder, self._vector(case_id, thin)
         with torch.no_grad():
-            grids = network.decoder.grids(latent[None])
+            grids = decoder.grids(vector[None])
 
-        @torch.no_grad()
+        def logits(points: Tensor) -> Tensor:
+            return decoder.field(grids, points[None].to(self.device))[0]
+
         def distances(points: np.ndarray) -> np.ndarray:
-            parts: list[np.ndarray] = [np.zeros(0, np.float32)]
-            for part in torch.from_numpy(unit_points(points, thin.label.shape)).split(
-                POINTS_AT_A_TIME
-            ):
-                logits = network.decoder.field(grids, part[None].to(self.device))
-                # a logit has no unit; what counts is its sign
-                parts.append(-logits[0].cpu().numpy() * thin.spacing)
-            return np.concatenate(parts)
+            # a logit has no unit; what counts is its sign
+            return -_in_parts(logits, unit_points(points, thin.label.shape)) * thin.spacing
 
-        # what it says far from the label is left out, in its favour and for the time it takes
+        # what it predicts far from the label is left out: that is to its advantage, and faster
         active = distance_to(thin.label, thin.spacing) <= NEAR_REACH_MM
         return CaseField(distances, active, thin)
 
-    def _fitted_vector(self, decoder: NearDecoder, latent: Tensor, thin: ThinStructure) -> Tensor:
+    def _vector(self, case_id: str, thin: ThinStructure) -> Tensor:
+        """(D,) of a training case its own, else the mean one, fitted to the label on request."""
+        vectors = self.network.latents.weight
+        if self.trained_on(case_id):
+            return vectors[self.cases.index(case_hash(case_id))].clone()
+        mean = vectors.mean(dim=0)
+        return self._fitted(mean, thin) if self.options.latent_steps else mean
+
+    def _fitted(self, latent: Tensor, thin: ThinStructure) -> Tensor:
         """Some gradient steps of a new case's vector towards its label."""
-        band = near_band(thin.label, self.trained.band_voxels)
+        band = wall_band(thin.label, self.trained.band_voxels)
         shape = np.array(thin.label.shape)
         rng = np.random.default_rng(0)
 
@@ -223,23 +259,40 @@ class Refiner:
             )
             points = np.clip(points, 0, shape - 1).astype(np.float32)
             wanted = trilinear(thin.label.astype(np.float32), points) > 0.5
-            unit = unit_points(points, thin.label.shape)
-            places = torch.from_numpy(unit)[None].to(self.device)
-            logits = decoder.field(decoder.grids(vector[None]), places)
+            places = torch.from_numpy(unit_points(points, shape))[None].to(self.device)
+            logits = self.network.decoder.field(self.network.decoder.grids(vector[None]), places)
             occupied = torch.from_numpy(wanted.astype(np.float32))[None].to(self.device)
             return near_loss(logits, occupied, self.trained)
 
-        return self._descended(latent, loss)
+        return _descended(latent, loss, self.options)
 
-    def _descended(self, start: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
-        """``latent_steps`` of Adam from ``start``; the network stays as it is."""
-        moved = start.detach().clone().requires_grad_()
-        optimizer = torch.optim.Adam([moved], lr=self.options.latent_lr)
-        for _ in range(self.options.latent_steps):
-            optimizer.zero_grad()
-            (loss(moved) + PRIOR * (moved - start).square().mean()).backward()
-            optimizer.step()
-        return moved.detach()
+
+def _frozen(network: Network, weights: Mapping, device: torch.device) -> Network:
+    """The network with its trained weights, for use."""
+    network.load_state_dict(weights)
+    return network.to(device).eval().requires_grad_(False)
+
+
+def _in_parts(values: Callable[[Tensor], Tensor], points: np.ndarray) -> np.ndarray:
+    """(P,) float32 values at (P, 3) points, some of them at a time: bounds the memory."""
+    parts = [np.zeros(0, np.float32)]
+    with torch.no_grad():
+        for part in torch.from_numpy(points).split(POINTS_AT_A_TIME):
+            parts.append(values(part).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _descended(
+    start: Tensor, loss: Callable[[Tensor], Tensor], options: CoronaryRefineOptions
+) -> Tensor:
+    """``latent_steps`` of Adam from ``start``; the network stays as it is."""
+    moved = start.detach().clone().requires_grad_()
+    optimizer = torch.optim.Adam([moved], lr=options.latent_lr)
+    for _ in range(options.latent_steps):
+        optimizer.zero_grad()
+        (loss(moved) + PRIOR * (moved - start).square().mean()).backward()
+        optimizer.step()
+    return moved.detach()
 
 
 def mended(field: CaseField, options: CoronaryRepairOptions) -> CaseField:
@@ -264,9 +317,7 @@ def mended(field: CaseField, options: CoronaryRepairOptions) -> CaseField:
         found = np.where(dropped[tuple(nearest.T)], np.abs(found) + 1e-3, found)
         return np.minimum(found, trilinear(bridges, points)) if joints else found
 
-    made = CaseField(distances, field.active | (bridges < limit), thin)
-    made.__dict__["mask"] = final  # decided here: it need not be asked for voxel by voxel
-    return made
+    return CaseField(distances, field.active | (bridges < limit), thin, decided=final)
 
 
 def _grown(mask: np.ndarray, voxels: int) -> np.ndarray:

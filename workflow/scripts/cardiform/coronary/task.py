@@ -22,7 +22,7 @@ LOSS_SCALE = 4.0  # squared truncations are small numbers
 FOCAL_ALPHA = 0.25
 
 
-class CardiformTask:
+class DenoiserTask:
     """What the engine needs to train :class:`CellField`."""
 
     updates = ("model",)
@@ -69,7 +69,7 @@ class CardiformTask:
         return self.module.field(latent, batch["points"])
 
 
-class NearTask:
+class NearAutoDecoderTask:
     """What the engine needs to train the shape-only NeAR auto-decoder.
 
     cases : number of training cases; each has a vector.

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..cohort import splits
+from ..cohort.manifest import MadeFile
 from ..errors import InputError, problem
 from ..files import sha256_json
 from ..labels import LabelTable
@@ -16,16 +17,15 @@ from ..training.job import Job
 from .data import (
     NearDataset,
     PatchDataset,
-    Repaired,
     collate_patches,
     find_repaired,
     identity,
 )
 from .model import DENOISER, NEAR
-from .task import CardiformTask, NearTask
+from .task import DenoiserTask, NearAutoDecoderTask
 
 VALIDATION_PATCHES = 16  # of each validation case
-Files = dict[str, list[Repaired]]  # part of the split -> its cases
+Files = dict[str, list[MadeFile]]  # part of the split -> its cases
 
 
 def denoiser_job(
@@ -33,7 +33,7 @@ def denoiser_job(
 ) -> Job:
     """Patches of the training cases; validation on patches of the validation cases."""
     torch.manual_seed(options.seed)
-    task = CardiformTask(options)
+    task = DenoiserTask(options)
     train_set = PatchDataset(files["train"], repair, options)
     validation_set = None
     if files["validation"]:
@@ -59,7 +59,7 @@ def denoiser_job(
 def near_job(options: NearOptions, files: Files, table: LabelTable) -> Job:
     """Points of the training cases, which are its validation cases too, as documented."""
     torch.manual_seed(options.seed)
-    task = NearTask(options, len(files["train"]))
+    task = NearAutoDecoderTask(options, len(files["train"]))
     return Job(
         kind=NEAR,
         task=task,
@@ -87,5 +87,5 @@ def repaired_files(manifests: Sequence[str | Path], train: Path, validation: Pat
     return parts
 
 
-def _ids(files: Sequence[Repaired]) -> list[str]:
+def _ids(files: Sequence[MadeFile]) -> list[str]:
     return [file.case_id for file in files]

@@ -15,7 +15,7 @@ from .closed_band import voxel_affine
 from .frame import Frame, apply_affine
 from .narrowband import NarrowBand, field_band
 from .sdf import class_fields
-from .window_names import Window
+from .window_names import CtWindow
 
 LEAST_SPAN_HU = 300  # air, soft tissue and bone lie further apart
 MOST_HU = 20_000  # dense metal shows less
@@ -23,7 +23,7 @@ REGION = 1
 ONE_REGION = LabelTable((LabelClass(value=REGION, name="region", title="", color="#000000"),))
 
 
-def window_case(case: Case, *, window: Window, options: WindowsOptions, out: Path) -> list[Path]:
+def window_case(case: Case, *, window: CtWindow, options: WindowsOptions, out: Path) -> list[Path]:
     """Write ``out/<case>/<window>.npz`` from the CT of a case, or from its dense volume.
 
     Raises
@@ -40,7 +40,7 @@ def window_case(case: Case, *, window: Window, options: WindowsOptions, out: Pat
     return [path]
 
 
-def ct_region(path: str | Path, window: Window) -> tuple[LabelMap, Frame]:
+def ct_region(path: str | Path, window: CtWindow) -> tuple[LabelMap, Frame]:
     """Where a CT lies within the window (1), and the frame around the corners of its grid."""
     image, affine = load_image(path)
     check_hounsfield(path, image)
@@ -71,7 +71,7 @@ def volume_region(path: Path) -> tuple[LabelMap, Frame]:
     return LabelMap(volume.astype(np.uint8), voxel_affine(len(volume), frame)), frame
 
 
-def volume_path(case: Case, window: Window, options: WindowsOptions) -> Path:
+def volume_path(case: Case, window: CtWindow, options: WindowsOptions) -> Path:
     """``{case}/windows/{name}_w{width}_l{level}.npy`` somewhere below the folder of volumes."""
     pattern = f"**/{case.case_id}/windows/{window.volume_name}"
     found = sorted(Path(options.volumes).glob(pattern))
@@ -81,7 +81,7 @@ def volume_path(case: Case, window: Window, options: WindowsOptions) -> Path:
     return found[0]
 
 
-def source_files(case: Case, window: Window, options: WindowsOptions) -> list[str | Path]:
+def source_files(case: Case, window: CtWindow, options: WindowsOptions) -> list[str | Path]:
     """What :func:`window_case` reads."""
     return [volume_path(case, window, options)] if options.volumes else [case.image]
 

@@ -12,7 +12,7 @@ FORM = re.compile(r"(?P<name>[A-Za-z0-9_]{1,100})=(?P<level>-?\d+(\.\d+)?)/(?P<w
 
 
 @dataclass(frozen=True)
-class Window:
+class CtWindow:
     """The Hounsfield units from level - width / 2 to level + width / 2."""
 
     name: str
@@ -36,9 +36,9 @@ class Window:
         return f"{self.name}_w{self.width:g}_l{self.level:g}.npy"
 
 
-def parse_windows(texts: Iterable[str]) -> dict[str, Window]:
+def parse_windows(texts: Iterable[str]) -> dict[str, CtWindow]:
     """Windows by name from ``name=level/width``; all problems at once, as an InputError."""
-    windows: dict[str, Window] = {}
+    windows: dict[str, CtWindow] = {}
     problems = []
     for text in texts:
         match = FORM.fullmatch(text)
@@ -49,7 +49,7 @@ def parse_windows(texts: Iterable[str]) -> dict[str, Window]:
         elif match["name"] in windows:
             problems.append(f"windows.windows: {match['name']} is there twice; rename one")
         else:
-            window = Window(match["name"], float(match["level"]), float(match["width"]))
+            window = CtWindow(match["name"], float(match["level"]), float(match["width"]))
             windows[window.name] = window
     if problems:
         raise InputError(problems)

@@ -138,8 +138,8 @@ class Completer:
 
 
 @dataclass(frozen=True)
-class MeanShape:
-    """How often each voxel of the cube has each class in the training hearts: the baseline.
+class ClassFrequencies:
+    """The mean shape, a baseline: how often training hearts have a class at a voxel of the cube.
 
     share : (classes, S, S, S) float32, scaled so that 0.5 encloses the mean volume.
     """
@@ -147,7 +147,7 @@ class MeanShape:
     share: np.ndarray
 
     @classmethod
-    def of(cls, files: Sequence[Path], completer: Completer) -> MeanShape:
+    def of(cls, files: Sequence[Path], completer: Completer) -> ClassFrequencies:
         grid = completer.generator.grid
         hearts = np.stack([load_shape(path, grid).numpy() for path in files])
         parts = []
@@ -171,7 +171,7 @@ class MeanShape:
 
 
 def evaluate_case(
-    case: Case, *, completer: Completer, mean_shape: MeanShape, out: Path
+    case: Case, *, completer: Completer, mean_shape: ClassFrequencies, out: Path
 ) -> list[Path]:
     """Drop every class of a case in turn, make it from the others, and measure.
 

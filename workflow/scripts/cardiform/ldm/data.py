@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypedDict
@@ -14,8 +13,7 @@ import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from ..cohort.per_case import read_manifest
-from ..cohort.table import OK
+from ..cohort.manifest import MadeFile
 from ..errors import InputError, again, problem
 from ..formats import Format
 from ..nifti import load_image, load_label_map
@@ -51,33 +49,6 @@ class LatentBatch(TypedDict):
     sigma: Tensor  # the same
     target: Tensor  # (B, S, S, S) uint8 channels, or a float16 field
     volumes: Tensor  # (B, classes) float32, ml
-
-
-@dataclass(frozen=True)
-class ShapeFile:
-    """A file of one case and the hash of its content."""
-
-    case_id: str
-    path: Path
-    sha256: str
-
-
-def find_files(manifest: str | Path, case_ids: Sequence[str], ending: str) -> list[ShapeFile]:
-    """The files of some cases, in their order; cases that the manifest skips have none."""
-    rows = {
-        row["case_id"]: row
-        for row in read_manifest(manifest)
-        if row["status"] == OK and row["path"].endswith(ending)
-    }
-    found = [
-        ShapeFile(name, Path(rows[name]["path"]), rows[name]["sha256"])
-        for name in case_ids
-        if name in rows
-    ]
-    gone = [f.path for f in found if not f.path.is_file()]
-    if gone:
-        raise InputError([problem(p, "does not exist", "run its stage again") for p in gone])
-    return found
 
 
 def load_shape(path: str | Path, grid: Grid) -> Tensor:
@@ -123,7 +94,7 @@ class ShapeDataset(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        files: Sequence[ShapeFile],
+        files: Sequence[MadeFile],
         grid: Grid,
         *,
         ranges: AutoencoderOptions | None,
@@ -151,7 +122,7 @@ class LatentDataset(torch.utils.data.Dataset):
     """
 
     def __init__(
-        self, files: Sequence[ShapeFile], *, varied: bool, cache_rate: float = 1.0, seed: int = 0
+        self, files: Sequence[MadeFile], *, varied: bool, cache_rate: float = 1.0, seed: int = 0
     ):
         self.files, self.varied, self.seed = list(files), varied, seed
         self.latents = Cached(lambda f: load_latents(f.path), self.files, cache_rate)
@@ -188,7 +159,7 @@ def load_latents(path: str | Path) -> dict[str, Tensor]:
 class Cached:
     """``load`` of each file by index; the share ``rate`` of them is loaded once, at the start."""
 
-    def __init__(self, load: Callable, files: Sequence[ShapeFile], rate: float):
+    def __init__(self, load: Callable, files: Sequence[MadeFile], rate: float):
         self.load, self.files = load, files
         with ThreadPool(LOADERS) as pool:
             self.kept = pool.map(load, files[: round(rate * len(files))])

@@ -54,7 +54,7 @@ class DiffusionTask:
         latents = batch["mu"] + batch["sigma"] * torch.randn_like(batch["mu"])
         latents = self.statistics.normalised(latents)
         times = self.process.draw_times(latents)
-        error = self._error(latents, times, self._condition(batch))
+        error = self._error(latents, times, self.training_condition(batch))
         return (self.process.weights(times) * error).mean(), {}
 
     @torch.no_grad()
@@ -110,7 +110,7 @@ class DiffusionTask:
         target = self.process.target(latents, noise, times)
         return (predicted.float() - target).square().flatten(1).mean(dim=1)
 
-    def _condition(self, batch: LatentBatch) -> Condition:
+    def training_condition(self, batch: LatentBatch) -> Condition:
         """Random conditions: which samples see classes, and which; the same for volumes."""
         size, device = len(batch["mu"]), batch["mu"].device
         if not self.classes:

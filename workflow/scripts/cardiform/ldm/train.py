@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..cohort import splits
+from ..cohort.manifest import MadeFile, made_files
 from ..errors import InputError, problem
 from ..files import sha256_file, sha256_json
 from ..options.ldm import AutoencoderOptions, DiffusionOptions
@@ -17,7 +18,7 @@ from ..training.job import Job
 from .autoencoder_model import AUTOENCODER
 from .autoencoder_task import AutoencoderTask
 from .coder import ShapeCoder
-from .data import LatentDataset, ShapeDataset, ShapeFile, find_files
+from .data import LatentDataset, ShapeDataset
 from .diffusion_model import AUTOENCODER_PREFIX, DIFFUSION, LatentStatistics
 from .diffusion_task import DiffusionTask
 from .hearts_on_grid import load_grid
@@ -25,7 +26,7 @@ from .option_checks import check_autoencoder, check_diffusion, check_sizes
 
 log = logging.getLogger(__name__)
 
-Files = dict[str, list[ShapeFile]]  # part of the split -> its cases
+Files = dict[str, list[MadeFile]]  # part of the split -> its cases
 
 
 def autoencoder_job(
@@ -125,7 +126,7 @@ def _without_adversary(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _files(manifest: Path, train: Path, validation: Path, ending: str) -> Files:
     files = {
-        part: find_files(manifest, [name for name, _ in splits.read_split(path)], ending)
+        part: made_files([manifest], [name for name, _ in splits.read_split(path)], ending)
         for part, path in (("train", train), ("validation", validation))
     }
     if not files["train"]:
@@ -133,7 +134,7 @@ def _files(manifest: Path, train: Path, validation: Path, ending: str) -> Files:
     return files
 
 
-def _complete(files: list[ShapeFile], statistics: LatentStatistics) -> list[ShapeFile]:
+def _complete(files: list[MadeFile], statistics: LatentStatistics) -> list[MadeFile]:
     """The cases that have every class; those that lack one teach that hearts lack it."""
     left = [f for f in files if f.case_id not in statistics.incomplete]
     if not left:
@@ -144,9 +145,9 @@ def _complete(files: list[ShapeFile], statistics: LatentStatistics) -> list[Shap
     return left
 
 
-def _identity(files: Mapping[str, list[ShapeFile]]) -> str:
+def _identity(files: Mapping[str, list[MadeFile]]) -> str:
     return sha256_json({part: [(f.case_id, f.sha256) for f in fs] for part, fs in files.items()})
 
 
-def _ids(files: list[ShapeFile]) -> list[str]:
+def _ids(files: list[MadeFile]) -> list[str]:
     return [file.case_id for file in files]

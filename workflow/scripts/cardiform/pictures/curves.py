@@ -12,7 +12,7 @@ from ..files import atomic_path
 COLUMNS = 3
 PANEL = (4.2, 2.9)  # inches
 MANY = 10  # the usual colours repeat after these
-# Figures that share this many letters before a "_" share a panel: dice_aorta, dice_coronary ...
+# From this many figures on, those with the same first word share a panel: dice_aorta, dice_pa, ...
 GROUP_SIZE = 3
 
 # name -> [(step, value), ...]

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ..files import atomic_path
-from .rasteriser import ANTERIOR, POSTERIOR_LEFT, Camera, Mesh, render_meshes
+from .rasteriser import ANTERIOR, POSTERIOR_LEFT, Camera, PicturedMesh, render_meshes
 
 
 def case_picture(
     path: str | Path,
-    meshes: Sequence[Mesh],
+    meshes: Sequence[PicturedMesh],
     *,
     legend: Mapping[str, str] | None = None,
     title: str = "",
@@ -29,8 +29,8 @@ def case_picture(
 
 def compare_picture(
     path: str | Path,
-    truth: Sequence[Mesh],
-    reconstruction: Sequence[Mesh],
+    truth: Sequence[PicturedMesh],
+    reconstruction: Sequence[PicturedMesh],
     *,
     titles: tuple[str, str] = ("Truth", "Reconstruction"),
     legend: Mapping[str, str] | None = None,
@@ -46,7 +46,7 @@ def compare_picture(
 
 def sheet_picture(
     path: str | Path,
-    hearts: Mapping[str, Sequence[Mesh]],
+    hearts: Mapping[str, Sequence[PicturedMesh]],
     *,
     legend: Mapping[str, str] | None = None,
     columns: int = 6,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # vertices (V, 3), faces (F, 3), "#rrggbb", alpha
-Mesh = tuple[np.ndarray, np.ndarray, str, float]
+PicturedMesh = tuple[np.ndarray, np.ndarray, str, float]
 
 ANTERIOR = (8.0, 90.0)
 POSTERIOR_LEFT = (12.0, 235.0)
@@ -66,7 +66,7 @@ class Camera:
 
 
 def render_meshes(
-    meshes: Sequence[Mesh],
+    meshes: Sequence[PicturedMesh],
     view: tuple[float, float] = ANTERIOR,
     size: int = 600,
     camera: Camera | None = None,
@@ -93,7 +93,7 @@ def render_meshes(
     return np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)
 
 
-def _merged(meshes: Sequence[Mesh]):
+def _merged(meshes: Sequence[PicturedMesh]):
     """Vertices, unit vertex normals, faces and a colour per face of all meshes."""
     vertices, normals, faces, colors, start = [], [], [], [], 0
     for points, triangles, color, _ in meshes:

@@ -38,7 +38,7 @@ def convolve(spconv, feats: Tensor, weight: Tensor, structure: Structure) -> Ten
     volume = [structure.resolution] * 3
     tensor = spconv.SparseConvTensor(feats, structure.coords, volume, structure.samples)
     # spconv finds its index pairs here again, so they too are made once per structure
-    tensor.indice_dict = structure.__dict__.setdefault("spconv_pairs", {})
+    tensor.indice_dict = structure.spconv_pairs
     layer = _layer(spconv, *weight.shape[1:])
     # (27, in, out) -> spconv's (out, 3, 3, 3, in)
     kernel = weight.view(3, 3, 3, *weight.shape[1:]).permute(4, 0, 1, 2, 3).contiguous()

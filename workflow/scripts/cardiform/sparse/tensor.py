@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -19,11 +19,13 @@ class Structure:
     coords : (N, 4) int32, sample and voxel index x, y, z; rows sorted in that order, no doubles.
     resolution : voxels along each axis.
     samples : number of samples; one may have no voxel.
+    made_from : its halving where it was subdivided from that: need not be searched for.
     """
 
     coords: Tensor
     resolution: int
     samples: int
+    made_from: Halving | None = None
 
     @classmethod
     def of_samples(cls, coords: list[Tensor], resolution: int) -> Structure:
@@ -77,6 +79,11 @@ class Structure:
         return table[:count]
 
     @cached_property
+    def spconv_pairs(self) -> dict:
+        """What spconv finds out about the neighbourhoods; its first operator fills it."""
+        return {}
+
+    @cached_property
     def halved(self) -> Halving:
         """The structure of half the resolution that covers this one.
 
@@ -85,6 +92,8 @@ class Structure:
         ValueError
             The resolution is odd.
         """
+        if self.made_from is not None:
+            return self.made_from
         if self.resolution % 2:
             raise ValueError(f"a grid of {self.resolution} voxels cannot be halved")
         coarse = self.coords.clone()
@@ -110,9 +119,7 @@ class Structure:
         fine = Structure(coords, 2 * self.resolution, self.samples)
         order = fine.keys.argsort()
         fine = Structure(coords[order], 2 * self.resolution, self.samples)
-        # cached_property keeps its value here; made from below it need not be searched for
-        fine.__dict__["halved"] = Halving.link(fine, self, parent[order])
-        return fine
+        return replace(fine, made_from=Halving.link(fine, self, parent[order]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,7 +84,7 @@ class CrossAttention(nn.Module):
         return self.attention(self.norm(x), context)
 
 
-class Block(nn.Module):
+class AttentionBlock(nn.Module):
     """Self-attention and feed-forward, each behind a norm and beside a residual."""
 
     def __init__(self, dim: int, heads: int):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..artefact.model import Kind
 from ..errors import InputError
 from ..options.vecset import VecsetOptions
-from .attention import Block, CrossAttention, FeedForward, PointEmbedding
+from .attention import AttentionBlock, CrossAttention, FeedForward, PointEmbedding
 from .bottleneck import BOTTLENECKS
 from .neighbours import NeighbourAttention, gather
 
@@ -101,7 +101,9 @@ class VecSet(nn.Module):
         self.encoder_forward = FeedForward(shape.dim)
         self.bottleneck = BOTTLENECKS[bottleneck](shape.dim, shape.latent_dim)
         self.place = PointEmbedding(shape.dim, shape.octaves) if shape.anchored else None
-        self.trunk = nn.ModuleList(Block(shape.dim, shape.heads) for _ in range(shape.depth))
+        self.trunk = nn.ModuleList(
+            AttentionBlock(shape.dim, shape.heads) for _ in range(shape.depth)
+        )
         self.query_embedding = PointEmbedding(shape.dim, shape.octaves)
         self.decoder = _reader(shape, shape.decode_neighbours)
         if shape.anchored:

@@ -124,8 +124,8 @@ class Reconstructor:
 
 
 @dataclass(frozen=True)
-class MeanShape:
-    """The baseline: what most training cases have at a place of the unit frame.
+class MajorityLabels:
+    """The mean shape, a baseline: what most training cases have at a place of the unit frame.
 
     labels : (G, G, G) uint8 over the cube [-1, 1]^3.
     """
@@ -133,7 +133,7 @@ class MeanShape:
     labels: np.ndarray
 
     @classmethod
-    def of(cls, cases: Sequence[tuple[Case, Path]], table: LabelTable) -> MeanShape:
+    def of(cls, cases: Sequence[tuple[Case, Path]], table: LabelTable) -> MajorityLabels:
         """From training cases and their points files; a class is averaged over the cases
         that have it."""
         ticks = np.linspace(-1, 1, MEAN_SHAPE_GRID)
@@ -173,7 +173,7 @@ def reconstruct_case(
     meshes: Path,
     out: Path,
     network: Reconstructor,
-    mean_shape: MeanShape,
+    mean_shape: MajorityLabels,
 ) -> list[Path]:
     """Write latents.npz, labels.nii.gz, <class>.ply, compare.png and figures.json of a case.
 

@@ -40,7 +40,7 @@ class VecsetTask:
         terms, tokens, _ = self._terms(batch)
         options = self.options
         if options.weight_eikonal and step >= options.eikonal_start:
-            points, channels, counts = self._eikonal_points(batch)
+            points, channels, counts = self.eikonal_points(batch)
             gradient = {"autograd": exact_gradient, "tetra": tetrahedral_gradient}[options.eikonal]
             slope = gradient(self.model, tokens, points, channels).norm(dim=-1)
             terms["eikonal"] = _mean((slope - 1).square(), counts)
@@ -137,7 +137,7 @@ class VecsetTask:
         limit = self.options.truncation
         return torch.where(known, target, 0.0).clamp(-limit, limit), known
 
-    def _eikonal_points(self, batch: PointBatch) -> tuple[Tensor, Tensor, Tensor]:
+    def eikonal_points(self, batch: PointBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Random positions (B, E, 3), a class for each (B, E), whether it counts (B, E).
 
         A class counts where its target is not truncated: the field is flat elsewhere.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,33 +11,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cohort.per_case import read_manifest
-from ..cohort.table import OK
+from ..cohort.manifest import MadeFile, made_files
 from ..errors import InputError, problem
 from ..files import opened_npz
 from ..geometry.narrowband import SPARSE, NarrowBand, voxel_keys
 from ..sparse.tensor import Structure
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
-class Instance:
-    """One structure of one case.
+class Instance(MadeFile):
+    """One structure of one case: a sparse npz.
 
-    name : what it is: a class of the label table, or a window.
-    path : its sparse npz.
     voxels : how many it stores.
     kind : resolution and half-band in voxels.
-    sha256 : of the file.
     """
 
-    case_id: str
-    name: str
-    path: Path
     voxels: int
     kind: tuple[int, float]
-    sha256: str
+
+    @property
+    def name(self) -> str:
+        """What it is: a class of the label table, or a window."""
+        return self.path.stem
 
 
 class VoxelBatch(TypedDict):
@@ -54,36 +48,24 @@ class VoxelBatch(TypedDict):
 
 
 def find_instances(manifests: Iterable[str | Path], case_ids: Sequence[str]) -> list[Instance]:
-    """The sparse voxels of some cases, in the order of the cases, then of the paths.
+    """The sparse voxels of some cases, in their order, then of the paths.
 
-    Cases that the manifests leave out (skipped, filtered) have none.
+    A structure without a voxel is left out, as are cases that the manifests skip or filter.
 
     Raises
     ------
     InputError
-        A file is missing or no sparse npz; all of them are named.
+        As of :func:`cardiform.cohort.manifest.made_files`, or files are no sparse npz.
     """
-    rows: dict[str, list[dict[str, str]]] = {}
-    told = set()
-    for manifest in manifests:
-        for row in read_manifest(manifest):
-            told.add(row["case_id"])
-            if row["status"] == OK and row["path"].endswith(".npz"):
-                rows.setdefault(row["case_id"], []).append(row)
     found, problems = [], []
-    untold = [case_id for case_id in case_ids if case_id not in told]
-    if untold:
-        log.warning("left out, for they stand in no manifest: %s", ", ".join(untold))
-    for case_id in case_ids:
-        for row in sorted(rows.get(case_id, []), key=lambda r: r["path"]):
-            path = Path(row["path"])
-            try:
-                voxels, kind = stored_size(path)
-            except InputError as error:
-                problems += error.problems
-                continue
-            if voxels:
-                found.append(Instance(case_id, path.stem, path, voxels, kind, row["sha256"]))
+    for file in made_files(manifests, case_ids, ".npz", SPARSE.remedy):
+        try:
+            voxels, kind = stored_size(file.path)
+        except InputError as error:
+            problems += error.problems
+            continue
+        if voxels:
+            found.append(Instance(file.case_id, file.path, file.sha256, voxels, kind))
     if problems:
         raise InputError(problems)
     return found

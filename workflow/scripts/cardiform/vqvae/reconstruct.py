@@ -25,7 +25,7 @@ from ..nifti import LabelMap, load_label_map, save_label_map
 from ..sparse.tensor import SparseTensor, Structure
 from .data import Instance
 from .model import SparseVQVAE
-from .task import NEAR_VOXELS
+from .task import CROSSED_VOXELS
 
 CODES = Format(
     "codes",
@@ -210,7 +210,7 @@ def band_figures(truth: NarrowBand, coords: np.ndarray, solid: Solid) -> dict[st
     wanted = truth.sdf.astype(np.float32)
     found = solid.lookup(truth.coords, truth.resolution, truth.frame)
     l1 = float(np.abs(found - wanted).mean()) * truth.band_voxels
-    near = np.abs(wanted) * truth.band_voxels < NEAR_VOXELS
+    near = np.abs(wanted) * truth.band_voxels < CROSSED_VOXELS
     inside, should = found[near] < 0, wanted[near] < 0
     both = np.isin(
         voxel_keys(coords, truth.resolution), voxel_keys(truth.coords, truth.resolution)

@@ -22,7 +22,7 @@ from .quantizer import CodebookQuantizer, Quantized, Quantizer, statistics, usag
 
 UNIT = Frame(np.zeros(3), 1.0)
 PREVIEW_MARGIN = 1.2
-NEAR_VOXELS = 1.5  # where the sign counts: the voxels that the surface can cross
+CROSSED_VOXELS = 1.5  # where the sign counts: the voxels that the surface can cross
 
 
 class VqvaeTask:
@@ -30,6 +30,8 @@ class VqvaeTask:
 
     model : without a quantiser in stage 0.
     trained : ``all``, or ``quantizer`` (stage 1: encoder and decoder stay as they are).
+    lambda_vq, lambda_commitment : weights of the distances between latents and codes. Only
+        stage 2 (:meth:`joint`) weighs them against other terms, so only it has options for them.
     """
 
     updates = ("model",)
@@ -42,18 +44,35 @@ class VqvaeTask:
         stage: VqvaeStageOptions,
         codebook: VqvaeCodebookOptions | None = None,
         trained: str = "all",
+        lambda_vq: float = VqvaeJointOptions.lambda_vq,
+        lambda_commitment: float = VqvaeJointOptions.lambda_commitment,
     ):
         self.model, self.options, self.stage, self.codebook = model, options, stage, codebook
         self.module: nn.Module = model
         self.quantizer = model.quantizer
-        # in the other stages nothing pulls at the codes but their own distance
-        self.lambda_vq, self.lambda_commitment = 1.0, 0.25
-        if isinstance(stage, VqvaeJointOptions):
-            self.lambda_vq, self.lambda_commitment = stage.lambda_vq, stage.lambda_commitment
+        self.lambda_vq, self.lambda_commitment = lambda_vq, lambda_commitment
         # of the step so far: counts and sums of the codes, latents of the last micro-batch
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
         for parameter in model.autoencoder_parameters():
             parameter.requires_grad_(trained == "all")
+
+    @classmethod
+    def joint(
+        cls,
+        model: SparseVQVAE,
+        options: VqvaeOptions,
+        stage: VqvaeJointOptions,
+        codebook: VqvaeCodebookOptions,
+    ) -> VqvaeTask:
+        """Stage 2: everything is trained, with the weights of its options."""
+        return cls(
+            model,
+            options,
+            stage,
+            codebook,
+            lambda_vq=stage.lambda_vq,
+            lambda_commitment=stage.lambda_commitment,
+        )
 
     def parameters(self, update: str) -> Iterable[nn.Parameter]:
         follows = isinstance(self.quantizer, CodebookQuantizer) and (
@@ -104,7 +123,7 @@ class VqvaeTask:
             decoded, _, codes = self.model(band_of(batch))
             terms = self._terms(batch, decoded, codes)
             predicted, truth = decoded.field.feats.float(), batch["sdf"]
-            near = truth.abs() * batch["band_voxels"] < NEAR_VOXELS
+            near = truth.abs() * batch["band_voxels"] < CROSSED_VOXELS
             inside, wanted = (predicted < 0) & near, (truth < 0) & near
             voxels = len(truth)
             found = {

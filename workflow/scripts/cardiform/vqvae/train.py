@@ -133,7 +133,7 @@ def train_jointly(
     weights : model.pt of stage 1.
     """
     model, codebook = load_quantized(weights, options)
-    task = VqvaeTask(model, options, stage, codebook)
+    task = VqvaeTask.joint(model, options, stage, codebook)
 
     def usage(outcome: Outcome) -> dict[str, float]:
         model.load_state_dict(outcome.weights)
