@@ -11,7 +11,7 @@ from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.files import load_npz, read_json, save_npz
 from cardiform.geometry.frame import UNIT_RADIUS, Frame, apply_affine
-from cardiform.geometry.mesh_files import read_mesh, write_ply
+from cardiform.geometry.mesh_files import read_mesh, write_mesh
 from cardiform.geometry.sdf import class_fields
 from cardiform.geometry.surface import is_watertight, signed_volume
 from cardiform.held_out import summarise, table_of_figures
@@ -54,7 +54,7 @@ def write_case(folder, name, center=CENTER, frame_center=None) -> tuple[Case, ob
     nifti.save_label_map(path, label_map.data, AFFINE)
     names = dict(zip(TABLE.values, TABLE.names))
     for value, field in class_fields(label_map, TABLE, MeshesOptions()).items():
-        write_ply(folder / "meshes" / name / f"{names[value]}.ply", field.surface())
+        write_mesh(folder / "meshes" / name / f"{names[value]}.ply", field.surface())
     rng = np.random.default_rng(0)
     points = rng.normal(size=(400, 3)).astype(np.float32)
     points *= 0.9 / np.linalg.norm(points, axis=1, keepdims=True)

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "anatomy": LIGHT | {"geometry", "anatomy"},
     "pictures": {"errors", "files", "pictures"},
     "metrics": LIGHT | {"geometry", "anatomy", "metrics"},
-    "phantom": {"files", "labels", "anatomy", "phantom"},
+    "phantom": {"files", "labels", "geometry", "anatomy", "phantom"},
     "sparse": {"errors", "sparse"},
     "training": {"errors", "files", "options", "training"},
     "fusion.summary": set(),

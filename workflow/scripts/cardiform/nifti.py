@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
-from .errors import InputError, problem
+from .errors import InputError, first_line, problem
 from .files import atomic_path
 
 # Headers may differ by rounding; a tenth of a voxel is another place.
@@ -188,7 +188,7 @@ def _open(path):
         raise InputError(
             problem(
                 path,
-                f"is not a readable NIfTI file ({_first_line(error)})",
+                f"is not a readable NIfTI file ({first_line(error)})",
                 "export the file again",
             )
         ) from None
@@ -202,7 +202,7 @@ def _read(path, image) -> np.ndarray:
         raise InputError(
             problem(
                 path,
-                f"cannot be read to its end ({_first_line(error)})",
+                f"cannot be read to its end ({first_line(error)})",
                 "copy or export the file again",
             )
         ) from None
@@ -267,10 +267,6 @@ def _save(image, path) -> None:
             compressor = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
             content = compressor.compress(content) + compressor.flush()
         temporary.write_bytes(content)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _text(vector) -> str:

@@ -22,7 +22,7 @@ from .diffusion_model import (
     sample_seed,
     starting_noise,
 )
-from .hearts_on_grid import LABELS, Grid
+from .hearts_on_grid import Grid
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,8 @@ class ShapeGenerator:
         statistics = LatentStatistics.from_dict(stored["statistics"])
         coder = ShapeCoder.load(path).to(device)
         grid = coder.grid
-        classes = len(grid.table) if grid.kind == LABELS else 0
         factor = grid.size // statistics.shape[1]
-        network = LatentDenoiser(options, statistics.shape[0], classes, factor)
+        network = LatentDenoiser(options, statistics.shape[0], grid.classes, factor)
         prefix = stored["autoencoder_weights"]
         weights = {n: v for n, v in content["weights"].items() if not n.startswith(prefix)}
         network.load_state_dict(weights)

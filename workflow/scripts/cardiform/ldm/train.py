@@ -65,7 +65,7 @@ def train_diffusion(options: DiffusionOptions, args) -> None:
     grid = coder.grid
     check_sizes(grid.size, len(coder.options.channels), len(options.channels))
     parts = {p: _files(args, p, ".npz") for p in ("train", "validation")}
-    if options.complete_cases and grid.kind == "labels":
+    if options.complete_cases and grid.has_classes:
         parts["train"] = _complete(parts["train"], statistics)
     torch.manual_seed(options.seed)
     task = DiffusionTask(options, statistics, grid, coder)

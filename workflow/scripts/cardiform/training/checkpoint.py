@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..errors import InputError, memory_fact, problem
+from ..errors import InputError, first_line, memory_fact, problem
 from ..files import ANEW, atomic_path
 from ..options.training import TrainingOptions
 
@@ -201,7 +201,7 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
         except (OSError, RuntimeError) as error:
             if memory_fact(error):  # torch tells of killed loaders wherever it is
                 raise
-            fact = f"could not be written, {needed:,} bytes ({_first_line(error)})"
+            fact = f"could not be written, {needed:,} bytes ({first_line(error)})"
             raise InputError(problem(path, fact, remedy)) from error
 
 
@@ -213,7 +213,7 @@ def load(path: Path, remedy: str) -> dict[str, Any]:
         _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except LOAD_ERRORS as error:
-        fact = f"is damaged or no file of this project ({_first_line(error)})"
+        fact = f"is damaged or no file of this project ({first_line(error)})"
         raise InputError(problem(path, fact, remedy)) from error
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
@@ -268,10 +268,6 @@ def _tensor_bytes(content: Any) -> int:
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 24 else text[:12] + "..."
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def restored(cls: type, values: Mapping):
