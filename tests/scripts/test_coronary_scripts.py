@@ -11,8 +11,8 @@ from inside import run_inside
 
 from cardiform.cohort.per_case import read_manifest
 from cardiform.cohort.table import read_checked_cases
-from cardiform.nifti import load_label_map
 from cardiform.training.checkpoint import load_model
+from cardiform.volumes import load_label_map
 
 GRID = ("--spacing-mm", 2.0)
 QUICK = ("--steps", 4, "--batch-size", 2, "--warmup-steps", 1, "--preview-every", 0)

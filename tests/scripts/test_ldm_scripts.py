@@ -15,8 +15,8 @@ from cardiform import labels
 from cardiform.cohort.per_case import read_manifest
 from cardiform.cohort.table import read_checked_cases
 from cardiform.files import load_npz
-from cardiform.nifti import load_label_map, save_label_map
 from cardiform.training.checkpoint import load_model
+from cardiform.volumes import load_label_map, save_label_map
 
 GRID = ("--voxel-size", 16, "--drop-classes", "coronary")
 QUICK = ("--steps", 4, "--batch-size", 2, "--warmup-steps", 1, "--workers", 0, "--device", "cpu")

@@ -11,10 +11,10 @@ from true_distances import signed_distances
 from cardiform.anatomy.corruption import KINDS, corrupt
 from cardiform.geometry.frame import apply_affine
 from cardiform.labels import LabelTable
-from cardiform.nifti import spacing_of
 from cardiform.phantom import draw_phantom
 from cardiform.phantom.imaging import HU, ct_volume, point_cloud, write_point_cloud
 from cardiform.phantom.scans import ODDITIES, draw_scan
+from cardiform.volumes import spacing_of
 
 TABLE = LabelTable()
 SPACING = 2.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cardiform import nifti
+from cardiform import volumes
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.files import load_npz, read_json, save_npz
@@ -16,7 +16,6 @@ from cardiform.geometry.sdf import class_fields
 from cardiform.geometry.surface import is_watertight, signed_volume
 from cardiform.held_out import summarise, table_of_figures
 from cardiform.labels import STACOM_2025, LabelTable
-from cardiform.nifti import LabelMap
 from cardiform.options.geometry import MeshesOptions
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.vecset.reconstruct import (
@@ -27,6 +26,7 @@ from cardiform.vecset.reconstruct import (
     lookup,
     reconstruct_case,
 )
+from cardiform.volumes import LabelMap
 
 TABLE = LabelTable(STACOM_2025[:3])
 RADIUS = 24.0
@@ -51,7 +51,7 @@ def write_case(folder, name, center=CENTER, frame_center=None) -> tuple[Case, ob
     frame_center = center if frame_center is None else frame_center
     label_map = heart(center)
     path = folder / f"{name}.nii.gz"
-    nifti.save_label_map(path, label_map.data, AFFINE)
+    volumes.save_label_map(path, label_map.data, AFFINE)
     names = dict(zip(TABLE.values, TABLE.names))
     for value, field in class_fields(label_map, TABLE, MeshesOptions()).items():
         write_mesh(folder / "meshes" / name / f"{names[value]}.ply", field.surface())
@@ -133,7 +133,7 @@ def finished(tmp_path_factory):
 def test_a_perfect_network_gives_the_case_back(finished):
     folder, network, written = finished
     assert all(path.is_file() for path in written)
-    labels = nifti.load_label_map(folder / "out" / "a" / "labels.nii.gz")
+    labels = volumes.load_label_map(folder / "out" / "a" / "labels.nii.gz")
     truth = heart()
     np.testing.assert_allclose(labels.affine, truth.affine)
     assert (labels.data != truth.data).mean() < 1e-3

@@ -19,7 +19,7 @@ BIN = Path(sys.executable).parent
 # do what the other files of ``cohort`` may not.
 FAMILIES = {"vecset", "vqvae", "coronary", "fusion", "ldm"}
 LIGHT = {"errors", "files", "labels", "options"}
-GROUND = LIGHT | {"cohort", "nifti", "geometry", "anatomy", "pictures", "metrics"}
+GROUND = LIGHT | {"cohort", "volumes", "geometry", "anatomy", "pictures", "metrics"}
 TORCH_GROUND = {"sparse", "training"}
 MAY_IMPORT = {
     "errors": set(),
@@ -28,11 +28,11 @@ MAY_IMPORT = {
     "files": {"errors"},
     "launching": {"errors"},
     "cli": {"errors", "files", "options"},
-    "nifti": {"errors", "files"},
+    "volumes": {"errors", "files", "volumes"},
     "held_out": GROUND,
     "cohort": {"errors", "files", "options", "cohort"},
-    "cohort.checks": LIGHT | {"cohort", "nifti"},
-    "geometry": LIGHT | {"cohort", "nifti", "geometry"},
+    "cohort.checks": LIGHT | {"cohort", "volumes"},
+    "geometry": LIGHT | {"cohort", "volumes", "geometry"},
     "geometry.window_names": {"errors"},
     "anatomy": LIGHT | {"geometry", "anatomy"},
     "pictures": {"errors", "files", "pictures"},
@@ -99,6 +99,8 @@ def test_library_imports(path):
         words = name.split(".")
         if words[0] == "cardiform" and words[1] not in ("__version__", "STARTED"):
             assert words[1] in allowed, f"{path}: {own} must not import {name}"
+        if words[:3] == ["cardiform", "volumes", "nifti"]:
+            assert own.startswith("volumes."), f"{path}: import volumes, whatever the format"
         if words[0] == "torch":
             assert rule_for(own, MAY_USE_TORCH, False), f"{path}: no torch here"
         assert words[0] != "snakemake", f"{path}: nothing imports snakemake"

@@ -18,8 +18,8 @@ from ..labels import LabelClass, LabelTable
 from ..metrics.summary import mean_over_cases
 from ..metrics.surface import surface_figures
 from ..metrics.topology import topology_figures
-from ..nifti import load_label_map, save_image, save_like
 from ..pictures.figures import compare_picture
+from ..volumes import load_label_map, save_image, save_like
 from .refine import Refiner
 from .thin_structure import ThinStructure
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..anatomy.centreline import Centreline
 from ..errors import InputError, again, problem
 from ..files import load_npz, save_npz
-from ..nifti import spacing_of
+from ..volumes import spacing_of
 
 FORMAT_VERSION = 1
 MASKS = ("label", "repaired", "supported")

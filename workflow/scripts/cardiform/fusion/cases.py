@@ -14,9 +14,9 @@ from ..files import write_json
 from ..geometry.mask_surface import surface_of_mask
 from ..geometry.sdf import class_boxes, smooth_distance
 from ..labels import LabelTable
-from ..nifti import LabelMap, load_label_map, save_like
 from ..options.fusion import FusionOptions
 from ..pictures.figures import compare_picture
+from ..volumes import LabelMap, load_label_map, save_like
 from .merge import fused
 from .rules import changes, consistent
 

@@ -13,8 +13,8 @@ from ..cohort.table import Case
 from ..errors import InputError, again, problem
 from ..files import read_json, save_npz, write_json
 from ..labels import LabelTable
-from ..nifti import LabelMap, load_label_map
 from ..options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
+from ..volumes import LabelMap, load_label_map
 from .frame import Frame
 from .mesh_files import MESH_ENDING, read_mesh, write_mesh
 from .narrowband import field_band

@@ -9,8 +9,8 @@ import numpy as np
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..labels import LabelClass, LabelTable
-from ..nifti import LabelMap, load_image
 from ..options.geometry import MeshesOptions, WindowsOptions
+from ..volumes import LabelMap, load_image
 from .closed_band import voxel_affine
 from .frame import Frame, apply_affine
 from .grids import box_corners

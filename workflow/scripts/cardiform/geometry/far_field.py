@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import edt
 import numpy as np
 
-from ..nifti import spacing_of
+from ..volumes import spacing_of
 from .frame import UNIT_RADIUS, apply_affine
 from .grids import box_corners, lattice
 from .interpolation import trilinear

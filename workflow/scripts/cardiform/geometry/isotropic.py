@@ -9,7 +9,7 @@ import edt
 import numpy as np
 from scipy import ndimage
 
-from ..nifti import LabelMap
+from ..volumes import LabelMap
 from .frame import apply_affine
 from .grids import cropped_affine
 from .resample import resample_mask

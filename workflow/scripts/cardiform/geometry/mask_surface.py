@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from ..nifti import spacing_of
+from ..volumes import spacing_of
 from .grids import cropped_affine
 from .surface import Mesh, extract_surface
 

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from ..nifti import LabelMap, spacing_of
+from ..volumes import LabelMap, spacing_of
 from .frame import apply_affine
 from .grids import covered, planes
 from .interpolation import trilinear

@@ -13,8 +13,8 @@ from scipy import ndimage
 
 from ..errors import InputError
 from ..labels import LabelTable
-from ..nifti import LabelMap, spacing_of
 from ..options.geometry import MeshesOptions
+from ..volumes import LabelMap, spacing_of
 from .far_field import FarGrid, far_field, far_grid
 from .frame import apply_affine
 from .grids import cropped_affine

@@ -20,9 +20,9 @@ from ..geometry.mask_surface import blurred, surface_of_mask
 from ..labels import LabelTable
 from ..metrics.overlap import overlap
 from ..metrics.summary import mean
-from ..nifti import LabelMap, load_label_map, save_like
 from ..options.ldm import CompletionOptions, SamplingOptions
 from ..pictures.figures import compare_picture
+from ..volumes import LabelMap, load_label_map, save_like
 from .cube import Cube, class_centroids, on_cube
 from .data import load_shape, to_channels
 from .diffusion_model import Condition

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ..geometry.frame import apply_affine
 from ..labels import channel_of_value
-from ..nifti import LabelMap
+from ..volumes import LabelMap
 
 MOST_SUBSAMPLES = 4  # per axis and voxel: the error of a share is below a hundredth then
 ROUND_MM = 1.0  # edges are rounded up to this, so that one more heart rarely moves the grid

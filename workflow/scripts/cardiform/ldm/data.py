@@ -18,8 +18,8 @@ from ..cohort.table import OK
 from ..errors import InputError, again, problem
 from ..files import load_npz
 from ..labels import channel_of_value
-from ..nifti import load_image, load_label_map
 from ..options.ldm import AutoencoderOptions
+from ..volumes import load_image, load_label_map
 from .hearts_on_grid import Grid
 
 LOADERS = 4  # threads that fill the cache

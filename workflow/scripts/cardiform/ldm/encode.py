@@ -14,8 +14,8 @@ from ..cohort.table import Case
 from ..files import save_npz, write_json
 from ..metrics.overlap import overlap
 from ..metrics.summary import mean
-from ..nifti import image_grid, save_image, save_label_map
 from ..options.ldm import LatentsOptions
+from ..volumes import image_grid, save_image, save_label_map
 from .autoencoder_model import channels_of
 from .coder import ShapeCoder
 from .data import load_latents, load_shape, moved, to_values

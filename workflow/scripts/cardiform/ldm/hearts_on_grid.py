@@ -14,8 +14,8 @@ from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import read_json, write_json
 from ..labels import LabelClass, LabelTable, channel_of_value
-from ..nifti import load_label_map, save_image, save_label_map
 from ..options.ldm import LdmOptions, PointcloudsOptions
+from ..volumes import load_label_map, save_image, save_label_map
 from .clouds import Cloud, CloudFile, counts_on, fields_of, label_map_of, typical, volume_of
 from .cube import Cube, edge_mm, labelled_box, on_cube
 

@@ -17,9 +17,9 @@ from ..geometry.mesh_files import MESH_ENDING, write_mesh
 from ..geometry.sampling import SurfaceSampler, area_quotas
 from ..geometry.surface import Mesh, extract_surface, surface_area
 from ..labels import LabelTable
-from ..nifti import save_image, save_label_map
 from ..options.ldm import SamplingOptions
 from ..pictures.figures import case_picture, sheet_picture
+from ..volumes import save_image, save_label_map
 from .autoencoder_model import channels_of
 from .data import to_values
 from .diffusion_model import Condition

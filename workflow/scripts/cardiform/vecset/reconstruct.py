@@ -21,9 +21,9 @@ from ..held_out import draw_comparison, truth_mesh, write_meshes
 from ..labels import LabelTable
 from ..metrics.overlap import overlap
 from ..metrics.surface import surface_figures
-from ..nifti import LabelMap, load_label_map, save_label_map
 from ..options.vecset import VecsetOptions, VecsetReconstructOptions
 from ..training.checkpoint import load_model
+from ..volumes import LabelMap, load_label_map, save_label_map
 from .data import draw_input, load_case_points
 from .model import VecSet
 
