@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +18,7 @@ def lattice(*axes: ArrayLike) -> np.ndarray:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def box_corners(low: ArrayLike, high: ArrayLike) -> np.ndarray:
+def box_corners(low: Iterable[float], high: Iterable[float]) -> np.ndarray:
     """(8, 3) corners of a box, in the dtype of ``low`` and ``high``.
 
     low, high : (3,) its lowest and its highest corner, in any unit.
@@ -42,7 +42,7 @@ def cropped_affine(
 
 
 def covered(
-    low: ArrayLike, high: ArrayLike, into: np.ndarray, shape: Sequence[int]
+    low: Iterable[float], high: Iterable[float], into: np.ndarray, shape: Sequence[int]
 ) -> tuple[slice, slice, slice]:
     """The voxels of a grid that a box of another grid reaches; empty where it lies beside.
 

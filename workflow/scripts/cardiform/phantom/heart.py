@@ -91,8 +91,10 @@ class Phantom:
         return labels
 
     def _whole(self, channel: int, points: np.ndarray) -> np.ndarray:
-        """(N,) distances in mm to the whole solid of a class, world points."""
-        return self.size * self.solids[channel].evaluate(self._to_heart(points))[0]
+        """(N,) distances in mm to the whole solid of a class that is there, world points."""
+        solid = self.solids[channel]
+        assert solid is not None
+        return self.size * solid.evaluate(self._to_heart(points))[0]
 
     def _to_heart(self, points: np.ndarray) -> np.ndarray:
         return (points - self.shift) @ self.rotation / self.size
