@@ -80,8 +80,9 @@ def test_no_voxel_within_a_box_is_left_out(affine, other):
         assert 0 <= part.start <= inside[:, axis].min()
         assert inside[:, axis].max() < part.stop <= size
         corners = apply_affine(into, box_corners(low, high))[:, axis]
-        assert part.start >= max(0, corners.min() - 1), "not more than a voxel around"
-        assert part.stop <= max(0, corners.max() + 2)
+        first, last = np.clip([corners.min(), corners.max()], 0, size - 1)
+        assert first - 1 < part.start <= first, "the voxel before it too, and no other"
+        assert last <= part.stop - 1 < last + 1, "the voxel behind it too, and no other"
 
 
 def test_a_box_beside_the_grid_covers_nothing():
