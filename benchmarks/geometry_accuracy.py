@@ -27,8 +27,8 @@ from cardiform.geometry.sampling import SurfaceSampler
 from cardiform.geometry.sdf import class_fields
 from cardiform.geometry.surface import Mesh, extract_surface
 from cardiform.labels import LabelTable
-from cardiform.nifti import LabelMap
 from cardiform.options.geometry import MeshesOptions
+from cardiform.volumes import LabelMap
 
 SPACING = np.array([0.35, 0.35, 0.5])
 POSES, POINTS, SIGMA = 3, 20_000, 0.3

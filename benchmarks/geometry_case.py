@@ -83,7 +83,7 @@ def print_table(found: dict) -> None:
 
 def draw(folder: Path, points: int) -> dict:
     """The label map of the case, and its case table."""
-    from cardiform import nifti
+    from cardiform import volumes
     from cardiform.cohort.table import Case, write_cases
     from cardiform.phantom import draw_phantom
 
@@ -92,7 +92,7 @@ def draw(folder: Path, points: int) -> dict:
     affine[:3, 3] = heart.bounds().mean(axis=0) - (np.array(SHAPE) - 1) / 2 * SPACING
     data = heart.label_map(SHAPE, affine)
     path = folder / "heart.nii.gz"
-    nifti.save_label_map(path, data, affine)
+    volumes.save_label_map(path, data, affine)
     case = Case(case_id="heart", patient_id="heart", labels=str(path), status="ok")
     write_cases(folder / "cases.tsv", [case])
     return {"labelled voxels": int((data > 0).sum()), "classes": len(np.unique(data)) - 1}
@@ -131,7 +131,7 @@ def measure_edt(folder: Path, points: int) -> dict:
     from scipy import ndimage
     from skimage.measure import marching_cubes
 
-    from cardiform.nifti import load_label_map
+    from cardiform.volumes import load_label_map
 
     label_map = load_label_map(read_case(folder).labels)
     world = np.concatenate([part[:points] for part in queries(folder)[0].values()])
@@ -153,7 +153,7 @@ def measure_meshes(folder: Path, points: int) -> dict:
     from scipy import ndimage
     from skimage.measure import marching_cubes
 
-    from cardiform.nifti import load_label_map
+    from cardiform.volumes import load_label_map
 
     def work():
         data = load_label_map(read_case(folder).labels).data

@@ -98,12 +98,12 @@ def measure_ours(folder: Path, resolution: int) -> dict:
 
 
 def measure_dense(folder: Path, resolution: None) -> dict:
-    from cardiform import nifti
+    from cardiform import volumes
     from cardiform.files import read_json, save_npz
     from cardiform.geometry.closed_band import voxel_affine
     from cardiform.geometry.frame import Frame
 
-    label_map = nifti.load_label_map(read_case(folder).labels)
+    label_map = volumes.load_label_map(read_case(folder).labels)
     record = read_json(folder / "meshes" / "heart" / "frame.json")
     grid = voxel_affine(DENSE, Frame(np.array(record["center_mm"]), record["scale"]))
     into = np.linalg.inv(label_map.affine) @ grid
@@ -137,11 +137,11 @@ def measure_dense(folder: Path, resolution: None) -> dict:
 
 def measure_survival(folder: Path, resolution: int) -> tuple[float, dict[str, float]]:
     """Voxel edge in mm and Dice per class."""
-    from cardiform import nifti
+    from cardiform import volumes
     from cardiform.geometry.closed_band import Solid
     from cardiform.geometry.narrowband import NarrowBand
 
-    truth = nifti.load_label_map(read_case(folder).labels)
+    truth = volumes.load_label_map(read_case(folder).labels)
     dice = {}
     for label in table():
         band = NarrowBand.load(folder / str(resolution) / "heart" / f"{label.name}.npz")

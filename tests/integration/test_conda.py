@@ -18,7 +18,7 @@ import stand_in_conda
 from env_files import ENVIRONMENTS, ROOT, SCRIPTS, read_rules, third_party
 from tiny_config import TINY, changed
 
-from cardiform import nifti
+from cardiform import volumes
 from cardiform.cohort.table import demo_cases
 
 RULES, _ = read_rules()
@@ -85,9 +85,9 @@ def few_classes(folder) -> str:
     """The case table of the demo's hearts, most of their classes removed."""
     demo = folder / "resources" / "demo"
     for path in (demo / "labels").glob("*.nii.gz"):
-        labels = nifti.load_label_map(path)
+        labels = volumes.load_label_map(path)
         data = np.where(np.isin(labels.data, KEPT), labels.data, 0)
-        nifti.save_label_map(path, data.astype(labels.data.dtype), labels.affine)
+        volumes.save_label_map(path, data.astype(labels.data.dtype), labels.affine)
     return str(demo / "cases.tsv")
 
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from cardiform import nifti
+from cardiform import volumes
 
 FILES = {
     "chest": "chest_heart1_aorta6_pa7.nii.gz",
@@ -60,8 +60,8 @@ def test_real_cases_go_through(tmp_path, real_data, run_workflow, seed_that_fill
     made = [p.parent for p in (results / "vecset" / "reconstructions").glob("*/labels.nii.gz")]
     assert len(made) == 2, "one validation and one test case"
     for folder in made:
-        truth = nifti.load_label_map(real_data / FILES[folder.name])
-        labels = nifti.load_label_map(folder / "labels.nii.gz")
+        truth = volumes.load_label_map(real_data / FILES[folder.name])
+        labels = volumes.load_label_map(folder / "labels.nii.gz")
         assert labels.data.shape == truth.data.shape
         assert np.allclose(labels.affine, truth.affine, atol=1e-4)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_config import TINY, changed
 
-from cardiform import nifti
+from cardiform import volumes
 from cardiform.cohort import splits
 from cardiform.cohort.table import demo_cases, read_checked_cases
 from cardiform.labels import LabelTable
@@ -49,8 +49,8 @@ def test_every_output_is_there_and_held_out(tiny):
     for name in held_out:
         assert name in text
         made = results / "vecset" / "reconstructions" / name
-        truth = nifti.load_label_map(folder / "resources" / "demo" / "labels" / f"{name}.nii.gz")
-        labels = nifti.load_label_map(made / "labels.nii.gz")
+        truth = volumes.load_label_map(folder / "resources" / "demo" / "labels" / f"{name}.nii.gz")
+        labels = volumes.load_label_map(made / "labels.nii.gz")
         assert labels.data.shape == truth.data.shape
         assert np.allclose(labels.affine, truth.affine, atol=1e-4)
         assert (made / "compare.png").stat().st_size > 0 and (made / "latents.npz").exists()
@@ -72,8 +72,8 @@ def test_codes_and_reconstructions_of_held_out_hearts_alone(tiny):
         assert set(metrics[part]["cases"]) == names
         for name in names:
             path = folder / "resources" / "demo" / "labels" / f"{name}.nii.gz"
-            truth = nifti.load_label_map(path)
-            labels = nifti.load_label_map(made / name / "labels.nii.gz")
+            truth = volumes.load_label_map(path)
+            labels = volumes.load_label_map(made / name / "labels.nii.gz")
             assert labels.data.shape == truth.data.shape
             assert (made / name / "codes.npz").exists()
             assert (made / name / "compare.png").stat().st_size > 0
@@ -88,7 +88,7 @@ def test_generated_hearts_and_their_figures(tiny):
     names = json.loads((made / "samples" / "metrics.json").read_text())["samples"]
     assert len(names) == 2
     for name in names:
-        assert nifti.load_label_map(made / "samples" / "nifti" / f"{name}.nii.gz").data.any()
+        assert volumes.load_label_map(made / "samples" / "nifti" / f"{name}.nii.gz").data.any()
         assert (made / "samples" / "pointcloud" / f"{name}.csv").exists()
     assert (made / "samples" / "overview.png").exists() and (made / "samples/figures.json").exists()
     tested = {n for n, _ in splits.read_split(folder / "results" / "tiny" / "split" / "test.csv")}
@@ -114,10 +114,10 @@ def test_a_changed_label_map_is_the_only_case_done_again(tiny, run_workflow):
     path = folder / "resources" / "demo" / "labels" / "phantom_001.nii.gz"
     points = folder / "results" / "tiny" / "points"
     before = {p.name: p.stat().st_mtime_ns for p in points.glob("*.npz")}
-    labels = nifti.load_label_map(path)
+    labels = volumes.load_label_map(path)
     data = labels.data.copy()
     data[data == 9] = 0
-    nifti.save_label_map(path, data, labels.affine)
+    volumes.save_label_map(path, data, labels.affine)
     run_workflow(folder, config, "points")
     after = {p.name: p.stat().st_mtime_ns for p in points.glob("*.npz")}
     assert {name for name in before if after[name] != before[name]} == {"phantom_001.npz"}
@@ -142,7 +142,7 @@ def test_fused_label_maps_feed_the_other_stages(tiny, run_workflow):
     cases = read_checked_cases(results / "fused" / "cases.tsv")
     assert len(cases) == 5 and all("/fused/" in case.labels for case in cases)
     frame = json.loads((results / "meshes" / "phantom_000" / "frame.json").read_text())
-    fused = nifti.load_label_map(results / "fused" / "phantom_000.nii.gz")
+    fused = volumes.load_label_map(results / "fused" / "phantom_000.nii.gz")
     assert frame["classes"]["coronary"]["voxels"] == (fused.data == 9).sum()
     assert (results / "meshes" / "phantom_000" / "coronary.ply").read_bytes() != before
     vecset = {"train_vecset", "reconstruct_vecset", "all"}

@@ -12,7 +12,7 @@ from inside import run_inside
 from cardiform.artefact.model import load_model
 from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import read_checked_cases
-from cardiform.nifti import load_label_map
+from cardiform.volumes import load_label_map
 
 GRID = ("--spacing-mm", 2.0)
 QUICK = ("--steps", 4, "--batch-size", 2, "--warmup-steps", 1, "--preview-every", 0)

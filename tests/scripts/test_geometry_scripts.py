@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from inside import run_inside
 
-from cardiform import nifti
+from cardiform import volumes
 from cardiform.cohort import table as cohort
 from cardiform.files import load_npz
 from cardiform.geometry.frame import Frame, apply_affine
@@ -29,7 +29,7 @@ def draw(folder, name, seed, **kwargs):
     affine = np.diag([-3.5, 3.5, 3.0, 1.0])
     affine[:3, 3] = [high[0] + 7, low[1] - 7, low[2] - 7]
     shape = tuple(np.ceil((high - low + 14) / [3.5, 3.5, 3.0]).astype(int))
-    nifti.save_label_map(folder / f"{name}.nii.gz", heart.label_map(shape, affine), affine)
+    volumes.save_label_map(folder / f"{name}.nii.gz", heart.label_map(shape, affine), affine)
 
 
 def write_cases(folder, *names):
@@ -84,7 +84,7 @@ def test_meshes_of_every_class_that_is_there(finished):
         record = json.loads((folder / "meshes" / name / "frame.json").read_text())
         assert set(record["classes"]) == set(TABLE.names) - missing
         assert {p.stem for p in (folder / "meshes" / name).glob("*.ply")} == set(record["classes"])
-        label_map = nifti.load_label_map(folder / f"{name}.nii.gz")
+        label_map = volumes.load_label_map(folder / f"{name}.nii.gz")
         frame = Frame(np.array(record["center_mm"]), record["scale"])
         for class_name, told in record["classes"].items():
             mesh = read_mesh(folder / "meshes" / name / f"{class_name}.ply")
@@ -98,7 +98,7 @@ def test_meshes_of_every_class_that_is_there(finished):
 def test_points_lie_where_the_label_map_says(finished):
     """Stored distances against the label map itself, through frame and affine."""
     arrays = load_npz(finished.folder / "points" / "lacking.npz")
-    label_map = nifti.load_label_map(finished.folder / "lacking.nii.gz")
+    label_map = volumes.load_label_map(finished.folder / "lacking.nii.gz")
     np.testing.assert_allclose(arrays["affine"], label_map.affine)
     assert not arrays["annotated"][7] and np.isnan(arrays["near_sdf"][:, 7]).all()
     world = Frame(arrays["center"], float(arrays["scale"])).to_world(arrays["volume_points"])
@@ -116,7 +116,7 @@ def test_points_lie_where_the_label_map_says(finished):
 def test_voxels_agree_with_the_label_map(finished):
     result = finished.voxelize()
     assert result.returncode == 0, result.stderr
-    label_map = nifti.load_label_map(finished.folder / "lacking.nii.gz")
+    label_map = volumes.load_label_map(finished.folder / "lacking.nii.gz")
     files = {p.stem: p for p in (finished.folder / "sparse" / "lacking").glob("*.npz")}
     assert set(files) == set(TABLE.names) - {"left_atrial_appendage"}
     for label in TABLE:
@@ -176,9 +176,9 @@ def test_a_changed_label_map_redoes_its_case_alone(tmp_path):
     write_cases(tmp_path, "one", "two")
     stages = Stages(tmp_path)
     assert stages.extract().returncode == 0
-    label_map = nifti.load_label_map(tmp_path / "one.nii.gz")
+    label_map = volumes.load_label_map(tmp_path / "one.nii.gz")
     data = np.where(label_map.data == 8, 0, label_map.data).astype(np.uint8)
-    nifti.save_label_map(tmp_path / "one.nii.gz", data, label_map.affine)
+    volumes.save_label_map(tmp_path / "one.nii.gz", data, label_map.affine)
 
     result = stages.sample()  # before the meshes are made again
     assert result.returncode == 2 and "Traceback" not in result.stderr
@@ -205,7 +205,7 @@ def test_real_label_maps_come_back_from_their_fields(real_data, name):
     from cardiform.geometry.sdf import class_fields
     from cardiform.options.geometry import MeshesOptions
 
-    label_map = nifti.load_label_map(real_data / f"{name}.nii.gz")
+    label_map = volumes.load_label_map(real_data / f"{name}.nii.gz")
     for value, field in class_fields(label_map, TABLE, MeshesOptions()).items():
         mask = np.zeros(label_map.data.shape, bool)
         stop = np.minimum(np.array(field.origin) + field.values.shape, mask.shape)

@@ -16,7 +16,7 @@ from cardiform.artefact.model import load_model
 from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import read_checked_cases
 from cardiform.files import load_npz
-from cardiform.nifti import load_label_map, save_label_map
+from cardiform.volumes import load_label_map, save_label_map
 
 GRID = ("--voxel-size", 16, "--drop-classes", "coronary")
 QUICK = ("--steps", 4, "--batch-size", 2, "--warmup-steps", 1, "--workers", 0, "--device", "cpu")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cardiform.cohort.table import demo_cases, read_case_table
-from cardiform.nifti import load_label_map
+from cardiform.volumes import load_label_map
 
 
 def draw(run_script, out, *arguments):

@@ -10,7 +10,7 @@ from answers import refused
 from bands import write_cohort, write_part
 from inside import SCRIPTS, run_inside
 
-from cardiform import nifti
+from cardiform import volumes
 from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import Case, write_cases
 from cardiform.files import load_npz
@@ -116,7 +116,7 @@ def test_reconstructions_without_label_maps(finished) -> None:
             assert figures["l1_voxels"] > 0 and 0 <= figures["structure_recall"] <= 1
             assert {"dice", "sign_iou", "components", "l1_mm"} <= set(figures)
         assert (folder / case / "compare.png").stat().st_size > 0
-        labels = nifti.load_label_map(folder / case / "labels.nii.gz")
+        labels = volumes.load_label_map(folder / case / "labels.nii.gz")
         assert labels.data.shape == (32, 32, 32)
         codes = load_npz(folder / case / "codes.npz")
         assert len(codes["ball0_indices"]) == len(codes["ball0_coords"]) > 0
@@ -178,7 +178,7 @@ def test_window_ct(tmp_path, run_script) -> None:
     hu = np.where(np.linalg.norm(index, axis=-1) < 9, 400.0, -1000.0).astype(np.float32)
     for name, values in (("fine", hu), ("empty", np.minimum(hu, -900)), ("raw", hu + 1000)):
         values = values if name != "empty" else np.where(index[..., 0] > 12, 2000, values)
-        nifti.save_image(tmp_path / f"{name}.nii.gz", values.astype(np.float32), np.eye(4))
+        volumes.save_image(tmp_path / f"{name}.nii.gz", values.astype(np.float32), np.eye(4))
 
     def run(*names):
         cases = [
@@ -223,7 +223,7 @@ def test_reconstruction_on_the_grid_of_a_label_map(finished, tmp_path) -> None:
     labels = np.where(np.linalg.norm(index, axis=-1) < 22.5, 3, 0).astype(np.uint8)
     affine = np.diag([-1.0, 1.0, 1.0, 1.0])
     affine[:3, 3] = FRAME.to_world(np.zeros(3)) - affine[:3, :3] @ [30, 30, 30]
-    nifti.save_label_map(tmp_path / "c3.nii.gz", labels, affine)
+    volumes.save_label_map(tmp_path / "c3.nii.gz", labels, affine)
     case = Case(case_id="c3", patient_id="c3", labels=str(tmp_path / "c3.nii.gz"))
     write_cases(tmp_path / "cases.tsv", [case])
     places = ["--cases", tmp_path / "cases.tsv", "--out", tmp_path / "meshes"]
@@ -242,7 +242,7 @@ def test_reconstruction_on_the_grid_of_a_label_map(finished, tmp_path) -> None:
     write_cases(tmp_path / "others.tsv", [])
     lacking = finished.reconstruct("--cases", tmp_path / "others.tsv", "--meshes", tmp_path)
     refused(lacking, "others.tsv: has no case c2, c3")
-    found = nifti.load_label_map(tmp_path / "out" / "c3" / "labels.nii.gz")
+    found = volumes.load_label_map(tmp_path / "out" / "c3" / "labels.nii.gz")
     assert found.data.shape == labels.shape
     np.testing.assert_allclose(found.affine, affine)
     assert set(np.unique(found.data)) <= {0, 3}

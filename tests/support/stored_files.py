@@ -11,7 +11,7 @@ import torch
 from bands import write_cohort
 from toy_training import QUICK, Lines, ToyTask
 
-from cardiform import nifti
+from cardiform import volumes
 from cardiform.artefact import model
 from cardiform.artefact.model import Kind
 from cardiform.cohort import checks, manifest, per_case, splits, table
@@ -124,7 +124,7 @@ def _case(folder: Path) -> table.Case:
     labels[radius < 22] = 1
     labels[radius < 14] = 3
     labels[26:28, 8:22, 14:16] = 9
-    nifti.save_label_map(folder / "a.nii.gz", labels, np.diag([2.0, 2.0, 2.0, 1.0]))
+    volumes.save_label_map(folder / "a.nii.gz", labels, np.diag([2.0, 2.0, 2.0, 1.0]))
     case = table.Case(case_id=NAME, patient_id=NAME, labels=str(folder / "a.nii.gz"))
     manifest = folder / "qc" / "manifest.tsv"
     checks.check_cases([case], TABLE, out=folder / "qc", manifest=manifest, processes=1)

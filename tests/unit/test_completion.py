@@ -14,7 +14,7 @@ from cardiform.errors import InputError
 from cardiform.ldm.complete import ClassFrequencies, Completer, evaluate_case, summarise
 from cardiform.ldm.cube import class_centroids
 from cardiform.ldm.data import to_values
-from cardiform.nifti import LabelMap, save_label_map
+from cardiform.volumes import LabelMap, save_label_map
 
 CENTER = np.array([30.0, -20.0, 7.0])
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from cardiform.ldm.cube import Cube, class_centroids, edge_mm, labelled_box, on_cube
-from cardiform.nifti import LabelMap
+from cardiform.volumes import LabelMap
 
 TURN = Rotation.from_euler("xyz", (20, -15, 30), degrees=True).as_matrix()
 

@@ -8,8 +8,8 @@ from cardiform.fusion.merge import fused
 from cardiform.fusion.rules import RULES, changes, check_rules, consistent
 from cardiform.fusion.summary import lines, summarise
 from cardiform.labels import LabelTable
-from cardiform.nifti import LabelMap
 from cardiform.options.fusion import FusionOptions
+from cardiform.volumes import LabelMap
 
 TABLE = LabelTable()
 AFFINE = np.eye(4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cardiform.errors import InputError
-from cardiform.labels import LabelTable, load_label_table
+from cardiform.labels import LabelTable, channel_of_value, load_label_table
 
 HEADER = "value\tname\ttitle\tcolor\tcomponents\tpriority\n"
 
@@ -18,6 +18,13 @@ def test_stacom_defaults():
     assert ranked == [9, 8, 10, 2, 3, 1, 6, 4, 5, 7]
     assert table.channel("coronary") == 8
     assert LabelTable.from_dicts(table.as_dicts()) == table
+
+
+def test_the_channel_of_every_value():
+    found = channel_of_value((7, 3, 255))
+    assert len(found) == 256 and [found[v] for v in (0, 7, 3, 255, 8)] == [0, 0, 1, 2, 0]
+    found = channel_of_value((7, 3), first=1, unknown=255)
+    assert [found[v] for v in (0, 7, 3, 8)] == [0, 1, 2, 255]
 
 
 def test_own_table(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from cardiform.errors import InputError
-from cardiform.geometry.mesh_files import read_mesh, write_ply
+from cardiform.geometry.mesh_files import MESH_ENDING, read_mesh, write_mesh
 from cardiform.geometry.surface import Mesh, is_watertight, signed_volume, surface_area
 
 
@@ -18,7 +18,7 @@ def box():
 
 
 def test_ply_keeps_vertices_and_faces(tmp_path, box):
-    write_ply(tmp_path / "box.ply", box)
+    write_mesh(tmp_path / "box.ply", box)
     again = read_mesh(tmp_path / "box.ply")
     np.testing.assert_array_equal(again.vertices, box.vertices)
     np.testing.assert_array_equal(again.faces, box.faces)
@@ -49,6 +49,16 @@ def test_unusable_files_are_named(tmp_path, name, content, words):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=words):
         read_mesh(tmp_path / name)
+
+
+def test_unknown_formats_are_refused_before_anything_is_written(tmp_path, box):
+    with pytest.raises(InputError, match=r"a\.vtp: is no known mesh format; save it as .*\.ply"):
+        write_mesh(tmp_path / "a.vtp", box)
+    with pytest.raises(InputError, match="is of a format that is only read"):
+        write_mesh(tmp_path / "a.stl", box)
+    assert not list(tmp_path.iterdir())
+    write_mesh(tmp_path / f"A{MESH_ENDING.upper()}", box)
+    assert len(read_mesh(tmp_path / f"A{MESH_ENDING.upper()}").faces) == 12
 
 
 def test_an_open_mesh_is_not_watertight(box):

@@ -10,8 +10,8 @@ from cardiform.geometry.mesh_to_band import mesh_band
 from cardiform.geometry.narrowband import NarrowBand, field_band, narrow_band, voxel_keys
 from cardiform.geometry.sdf import class_fields
 from cardiform.labels import LabelTable
-from cardiform.nifti import LabelMap
 from cardiform.options.geometry import MeshesOptions
+from cardiform.volumes import LabelMap
 
 FRAME = Frame(np.array([10.0, -20.0, 30.0]), 1 / 60)
 

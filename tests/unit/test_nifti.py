@@ -8,8 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cardiform import nifti
+from cardiform import volumes
 from cardiform.errors import InputError
+from cardiform.volumes import files
 
 AFFINE = np.diag([0.5, 0.5, 2.0, 1.0])
 
@@ -37,13 +38,13 @@ def write(path, data, affine=AFFINE, sform=1, qform=1, slope=None):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_label_types(tmp_path, dtype, suffix):
-    labels = nifti.load_label_map(write(tmp_path / f"a{suffix}", volume(dtype)))
+    labels = volumes.load_label_map(write(tmp_path / f"a{suffix}", volume(dtype)))
     assert labels.data.dtype == np.uint8 and (labels.data == volume()).all()
     assert np.allclose(labels.spacing, [0.5, 0.5, 2.0]) and np.allclose(labels.affine, AFFINE)
 
 
 def test_one_trailing_volume_is_squeezed(tmp_path):
-    labels = nifti.load_label_map(write(tmp_path / "a.nii.gz", volume()[..., None]))
+    labels = volumes.load_label_map(write(tmp_path / "a.nii.gz", volume()[..., None]))
     assert labels.data.shape == (5, 6, 7)
 
 
@@ -56,7 +57,7 @@ def test_scaled_labels_are_read_through_the_slope(tmp_path):
     raw[112:116] = bytes(slope)  # scl_slope
     path.write_bytes(bytes(raw))
     del image
-    assert (nifti.load_label_map(path).data == volume()).all()
+    assert (volumes.load_label_map(path).data == volume()).all()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_scaled_labels_are_read_through_the_slope(tmp_path):
 )
 def test_bad_values(tmp_path, data, words):
     with pytest.raises(InputError, match=words) as caught:
-        nifti.load_label_map(write(tmp_path / "case.nii.gz", data))
+        volumes.load_label_map(write(tmp_path / "case.nii.gz", data))
     assert str(caught.value).startswith(str(tmp_path / "case.nii.gz")) and "; " in str(caught.value)
 
 
@@ -82,18 +83,18 @@ def test_truncated_and_foreign_files(tmp_path):
     )
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(InputError, match="cannot be read to its end"):
-        nifti.load_label_map(path)
+        volumes.load_label_map(path)
     plain = write(tmp_path / "b.nii", volume())
     plain.write_bytes(plain.read_bytes()[:-10])
     with pytest.raises(InputError, match="cannot be read to its end"):
-        nifti.load_label_map(plain)
+        volumes.load_label_map(plain)
     (tmp_path / "c.nii.gz").write_bytes(gzip.compress(b"no image"))
     (tmp_path / "d.nii").write_bytes(b"")
     for name in ("c.nii.gz", "d.nii"):
         with pytest.raises(InputError, match="not a readable NIfTI file"):
-            nifti.load_label_map(tmp_path / name)
+            volumes.load_label_map(tmp_path / name)
     with pytest.raises(InputError, match="does not exist"):
-        nifti.load_label_map(tmp_path / "none.nii.gz")
+        volumes.load_label_map(tmp_path / "none.nii.gz")
 
 
 def test_flipped_byte_in_a_gzip_is_found(tmp_path):
@@ -104,7 +105,7 @@ def test_flipped_byte_in_a_gzip_is_found(tmp_path):
     raw[len(raw) // 2] ^= 255
     path.write_bytes(bytes(raw))
     with pytest.raises(InputError):
-        nifti.load_label_map(path)
+        volumes.load_label_map(path)
 
 
 def test_bad_affines(tmp_path):
@@ -122,12 +123,12 @@ def test_bad_affines(tmp_path):
         image.set_qform(None, 0)
         nib.save(image, tmp_path / "a.nii")
         with pytest.raises(InputError, match=words):
-            nifti.load_label_map(tmp_path / "a.nii")
+            volumes.load_label_map(tmp_path / "a.nii")
 
 
 def test_unknown_place_and_differing_forms(tmp_path):
     with pytest.raises(InputError, match="neither sform nor qform"):
-        nifti.load_label_map(write(tmp_path / "a.nii", volume(), sform=0, qform=0))
+        volumes.load_label_map(write(tmp_path / "a.nii", volume(), sform=0, qform=0))
     image = nib.Nifti1Image(volume(), AFFINE)
     image.set_sform(AFFINE, 1)
     moved = AFFINE.copy()
@@ -135,24 +136,24 @@ def test_unknown_place_and_differing_forms(tmp_path):
     image.set_qform(moved, 1)
     nib.save(image, tmp_path / "b.nii")
     with pytest.raises(InputError, match="sform and qform differ by 6 voxels"):
-        nifti.load_label_map(tmp_path / "b.nii")
+        volumes.load_label_map(tmp_path / "b.nii")
 
 
 def test_saved_label_maps_are_the_same_bytes_and_read_back(tmp_path):
     affine = AFFINE @ np.array([[0, -1, 0, 3], [1, 0, 0, -4], [0, 0, -1, 5], [0, 0, 0, 1.0]])
     for name in ("a.nii.gz", "b.nii.gz"):
-        nifti.save_label_map(tmp_path / name, volume(), affine)
+        volumes.save_label_map(tmp_path / name, volume(), affine)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
-    labels = nifti.load_label_map(tmp_path / "a.nii.gz")
+    labels = volumes.load_label_map(tmp_path / "a.nii.gz")
     assert (labels.data == volume()).all() and np.allclose(labels.affine, affine)
 
 
 def test_images_keep_their_units(tmp_path):
     hounsfield = volume(np.int16) * 100 - 1000
-    nifti.save_image(tmp_path / "ct.nii.gz", hounsfield, AFFINE)
-    data, affine = nifti.load_image(tmp_path / "ct.nii.gz")
+    volumes.save_image(tmp_path / "ct.nii.gz", hounsfield, AFFINE)
+    data, affine = volumes.load_image(tmp_path / "ct.nii.gz")
     assert data.dtype == np.float32 and (data == hounsfield).all() and np.allclose(affine, AFFINE)
-    assert nifti.image_grid(tmp_path / "ct.nii.gz")[0] == (5, 6, 7)
+    assert volumes.image_grid(tmp_path / "ct.nii.gz")[0] == (5, 6, 7)
 
 
 def test_turns_by_almost_180_degrees_are_no_contradiction(tmp_path):
@@ -167,7 +168,7 @@ def test_turns_by_almost_180_degrees_are_no_contradiction(tmp_path):
         path = write(tmp_path / "a.nii", np.ones((300, 10, 20), np.uint8), affine)
         header = nib.load(path).header
         worst = max(worst, np.abs((header.get_sform() - header.get_qform())[:3, :3]).max() * 300)
-        assert np.allclose(nifti.load_label_map(path).affine, affine, atol=1e-5)
+        assert np.allclose(volumes.load_label_map(path).affine, affine, atol=1e-5)
     assert worst > 0.01  # the case is a real one
 
 
@@ -175,18 +176,50 @@ def test_an_image_far_from_its_origin(tmp_path):
     affine = AFFINE.copy()
     affine[0, 3] = 1e7
     with pytest.raises(InputError, match=r"lies 1e\+07 mm from the origin"):
-        nifti.load_label_map(write(tmp_path / "a.nii", volume(), affine))
+        volumes.load_label_map(write(tmp_path / "a.nii", volume(), affine))
 
 
 def test_changed_bytes_of_a_compressed_file_are_noticed(tmp_path):
     """nibabel alone reads most of them as other labels."""
     data = (np.random.default_rng(0).random((40, 40, 40)) > 0.97).astype(np.uint8)
     path = tmp_path / "a.nii.gz"
-    nifti.save_label_map(path, data, np.eye(4))
+    volumes.save_label_map(path, data, np.eye(4))
     sound = path.read_bytes()
     for place in np.linspace(400, len(sound) - 1, 40).astype(int):
         damaged = bytearray(sound)
         damaged[place] ^= 0x10
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"a\.nii\.gz: cannot be read to its end"):
-            nifti.load_label_map(path)
+            volumes.load_label_map(path)
+
+
+def test_a_format_is_one_entry_and_the_others_go_to_nibabel(tmp_path, monkeypatch):
+    class Plain:
+        def __init__(self, path):
+            self.data = np.load(path)
+            self.shape = self.data.shape
+
+        def values(self):
+            return self.data
+
+        def affine(self):
+            return AFFINE
+
+    def save(path, data, affine):
+        with open(path, "wb") as stream:
+            np.save(stream, data)
+
+    monkeypatch.setitem(files.FORMATS, ".npy", files.VolumeFormat(Plain, save, save))
+    path = tmp_path / "A.NPY"
+    volumes.save_label_map(path, volume(np.int16), AFFINE)
+    assert (volumes.load_label_map(path).data == volume()).all()
+    assert volumes.load_image(path)[0].dtype == np.float32
+    shape, affine = volumes.image_grid(path)
+    assert shape == (5, 6, 7) and (affine == AFFINE).all()
+    volumes.save_like(path, volume() // 3, path)
+    assert volumes.load_label_map(path).data.max() == 1
+    nib.save(nib.MGHImage(volume(np.int32), AFFINE), tmp_path / "a.mgz")
+    assert (volumes.load_label_map(tmp_path / "a.mgz").data == volume()).all()
+    (tmp_path / "a.mha").write_bytes(b"ObjectType = Image")
+    with pytest.raises(InputError, match="not a readable NIfTI file"):
+        volumes.load_label_map(tmp_path / "a.mha")

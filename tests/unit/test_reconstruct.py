@@ -7,17 +7,16 @@ import pytest
 import torch
 from points_files import write_points_file
 
-from cardiform import nifti
+from cardiform import volumes
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.files import load_npz, read_json
 from cardiform.geometry.frame import UNIT_RADIUS, Frame, apply_affine
-from cardiform.geometry.mesh_files import read_mesh, write_ply
+from cardiform.geometry.mesh_files import read_mesh, write_mesh
 from cardiform.geometry.sdf import class_fields
 from cardiform.geometry.surface import is_watertight, signed_volume
 from cardiform.held_out import summarise, table_of_figures
 from cardiform.labels import STACOM_2025, LabelTable
-from cardiform.nifti import LabelMap
 from cardiform.options.geometry import MeshesOptions
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.vecset.reconstruct import (
@@ -28,6 +27,7 @@ from cardiform.vecset.reconstruct import (
     lookup,
     reconstruct_case,
 )
+from cardiform.volumes import LabelMap
 
 TABLE = LabelTable(STACOM_2025[:3])
 RADIUS = 24.0
@@ -52,10 +52,10 @@ def write_case(folder, name, center=CENTER, frame_center=None) -> tuple[Case, ob
     frame_center = center if frame_center is None else frame_center
     label_map = heart(center)
     path = folder / f"{name}.nii.gz"
-    nifti.save_label_map(path, label_map.data, AFFINE)
+    volumes.save_label_map(path, label_map.data, AFFINE)
     names = dict(zip(TABLE.values, TABLE.names))
     for value, field in class_fields(label_map, TABLE, MeshesOptions()).items():
-        write_ply(folder / "meshes" / name / f"{names[value]}.ply", field.surface())
+        write_mesh(folder / "meshes" / name / f"{names[value]}.ply", field.surface())
     rng = np.random.default_rng(0)
     points = rng.normal(size=(400, 3)).astype(np.float32)
     points *= 0.9 / np.linalg.norm(points, axis=1, keepdims=True)
@@ -134,7 +134,7 @@ def finished(tmp_path_factory):
 def test_a_perfect_network_gives_the_case_back(finished):
     folder, network, written = finished
     assert all(path.is_file() for path in written)
-    labels = nifti.load_label_map(folder / "out" / "a" / "labels.nii.gz")
+    labels = volumes.load_label_map(folder / "out" / "a" / "labels.nii.gz")
     truth = heart()
     np.testing.assert_allclose(labels.affine, truth.affine)
     assert (labels.data != truth.data).mean() < 1e-3

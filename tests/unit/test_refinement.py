@@ -26,9 +26,9 @@ from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.interpolation import trilinear
 from cardiform.geometry.isotropic import signed_distance
 from cardiform.labels import LabelTable
-from cardiform.nifti import load_label_map, spacing_of
 from cardiform.options.coronary import CoronaryRefineOptions
 from cardiform.options.fusion import FusionOptions
+from cardiform.volumes import load_label_map, spacing_of
 
 CPU = torch.device("cpu")
 TABLE = LabelTable()

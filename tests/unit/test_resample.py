@@ -14,7 +14,7 @@ from cardiform.geometry.isotropic import (
     voxels_near,
 )
 from cardiform.geometry.resample import resample_mask
-from cardiform.nifti import LabelMap, load_label_map, spacing_of
+from cardiform.volumes import LabelMap, load_label_map, spacing_of
 
 AFFINE = np.diag([SPACING] * 3 + [1.0])
 

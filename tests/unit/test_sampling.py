@@ -12,8 +12,8 @@ from cardiform.geometry.sampling import SurfaceSampler, area_quotas, case_points
 from cardiform.geometry.sdf import class_fields
 from cardiform.geometry.surface import Mesh
 from cardiform.labels import LabelTable
-from cardiform.nifti import LabelMap
 from cardiform.options.geometry import MeshesOptions, PointsOptions
+from cardiform.volumes import LabelMap
 
 TABLE = LabelTable()
 OPTIONS = PointsOptions(

@@ -12,8 +12,8 @@ from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.sdf import class_fields, distances
 from cardiform.geometry.surface import is_watertight, signed_volume
 from cardiform.labels import LabelTable
-from cardiform.nifti import LabelMap
 from cardiform.options.geometry import MeshesOptions
+from cardiform.volumes import LabelMap
 
 CT = (0.35, 0.35, 0.5)  # mm, a coronary CT
 TABLE = LabelTable()

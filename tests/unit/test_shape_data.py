@@ -20,8 +20,8 @@ from cardiform.ldm.data import (
     to_values,
     warped,
 )
-from cardiform.nifti import save_image, save_label_map
 from cardiform.options.ldm import AutoencoderOptions
+from cardiform.volumes import save_image, save_label_map
 
 STILL = AutoencoderOptions(augment_rotation_deg=0.0, augment_scale=0.0, augment_shift=0.0)
 

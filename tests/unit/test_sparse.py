@@ -95,16 +95,6 @@ def test_a_transposed_convolution_is_a_dense_one_read_at_the_children() -> None:
     agree(ops.transposed_conv(feats, weight, halving), sparse(grid, structure), (feats, weight))
 
 
-def test_pooling_is_the_mean_over_active_children() -> None:
-    structure = random_structure()
-    halving = structure.halved
-    feats, _ = inputs(structure, 1)
-    sums = F.avg_pool3d(dense(feats, structure), 2) * 8
-    counts = F.avg_pool3d(dense(torch.ones_like(feats), structure), 2) * 8
-    expected = sparse(sums / counts.clamp(min=1), halving.coarse)
-    agree(ops.mean_pool(feats, halving), expected, (feats,))
-
-
 @pytest.mark.parametrize("operator", ["submanifold", "strided", "transposed"])
 def test_numerical_gradients(operator: str) -> None:
     structure = random_structure(share=0.08)

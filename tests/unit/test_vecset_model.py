@@ -81,7 +81,6 @@ def test_shapes_and_three_bottlenecks(shape, bottleneck):
     latents = model.encode(points, fps)
     width = 16 if bottleneck == "identity" else 4
     assert latents.shape == (2, 8, width + 3 * shape.anchored)
-    assert latents.shape[-1] == model.latent_width
     assert model.query(model.expand(latents), queries).shape == (2, 20, 3)
 
 

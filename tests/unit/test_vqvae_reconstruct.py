@@ -9,7 +9,7 @@ from bands import FRAME, ball_band
 from cardiform.geometry.closed_band import Solid, voxel_affine
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.labels import STACOM_2025, LabelTable
-from cardiform.nifti import LabelMap
+from cardiform.volumes import LabelMap
 from cardiform.vqvae.reconstruct import band_figures, fused, solid_of
 
 TABLE = LabelTable(STACOM_2025[:2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cardiform import nifti
+from cardiform import volumes
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.geometry.closed_band import Solid
@@ -22,8 +22,8 @@ from cardiform.geometry.ct_windows import (
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.geometry.surface import signed_volume
 from cardiform.geometry.window_names import CtWindow, parse_windows
-from cardiform.nifti import LabelMap
 from cardiform.options.geometry import WindowsOptions
+from cardiform.volumes import LabelMap
 
 BONE = CtWindow("bone", 300, 1500)
 OPTIONS = WindowsOptions(resolution=64, windows=("bone=300/1500",))
@@ -144,7 +144,7 @@ def test_the_real_ct(real_data) -> None:
     window = CtWindow("soft_tissue", 50, 400)
     region, frame = ct_region(real_data / "chest_ct.nii.gz", window)
     band = region_band(region, frame, OPTIONS)
-    image, _ = nifti.load_image(real_data / "chest_ct.nii.gz")
+    image, _ = volumes.load_image(real_data / "chest_ct.nii.gz")
     assert region.data.mean() == pytest.approx(((image >= -150) & (image <= 250)).mean())
     solid = Solid.of_band(band.coords, band.sdf.astype(np.float32), 64, band.frame)
     where, values = solid.on_grid(region.data.shape, region.affine)

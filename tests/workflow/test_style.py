@@ -19,7 +19,7 @@ BIN = Path(sys.executable).parent
 # do what the other files of ``cohort`` may not.
 FAMILIES = {"vecset", "vqvae", "coronary", "fusion", "ldm"}
 LIGHT = {"errors", "files", "formats", "labels", "options"}
-GROUND = LIGHT | {"cohort", "nifti", "geometry", "anatomy", "pictures", "metrics"}
+GROUND = LIGHT | {"cohort", "volumes", "geometry", "anatomy", "pictures", "metrics"}
 TORCH_GROUND = {"sparse", "training", "artefact"}
 MAY_IMPORT = {
     "errors": set(),
@@ -29,16 +29,16 @@ MAY_IMPORT = {
     "formats": {"errors", "files"},
     "launching": {"errors"},
     "cli": {"cohort", "errors", "files", "options"},
-    "nifti": {"errors", "files"},
+    "volumes": {"errors", "files", "volumes"},
     "held_out": GROUND,
     "cohort": {"errors", "files", "formats", "options", "cohort"},
-    "cohort.checks": LIGHT | {"cohort", "nifti"},
-    "geometry": LIGHT | {"cohort", "nifti", "geometry"},
+    "cohort.checks": LIGHT | {"cohort", "volumes"},
+    "geometry": LIGHT | {"cohort", "volumes", "geometry"},
     "geometry.window_names": {"errors"},
     "anatomy": LIGHT | {"geometry", "anatomy"},
     "pictures": {"errors", "files", "pictures"},
     "metrics": LIGHT | {"geometry", "anatomy", "metrics"},
-    "phantom": {"files", "labels", "anatomy", "phantom"},
+    "phantom": {"files", "labels", "geometry", "anatomy", "phantom"},
     "sparse": {"errors", "sparse"},
     "artefact": {"errors", "files", "formats", "labels", "artefact"},
     "metrics.record": {"files", "formats"},
@@ -103,6 +103,8 @@ def test_library_imports(path):
         words = name.split(".")
         if words[0] == "cardiform" and words[1] not in ("__version__", "STARTED"):
             assert words[1] in allowed, f"{path}: {own} must not import {name}"
+        if words[:3] == ["cardiform", "volumes", "nifti"]:
+            assert own.startswith("volumes."), f"{path}: import volumes, whatever the format"
         if words[0] == "torch":
             assert rule_for(own, MAY_USE_TORCH, False), f"{path}: no torch here"
         assert words[0] != "snakemake", f"{path}: nothing imports snakemake"

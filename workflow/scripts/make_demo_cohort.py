@@ -30,9 +30,9 @@ def draw(numbered: tuple[int, Case], options: DemoOptions) -> str:
     """Write the files of one case; returns its id."""
     import numpy as np
 
-    from cardiform.nifti import save_image, save_label_map, spacing_of
     from cardiform.phantom.imaging import ct_volume, point_cloud, write_point_cloud
     from cardiform.phantom.scans import draw_scan, noisy_coronaries
+    from cardiform.volumes import save_image, save_label_map, spacing_of
 
     number, case = numbered
     rng = np.random.default_rng((options.seed, number))

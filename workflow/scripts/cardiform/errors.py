@@ -40,6 +40,11 @@ def again(*rules: str) -> str:
     return f"run {' or '.join(rules)} again (snakemake --forcerun {named}): sound files are kept"
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line; its name where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def memory_fact(error: BaseException) -> str:
     """What ran out of memory, if ``error`` says so; empty for any other error.
 

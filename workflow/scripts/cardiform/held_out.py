@@ -10,7 +10,7 @@ import numpy as np
 from .cohort.table import Case
 from .errors import InputError, again, problem
 from .files import read_json
-from .geometry.mesh_files import read_mesh, write_ply
+from .geometry.mesh_files import MESH_ENDING, read_mesh, write_mesh
 from .geometry.surface import Mesh
 from .labels import CHAMBERS_AND_GREAT_VESSELS, LabelTable
 from .metrics.summary import mean_over_cases, mean_over_classes
@@ -85,16 +85,16 @@ def write_meshes(folder: Path, meshes: Mapping[str, Mesh]) -> list[Path]:
     written = []
     for name, mesh in meshes.items():
         if len(mesh.faces):
-            written.append(folder / f"{name}.ply")
-            write_ply(written[-1], mesh)
-    for stale in set(folder.glob("*.ply")) - set(written):
+            written.append(folder / f"{name}{MESH_ENDING}")
+            write_mesh(written[-1], mesh)
+    for stale in set(folder.glob(f"*{MESH_ENDING}")) - set(written):
         stale.unlink()
     return written
 
 
 def truth_mesh(folder: Path, name: str) -> Mesh:
     """The surface of a class, empty where the case lacks it."""
-    path = folder / f"{name}.ply"
+    path = folder / f"{name}{MESH_ENDING}"
     return read_mesh(path, again("extract_meshes")) if path.is_file() else NO_MESH
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -90,6 +90,18 @@ class LabelTable(Sequence[LabelClass]):
     def from_dicts(cls, rows: Sequence[dict]) -> LabelTable:
         """The inverse of :meth:`as_dicts`."""
         return cls(tuple(LabelClass(**row) for row in rows))
+
+
+def channel_of_value(values: Iterable[int], *, first: int = 0, unknown: int = 0) -> list[int]:
+    """The channel of each value from 0 to 255: a table to look a whole label map up in.
+
+    values : class values (1-255) in channel order.    first : channel of the first of them.
+    unknown : channel of values beside them. The background, 0, has always channel 0.
+    """
+    channels = [0] + [unknown] * 255
+    for channel, value in enumerate(values, start=first):
+        channels[value] = channel
+    return channels
 
 
 def load_label_table(path: str | Path = "") -> LabelTable:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError, memory_fact, problem
+from ..errors import InputError, first_line, memory_fact, problem
 from ..files import atomic_path
 
 SPACE_MARGIN_BYTES = 1 << 20  # archive overhead of a file, and air for the log lines
@@ -48,7 +48,7 @@ def save(path: Path, content: Mapping[str, Any], version: int) -> None:
         except (OSError, RuntimeError) as error:
             if memory_fact(error):  # torch tells of killed loaders wherever it is
                 raise
-            fact = f"could not be written, {needed:,} bytes ({_first_line(error)})"
+            fact = f"could not be written, {needed:,} bytes ({first_line(error)})"
             raise InputError(problem(path, fact, remedy)) from error
 
 
@@ -68,7 +68,7 @@ def load(path: Path, remedy: str) -> dict[str, Any]:
         _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except LOAD_ERRORS as error:
-        fact = f"is damaged or no file of this project ({_first_line(error)})"
+        fact = f"is damaged or no file of this project ({first_line(error)})"
         raise InputError(problem(path, fact, remedy)) from error
     if not isinstance(content, dict):
         raise InputError(problem(path, "is no file of this project", remedy))
@@ -106,7 +106,3 @@ def _tensor_bytes(content: Any) -> int:
     if isinstance(content, (list, tuple)):
         return sum(_tensor_bytes(value) for value in content)
     return 0
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -14,7 +14,14 @@ from ..errors import InputError, again, problem
 from ..files import future_problems, sha256_file, write_json
 from ..formats import Format
 from ..labels import LabelTable
-from ..nifti import LabelMap, image_grid, load_image, load_label_map, place_tolerance_mm
+from ..volumes import (
+    LabelMap,
+    corners_apart_mm,
+    image_grid,
+    load_image,
+    load_label_map,
+    place_tolerance_mm,
+)
 from . import per_case
 from .table import OK, Case
 
@@ -276,9 +283,7 @@ def _grid_problems(case: Case, labels: LabelMap) -> list[str]:
     if tuple(shape) != labels.data.shape:
         text = f"shape {tuple(shape)} differs from the label map's {labels.data.shape}"
         return [problem(case.image, text, remedy)]
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
-    shift = (affine - labels.affine)[:3, :3] @ corners + (affine - labels.affine)[:3, 3:]
-    worst = float(np.linalg.norm(shift, axis=0).max())
+    worst = corners_apart_mm(shape, affine, labels.affine)
     if worst > place_tolerance_mm(shape, labels.spacing):
         text = f"lies up to {worst:.3g} mm beside the label map {case.labels}"
         return [problem(case.image, text, remedy)]

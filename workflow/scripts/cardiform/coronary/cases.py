@@ -10,15 +10,16 @@ import numpy as np
 from ..anatomy.components import count_components
 from ..cohort.table import Case
 from ..files import read_json, write_json
-from ..geometry.frame import apply_affine
+from ..geometry.grids import cropped_affine
 from ..geometry.isotropic import mask_of, signed_distance
-from ..geometry.surface import Mesh, extract_surface
+from ..geometry.mask_surface import surface_of_mask
+from ..geometry.surface import Mesh
 from ..labels import LabelClass, LabelTable
 from ..metrics.summary import mean_over_cases
 from ..metrics.surface import surface_figures
 from ..metrics.topology import topology_figures
-from ..nifti import load_label_map, save_image, save_like
 from ..pictures.figures import compare_picture
+from ..volumes import load_label_map, save_image, save_like
 from .refine import Refiner
 from .thin_structure import ThinStructure
 
@@ -138,10 +139,8 @@ def fine_grid(thin: ThinStructure, resolution: int) -> tuple[tuple[int, ...], np
     extent = np.array(thin.label.shape) * thin.spacing
     step = float(extent.max()) / resolution
     shape = tuple(int(n) for n in np.maximum(np.ceil(extent / step - 1e-6), 1))
-    affine = thin.affine.copy()
-    affine[:3, :3] *= step / thin.spacing
-    affine[:3, 3] = apply_affine(thin.affine, np.full(3, (step / thin.spacing - 1) / 2))
-    return shape, affine
+    ratio = step / thin.spacing
+    return shape, cropped_affine(thin.affine, np.full(3, (ratio - 1) / 2), ratio)
 
 
 def truth_mask(case: Case, structure: LabelClass, thin: ThinStructure) -> np.ndarray | None:
@@ -159,10 +158,10 @@ def figures_against(truth: np.ndarray, mask: np.ndarray, thin: ThinStructure) ->
 
 
 def _surface(mask: np.ndarray, thin: ThinStructure) -> Mesh:
-    padded = np.pad(mask, 2)
-    affine = thin.affine.copy()
-    affine[:3, 3] = apply_affine(thin.affine, np.full(3, -2.0))
-    return extract_surface(signed_distance(padded, thin.spacing, 3 * thin.spacing), affine)
+    def field(padded: np.ndarray, _) -> np.ndarray:
+        return signed_distance(padded, thin.spacing, 3 * thin.spacing)
+
+    return surface_of_mask(mask, thin.affine, field, pad=2)
 
 
 def _draw(path: Path, case_id: str, structure: LabelClass, thin, final, figures) -> None:

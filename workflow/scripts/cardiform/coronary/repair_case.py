@@ -12,8 +12,8 @@ from ..files import write_json
 from ..geometry.isotropic import distance_on_grid, isotropic_mask
 from ..geometry.resample import resample_mask
 from ..labels import LabelTable
-from ..nifti import LabelMap, load_label_map, save_like
 from ..options.coronary import CoronaryRepairOptions
+from ..volumes import LabelMap, load_label_map, save_like
 from .thin_structure import ThinStructure
 
 # Room around the structure: bridges and cells stay within it.

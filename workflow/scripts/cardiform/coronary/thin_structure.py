@@ -12,7 +12,7 @@ from ..anatomy.centreline import Centreline
 from ..errors import again
 from ..files import save_npz
 from ..formats import Format
-from ..nifti import spacing_of
+from ..volumes import spacing_of
 
 MASKS = ("label", "repaired", "supported")
 THIN = Format(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,17 +11,17 @@ import numpy as np
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import write_json
-from ..geometry.frame import apply_affine
+from ..geometry.mask_surface import surface_of_mask
 from ..geometry.sdf import class_boxes, smooth_distance
-from ..geometry.surface import extract_surface
 from ..labels import LabelTable
-from ..nifti import LabelMap, load_label_map, save_like, spacing_of
 from ..options.fusion import FusionOptions
 from ..pictures.figures import compare_picture
+from ..volumes import LabelMap, load_label_map, save_like
 from .merge import fused
 from .rules import changes, consistent
 
 HAZE, HAZE_VOXELS = 0.15, 96  # opacity and detail of what stands around in a picture
+SMOOTHING_VOX = 1.0  # of what a picture shows
 
 
 def fuse_case(
@@ -83,15 +84,14 @@ def _meshes(label_map: LabelMap, table: LabelTable, opaque: set[str]):
             continue
         size = max(s.stop - s.start for s in box)
         step = 1 if label.name in opaque else -(-size // HAZE_VOXELS)
-        mask = np.pad(label_map.data[box] == label.value, 3 * step)
-        affine = label_map.affine.copy()
-        affine[:3, 3] = apply_affine(affine, np.array([s.start - 3.0 * step for s in box]))
-        affine[:3, :3] *= step
-        mesh = extract_surface(
-            smooth_distance(
-                np.ascontiguousarray(mask[::step, ::step, ::step]), spacing_of(affine), 1.0
-            ),
-            affine,
+        mask = label_map.data[box][::step, ::step, ::step] == label.value
+        mesh = surface_of_mask(
+            np.ascontiguousarray(mask),
+            label_map.affine,
+            functools.partial(smooth_distance, sigma_vox=SMOOTHING_VOX),
+            pad=3,
+            start=[s.start for s in box],
+            step=step,
         )
         alpha = 1.0 if label.name in opaque else HAZE
         result.append((mesh.vertices, mesh.faces, label.color, alpha))

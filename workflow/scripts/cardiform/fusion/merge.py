@@ -8,7 +8,7 @@ import numpy as np
 
 from ..geometry.resample import resample_mask
 from ..labels import LabelTable
-from ..nifti import LabelMap
+from ..volumes import LabelMap
 
 
 def fused(base: LabelMap, masks: Mapping[int, LabelMap], table: LabelTable) -> np.ndarray:

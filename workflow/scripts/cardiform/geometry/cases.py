@@ -14,10 +14,10 @@ from ..errors import InputError, again, problem
 from ..files import save_npz, write_json
 from ..formats import Format
 from ..labels import LabelTable
-from ..nifti import LabelMap, load_label_map
 from ..options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
+from ..volumes import LabelMap, load_label_map
 from .frame import Frame
-from .mesh_files import read_mesh, write_ply
+from .mesh_files import MESH_ENDING, read_mesh, write_mesh
 from .narrowband import field_band
 from .points_check import check_points
 from .sampling import case_points
@@ -69,8 +69,8 @@ def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Pat
     vertices, classes, paths = [], {}, []
     for value, field in _fields(case, label_map, table, options):
         mesh = field.surface()
-        paths.append(folder / f"{names[value]}.ply")
-        write_ply(paths[-1], mesh)
+        paths.append(folder / f"{names[value]}{MESH_ENDING}")
+        write_mesh(paths[-1], mesh)
         vertices.append(mesh.vertices)
         watertight = is_watertight(mesh)
         if not watertight:
@@ -100,7 +100,7 @@ def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Pat
             "classes": classes,
         },
     )
-    for stale in set(folder.glob("*.ply")) - set(paths):
+    for stale in set(folder.glob(f"*{MESH_ENDING}")) - set(paths):
         stale.unlink()
     return paths
 
@@ -120,7 +120,8 @@ def sample_case(
     fields = dict(_fields(case, label_map, table, made.smoothing, made.shifts))
     del label_map  # the fields hold all that is needed, and much memory
     names = dict(zip(table.values, table.names))
-    surfaces = {v: read_mesh(meshes / case.case_id / f"{names[v]}.ply", REMEDY) for v in fields}
+    folder = meshes / case.case_id
+    surfaces = {v: read_mesh(folder / f"{names[v]}{MESH_ENDING}", REMEDY) for v in fields}
     rng = np.random.default_rng([options.seed, _seed_of(case.case_id)])
     arrays, evidence = case_points(fields, surfaces, frame, table, options, rng)
     check_points(arrays, evidence, options.near_sigma, where=case.labels)
@@ -153,7 +154,7 @@ def voxelize_case(
 def mesh_files(case: Case, meshes: Path) -> list[Path]:
     """The files of :func:`mesh_case` that belong to ``case``, frame.json first."""
     folder = meshes / case.case_id
-    return [folder / "frame.json", *sorted(folder.glob("*.ply"))]
+    return [folder / "frame.json", *sorted(folder.glob(f"*{MESH_ENDING}"))]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from .frame import Frame, apply_affine
+from .grids import covered, cropped_affine, planes
 from .surface import Mesh, extract_surface
 
 RIM = 2  # voxels of outside that are kept around a crop
@@ -37,9 +38,7 @@ class Solid:
         values = np.where(solid, np.float32(-1), np.float32(1))
         # a value of exactly zero would make triangles without area
         values[tuple(inner.T)] = np.where(sdf == 0, 1e-4, sdf)
-        shifted = affine.copy()
-        shifted[:3, 3] = apply_affine(affine, first.astype(np.float64))
-        return cls(values, shifted)
+        return cls(values, cropped_affine(affine, first))
 
     def surface(self) -> Mesh:
         """The zero surface in RAS mm, outward; empty where nothing is inside."""
@@ -52,21 +51,14 @@ class Solid:
 
         Trilinear between the voxels; 1 beyond the box.
         """
-        ends = np.stack([np.zeros(3), np.array(self.values.shape) - 1.0])
-        corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
         into = np.linalg.inv(affine) @ self.affine
-        places = apply_affine(into, corners)
-        low = np.clip(np.floor(places.min(axis=0)).astype(int), 0, shape)
-        high = np.clip(np.ceil(places.max(axis=0)).astype(int) + 1, 0, shape)
-        where = tuple(slice(a, b) for a, b in zip(low, high))
+        where = covered(np.zeros(3), np.array(self.values.shape) - 1.0, into, shape)
         back = np.linalg.inv(into)
-        result = np.ones(tuple(np.maximum(high - low, 0)), np.float32)
-        rows = np.indices(result.shape[1:]).reshape(2, -1).T + low[1:]
-        for x in range(result.shape[0]):  # plane by plane: bounds the memory
-            index = np.column_stack([np.full(len(rows), low[0] + x), rows]).astype(np.float64)
+        result = np.ones([s.stop - s.start for s in where], np.float32)
+        for plane, index in zip(result, planes(where)):
             there = apply_affine(back, index)
             values = map_coordinates(self.values, there.T, order=1, cval=1.0, prefilter=False)
-            result[x] = values.reshape(result.shape[1:])
+            plane[...] = values.reshape(plane.shape)
         return where, result
 
     def lookup(self, coords: np.ndarray, resolution: int, frame: Frame) -> np.ndarray:

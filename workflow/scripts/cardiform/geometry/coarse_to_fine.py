@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .frame import apply_affine
+from .grids import cropped_affine, lattice
 from .surface import Mesh, extract_surface
 
 # A distance changes by one per unit length; networks come close to that, not exactly.
@@ -68,9 +69,7 @@ class SampledField:
         rim = np.abs(values).max()
         values = np.pad(values, 1, constant_values=rim)
         values[values == 0] = np.finfo(np.float32).tiny  # a zero would make triangles vanish
-        shifted = self.affine.copy()
-        shifted[:3, 3] = apply_affine(self.affine, low - 1.0)
-        return extract_surface(values, shifted)
+        return extract_surface(values, cropped_affine(self.affine, low - 1.0))
 
     def _box(self, channel: int):
         """Lowest and highest (exclusive) grid point of the inside, with a rim of one."""
@@ -112,7 +111,7 @@ def sample_field(
         return np.asarray(function(to_unit(world).astype(np.float32)), np.float32)
 
     grid = [np.arange(0, n, start_stride, dtype=np.int32) for n in shape]
-    origins = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1).reshape(-1, 3)
+    origins = lattice(*grid)
     steps = np.linalg.norm(_unit_steps(affine, to_unit), axis=0)
     blocks, stride = [], start_stride
     evaluations = 0

@@ -9,10 +9,11 @@ import numpy as np
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..labels import LabelClass, LabelTable
-from ..nifti import LabelMap, load_image
 from ..options.geometry import MeshesOptions, WindowsOptions
+from ..volumes import LabelMap, load_image
 from .closed_band import voxel_affine
 from .frame import Frame, apply_affine
+from .grids import box_corners
 from .narrowband import NarrowBand, field_band
 from .sdf import class_fields
 from .window_names import CtWindow
@@ -96,8 +97,7 @@ def region_band(region: LabelMap, frame: Frame, options: WindowsOptions) -> Narr
 
 def volume_frame(shape: tuple[int, ...], affine: np.ndarray) -> Frame:
     """The frame with the corners of a grid in the ball of radius 0.95."""
-    ends = np.stack([np.zeros(3) - 0.5, np.array(shape[:3]) - 0.5])
-    corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
+    corners = box_corners(np.zeros(3) - 0.5, np.array(shape[:3]) - 0.5)
     return Frame.around(apply_affine(affine, corners))
 
 

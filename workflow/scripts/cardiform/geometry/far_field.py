@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import edt
 import numpy as np
 
-from ..nifti import spacing_of
+from ..volumes import spacing_of
 from .frame import UNIT_RADIUS, apply_affine
+from .grids import box_corners, lattice
 from .interpolation import trilinear
 
 # Cells along the longest axis: a 512 x 512 x 300 case gets cells of about 4 voxels.
@@ -80,8 +81,7 @@ def far_grid(
     """
     start = np.min([[s.start for s in box] for box in boxes], axis=0) - 1
     stop = np.max([[s.stop for s in box] for box in boxes], axis=0)
-    corners = np.stack(np.meshgrid(*zip(start, stop), indexing="ij"), axis=-1).reshape(-1, 3)
-    world = apply_affine(affine, corners.astype(np.float64))
+    world = apply_affine(affine, box_corners(start, stop).astype(np.float64))
     centre = (world.min(axis=0) + world.max(axis=0)) / 2
     # The frame's vertices lie within this box, so its cube is smaller than the box's own.
     half = np.linalg.norm(world - centre, axis=1).max() / UNIT_RADIUS
@@ -165,7 +165,6 @@ def _fine_on_cells(grid: FarGrid, values: np.ndarray, origin: np.ndarray):
     low = np.ceil(-centre / grid.step).astype(int)
     high = np.floor((np.array(values.shape) - 1 - centre) / grid.step).astype(int)
     axes = [np.arange(a, b + 1) for a, b in zip(low, high)]
-    nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    fine = trilinear(values, (nodes * grid.step + centre).astype(np.float32))
+    fine = trilinear(values, (lattice(*axes) * grid.step + centre).astype(np.float32))
     window = tuple(slice(a, b + 1) for a, b in zip(low, high))
     return window, fine.reshape([len(a) for a in axes])

@@ -9,8 +9,9 @@ import edt
 import numpy as np
 from scipy import ndimage
 
-from ..nifti import LabelMap
+from ..volumes import LabelMap
 from .frame import apply_affine
+from .grids import cropped_affine
 from .resample import resample_mask
 from .sdf import class_boxes
 
@@ -34,9 +35,7 @@ def isotropic_mask(
         return None
     start = np.array([s.start for s in box]) - margin_mm / label_map.spacing
     size = np.array([s.stop - s.start for s in box]) * label_map.spacing + 2 * margin_mm
-    affine = label_map.affine.copy()
-    affine[:3, :3] = label_map.affine[:3, :3] * (spacing / label_map.spacing)
-    affine[:3, 3] = apply_affine(label_map.affine, start)
+    affine = cropped_affine(label_map.affine, start, spacing / label_map.spacing)
     shape = tuple(int(n) for n in np.ceil(size / spacing))
     return mask_of(label_map, value, shape, affine), affine
 
@@ -48,8 +47,7 @@ def mask_of(
     box = class_boxes(label_map.data).get(value)
     if box is None:
         return np.zeros(shape, bool)
-    part = label_map.affine.copy()
-    part[:3, 3] = apply_affine(part, np.array([float(s.start) for s in box]))
+    part = cropped_affine(label_map.affine, [s.start for s in box])
     return resample_mask(LabelMap(label_map.data[box] == value, part), shape, affine)
 
 

@@ -12,6 +12,7 @@ from ..errors import InputError, again
 from ..files import save_npz
 from ..formats import Format
 from .frame import Frame, apply_affine
+from .grids import box_corners
 from .sdf import ClassField
 
 SPARSE = Format(
@@ -169,7 +170,6 @@ def field_band(field: ClassField, frame: Frame, resolution: int, band_voxels: fl
     def distance(unit: np.ndarray) -> np.ndarray:
         return field.lookup(frame.to_world(unit)) * np.float32(frame.scale)
 
-    ends = np.stack([np.zeros(3), np.array(field.values.shape) - 1.0])
-    corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
+    corners = box_corners(np.zeros(3), np.array(field.values.shape) - 1.0)
     box = frame.to_unit(apply_affine(field.crop_affine, corners))
     return narrow_band(distance, box.min(axis=0), box.max(axis=0), frame, resolution, band_voxels)

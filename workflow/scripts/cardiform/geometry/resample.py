@@ -6,8 +6,9 @@ import itertools
 
 import numpy as np
 
-from ..nifti import LabelMap, spacing_of
+from ..volumes import LabelMap, spacing_of
 from .frame import apply_affine
+from .grids import covered, planes
 from .interpolation import trilinear
 from .sdf import smooth_distance
 
@@ -44,11 +45,10 @@ def resample_mask(mask: LabelMap, shape: tuple[int, ...], affine: np.ndarray) ->
     crop = np.zeros(high - low, bool)
     crop[tuple((filled - low).T)] = True
     distance = smooth_distance(crop, spacing_of(mask.affine), SMOOTHING_VOX)
-    box = _box_of(low, high, into, shape)
+    box = covered(low, high - 1, np.linalg.inv(into), shape)
     values = np.full([s.stop - s.start for s in box], np.inf, np.float32)
-    rows = np.indices(values.shape[1:]).reshape(2, -1).T + [s.start for s in box[1:]]
-    for x, plane in enumerate(values, start=box[0].start):  # bounds the memory
-        index = apply_affine(into, np.column_stack([np.full(len(rows), x), rows])) - low
+    for plane, voxels in zip(values, planes(box)):
+        index = apply_affine(into, voxels) - low
         known = ((index >= 0) & (index <= np.array(crop.shape) - 1)).all(axis=1)
         plane.reshape(-1)[known] = trilinear(distance, index[known].astype(np.float32))
     ratio = abs(np.linalg.det(into[:3, :3]))
@@ -98,13 +98,3 @@ def _touching(mask: np.ndarray, offset: tuple[int, ...]) -> np.ndarray:
 def _set(result: np.ndarray, index: np.ndarray) -> None:
     index = index[((index >= 0) & (index < result.shape)).all(axis=1)]
     result[tuple(index.T)] = True
-
-
-def _box_of(low, high, into: np.ndarray, shape) -> tuple[slice, ...]:
-    """The part of the wanted grid that a box of the mask's grid covers."""
-    ends = np.stack([low, high - 1]).astype(np.float64)
-    corners = np.stack(np.meshgrid(*ends.T), axis=-1).reshape(-1, 3)
-    found = apply_affine(np.linalg.inv(into), corners)
-    start = np.clip(np.floor(found.min(axis=0)).astype(int), 0, shape)
-    stop = np.clip(np.ceil(found.max(axis=0)).astype(int) + 1, start, shape)
-    return tuple(slice(int(a), int(b)) for a, b in zip(start, stop))

@@ -13,10 +13,11 @@ from scipy import ndimage
 
 from ..errors import InputError
 from ..labels import LabelTable
-from ..nifti import LabelMap, spacing_of
 from ..options.geometry import MeshesOptions
+from ..volumes import LabelMap, spacing_of
 from .far_field import FarGrid, far_field, far_grid
 from .frame import apply_affine
+from .grids import cropped_affine
 from .interpolation import trilinear
 from .surface import Mesh, extract_surface, signed_volume, surface_area
 
@@ -63,9 +64,7 @@ class ClassField:
     @property
     def crop_affine(self) -> np.ndarray:
         """(4, 4) indices of ``values`` to RAS mm."""
-        affine = self.affine.copy()
-        affine[:3, 3] = apply_affine(self.affine, self.origin)
-        return affine
+        return cropped_affine(self.affine, self.origin)
 
     @property
     def spacing(self) -> np.ndarray:

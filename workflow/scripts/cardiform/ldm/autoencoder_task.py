@@ -40,7 +40,7 @@ class AutoencoderTask:
 
     def __init__(self, options: AutoencoderOptions, grid: Grid, cases: int):
         self.options, self.grid = options, grid
-        classes = len(grid.table) if grid.kind == "labels" else 0
+        classes = grid.classes
         self.model = ShapeAutoencoder(options, classes)
         self.shape_loss = ShapeLoss(options, classes)
         self.module = nn.ModuleDict({"model": self.model})

@@ -12,7 +12,7 @@ from ..artefact.model import load_model
 from ..options.ldm import AutoencoderOptions
 from .autoencoder_model import AUTOENCODER, ShapeAutoencoder
 from .diffusion_model import AUTOENCODER_PREFIX, DIFFUSION
-from .hearts_on_grid import LABELS, Grid
+from .hearts_on_grid import Grid
 
 
 class ShapeCoder:
@@ -20,7 +20,7 @@ class ShapeCoder:
 
     def __init__(self, options: AutoencoderOptions, grid: Grid, weights: Mapping[str, Tensor]):
         self.options, self.grid = options, grid
-        self.model = ShapeAutoencoder(options, len(grid.table) if grid.kind == LABELS else 0)
+        self.model = ShapeAutoencoder(options, grid.classes)
         self.model.load_state_dict(weights)
         self.model.eval().requires_grad_(False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,14 @@ from torch import Tensor
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import read_json, write_json
-from ..geometry.surface import Mesh, extract_surface
+from ..geometry.grids import covered
+from ..geometry.mask_surface import blurred, surface_of_mask
 from ..labels import LabelTable
 from ..metrics.overlap import overlap
 from ..metrics.summary import mean
-from ..nifti import LabelMap, load_label_map, save_like
 from ..options.ldm import CompletionOptions, SamplingOptions
 from ..pictures.figures import compare_picture
+from ..volumes import LabelMap, load_label_map, save_like
 from .cube import Cube, class_centroids, on_cube
 from .data import load_shape, to_channels
 from .diffusion_model import Condition
@@ -262,13 +264,11 @@ def complete_file(path: Path, missing: Sequence[str], completer: Completer, out:
 
 
 def _meshes(label_map: LabelMap, classes) -> list:
+    smoothed = functools.partial(blurred, sigma_vox=1.0)
     found = []
     for label in classes:
-        inside = np.pad(label_map.data == label.value, 1).astype(np.float32)
-        smooth = ndimage.gaussian_filter(inside, 1.0)
-        affine = label_map.affine.copy()
-        affine[:3, 3] -= affine[:3, :3].sum(axis=1)
-        mesh: Mesh = extract_surface(np.where(smooth == 0.5, 1e-6, 0.5 - smooth), affine)
+        inside = label_map.data == label.value
+        mesh = surface_of_mask(inside, label_map.affine, smoothed, pad=1)
         found.append((mesh.vertices, mesh.faces, label.color, 1.0))
     return found
 
@@ -278,12 +278,6 @@ def _box_on(label_map: LabelMap, cube: Cube, mask: np.ndarray) -> tuple[slice, .
     index = np.argwhere(mask)
     if not len(index):
         return None
-    ends = np.array([index.min(axis=0) - 1, index.max(axis=0) + 1])
-    corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
     to_map = np.linalg.inv(label_map.affine) @ cube.affine
-    at = corners @ to_map[:3, :3].T + to_map[:3, 3]
-    low = np.clip(np.floor(at.min(axis=0)).astype(int), 0, label_map.data.shape)
-    high = np.clip(np.ceil(at.max(axis=0)).astype(int) + 1, 0, label_map.data.shape)
-    if (low >= high).any():
-        return None
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high))
+    box = covered(index.min(axis=0) - 1, index.max(axis=0) + 1, to_map, label_map.data.shape)
+    return box if all(s.start < s.stop for s in box) else None

@@ -9,7 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from ..geometry.frame import apply_affine
-from ..nifti import LabelMap
+from ..labels import channel_of_value
+from ..volumes import LabelMap
 
 MOST_SUBSAMPLES = 4  # per axis and voxel: the error of a share is below a hundredth then
 ROUND_MM = 1.0  # edges are rounded up to this, so that one more heart rarely moves the grid
@@ -82,8 +83,7 @@ def on_cube(label_map: LabelMap, cube: Cube, values) -> np.ndarray:
     """
     parts = int(np.clip(np.ceil(cube.spacing / label_map.spacing.min()), 1, MOST_SUBSAMPLES))
     values = np.asarray(list(values), np.uint8)
-    lookup = np.zeros(256, np.uint8)
-    lookup[values] = np.arange(1, len(values) + 1)
+    lookup = np.array(channel_of_value(values, first=1), np.uint8)
     classes = lookup[label_map.data]
     to_source = np.linalg.inv(label_map.affine) @ cube.subdivided(parts)
     size, fine, channels = cube.size, cube.size * parts, len(values) + 1

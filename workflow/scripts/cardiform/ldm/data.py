@@ -16,9 +16,10 @@ from torch import Tensor
 from ..cohort.manifest import MadeFile
 from ..errors import InputError, again, problem
 from ..formats import Format
-from ..nifti import load_image, load_label_map
+from ..labels import channel_of_value
 from ..options.ldm import AutoencoderOptions
-from .hearts_on_grid import LABELS, Grid
+from ..volumes import load_image, load_label_map
+from .hearts_on_grid import Grid
 
 LOADERS = 4  # threads that fill the cache
 LATENTS = Format(
@@ -59,19 +60,18 @@ def load_shape(path: str | Path, grid: Grid) -> Tensor:
     InputError
         The file does not lie on the grid, or has a class beside those of the grid.
     """
-    data = load_label_map(path).data if grid.kind == LABELS else load_image(path)[0]
+    data = load_label_map(path).data if grid.has_classes else load_image(path)[0]
     if data.shape != (grid.size,) * 3:
         fact = f"has the shape {data.shape}, the grid {grid.size} voxels along each edge"
         raise InputError(problem(path, fact, "make it again"))
-    if grid.kind != LABELS:
+    if not grid.has_classes:
         return torch.from_numpy(np.ascontiguousarray(data, np.float32))
     return torch.from_numpy(to_channels(data, grid, path))
 
 
 def to_channels(labels: np.ndarray, grid: Grid, where: str | Path = "") -> np.ndarray:
     """Class values to channels."""
-    lookup = np.full(256, 255, np.uint8)
-    lookup[[0, *grid.table.values]] = np.arange(len(grid.table) + 1)
+    lookup = np.array(channel_of_value(grid.table.values, first=1, unknown=255), np.uint8)
     channels = lookup[labels]
     if channels.max(initial=0) == 255:
         unknown = sorted(set(np.unique(labels)) - {0, *grid.table.values})

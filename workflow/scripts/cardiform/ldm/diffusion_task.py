@@ -21,7 +21,7 @@ from .diffusion_model import (
     guided,
     starting_noise,
 )
-from .hearts_on_grid import LABELS, Grid
+from .hearts_on_grid import Grid
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class DiffusionTask:
     def __init__(self, options: DiffusionOptions, statistics: LatentStatistics, grid: Grid, coder):
         self.options, self.statistics, self.grid, self.coder = options, statistics, grid, coder
         self.process = Process(options)
-        self.classes = len(grid.table) if grid.kind == LABELS else 0
+        self.classes = grid.classes
         factor = grid.size // statistics.shape[1]
         self.network = LatentDenoiser(options, statistics.shape[0], self.classes, factor)
         self.module: nn.Module = self.network

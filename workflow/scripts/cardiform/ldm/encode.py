@@ -14,13 +14,13 @@ from ..cohort.table import Case
 from ..files import save_npz, write_json
 from ..metrics.overlap import overlap
 from ..metrics.summary import mean
-from ..nifti import image_grid, save_image, save_label_map
 from ..options.ldm import LatentsOptions
+from ..volumes import image_grid, save_image, save_label_map
 from .autoencoder_model import channels_of
 from .coder import ShapeCoder
 from .data import LATENTS, load_latents, load_shape, moved, to_values
 from .diffusion_model import LatentStatistics
-from .hearts_on_grid import LABELS, Grid
+from .hearts_on_grid import Grid
 
 LEAST_DEVIATION_ML = 1e-3
 
@@ -69,7 +69,7 @@ def encode_case(
 def volumes_ml(targets: Tensor, grid: Grid) -> Tensor:
     """(B, S, S, S) channels to (B, classes) float32 ml; the inside of a field is above 0.5."""
     flat = targets.flatten(1)
-    if grid.kind != LABELS:
+    if not grid.has_classes:
         flat = flat > 0.5
     counts = [(flat == k).sum(1) for k in range(1, len(grid.table) + 1)]
     return torch.stack(counts, dim=1).float() * (grid.spacing**3 / 1000)
@@ -106,7 +106,7 @@ def statistics_of(
         sums += np.stack([mu.sum((0, 2, 3, 4)).numpy(), mu.square().sum((0, 2, 3, 4)).numpy()])
         count += mu[:, 0].numel()
         volumes.append(stored["volumes"][0].double().numpy())
-        if grid.kind == LABELS:
+        if grid.has_classes:
             centroids.append(centroids_mm(stored["target"][0].numpy(), grid))
     average = sums[0] / count
     present = np.ma.masked_equal(np.array(volumes).reshape(-1, len(grid.table)), 0)
@@ -136,7 +136,7 @@ def _reconstruct(name: str, source: Path, shape, latents, coder: ShapeCoder, out
     figures = folder / f"{name}.json"
     made = channels_of(logits)[0].numpy()
     true = shape.numpy()
-    if grid.kind == LABELS:
+    if grid.has_classes:
         save_label_map(path, to_values(made, grid), affine)
     else:
         true = (true > 0.5).astype(np.uint8)

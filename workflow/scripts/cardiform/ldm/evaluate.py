@@ -12,7 +12,7 @@ import numpy as np
 from ..metrics.summary import mean
 from ..options.ldm import GenerationOptions
 from .data import load_shape, warped
-from .hearts_on_grid import LABELS, Grid
+from .hearts_on_grid import Grid
 from .set_figures import (
     Anatomy,
     SurfacePoints,
@@ -32,7 +32,7 @@ Hearts = Sequence[np.ndarray]
 def load_hearts(paths: Sequence[Path], grid: Grid) -> list[np.ndarray]:
     """Channels of hearts on the grid; of a field what is above 0.5."""
     hearts = [load_shape(path, grid).numpy() for path in paths]
-    return hearts if grid.kind == LABELS else [(h > 0.5).astype(np.uint8) for h in hearts]
+    return hearts if grid.has_classes else [(h > 0.5).astype(np.uint8) for h in hearts]
 
 
 @dataclass(frozen=True)

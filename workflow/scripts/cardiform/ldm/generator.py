@@ -23,7 +23,7 @@ from .diffusion_model import (
     sample_seed,
     starting_noise,
 )
-from .hearts_on_grid import LABELS, Grid
+from .hearts_on_grid import Grid
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,8 @@ class ShapeGenerator:
         statistics = LatentStatistics.from_dict(stored.extra["statistics"])
         coder = ShapeCoder.load(path).to(device)
         grid = coder.grid
-        classes = len(grid.table) if grid.kind == LABELS else 0
         factor = grid.size // statistics.shape[1]
-        network = LatentDenoiser(options, statistics.shape[0], classes, factor)
+        network = LatentDenoiser(options, statistics.shape[0], grid.classes, factor)
         own = {n: v for n, v in stored.weights.items() if not n.startswith(AUTOENCODER_PREFIX)}
         network.load_state_dict(own)
         network.to(device).eval().requires_grad_(False)

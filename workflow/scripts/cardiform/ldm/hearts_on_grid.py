@@ -14,9 +14,9 @@ from ..cohort.table import Case
 from ..errors import InputError, again, problem
 from ..files import write_json
 from ..formats import Format
-from ..labels import LabelClass, LabelTable
-from ..nifti import load_label_map, save_image, save_label_map
+from ..labels import LabelClass, LabelTable, channel_of_value
 from ..options.ldm import LdmOptions, PointcloudsOptions
+from ..volumes import load_label_map, save_image, save_label_map
 from .clouds import Cloud, CloudFile, counts_on, fields_of, label_map_of, typical, volume_of
 from .cube import Cube, edge_mm, labelled_box, on_cube
 
@@ -73,6 +73,16 @@ class Grid:
     def spacing(self) -> float:
         """Edge of a voxel, mm."""
         return self.edge_mm / self.size
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether voxels have class values; otherwise they are a field."""
+        return self.kind == LABELS
+
+    @property
+    def classes(self) -> int:
+        """Number of classes that a network tells apart: 0 of a field."""
+        return len(self.table) if self.has_classes else 0
 
     def cube(self, center) -> Cube:
         return Cube(np.asarray(center, np.float64), self.spacing, self.size)
@@ -263,7 +273,7 @@ def convert_cloud(
     fields = _fields(_chosen(file.read(name), grid.table), grid, center, options)
     path = out / f"{case.case_id}.nii.gz"
     affine = grid.cube(center).affine
-    if grid.kind == LABELS:
+    if grid.has_classes:
         found = label_map_of(fields, grid.scale, grid.table.values, options.threshold)
         save_label_map(path, found, affine)
     else:
@@ -274,8 +284,7 @@ def convert_cloud(
 def _fields(cloud: Cloud, grid: Grid, center, options: PointcloudsOptions) -> np.ndarray:
     channels, number = np.zeros(len(cloud.points), np.int64), 1
     if cloud.labels is not None:
-        lookup = np.zeros(256, np.int64)
-        lookup[list(grid.table.values)] = np.arange(len(grid.table))
+        lookup = np.array(channel_of_value(grid.table.values), np.int64)
         channels, number = lookup[cloud.labels], len(grid.table)
     return fields_of(counts_on(grid.cube(center), cloud.points, channels, number), options)
 

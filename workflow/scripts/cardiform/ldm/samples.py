@@ -13,19 +13,20 @@ from torch import Tensor
 from ..errors import InputError
 from ..files import save_npz, write_text
 from ..formats import Format
-from ..geometry.mesh_files import write_ply
+from ..geometry.grids import cropped_affine
+from ..geometry.mesh_files import MESH_ENDING, write_mesh
 from ..geometry.sampling import SurfaceSampler, area_quotas
 from ..geometry.surface import Mesh, extract_surface, surface_area
 from ..labels import LabelTable
-from ..nifti import save_image, save_label_map
 from ..options.ldm import SamplingOptions
 from ..pictures.figures import case_picture, sheet_picture
+from ..volumes import save_image, save_label_map
 from .autoencoder_model import channels_of
 from .data import to_values
 from .diffusion_model import Condition
 from .encode import volumes_ml
 from .generator import ShapeGenerator
-from .hearts_on_grid import LABELS, Grid
+from .hearts_on_grid import Grid
 
 log = logging.getLogger(__name__)
 
@@ -115,13 +116,14 @@ def write_sample(
     meshes = class_meshes(logits.numpy(), table, affine, options.threshold)
     if options.save_format in ("nifti", "both"):
         path = out / "nifti" / f"{name}.nii.gz"
-        if grid.kind == LABELS:
+        if grid.has_classes:
             save_label_map(path, to_values(channels_of(logits[None])[0].numpy(), grid), affine)
         else:
             save_image(path, logits.sigmoid()[0].numpy(), affine)
+    folder = out / "meshes" / name
     for label, mesh in meshes.items():
-        write_ply(out / "meshes" / name / f"{label}.ply", mesh)
-    for stale in set((out / "meshes" / name).glob("*.ply")):
+        write_mesh(folder / f"{label}{MESH_ENDING}", mesh)
+    for stale in set(folder.glob(f"*{MESH_ENDING}")):
         if stale.stem not in meshes:
             stale.unlink()
     if options.save_format in ("pointcloud", "both"):
@@ -153,9 +155,7 @@ def class_meshes(
     for label, field in zip(table, fields):
         inner = np.clip(field, -STEEP, STEEP)
         padded = np.pad(np.where(inner == 0, 1e-6, inner), 1, constant_values=STEEP)
-        moved = affine.copy()
-        moved[:3, 3] -= affine[:3, :3].sum(axis=1)
-        mesh = extract_surface(padded.astype(np.float32), moved)
+        mesh = extract_surface(padded.astype(np.float32), cropped_affine(affine, np.full(3, -1.0)))
         if len(mesh.faces):
             found[label.name] = mesh
     return found

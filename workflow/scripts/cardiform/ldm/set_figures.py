@@ -5,6 +5,7 @@ Hearts are (S, S, S) uint8 channels on one grid: 0 outside, k a class.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,8 @@ from scipy.spatial import cKDTree
 from scipy.stats import wasserstein_distance
 
 from ..anatomy.components import count_components
+from ..geometry.mask_surface import blurred, surface_of_mask
 from ..geometry.sampling import SurfaceSampler
-from ..geometry.surface import extract_surface
 
 COLUMNS_AT_A_TIME = 64  # hearts that are compared at a time: bounds the memory
 ALWAYS, NEVER = 0.9, 0.02  # shares of the training hearts in which two classes touch
@@ -33,10 +34,11 @@ class SurfacePoints:
     def of(cls, heart: np.ndarray, classes: int, spacing: float, number: int, seed: int):
         """``number`` points per class, spread evenly over its voxel surface."""
         affine = np.diag([spacing, spacing, spacing, 1.0])
+        affine[:3, 3] = spacing  # the rim around the heart begins at the origin
+        faces = functools.partial(blurred, sigma_vox=0)
         trees = []
         for channel in range(1, classes + 1):
-            inside = np.pad(heart == channel, 1)
-            mesh = extract_surface(0.5 - inside.astype(np.float32), affine)
+            mesh = surface_of_mask(heart == channel, affine, faces, pad=1)
             points = None
             if len(mesh.faces):
                 rng = np.random.default_rng((seed, channel))

@@ -1,4 +1,4 @@
-"""A procedural heart: signed distances, label map and bounds from one description."""
+"""A procedural heart: label map and bounds from one description."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from ..geometry.grids import box_corners
 from ..labels import LabelTable
 from .anatomy import Anatomy, chambers_and_vessels, draw_anatomy
 from .coronaries import END_RADIUS_MM, coronary_trees
@@ -21,7 +22,6 @@ BLOCK = 4
 # Distances of ellipsoids and blends are exact to first order only; a block is skipped where
 # its centre is farther from the surface than this many half diagonals.
 BLOCK_SAFETY = 1.6
-FAR_MM = 1e3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,21 +83,6 @@ class Phantom:
         low[2], high[2] = max(low[2], self.scan_range[0]), min(high[2], self.scan_range[1])
         return np.stack([low, high])
 
-    def signed_distances(self, points: np.ndarray) -> np.ndarray:
-        """Signed distances to the ten labelled regions.
-
-        points : (N, 3) RAS mm.
-        Returns (N, 10) float32 mm in channel order, negative inside. The regions are those
-        after the label table's priority: at most one distance is negative. Near a surface
-        the error is of second order; a missing class is 1000 mm away everywhere.
-        """
-        points = np.asarray(points, np.float64)
-        result = np.empty((len(points), len(LABELS)), np.float32)
-        for start in range(0, len(points), CHUNK_POINTS):
-            part = slice(start, start + CHUNK_POINTS)
-            result[part] = self._regions(points[part])
-        return result
-
     def label_map(self, shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
         """(X, Y, Z) uint8 class values at the voxel centres of the grid."""
         labels = np.zeros(shape, np.uint8)
@@ -108,24 +93,10 @@ class Phantom:
                 self._paint(labels, np.asarray(affine, np.float64), channel, self._world_box(solid))
         return labels
 
-    def _regions(self, points: np.ndarray) -> np.ndarray:
-        """(N, 10) float64: whole solids, cut by the scan and by classes of higher priority."""
-        low, high = self.scan_range
-        outside = np.maximum(low - points[:, 2], points[:, 2] - high)
-        whole = np.stack([self._whole(c, points) for c in range(len(LABELS))], axis=1)
-        whole = np.maximum(whole, outside[:, None])
-        regions = whole.copy()
-        taken = np.full(len(points), np.inf)
-        for channel in sorted(range(len(LABELS)), key=lambda c: LABELS[c].priority):
-            regions[:, channel] = np.maximum(whole[:, channel], -taken)
-            taken = np.minimum(taken, whole[:, channel])
-        return regions
-
     def _whole(self, channel: int, points: np.ndarray) -> np.ndarray:
-        """(N,) distances in mm to the whole solid of a class, world points."""
+        """(N,) distances in mm to the whole solid of a class that is there, world points."""
         solid = self.solids[channel]
-        if solid is None:
-            return np.full(len(points), FAR_MM)
+        assert solid is not None
         return self.size * solid.evaluate(self._to_heart(points))[0]
 
     def _to_heart(self, points: np.ndarray) -> np.ndarray:
@@ -135,8 +106,7 @@ class Phantom:
         return self.size * points @ self.rotation.T + self.shift
 
     def _world_box(self, solid: Shape) -> np.ndarray:
-        corners = np.stack(np.meshgrid(*solid.box.T), axis=-1).reshape(-1, 3)
-        corners = self._to_world(corners)
+        corners = self._to_world(box_corners(*solid.box))
         return np.stack([corners.min(axis=0), corners.max(axis=0)])
 
     def _paint(self, labels: np.ndarray, affine: np.ndarray, channel: int, box: np.ndarray) -> None:
@@ -202,7 +172,7 @@ def _parts(array: np.ndarray, size: int = CHUNK_POINTS):
 
 def _voxel_window(box: np.ndarray, affine: np.ndarray, shape):
     """Lowest and highest voxel (exclusive) of a grid that may lie in a world box, or None."""
-    corners = np.stack(np.meshgrid(*box.T), axis=-1).reshape(-1, 3) - affine[:3, 3]
+    corners = box_corners(*box) - affine[:3, 3]
     voxels = corners @ np.linalg.inv(affine[:3, :3]).T
     low = np.maximum(np.floor(voxels.min(axis=0)).astype(int), 0)
     high = np.minimum(np.ceil(voxels.max(axis=0)).astype(int) + 1, shape)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..anatomy.corruption import corrupt
+from ..geometry.grids import box_corners
 from .heart import LABELS, draw_phantom
 
 MARGIN_MM = 6.0
@@ -91,7 +92,7 @@ def _grid(bounds: np.ndarray, spacing: np.ndarray, odd: Oddity):
     axes = np.eye(3)
     if odd.oblique:
         axes = Rotation.from_euler("xyz", OBLIQUE_DEG, degrees=True).as_matrix()
-    corners = np.stack(np.meshgrid(*bounds.T), axis=-1).reshape(-1, 3) @ axes
+    corners = box_corners(*bounds) @ axes
     low, high = corners.min(axis=0) - MARGIN_MM, corners.max(axis=0) + MARGIN_MM
     low[0] += (MARGIN_MM + odd.cut_mm) * (odd.cut_mm > 0)
     shape = np.ceil((high - low) / spacing).astype(int)

@@ -48,12 +48,6 @@ def transposed_conv(feats: Tensor, weight: Tensor, halving: Halving) -> Tensor:
     return _Up.apply(*_autocast(feats, weight), halving)
 
 
-def mean_pool(feats: Tensor, halving: Halving) -> Tensor:
-    """Mean over the active children: (N, C) -> (M, C)."""
-    children = _padded(feats)[halving.children.long()]
-    return children.sum(dim=1) / halving.occupied.sum(dim=1, keepdim=True)
-
-
 class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx, feats: Tensor, weight: Tensor, index: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..errors import InputError, problem
 from ..geometry.sampling import POINTS
-from ..labels import LabelTable
+from ..labels import LabelTable, channel_of_value
 from ..options.vecset import VecsetOptions
 
 LOADERS = 4  # files that are read at a time
@@ -148,8 +148,7 @@ def load_case_points(
     ]
     if problems:
         raise InputError(problems)
-    channel = np.zeros(256, np.uint8)
-    channel[list(values)] = np.arange(len(values))
+    channel = np.array(channel_of_value(values), np.uint8)
     head = slice(0, keep or None)
     near_channels = channel[arrays["near_labels"][head]]
     volume_sdf = arrays["volume_sdf"][head].copy()

@@ -125,23 +125,19 @@ class VecSet(nn.Module):
             outside=options.truncation,
         )
 
-    @property
-    def latent_width(self) -> int:
-        """Channels of a latent as :meth:`encode` returns it."""
-        return self.bottleneck.width + 3 * self.shape.anchored
-
     def encode(self, points: Tensor, fps: Tensor | None = None) -> Tensor:
         """Latents of labelled surface points, the posterior mean where there is a posterior.
 
         points : (B, N, 3 + C), unit frame xyz and one-hot labels.
         fps : (B, M) int64, the points at which latents start; unused by learned queries.
 
-        Returns (B, M, latent_width); each sample depends on its own points alone.
+        Returns (B, M, L), each sample from its own points alone: L is the width of the
+        bottleneck, and 3 more (the place, first) where latents are anchored.
         """
         return self._encode(points, fps, sample=False)[0]
 
     def expand(self, latents: Tensor) -> Tensor:
-        """Run the trunk once: (B, M, latent_width) to the tokens that :meth:`query` reads."""
+        """Run the trunk once: (B, M, L) latents to the tokens that :meth:`query` reads."""
         if self.place is not None:
             anchors, codes = latents[..., :3], latents[..., 3:]
             x = self.bottleneck.widen(codes) + self.place(anchors)

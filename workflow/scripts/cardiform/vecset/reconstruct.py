@@ -17,14 +17,15 @@ from ..files import save_npz, write_json
 from ..formats import Format
 from ..geometry.coarse_to_fine import SampledField, sample_field
 from ..geometry.frame import UNIT_RADIUS, Frame, apply_affine
+from ..geometry.grids import cropped_affine, lattice, planes, whole
 from ..geometry.sampling import POINTS
 from ..geometry.surface import Mesh
 from ..held_out import draw_comparison, truth_mesh, write_meshes
 from ..labels import LabelTable
 from ..metrics.overlap import overlap
 from ..metrics.surface import surface_figures
-from ..nifti import LabelMap, load_label_map, save_label_map
 from ..options.vecset import VecsetOptions, VecsetReconstructOptions
+from ..volumes import LabelMap, load_label_map, save_label_map
 from .data import draw_input, load_case_points
 from .model import VECSET, VecSet
 
@@ -137,7 +138,7 @@ class MajorityLabels:
         """From training cases and their points files; a class is averaged over the cases
         that have it."""
         ticks = np.linspace(-1, 1, MEAN_SHAPE_GRID)
-        grid = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
+        grid = lattice(ticks, ticks, ticks)
         votes = np.zeros((len(table), len(grid)), np.uint16)
         having = np.zeros(len(table))
         for case, points in cases[:MEAN_SHAPE_CASES]:
@@ -158,11 +159,9 @@ class MajorityLabels:
         affine[:3, 3] = -1
         shape = LabelMap(self.labels, affine)
         result = np.zeros(grid.data.shape, np.uint8)
-        rows = np.indices(grid.data.shape[1:]).reshape(2, -1).T
-        for x in range(grid.data.shape[0]):  # plane by plane: bounds the memory
-            index = np.column_stack([np.full(len(rows), x), rows])
-            world = apply_affine(grid.affine, index.astype(np.float64))
-            result[x] = lookup(shape, frame.to_unit(world)).reshape(result[x].shape)
+        for plane, index in zip(result, planes(whole(result.shape))):
+            world = apply_affine(grid.affine, index)
+            plane[...] = lookup(shape, frame.to_unit(world)).reshape(plane.shape)
         return result
 
 
@@ -216,9 +215,7 @@ def isotropic_grid(grid: LabelMap, spacing_mm: float) -> tuple[tuple[int, int, i
     """Shape and affine of a grid over the same box with cubic voxels."""
     extent = (np.array(grid.data.shape) - 1) * grid.spacing
     x, y, z = (int(n) for n in np.ceil(extent / spacing_mm) + 1)
-    affine = grid.affine.copy()
-    affine[:3, :3] *= spacing_mm / grid.spacing
-    return (x, y, z), affine
+    return (x, y, z), cropped_affine(grid.affine, np.zeros(3), spacing_mm / grid.spacing)
 
 
 def load_frame(points: Path) -> Frame:

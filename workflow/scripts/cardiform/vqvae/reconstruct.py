@@ -21,8 +21,8 @@ from ..held_out import draw_comparison, truth_mesh, write_meshes
 from ..labels import LabelClass, LabelTable
 from ..metrics.overlap import overlap
 from ..metrics.surface import surface_figures
-from ..nifti import LabelMap, load_label_map, save_label_map
 from ..sparse.tensor import SparseTensor, Structure
+from ..volumes import LabelMap, load_label_map, save_label_map
 from .data import Instance
 from .model import SparseVQVAE
 from .task import CROSSED_VOXELS
