@@ -190,3 +190,15 @@ def test_changed_bytes_of_a_compressed_file_are_noticed(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"a\.nii\.gz: cannot be read to its end"):
             nifti.load_label_map(path)
+
+
+def test_what_is_written_on_a_slightly_sheared_grid_is_read_again(tmp_path):
+    """A qform cannot hold the shear: with one, the file would be refused for its two places."""
+    affine = np.eye(4)
+    affine[0, 2] = np.sin(np.radians(0.9))
+    path = tmp_path / "labels.nii"
+    nifti.save_label_map(path, np.ones((2, 2, 40), np.uint8), affine)
+    np.testing.assert_allclose(nifti.load_label_map(path).affine, affine, atol=1e-6)
+    assert nib.load(path).header["qform_code"] == 0
+    nifti.save_label_map(path, np.ones((2, 2, 40), np.uint8), np.eye(4))
+    assert nib.load(path).header["qform_code"] == 1

@@ -92,6 +92,8 @@ def save_image(path: str | Path, data: np.ndarray, affine: np.ndarray) -> None:
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
+    if _forms_apart_mm(image) > place_tolerance_mm(image.shape, spacing_of(affine)):
+        image.set_qform(None, code=0)  # a qform knows no shear: what it says is another place
     _save(image, path)
 
 
@@ -153,8 +155,8 @@ def _check_forms(path, image, affine, spacing) -> None:
     header = image.header
     if not hasattr(header, "get_sform"):
         return
-    sform, scode = header.get_sform(coded=True)
-    qform, qcode = header.get_qform(coded=True)
+    _, scode = header.get_sform(coded=True)
+    _, qcode = header.get_qform(coded=True)
     if not scode and not qcode:
         raise InputError(
             problem(
@@ -164,9 +166,7 @@ def _check_forms(path, image, affine, spacing) -> None:
             )
         )
     if scode and qcode:
-        corners = np.array(np.meshgrid(*[(0, n - 1) for n in image.shape[:3]])).reshape(3, -1)
-        shift = (sform - qform)[:3, :3] @ corners + (sform - qform)[:3, 3:]
-        shift_mm = np.linalg.norm(shift, axis=0).max()
+        shift_mm = _forms_apart_mm(image)
         voxels = shift_mm / spacing.min()
         if shift_mm > place_tolerance_mm(image.shape, spacing):
             raise InputError(
@@ -176,6 +176,14 @@ def _check_forms(path, image, affine, spacing) -> None:
                     "correct one of them in the header",
                 )
             )
+
+
+def _forms_apart_mm(image) -> float:
+    """The most that sform and qform differ at a corner of the grid."""
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in image.shape[:3]])).reshape(3, -1)
+    difference = image.header.get_sform() - image.header.get_qform()
+    shift = difference[:3, :3] @ corners + difference[:3, 3:]
+    return float(np.linalg.norm(shift, axis=0).max())
 
 
 def _open(path):
