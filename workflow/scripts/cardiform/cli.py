@@ -121,8 +121,9 @@ def from_section(options: type, section: Mapping[str, Any] | None, where: str):
             continue
         try:
             values[key] = _coerce(value, types[key])
-        except (TypeError, ValueError):
-            problems.append(f"config: {where}.{key} is {value!r}; {_expected(types[key])}")
+        except (TypeError, ValueError, OverflowError):
+            text = repr(value)[:60]
+            problems.append(f"config: {where}.{key} is {text}; {_expected(types[key])}")
     try:
         result = checked(options, values, where=f"config: {where}.")
     except InputError as error:
@@ -149,6 +150,8 @@ def checked(options: type, values: Mapping[str, Any], where: str = "--"):
                     f"{name} is {item[:60]!r}; a text of one line that does not begin with -"
                 )
                 continue
+            if isinstance(value, tuple) and (item == "" or (isinstance(item, str) and "," in item)):
+                problems.append(f"{name} has the item {item[:60]!r}; a text without commas")
             if meta["minimum"] is not None and not item >= meta["minimum"]:
                 problems.append(f"{name} is {item}; at least {meta['minimum']}")
             if meta["maximum"] is not None and not item <= meta["maximum"]:
@@ -239,7 +242,7 @@ def _element_type(kind):
 
 
 def _coerce(value, kind):
-    """A config value as ``kind``; TypeError or ValueError where it does not fit."""
+    """A config value as ``kind``; TypeError, ValueError or OverflowError where it does not fit."""
     element = _element_type(kind)
     if element is not None:
         if not isinstance(value, (list, tuple)) or not (value or element is str):
