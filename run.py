@@ -72,7 +72,9 @@ def pytest_command(environment, rest):
     # A file stays on one process, which makes its cohorts once; the integration tests come first.
     workers = ["-n", str(min(os.cpu_count() or 1, 8)), "--dist", "loadfile"]
     workers += ["--no-loadscope-reorder"]
-    return ["python", "-m", "pytest", *workers, "--durations", "15", *rest]
+    # The floor of coverage (pyproject.toml) holds for the whole suite, not for a part of it.
+    coverage = [] if rest else ["--cov", "--cov-report", "term:skip-covered"]
+    return ["python", "-m", "pytest", *workers, "--durations", "15", *coverage, *rest]
 
 
 def hand_over(arguments, environment):

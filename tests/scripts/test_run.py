@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,35 @@ def test_unknown_program_is_told(run, capsys):
     with pytest.raises(SystemExit):
         run.hand_over(["no-such-program"], {"PATH": ""})
     assert "no such program" in capsys.readouterr().err
+
+
+def test_the_floor_of_coverage_is_for_the_whole_suite_alone(run, monkeypatch):
+    monkeypatch.chdir(run.ROOT)  # which the command leaves
+    assert "--cov" in run.pytest_command({}, [])
+    for part in (["tests/unit"], ["-k", "sdf"], ["-x"]):
+        command = run.pytest_command({}, part)
+        assert "--cov" not in command and command[-len(part) :] == part
+
+
+def test_coverage_below_the_floor_fails(tmp_path):
+    """The settings of pyproject.toml, on a test that uses nothing."""
+    (tmp_path / "test_nothing.py").write_text("def test_nothing():\n    pass\n")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "1",
+        "--cov",
+        "-c",
+        RUN.parent / "pyproject.toml",
+    ]
+    result = subprocess.run(
+        [*command, tmp_path],
+        cwd=RUN.parent,
+        env={**os.environ, "COVERAGE_FILE": str(tmp_path / "data")},
+        capture_output=True,
+        text=True,
+    )
+    assert "1 passed" in result.stdout or "100%]" in result.stdout
+    assert result.returncode != 0 and "Required test coverage" in result.stdout + result.stderr

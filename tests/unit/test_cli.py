@@ -246,3 +246,17 @@ def test_other_errors_keep_their_traceback(tmp_path):
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 1 and "Traceback" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "words"),
+    [
+        ("vecset", {"lr": 10**400}, "expected a number"),
+        ("fusion", {"rules": ["a,b"]}, "without commas"),
+        ("fusion", {"rules": ["coronary_on_heart", ""]}, "without commas"),
+        ("diffusion", {"beta_end": -1e-5}, "at least 0"),
+    ],
+)
+def test_values_that_no_flag_could_hand_on(section, values, words):
+    with pytest.raises(InputError, match=words):
+        cli.from_section(SECTIONS[section], values, section)

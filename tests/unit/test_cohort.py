@@ -68,6 +68,12 @@ def test_checked_cases_round_trip(tmp_path):
         read_checked_cases(tmp_path / "cases.tsv", ["z"])
 
 
+def test_a_reason_may_hold_any_line_separator_of_unicode(tmp_path):
+    members = [case("a", status="skipped", reason="x\u2028y")]
+    write_cases(tmp_path / "cases.tsv", members)
+    assert read_checked_cases(tmp_path / "cases.tsv") == members
+
+
 def test_small_cohorts_have_a_chunk_per_case():
     assert assign_chunks(["b", "a"], 2) == {"a": ["a"], "b": ["b"]}
 

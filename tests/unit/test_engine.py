@@ -448,7 +448,7 @@ def test_exhausted_memory_names_the_keys_to_lower(tmp_path, error, place):
     with pytest.raises(TrainingError, match=r"step 4: the memory .*is exhausted") as caught:
         run(tmp_path, Short(error, place))
     (line,) = caught.value.problems
-    assert "raise accumulate, or lower batch_size, or give" in line
+    assert "raise training.accumulate, or lower training.batch_size, or give" in line
     assert load(tmp_path / "checkpoints" / "last.pt", "")["step"] == 3, "the last one is kept"
 
 

@@ -53,3 +53,13 @@ def test_every_bad_row_is_named(tmp_path):
         load_label_table(path)
     with pytest.raises(InputError, match="cannot be read"):
         load_label_table(tmp_path / "none.tsv")
+
+
+def test_a_table_that_is_cut_or_no_text_is_refused(tmp_path):
+    path = tmp_path / "labels.tsv"
+    path.write_text(HEADER + "1\taorta")
+    with pytest.raises(InputError, match=":2: "):
+        load_label_table(path)
+    path.write_bytes((HEADER + "1\taorta\tÄ\t#00ff00\t1\t1\n").encode("latin-1"))
+    with pytest.raises(InputError, match="is no table"):
+        load_label_table(path)

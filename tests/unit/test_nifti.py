@@ -223,3 +223,15 @@ def test_a_format_is_one_entry_and_the_others_go_to_nibabel(tmp_path, monkeypatc
     (tmp_path / "a.mha").write_bytes(b"ObjectType = Image")
     with pytest.raises(InputError, match="not a readable NIfTI file"):
         volumes.load_label_map(tmp_path / "a.mha")
+
+
+def test_what_is_written_on_a_slightly_sheared_grid_is_read_again(tmp_path):
+    """A qform cannot hold the shear: with one, the file would be refused for its two places."""
+    affine = np.eye(4)
+    affine[0, 2] = np.sin(np.radians(0.9))
+    path = tmp_path / "labels.nii"
+    volumes.save_label_map(path, np.ones((2, 2, 40), np.uint8), affine)
+    np.testing.assert_allclose(volumes.load_label_map(path).affine, affine, atol=1e-6)
+    assert nib.load(path).header["qform_code"] == 0
+    volumes.save_label_map(path, np.ones((2, 2, 40), np.uint8), np.eye(4))
+    assert nib.load(path).header["qform_code"] == 1

@@ -37,3 +37,11 @@ def test_nothing_against_something_and_against_nothing():
     found = topology_figures(whole, empty, SPACING)
     assert found["dice"] == found["cl_dice"] == 0.0 and found["component_error"] == 1
     assert topology_figures(empty, empty, SPACING)["dice"] is None
+
+
+def test_a_block_of_which_thinning_leaves_nothing_has_no_centreline_figures():
+    mask = np.zeros((9, 9, 9), bool)
+    mask[1:3, 1:3, 1:6] = True
+    figures = topology_figures(mask, mask, 1.0)
+    assert figures["dice"] == 1
+    assert figures["cl_dice"] is None and figures["centreline_overlap"] is None

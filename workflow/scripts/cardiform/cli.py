@@ -117,7 +117,7 @@ def from_config(sections: Mapping[str, type], config: Mapping[str, Any]) -> dict
 
 def from_section(
     options: type,
-    section: Mapping[str, Any] | None,
+    section: object,
     where: str,
     shared: Mapping[str, Any] | None = None,
 ):
@@ -136,10 +136,11 @@ def from_section(
     return result
 
 
-def _values(
-    options: type, section: Mapping[str, Any] | None, where: str
-) -> tuple[dict[str, Any], list[str]]:
-    """What a config section sets, by the names of the options, and what is wrong with it."""
+def _values(options: type, section: object, where: str) -> tuple[dict[str, Any], list[str]]:
+    """What a config section sets, by the names of the options, and what is wrong with it.
+
+    section : as YAML gave it: keys and values, None where it is empty, or anything by mistake.
+    """
     section = section or {}
     if not isinstance(section, Mapping):
         return {}, [f"config: {where} is {section!r}; write keys and values below it"]
@@ -154,8 +155,9 @@ def _values(
             continue
         try:
             values[key] = _coerce(value, types[key])
-        except (TypeError, ValueError):
-            problems.append(f"config: {where}.{key} is {value!r}; {_expected(types[key])}")
+        except (TypeError, ValueError, OverflowError):
+            text = repr(value)[:60]
+            problems.append(f"config: {where}.{key} is {text}; {_expected(types[key])}")
     return values, problems
 
 
@@ -176,6 +178,8 @@ def checked(options: type, values: Mapping[str, Any], where: str = "--"):
                     f"{name} is {item[:60]!r}; a text of one line that does not begin with -"
                 )
                 continue
+            if isinstance(value, tuple) and (item == "" or (isinstance(item, str) and "," in item)):
+                problems.append(f"{name} has the item {item[:60]!r}; a text without commas")
             if meta["minimum"] is not None and not item >= meta["minimum"]:
                 problems.append(f"{name} is {item}; at least {meta['minimum']}")
             if meta["maximum"] is not None and not item <= meta["maximum"]:
@@ -266,7 +270,7 @@ def _element_type(kind):
 
 
 def _coerce(value, kind):
-    """A config value as ``kind``; TypeError or ValueError where it does not fit."""
+    """A config value as ``kind``; TypeError, ValueError or OverflowError where it does not fit."""
     element = _element_type(kind)
     if element is not None:
         if not isinstance(value, (list, tuple)) or not (value or element is str):

@@ -121,7 +121,7 @@ def load_label_table(path: str | Path = "") -> LabelTable:
     columns = [f.name for f in fields(LabelClass)]
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, delimiter="\t")
+            reader = csv.DictReader(stream, delimiter="\t", restval="")
             missing = [c for c in columns if c not in (reader.fieldnames or [])]
             if missing:
                 raise InputError(
@@ -132,6 +132,8 @@ def load_label_table(path: str | Path = "") -> LabelTable:
         raise InputError(
             problem(path, f"cannot be read ({error.strerror})", "see labels: in the config")
         ) from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(problem(path, f"is no table ({error})", "save it as UTF-8 TSV")) from None
     problems, classes = [], []
     for line, row in enumerate(rows, start=2):
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from ..formats import VERSION, Format
 from ..labels import LabelTable
 from .earlier import upgraded
 from .torch_files import load, plain, save
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MODEL = Format(
     "model",
@@ -46,7 +49,7 @@ MODEL = Format(
     version=2,
     earlier=(1,),
 )
-Options = TypeVar("Options")
+Options = TypeVar("Options", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Model:
             The file has a key that this version does not know.
         """
         values = self.options[name]
-        if unknown := sorted(values.keys() - {f.name for f in fields(cls)}):  # type: ignore[arg-type]
+        if unknown := sorted(values.keys() - {f.name for f in fields(cls)}):
             fact = f"was trained with options that are not known here ({', '.join(unknown)})"
             raise InputError(problem(self.path, fact, "update Cardiform"))
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -218,7 +218,8 @@ def read_table(
 def _check_whole(path: Path, columns: int, delimiter: str) -> None:
     """InputError where a table of this project was cut; no field holds a tab or line break."""
     text = path.read_text(encoding="utf-8-sig")
-    for number, line in enumerate(text.splitlines(), start=1):
+    # by the line feed alone: Unicode has other line ends, and a reason may hold them
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         found = line.count(delimiter) + 1
         if found != columns:
             raise InputError(problem(f"{path}:{number}", f"has {found} of {columns} columns", ANEW))

@@ -154,7 +154,7 @@ class DiffusionOptions(TrainingOptions):
     )
     num_train_timesteps: int = option(1_000, "times of the noise schedule", minimum=2)
     beta_start: float = option(0.0015, "ddpm: first noise of the schedule", minimum=0.0)
-    beta_end: float = option(0.0195, "ddpm: last noise of the schedule", maximum=1.0)
+    beta_end: float = option(0.0195, "ddpm: last noise of the schedule", minimum=0.0, maximum=1.0)
     snr_gamma: float = option(5.0, "ddpm: min-SNR weights (0: none)", minimum=0.0)
     known_share: float = option(
         0.5,

@@ -59,6 +59,9 @@ def save(path: str | Path, data: np.ndarray, affine: np.ndarray) -> None:
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
+    forms = image.header.get_sform(), image.header.get_qform()
+    if corners_apart_mm(image.shape, *forms) > place_tolerance_mm(image.shape, spacing_of(affine)):
+        image.set_qform(None, code=0)  # a qform knows no shear: what it says is another place
     _save(image, path)
 
 

@@ -1,0 +1,349 @@
+"""What the documentation shows is true: its code runs, its configs hold, its commands exist."""
+
+from __future__ import annotations
+
+import doctest
+import functools
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from dag import make_project, planner, snakemake
+from env_files import read_rules
+
+from cardiform import cli
+from cardiform.options.sections import SECTIONS
+from cardiform.options.vecset import VecsetOptions
+from cardiform.options.vqvae import VqvaeOptions
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / "workflow" / "scripts" / "cardiform"
+PAGES = [
+    ROOT / "README.md",
+    *filter(Path.exists, [ROOT / "CONTRIBUTING.md"]),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "config" / "README.md",
+]
+# Blocks that are neither run nor checked; mermaid is drawn from the rules by a test of its own.
+SHOWN_ONLY = {"text", "tsv", "mermaid"}
+RULES = {*read_rules()[1], "all"}
+# Programs that are not ours: what they are given is not looked at.
+PROGRAMS = {
+    ".", "$EDITOR", "cd", "docker", "export", "find", "git", "mypy", "pgrep", "pip", "pre-commit",
+    "ruff", "sbatch", "sed", "sinfo", "snakedeploy", "uv",
+}  # fmt: skip
+# A reader's own files.
+OWN_FILES = {"acme.yaml"}
+RESOURCES = {
+    "cpus_per_task", "gpu", "gpu_model", "gres", "mem_mb", "mpi", "nodes", "runtime",
+    "slurm_account", "slurm_extra", "slurm_partition", "tasks_per_node",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: where it starts, its language, its text."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks() -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert len(re.findall(r"^ *```", text, re.M)) % 2 == 0, f"{page}: a fence is not closed"
+        for match in re.finditer(r"^( *)```(\S*)\n(.*?)^ *```", text, re.M | re.S):
+            line = text[: match.start()].count("\n") + 1
+            found.append(Block(page, line, match[2], textwrap.dedent(match[3])))
+    return found
+
+
+BLOCKS = blocks()
+
+
+def of(*languages):
+    chosen = [block for block in BLOCKS if block.language in languages]
+    return pytest.mark.parametrize("block", chosen, ids=str)
+
+
+def test_every_block_has_a_language_that_is_looked_after():
+    """Add a check here before a page uses another language; what no test can check is ``text``."""
+    known = SHOWN_ONLY | {"", "sh", "yaml", "python", "snakemake"}
+    for block in BLOCKS:
+        assert block.language in known, f"{block}: {block.language}: one of {sorted(known)}"
+
+
+# --- Python: the blocks of a page run in order, on what its text speaks of
+
+
+def _vecset() -> dict:
+    from cardiform.vecset.model import VecSet
+
+    points = torch.rand(2, 64, 3 + 10)
+    names = {"options": VecsetOptions(preset="demo"), "num_classes": 10, "points": points}
+    return {**names, "fps": torch.arange(16).expand(2, 16), "xyz": torch.rand(2, 5, 3)} | {
+        "VecSet": VecSet
+    }
+
+
+def _vqvae() -> dict:
+    from cardiform.options.vqvae import VqvaeCodebookOptions
+    from cardiform.sparse.tensor import SparseTensor, Structure
+    from cardiform.vqvae.model import SparseVQVAE
+
+    structure = Structure.of_samples([torch.ones(16, 16, 16).nonzero()], 16)
+    band = SparseTensor(torch.rand(len(structure), 1), structure)
+    options = VqvaeOptions(channels=(8, 8, 8, 8), blocks=(0, 0, 0, 0))
+    codebook = VqvaeCodebookOptions(codebook_size=8)
+    return {"SparseVQVAE": SparseVQVAE, "options": options, "codebook": codebook, "band": band}
+
+
+NAMES = {"docs/vecset.md": _vecset, "docs/vqvae.md": _vqvae}
+
+
+@pytest.mark.parametrize(
+    "page", dict.fromkeys(b.page for b in BLOCKS if b.language == "python"), ids=lambda p: p.stem
+)
+def test_python_runs(page, tmp_path, monkeypatch):
+    """Names that a page's text explains and its code does not define are given by NAMES."""
+    monkeypatch.chdir(tmp_path)
+    names = NAMES.get(str(page.relative_to(ROOT)), dict)()
+    torch.manual_seed(0)
+    for block in BLOCKS:
+        if block.page == page and block.language == "python":
+            exec(compile(block.text, str(block), "exec"), names)
+    if "distances" in names:
+        assert names["distances"].shape == (2, 5, 10)
+
+
+WITH_EXAMPLES = [p for p in sorted(LIBRARY.rglob("*.py")) if ">>> " in p.read_text()]
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_examples_of_docstrings_run(path):
+    words = path.relative_to(LIBRARY.parent).with_suffix("").parts
+    module = importlib.import_module(".".join(w for w in words if w != "__init__"))
+    failed, tried = doctest.testmod(module)
+    assert tried and not failed
+
+
+# --- YAML: a config that the workflow takes, or a part of the SLURM profile
+
+
+@of("yaml")
+def test_yaml_holds(block):
+    text = block.text
+    if text.split(":")[0] not in {*SECTIONS, "default-resources", "set-resources"}:
+        text = "set-resources:\n" + textwrap.indent(text, "  ")
+    for anchor in set(re.findall(r"\*(\w+)", text)) - set(re.findall(r"&(\w+)", text)):
+        text = f"{anchor}_of_the_profile: &{anchor} {{}}\n" + text
+    content = yaml.safe_load(text)
+    if set(content) <= set(SECTIONS):
+        cli.from_config(SECTIONS, content)
+        return
+    for name, value in content.items():
+        if name == "default-resources":
+            assert set(value) <= RESOURCES
+        elif name == "set-resources":
+            assert set(value) <= RULES | {"one_gpu", "gpus"}, (
+                "rules, and the anchors of the profile"
+            )
+            assert {key for resources in value.values() for key in resources} <= RESOURCES
+        else:
+            assert name.endswith("_of_the_profile"), f"{block}: {name} is no section of the config"
+
+
+# --- shell: scripts and their flags, rules, files and options of Snakemake
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each command; comments and continued lines are seen to."""
+    found: list[list[str]] = [[]]
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        for word in words:
+            ends = word.endswith(";") and len(word) > 1
+            if word in ("&&", "|", ";", "||"):
+                found.append([])
+            else:
+                found[-1].append(word.rstrip(";") if ends else word)
+        found.append([])
+    return [words for words in found if words]
+
+
+@functools.cache
+def flags_of(script: Path) -> frozenset[str]:
+    """The flags that a script's help lists; benchmarks import too much to be asked."""
+    if script.parent.name == "benchmarks":
+        return frozenset(re.findall(r'"(--[a-z-]+)"', script.read_text(encoding="utf-8")))
+    result = subprocess.run(
+        [sys.executable, str(script), "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.returncode == 0, result.stderr
+    return frozenset(re.findall(r"(?<![\w-])--?[a-z][\w-]*", result.stdout))
+
+
+@functools.cache
+def options_of_snakemake() -> frozenset[str]:
+    text = planner()(["--help"], ROOT, {"PATH": "/usr/bin:/bin"}).stdout
+    return frozenset(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", text))
+
+
+def check_python(words: list[str], where) -> None:
+    """``python script.py --flags``; torchrun's own flags stand before the script."""
+    if words[0] == "-m":
+        assert words[1] in ("pytest", "venv"), f"{where}: python -m {words[1]}"
+        return
+    if words in (["…"], ["..."]):
+        return
+    script = next((k for k, word in enumerate(words) if word.endswith(".py")), None)
+    assert script is not None, f"{where}: no script in {words}"
+    path = ROOT / words[script]
+    assert path.is_file(), f"{where}: {words[script]} does not exist"
+    if path.name == "run.py":
+        check_run(words[script + 1 :], where)
+        return
+    for word in words[script + 1 :]:
+        flag = word.split("=")[0]
+        if re.match(r"--?[a-z]", flag):
+            assert flag in flags_of(path), f"{where}: {path.name} has no {flag}"
+
+
+def check_run(words: list[str], where) -> None:
+    """``python3 run.py <command>``"""
+    program, *rest = words
+    if program == "setup":
+        assert {w for w in rest if w.startswith("-")} <= {"--torch-index"}, where
+    elif program == "test":
+        paths = [word for word in rest if word.startswith("tests")]
+        assert all((ROOT / path).exists() for path in paths), f"{where}: {paths}"
+    elif program == "demo":
+        check_snakemake(rest, where)
+    else:
+        check(words, where)
+
+
+def check_snakemake(words: list[str], where) -> list[str]:
+    """Its options exist, and the files and rules that they name; returns the targets."""
+    targets, option = [], ""
+    for word in words:
+        if option == "--apptainer-args":
+            option = ""
+        elif re.match(r"--?[a-zA-Z]", word):
+            option = word.split("=")[0]
+            assert option in options_of_snakemake(), f"{where}: snakemake has no {option}"
+        elif option == "--configfile" and word.endswith(".yaml"):
+            assert word in OWN_FILES or (ROOT / word).is_file(), f"{where}: no file {word}"
+        elif option == "--profile":
+            assert (ROOT / word).is_dir(), f"{where}: no profile {word}"
+            option = ""
+        elif option == "--forcerun":
+            assert word in RULES, f"{where}: no rule {word}"
+        elif option in ("--sdm", "--rulegraph", "--cores"):
+            pass
+        elif word not in ("...", "…"):
+            known = word in RULES or word.startswith("results/")
+            assert known, f"{where}: {word} is neither a rule nor a file of the results"
+            targets.append(word)
+    return targets
+
+
+def check(words: list[str], where) -> list[str]:
+    """Check one command; returns the targets that it gives to Snakemake."""
+    while re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        words = words[1:]
+    program, *rest = words
+    if program == "tmux":
+        return [target for inner in commands(rest[-1]) for target in check(inner, where)]
+    if program == "snakemake":
+        return check_snakemake(rest, where)
+    if re.fullmatch(r"python(3(\.\d+)?)?|torchrun", program):
+        if program != "torchrun" or any(word.endswith(".py") for word in rest):
+            check_python(rest, where)
+        return check_snakemake(rest[2:], where) if rest[:2] == ["run.py", "snakemake"] else []
+    hint = "a program of another project belongs in PROGRAMS, what is no command in a text block"
+    assert program in PROGRAMS, f"{where}: {program}: {hint}"
+    return []
+
+
+SHELL = [b for b in BLOCKS if b.language in ("", "sh")]
+# `snakemake ...` within a sentence or a table
+FENCED = re.compile(r"^ *```.*?^ *```", re.M | re.S)
+INLINE = re.compile(r"`((?:snakemake|python3?|torchrun) [^`]+)`")
+
+
+def spoken() -> list[tuple[str, str]]:
+    """(place, command) of the commands that stand within the text of the pages."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        text = re.sub(
+            r"^( *)```.*?^ *```", lambda m: "\n" * m[0].count("\n"), text, flags=re.M | re.S
+        )
+        for match in INLINE.finditer(text):
+            line = text[: match.start()].count("\n") + 1
+            command = " ".join(match[1].split()).replace("<cohort>", "acme")
+            found.append((f"{page.relative_to(ROOT)}:{line}", command))
+    return found
+
+
+@pytest.mark.parametrize("block", SHELL, ids=str)
+def test_commands_exist(block):
+    for words in commands(block.text):
+        check(words, block)
+
+
+def test_commands_within_the_text_exist():
+    found = spoken()
+    assert len(found) > 20
+    for where, command in found:
+        for words in commands(command):
+            check(words, where)
+
+
+def test_snakemake_can_plan_every_target_of_the_pages(tmp_path):
+    """All in one plan, of a cohort like that of the README."""
+    places = [(str(b), b.text) for b in SHELL] + spoken()
+    targets = {t for where, text in places for words in commands(text) for t in check(words, where)}
+    assert {"results/acme/vecset/model.pt", "meshes", "fused", "vqvae_windows"} <= targets
+    project = make_project(tmp_path)
+    (project / "clouds.h5").write_text("clouds")
+    config = yaml.safe_load((project / "mine.yaml").read_text())
+    config["ldm"] = {"sources": ["labels", "pointclouds"]}
+    config["pointclouds"] = {"file": "clouds.h5"}
+    (project / "mine.yaml").write_text(yaml.safe_dump(config))
+    result = snakemake(project, "-n", *sorted(targets))
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python workflow/scripts/train_vecset.py --no-such-flag 1",
+        "python workflow/scripts/no_such_script.py",
+        "snakemake --no-such-option",
+        "snakemake no_such_target",
+        "snakemake --forcerun no_such_rule",
+        "snakemake --configfile config/no_such.yaml",
+        "python3 run.py no_such_program",
+        "tmux new 'snakemake no_such_target'",
+    ],
+)
+def test_the_checks_find_what_is_wrong(command):
+    with pytest.raises(AssertionError):
+        for words in commands(command):
+            check(words, "here")
