@@ -183,7 +183,7 @@ def _write_vecset(folder: Path, case: table.Case) -> None:
         meshes=folder / "meshes",
         out=folder / "vecset",
         network=network,
-        mean_shape=vecset_reconstruct.MeanShape.of([], TABLE),
+        mean_shape=vecset_reconstruct.MajorityLabels.of([], TABLE),
     )
 
 
