@@ -149,7 +149,7 @@ def test_near_through_the_same_scripts(stages):
     )
     assert refined.returncode == 0, refined.stderr
     wrong = stages.refine("--model", model, out="wrong")
-    refused(wrong, "is no model of preset cardiform", "coronary_refine.preset")
+    refused(wrong, "is a model of kind coronary_near, not a refinement of preset cardiform")
 
 
 def test_the_repair_alone_needs_no_model(stages):

@@ -143,7 +143,7 @@ def test_pretrained_weights_of_another_network_are_refused(finished) -> None:
     result = finished.train(
         "train_vqvae.py", "other", "--weights", finished.folder / "stage0" / "model.pt"
     )
-    refused(result, "has no quantiser; name the model.pt of stage 1 or 2")
+    refused(result, "of kind vqvae_continuous, not a sparse VQ-VAE with a codebook")
 
 
 def test_a_collapsed_codebook_stops_the_run(finished) -> None:
