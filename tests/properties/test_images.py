@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -49,12 +48,11 @@ def test_from_voxel_to_millimetre_and_back_is_the_same_voxel(affine):
 def test_an_affine_is_taken_up_to_a_shear_of_one_degree(affine):
     axes = affine[:3, :3] / spacing_of(affine)
     cosine = np.abs(axes.T @ axes - np.eye(3)).max()
-    image = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), affine)
     if np.degrees(np.arcsin(min(cosine, 1.0))) <= 1:
-        np.testing.assert_allclose(check_affine("x.nii", image), affine)
+        check_affine("x.nii", affine)
     else:
         with pytest.raises(InputError, match="sheared"):
-            check_affine("x.nii", image)
+            check_affine("x.nii", affine)
 
 
 @given(label_maps(values=(0, 1, 2, 9, 255)), st.sampled_from(ORIENTATIONS), st.booleans())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,9 +20,6 @@ from ..formats import VERSION, Format
 from ..labels import LabelTable
 from .earlier import upgraded
 from .torch_files import load, plain, save
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 MODEL = Format(
     "model",
@@ -49,7 +46,15 @@ MODEL = Format(
     version=2,
     earlier=(1,),
 )
-Options = TypeVar("Options", bound="DataclassInstance")
+
+
+class Dataclass(Protocol):
+    """Any dataclass of options."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Options = TypeVar("Options", bound=Dataclass)
 
 
 @dataclass(frozen=True)
