@@ -91,9 +91,9 @@ def block(edges: dict[str, set[str]]) -> str:
 
 def with_block(page: str, text: str) -> str:
     """The page with the block between its marks replaced."""
-    marked = re.compile(r"(<!-- tools/draw_house.py -->\n```text\n).*?(\n```\n)", re.S)
+    marked = re.compile(r"(<!-- tools/draw_house.py -->\n```text\n).*?(```\n)", re.S)
     assert marked.search(page), "the page has lost its marks"
-    return marked.sub(lambda match: match[1] + text + match[2], page)
+    return marked.sub(lambda match: f"{match[1]}{text}\n{match[2]}", page)
 
 
 def reduced(edges: dict[str, set[str]]) -> dict[str, set[str]]:
@@ -156,7 +156,8 @@ def _walls(axes, edges: dict[str, set[str]]) -> None:
     words = "input errors, the label table, atomic files, versions of formats, every option"
     _box(axes, 0, -1.65, WIDTH, 0.95, STONE, "   ·   ".join(CELLAR), words)
     called = set().union(*(_imported(path, ()) for path in SCRIPTS.glob("*.py")))
-    for room in sorted(called & (PLAN.keys() - set().union(*edges.values()))):  # no room lies between
+    between = set().union(*edges.values())  # these are reached through a room
+    for room in sorted((called & PLAN.keys()) - between):
         x = PLAN[room][0] + PLAN[room][2] / 2
         _arrow(axes, (x, SCRIPTS_AT), (x, FLOORS[PLAN[room][1]] + HEIGHT), INK)
     for y, colour, words in ((11.4, STONE, "standard library"), (10.9, WATER, "numpy"),
