@@ -8,7 +8,7 @@ each precision; a training and a precision have a process of their own. Where a 
 the memory it is cut into twice as many micro-batches, until it does. --tiny takes
 config/demo.yaml and one step: a check that all of it runs, on the CPU too.
 
-Loading of samples is left out: it is the affair of the processors beside the GPU.
+Loading of samples is left out: the processors beside the GPU do it.
 """
 
 from __future__ import annotations

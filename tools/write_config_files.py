@@ -122,12 +122,12 @@ def readme() -> str:
         "# Config keys",
         "",
         "`config.yaml` holds every key with its default; lay a file of your own on top with",
-        "`--configfile`. An unknown key stops the run and is named. `demo.yaml` holds the small",
+        "`--configfile`. An unknown key stops the run. `demo.yaml` holds the small",
         "settings of the demo, `full.yaml` those of a full-size run on GPUs.",
         "",
         "A changed key makes the rule of its section run again, and what depends on it; comments",
         "and the order of keys change nothing. A training that only gets another *resumable*",
-        "key goes on from its checkpoint.",
+        "key resumes from its checkpoint.",
     ]
     rules = reruns()
     for name, cls in SECTIONS.items():

@@ -32,7 +32,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "config" / "README.md",
 ]
-# Blocks that are neither run nor checked here: mermaid is drawn from the rules by a test of its own,
+# Blocks that are neither run nor checked here: mermaid is compared with the rules by another test,
 # diff is a part of new_family.md, which a test builds.
 SHOWN_ONLY = {"text", "tsv", "mermaid", "diff"}
 RULES = {*read_rules()[1], "all"}

@@ -61,7 +61,7 @@ checkpoint check_cohort:
         qc=f"{RESULTS}/qc/cohort.json",
     log:
         f"{LOGS}/check_cohort.log",
-    # What is wrong with the files is told once, whatever a profile says.
+    # What is wrong with the files is reported once, whatever a profile says.
     retries: 0
     conda:
         "../envs/geometry.yaml"

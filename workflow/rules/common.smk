@@ -49,7 +49,7 @@ def flags(section, **changes):
 
 
 def existing(paths):
-    """The files that are there: check_cohort tells of all missing ones at once, where
+    """The files that are there: check_cohort reports all missing ones at once, where
     Snakemake would stop at the first."""
     return [path for path in paths if Path(path).exists()]
 
@@ -150,13 +150,13 @@ LOGS = f"logs/{COHORT.name}"
 LABEL_TABLE = [COHORT.labels] if COHORT.labels else []
 # What the geometry stages read: the case table of the given label maps, or of the fused ones.
 CASE_LIST = f"{RESULTS}/fused/cases.tsv" if COHORT.use_refined else f"{RESULTS}/cases.tsv"
-# For a chunk's stage: cases.tsv tells it of other cases, too, and its own come with the chunk's
+# For a chunk's stage: cases.tsv lists other cases, too, and its own come with the chunk's
 # manifest of check_cases. Fused label maps change all together, with the refinement.
 CHUNK_CASES = CASE_LIST if COHORT.use_refined else ancient(CASE_LIST)
 
 
 # A stop that is asked for (Ctrl-C, or the SIGTERM that SLURM sends to all processes of a job) is
-# the script's affair: it saves and says so. The shell and tee outlive it, or the script would
+# handled by the script: it saves and logs it. The shell and tee outlive it, or the script would
 # die of its closed pipe before it has saved.
 shell.prefix(
     "set -euo pipefail; trap : TERM INT; " "tee() {{ (trap '' TERM INT; exec tee \"$@\"); }}; "

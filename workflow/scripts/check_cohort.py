@@ -3,7 +3,7 @@
     python check_cohort.py --table cohort.tsv --out results/acme
 
 Writes cases.tsv (one row per case with its status) and qc/cohort.json (volumes, spacing,
-components, cut classes). All problems are told at once. Without --manifest the files of the
+components, cut classes). All problems are reported at once. Without --manifest the files of the
 cases are checked first (check_cases).
 """
 

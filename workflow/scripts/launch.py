@@ -4,7 +4,7 @@
     python launch.py --gpus 1 --single sample_diffusion.py ...
 
 A training gets one process per GPU (torchrun), anything else (--single) one process. Under SLURM
-the GPUs are those that SLURM granted, and a training is told to save and stop before the time
+the GPUs are those that SLURM granted, and a training is asked to save and stop before the time
 limit. On other machines free GPUs are taken and locked while the script runs, so that jobs side
 by side never share one. The script takes this process's place: signals reach it.
 """

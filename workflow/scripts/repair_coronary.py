@@ -25,7 +25,7 @@ def main() -> None:
     from cardiform.coronary.repair_case import repair_case
 
     table = labels.load_label_table(args.labels)
-    table.channel(options.structure)  # told at once where it is unknown
+    table.channel(options.structure)  # refused at once if it is unknown
     per_case.run_cases(
         cli.case_run(args),
         functools.partial(repair_case, table=table, options=options, out=args.out),

@@ -29,7 +29,7 @@ class CohortOptions:
     table: str = option("", "case table, TSV or CSV; empty: the built-in demo cohort")
     labels: str = option("", "label table, TSV; empty: STACOM-2025")
     on_bad_case: str = option(
-        "stop", "stop at bad cases, or skip them and say so", choices=("stop", "skip")
+        "stop", "stop at bad cases, or skip and list them", choices=("stop", "skip")
     )
     max_bad_cases: int = option(10, "with skip: more bad cases than this stop the run", minimum=0)
     use_refined: bool = option(

@@ -73,7 +73,7 @@ class CoronaryOptions(TrainingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class NearOptions(TrainingOptions):
-    """Shape-only NeAR as documented, its sampler and norms mended (preset near)."""
+    """Shape-only NeAR as documented, its sampler and norms repaired (preset near)."""
 
     steps: int = option(75_000, "optimiser steps: 300 epochs of 998 cases", minimum=1)
     batch_size: int = option(
@@ -122,4 +122,4 @@ class CoronaryRefineOptions:
         0, "gradient steps of the latent towards the repaired label", minimum=0
     )
     latent_lr: float = option(5e-3, "their learning rate", minimum=0.0)
-    device: str = option("auto", "auto: CUDA where there is one", choices=("auto", "cpu", "cuda"))
+    device: str = option("auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda"))

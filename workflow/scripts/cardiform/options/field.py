@@ -26,7 +26,7 @@ def option(
 
     multiple : the value is a multiple of this.
     pattern : regular expression that the whole text matches.
-    resumable : the key does not change what is computed, so a training goes on when it
+    resumable : the key does not change what is computed, so a training resumes when it
         changes (see ``cardiform.training.checkpoint``).
     alias : another name of the key that earlier configs use.
     memory : what to do with it where memory runs out: raise, lower or set.

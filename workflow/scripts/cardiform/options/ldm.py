@@ -115,7 +115,7 @@ class LatentsOptions:
     )
     batch_size: int = option(8, "cases that are encoded at a time", minimum=1, memory="lower")
     seed: int = option(0, "seed of the augmentation", minimum=0)
-    device: str = option("auto", "auto: CUDA where there is one", choices=("auto", "cpu", "cuda"))
+    device: str = option("auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +205,7 @@ class SamplingOptions:
         0.5, "fields without classes: what is inside", minimum=0.0, maximum=1.0
     )
     seed: int = option(0, "seed of the noise", minimum=0)
-    device: str = option("auto", "auto: CUDA where there is one", choices=("auto", "cpu", "cuda"))
+    device: str = option("auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,4 +228,4 @@ class CompletionOptions:
     num_inference_steps: int = option(20, "network calls per draw", minimum=1)
     draws: int = option(4, "draws whose mean is taken", minimum=1, memory="lower")
     seed: int = option(0, "seed of the noise", minimum=0)
-    device: str = option("auto", "auto: CUDA where there is one", choices=("auto", "cpu", "cuda"))
+    device: str = option("auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda"))

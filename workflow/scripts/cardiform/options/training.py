@@ -47,9 +47,9 @@ class TrainingOptions:
     )
     resume_from: str = option(
         "",
-        "last.pt of the same training in another folder, to go on from where this one has none",
+        "last.pt of the same training in another folder, to resume from if this one has none",
         resumable=True,
     )
     device: str = option(
-        "auto", "auto: CUDA where there is one", resumable=True, choices=("auto", "cpu", "cuda")
+        "auto", "auto: CUDA if there is one", resumable=True, choices=("auto", "cpu", "cuda")
     )

@@ -77,4 +77,4 @@ class VecsetReconstructOptions:
         memory="lower",
     )
     seed: int = option(0, "seed of the encoded points", minimum=0)
-    device: str = option("auto", "auto: CUDA where there is one", choices=("auto", "cpu", "cuda"))
+    device: str = option("auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda"))

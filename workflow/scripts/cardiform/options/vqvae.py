@@ -108,4 +108,4 @@ class VqvaeJointOptions(VqvaeStageOptions):
 class VqvaeReconstructOptions:
     """Free-running reconstruction of the validation and test cases."""
 
-    device: str = option("auto", "auto: CUDA where there is one", choices=("auto", "cpu", "cuda"))
+    device: str = option("auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda"))
