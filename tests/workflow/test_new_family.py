@@ -179,8 +179,9 @@ def test_the_model_is_used_and_no_other_in_its_place(checkout, trained):
 
 def test_the_plan_follows_the_family_s_keys_and_those_of_all_trainings(checkout, trained):
     assert "Nothing to be done" in must(trained, snakemake(checkout, "-n"))
-    for change in ("training={'lr': 0.01}", "extents={'latent_dim': 3}"):
-        said = must(trained, snakemake(checkout, "-n", "--config", change))
+    for change in ("training: {lr: 0.01}", "extents: {latent_dim: 3}"):
+        (trained / "more.yaml").write_text(f"{change}\n")
+        said = must(trained, snakemake(checkout, "more.yaml", "-n"))
         assert "train_extents" in said and "Params have changed" in said, change
 
 

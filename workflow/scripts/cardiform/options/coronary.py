@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .field import CLASS_PATTERN, option
+from .field import CLASS_PATTERN, device_option, option, redefault
 from .training import TrainingOptions
 
 
@@ -40,11 +40,9 @@ class CoronaryRepairOptions:
 class CoronaryOptions(TrainingOptions):
     """Refinement by an encoder and a pointwise head (preset cardiform; see docs/coronary.md)."""
 
-    steps: int = option(20_000, "optimiser steps", minimum=1)
-    batch_size: int = option(
-        32, "samples per step over all GPUs and accumulation", minimum=1, memory="lower"
-    )
-    lr: float = option(2e-3, "peak learning rate", minimum=0.0)
+    steps: int = redefault(TrainingOptions, "steps", 20_000)
+    batch_size: int = redefault(TrainingOptions, "batch_size", 32)
+    lr: float = redefault(TrainingOptions, "lr", 2e-3)
     channels: tuple[int, ...] = option(
         (32, 64, 96), "width at full, half, ... resolution", minimum=8
     )
@@ -76,20 +74,16 @@ class NearOptions(TrainingOptions):
     """Shape-only NeAR as documented, its sampler and norms repaired (preset near)."""
 
     steps: int = option(75_000, "optimiser steps: 300 epochs of 998 cases", minimum=1)
-    batch_size: int = option(
-        4, "samples per step over all GPUs and accumulation", minimum=1, memory="lower"
-    )
-    accumulate: int = option(4, "micro-batches per step on each GPU", minimum=1, memory="raise")
-    lr: float = option(5e-4, "peak learning rate", minimum=0.0)
-    final_lr: float = option(0.0, "learning rate at the last step", minimum=0.0)
-    warmup_steps: int = option(750, "steps of linear warm-up", minimum=0)
-    weight_decay: float = option(0.0, "AdamW decay, on matrices only", minimum=0.0)
-    clip_norm: float = option(0.0, "gradient norm limit (0: none)", minimum=0.0)
-    ema_decay: float = option(0.0, "decay of the weight average (0: none)", minimum=0, maximum=1)
-    precision: str = option(
-        "fp16", "autocast type on CUDA; the CPU computes in fp32", choices=("fp32", "bf16", "fp16")
-    )
-    validate_every: int = option(2_500, "steps between validations (0: only at the end)", minimum=0)
+    batch_size: int = redefault(TrainingOptions, "batch_size", 4)
+    accumulate: int = redefault(TrainingOptions, "accumulate", 4)
+    lr: float = redefault(TrainingOptions, "lr", 5e-4)
+    final_lr: float = redefault(TrainingOptions, "final_lr", 0.0)
+    warmup_steps: int = redefault(TrainingOptions, "warmup_steps", 750)
+    weight_decay: float = redefault(TrainingOptions, "weight_decay", 0.0)
+    clip_norm: float = redefault(TrainingOptions, "clip_norm", 0.0)
+    ema_decay: float = redefault(TrainingOptions, "ema_decay", 0.0)
+    precision: str = redefault(TrainingOptions, "precision", "fp16")
+    validate_every: int = redefault(TrainingOptions, "validate_every", 2_500)
     latent_dim: int = option(256, "length of a case's vector", minimum=8)
     points: int = option(2_097_152, "query points per sample: 128^3", minimum=64, memory="lower")
     band: tuple[float, ...] = option(
@@ -122,4 +116,4 @@ class CoronaryRefineOptions:
         0, "gradient steps of the latent towards the repaired label", minimum=0
     )
     latent_lr: float = option(5e-3, "their learning rate", minimum=0.0)
-    device: str = option("auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda"))
+    device: str = device_option()

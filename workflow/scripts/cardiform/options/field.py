@@ -43,3 +43,14 @@ def option(
         "memory": memory,
     }
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def redefault(base: type, name: str, default):
+    """The field of another options class, with another default."""
+    field = next(field for field in dataclasses.fields(base) if field.name == name)
+    return dataclasses.field(default=default, metadata=field.metadata)
+
+
+def device_option():
+    """Where a stage that uses a trained model computes."""
+    return option("auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda"))

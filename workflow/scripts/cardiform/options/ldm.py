@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .field import option
+from .field import device_option, option, redefault
 from .training import TrainingOptions
 
 
@@ -49,11 +49,9 @@ class PointcloudsOptions:
 class AutoencoderOptions(TrainingOptions):
     """The autoencoder whose latents are diffused."""
 
-    steps: int = option(50_000, "optimiser steps", minimum=1)
-    batch_size: int = option(
-        8, "samples per step over all GPUs and accumulation", minimum=1, memory="lower"
-    )
-    validate_every: int = option(500, "steps between validations (0: only at the end)", minimum=0)
+    steps: int = redefault(TrainingOptions, "steps", 50_000)
+    batch_size: int = redefault(TrainingOptions, "batch_size", 8)
+    validate_every: int = redefault(TrainingOptions, "validate_every", 500)
     channels: tuple[int, ...] = option(
         (32, 64, 64), "width at full, half, ... resolution", minimum=4, alias="num_channels"
     )
@@ -115,18 +113,15 @@ class LatentsOptions:
     )
     batch_size: int = option(8, "cases that are encoded at a time", minimum=1, memory="lower")
     seed: int = option(0, "seed of the augmentation", minimum=0)
-    device: str = option("auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda"))
+    device: str = device_option()
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionOptions(TrainingOptions):
     """Diffusion of the latents."""
 
-    steps: int = option(100_000, "optimiser steps", minimum=1)
-    batch_size: int = option(
-        32, "samples per step over all GPUs and accumulation", minimum=1, memory="lower"
-    )
-    ema_decay: float = option(0.9995, "decay of the weight average (0: none)", minimum=0, maximum=1)
+    batch_size: int = redefault(TrainingOptions, "batch_size", 32)
+    ema_decay: float = redefault(TrainingOptions, "ema_decay", 0.9995)
     preview_every: int = option(
         5_000,
         "steps between sets of sample pictures (0: none)",
@@ -205,7 +200,7 @@ class SamplingOptions:
         0.5, "fields without classes: what is inside", minimum=0.0, maximum=1.0
     )
     seed: int = option(0, "seed of the noise", minimum=0)
-    device: str = option("auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda"))
+    device: str = device_option()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,4 +223,4 @@ class CompletionOptions:
     num_inference_steps: int = option(20, "network calls per draw", minimum=1)
     draws: int = option(4, "draws whose mean is taken", minimum=1, memory="lower")
     seed: int = option(0, "seed of the noise", minimum=0)
-    device: str = option("auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda"))
+    device: str = device_option()

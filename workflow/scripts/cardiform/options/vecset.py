@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .field import option
+from .field import device_option, option
 from .training import TrainingOptions
 
 
@@ -77,4 +77,4 @@ class VecsetReconstructOptions:
         memory="lower",
     )
     seed: int = option(0, "seed of the encoded points", minimum=0)
-    device: str = option("auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda"))
+    device: str = device_option()

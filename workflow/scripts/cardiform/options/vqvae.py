@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .field import option
+from .field import device_option, option, redefault
 from .training import TrainingOptions
 
 
@@ -101,11 +101,11 @@ class VqvaeJointOptions(VqvaeStageOptions):
         0.25, "weight of the distance that moves the latents", minimum=0.0
     )
     # the codes follow the weights of the moment: an average of weights would not fit to them
-    ema_decay: float = option(0.0, "decay of the weight average (0: none)", minimum=0, maximum=1)
+    ema_decay: float = redefault(TrainingOptions, "ema_decay", 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class VqvaeReconstructOptions:
     """Free-running reconstruction of the validation and test cases."""
 
-    device: str = option("auto", "auto: CUDA if there is one", choices=("auto", "cpu", "cuda"))
+    device: str = device_option()
