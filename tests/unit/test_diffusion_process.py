@@ -186,9 +186,9 @@ def denoiser(options=SMALL):
     return network
 
 
-def condition(target, known, told=(False, False, False)):
+def condition(target, known, given=(False, False, False)):
     volumes = torch.tensor([[1.0, -2.0, 0.5]])
-    return Condition(target, torch.tensor([known]), volumes, torch.tensor([told]))
+    return Condition(target, torch.tensor([known]), volumes, torch.tensor([given]))
 
 
 @torch.no_grad()
@@ -206,9 +206,9 @@ def test_the_network_sees_known_classes_and_told_volumes_alone():
         network(x, t, condition(hidden, (True, True, True))),
         network(x, t, condition(hidden, (True, False, True))),
     )
-    told = network(x, t, condition(target, (False,) * 3, (True, False, False)))
+    given = network(x, t, condition(target, (False,) * 3, (True, False, False)))
     nothing = network(x, t, Condition.nothing(1, 3, 8))
-    assert not torch.equal(told, nothing)
+    assert not torch.equal(given, nothing)
     assert torch.equal(nothing, network(x, t, condition(target, (False,) * 3)))
 
 
@@ -216,10 +216,10 @@ def test_the_network_sees_known_classes_and_told_volumes_alone():
 def test_guidance_moves_along_the_difference():
     network = denoiser()
     x, t = torch.randn(1, 2, 4, 4, 4), torch.tensor([500.0])
-    told = condition(torch.zeros(1, 8, 8, 8, dtype=torch.uint8), (False,) * 3, (True,) * 3)
-    plain, without = network(x, t, told), network(x, t, told.without_volumes())
-    assert torch.equal(guided(network, told, 1.0)(x, t), plain)
-    strong = guided(network, told, 3.0)(x, t)
+    given = condition(torch.zeros(1, 8, 8, 8, dtype=torch.uint8), (False,) * 3, (True,) * 3)
+    plain, without = network(x, t, given), network(x, t, given.without_volumes())
+    assert torch.equal(guided(network, given, 1.0)(x, t), plain)
+    strong = guided(network, given, 3.0)(x, t)
     assert torch.allclose(strong - without, 3 * (plain - without), atol=1e-5)
     nothing = Condition.nothing(1, 3, 8)
     assert torch.equal(guided(network, nothing, 3.0)(x, t), network(x, t, nothing))

@@ -1,4 +1,4 @@
-"""Training of the diffusion: what it is told, what it is measured by."""
+"""Training of the diffusion: its conditions, and what it is measured by."""
 
 from __future__ import annotations
 
@@ -79,15 +79,15 @@ def test_conditions_of_the_training():
     torch.manual_seed(0)
     drawn = [made.training_condition(batch(64, lacking=(2,))) for _ in range(8)]
     known = torch.cat([c.known for c in drawn])
-    told = torch.cat([c.told for c in drawn])
-    assert not known[:, 2].any() and not told[:, 2].any(), "what is not there is not known"
+    given = torch.cat([c.given for c in drawn])
+    assert not known[:, 2].any() and not given[:, 2].any(), "what is not there is not known"
     assert known[:, :2].any()
     nothing_seen = float((~known.any(1)).float().mean())
     assert 0.45 < nothing_seen < 0.85
-    assert 0.05 < float(told.any(1).float().mean()) < 0.3
+    assert 0.05 < float(given.any(1).float().mean()) < 0.3
     assert torch.allclose(drawn[0].volumes[:, 0], torch.zeros(64))
     blind = task(known_share=0.0).training_condition(batch(64))
-    assert not blind.known.any() and not blind.told.any()
+    assert not blind.known.any() and not blind.given.any()
     everything = torch.cat(
         [task(known_share=1.0).training_condition(batch(64)).known for _ in range(4)]
     )

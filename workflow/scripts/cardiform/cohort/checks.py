@@ -114,7 +114,7 @@ def late_files(cases: Iterable[Case], *tables: str) -> list[str]:
 
 
 def _forget_bad(cases: Iterable[Case], folder: Path) -> None:
-    """Delete reports that cannot be read, and those of bad cases that told of other files: the
+    """Delete reports that cannot be read, and those of bad cases about other files: the
     state of a case knows what was in the files, not how they are called, and a missing one not
     at all."""
     for case in cases:
@@ -278,7 +278,7 @@ def _grid_problems(case: Case, labels: LabelMap) -> list[str]:
     try:
         shape, affine = image_grid(case.image)
     except InputError:
-        return []  # told already, as the image's own problem
+        return []  # reported already, as the image's own problem
     remedy = "resample one to the other's grid"
     if tuple(shape) != labels.data.shape:
         text = f"shape {tuple(shape)} differs from the label map's {labels.data.shape}"

@@ -195,18 +195,18 @@ class Process:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a batch of samples is told of its hearts.
+    """What a batch of samples knows of its hearts beforehand.
 
     target : (B, S, S, S) uint8 channels, of which the known classes are seen.
     known : (B, classes) bool.
     volumes : (B, classes) scores of :meth:`LatentStatistics.volume_scores`.
-    told : (B, classes) bool: of which classes the volume is told.
+    given : (B, classes) bool: classes whose volume is given.
     """
 
     target: Tensor
     known: Tensor
     volumes: Tensor
-    told: Tensor
+    given: Tensor
 
     @classmethod
     def nothing(cls, batch: int, classes: int, size: int, device=None) -> Condition:
@@ -216,12 +216,12 @@ class Condition:
         return cls(target, off, torch.zeros((batch, classes), device=device), off)
 
     def without_volumes(self) -> Condition:
-        off = torch.zeros_like(self.told)
+        off = torch.zeros_like(self.given)
         return Condition(self.target, self.known, self.volumes, off)
 
 
 class LatentDenoiser(nn.Module):
-    """A UNet over the latents, told of known classes and of volumes where it is trained to be.
+    """A UNet over the latents, conditioned on known classes and volumes if it is trained for that.
 
     Known classes come in as one-hot voxels, gathered by a convolution over the cell of each
     latent, beside a map per class that says whether it is known; volumes as constant maps.
@@ -267,8 +267,8 @@ class LatentDenoiser(nn.Module):
         if self.completes:
             parts += [self._seen(condition, noisy), self._spread(condition.known, noisy)]
         if self.follows_volumes:
-            told = condition.told.to(noisy.dtype)
-            parts += [self._spread(condition.volumes * told, noisy), self._spread(told, noisy)]
+            given = condition.given.to(noisy.dtype)
+            parts += [self._spread(condition.volumes * given, noisy), self._spread(given, noisy)]
         return self.unet(torch.cat(parts, dim=1), timesteps=times)
 
     def _seen(self, condition: Condition, like: Tensor) -> Tensor:
@@ -292,7 +292,7 @@ def guided(network: LatentDenoiser, condition: Condition, strength: float) -> Pr
 
     def predict(noisy: Tensor, times: Tensor) -> Tensor:
         with_volumes = network(noisy, times, condition)
-        if strength == 1 or not bool(condition.told.any()):
+        if strength == 1 or not bool(condition.given.any()):
             return with_volumes
         without = network(noisy, times, condition.without_volumes())
         return without + strength * (with_volumes - without)

@@ -61,7 +61,7 @@ class DiffusionTask:
     def evaluate(self, batches: Iterable[LatentBatch]) -> dict[str, float]:
         """The error at fixed times with fixed noise: ``loss`` without any condition.
 
-        ``completion_loss`` is told all classes but a random one, ``mean_loss`` is the error of
+        ``completion_loss`` is given all classes but a random one, ``mean_loss`` is the error of
         predicting the mean target, 0: a network above it has learned nothing.
         """
         sums = dict.fromkeys(("loss", "mean_loss", "completion_loss"), 0.0)
@@ -123,10 +123,10 @@ class DiffusionTask:
         one_out = draws > draws.min(dim=1, keepdim=True).values
         single = torch.rand(size, 1, device=device) < 0.5
         known = one_out & (single | (draws > 1 - shares)) & seeing & present
-        told = torch.rand(size, self.classes, device=device) < torch.rand(size, 1, device=device)
-        told &= torch.rand(size, 1, device=device) < self.options.volumes_share
+        given = torch.rand(size, self.classes, device=device) < torch.rand(size, 1, device=device)
+        given &= torch.rand(size, 1, device=device) < self.options.volumes_share
         scores = self.statistics.volume_scores(batch["volumes"])
-        return Condition(batch["target"], known, scores, told & present)
+        return Condition(batch["target"], known, scores, given & present)
 
     def _one_out(self, batch: LatentBatch) -> Condition:
         present = batch["volumes"] > 0

@@ -55,7 +55,7 @@ class ShapeGenerator:
         return self.coder.grid
 
     def unconditional(self, number: int) -> Condition:
-        """``number`` samples that are told nothing."""
+        """``number`` samples without a condition."""
         return Condition.nothing(number, self.network.classes, self.grid.size)
 
     def latents(
@@ -82,12 +82,12 @@ class ShapeGenerator:
         for start in range(0, len(numbers), batch_size):
             part = list(numbers[start : start + batch_size])
             rows = slice(start, start + len(part))
-            told = Condition(
+            given = Condition(
                 *(getattr(condition, f.name)[rows].to(device) for f in fields(condition))
             )
             noise = starting_noise(self.statistics.shape, seed, part).to(device)
             seeds = [sample_seed(seed, number) for number in part]
-            predict = guided(self.network, told, guidance)
+            predict = guided(self.network, given, guidance)
             found = process.sample(predict, noise, seeds, sampler, steps).cpu()
             result.append(found)
             if made is not None:

@@ -16,7 +16,7 @@ def check_ldm(
     diffusion: DiffusionOptions,
     sampling: SamplingOptions,
 ) -> None:
-    """All that can be wrong with the four sections together, told at once.
+    """All that can be wrong with the four sections together, reported at once.
 
     Raises
     ------

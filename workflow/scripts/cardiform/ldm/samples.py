@@ -61,7 +61,7 @@ def sampled_latents(
     missing = [n for n in stored if n not in found]
     rows = torch.tensor(missing, dtype=torch.long)
     parts = {
-        name: getattr(condition, name)[rows] for name in ("target", "known", "volumes", "told")
+        name: getattr(condition, name)[rows] for name in ("target", "known", "volumes", "given")
     }
 
     def keep(numbers, latents) -> None:
@@ -197,7 +197,7 @@ def draw_overview(path: Path, hearts: dict[str, dict[str, Mesh]], table: LabelTa
 
 
 def volume_condition(generator: ShapeGenerator, wanted: dict[str, float], number: int) -> Condition:
-    """Samples that are told the volumes ``wanted`` (class name -> ml)."""
+    """Samples that are given the volumes ``wanted`` (class name -> ml)."""
     nothing = generator.unconditional(number)
     if not wanted:
         return nothing
@@ -205,12 +205,12 @@ def volume_condition(generator: ShapeGenerator, wanted: dict[str, float], number
         raise InputError(
             "sampling.volumes: the model was not trained on volumes; set diffusion.volumes_share"
         )
-    volumes, told = nothing.volumes.clone(), nothing.told.clone()
+    volumes, given = nothing.volumes.clone(), nothing.given.clone()
     for name, value in wanted.items():
         channel = generator.grid.table.channel(name)
-        volumes[:, channel], told[:, channel] = value, True
+        volumes[:, channel], given[:, channel] = value, True
     scores = generator.statistics.volume_scores(volumes)
-    return Condition(nothing.target, nothing.known, scores, told)
+    return Condition(nothing.target, nothing.known, scores, given)
 
 
 def spread(volumes: Mapping[str, np.ndarray], table: LabelTable) -> dict:

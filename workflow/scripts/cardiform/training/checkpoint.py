@@ -77,7 +77,7 @@ class Checkpoints:
         changes = differences(state["key"], key)
         if not changes:
             if state.get("best"):
-                self.has_best()  # told now, not when the training is complete
+                self.has_best()  # reported now, not when the training is complete
             return f"resuming from step {state['step']} ({self.last})"
         aside = self._move_aside()
         return f"starting afresh, the old run is in {aside}: " + ", ".join(changes)

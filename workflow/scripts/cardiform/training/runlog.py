@@ -56,7 +56,7 @@ class RunLog:
         path = out / "metrics.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         truncate(path, resumed_at)
-        with _told(out):
+        with _full_disk_reported(out):
             self._stream = path.open("a", encoding="utf-8")
             self._closing.callback(_close, self._stream)
             self._board = self._open_board(out / "tensorboard", resumed_at)
@@ -78,14 +78,14 @@ class RunLog:
         """One line in metrics.jsonl, on the disk of this machine when the call returns."""
         if self.enabled:
             line = json.dumps({"event": kind, "step": step, **_finite(entries)})
-            with _told(self._stream.name):
+            with _full_disk_reported(self._stream.name):
                 self._stream.write(line + "\n")
                 self._stream.flush()
 
     def scalars(self, group: str, step: int, figures: Mapping[str, float]) -> None:
         """Figures to TensorBoard as ``group/name``."""
         if self.enabled:
-            with _told(self._board.path):
+            with _full_disk_reported(self._board.path):
                 self._board.add(group, figures, step)
 
     def advance(self) -> None:
@@ -177,7 +177,7 @@ def clock(seconds: float) -> str:
 
 
 @contextmanager
-def _told(path: str | Path) -> Iterator[None]:
+def _full_disk_reported(path: str | Path) -> Iterator[None]:
     """InputError where the disk is full."""
     try:
         yield
@@ -189,7 +189,7 @@ def _told(path: str | Path) -> Iterator[None]:
 
 
 def _close(stream) -> None:
-    with suppress(OSError):  # every event was flushed, or told as lost
+    with suppress(OSError):  # every event was flushed, or reported as lost
         stream.close()
 
 

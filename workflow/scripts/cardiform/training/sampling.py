@@ -211,7 +211,7 @@ def to_device(batch: dict, device: torch.device) -> dict:
     }
 
 
-class _Told(Dataset):
+class _ErrorsAsSamples(Dataset):
     """A dataset whose bad input comes as a sample: a loader process would wrap the error into
     its traceback."""
 
@@ -225,7 +225,7 @@ class _Told(Dataset):
             return error
 
 
-def _told(collate: Callable, samples: list) -> Any:
+def _batch_or_error(collate: Callable, samples: list) -> Any:
     """The batch, or the first error among its samples."""
     return next((s for s in samples if isinstance(s, InputError)), None) or collate(samples)
 
@@ -238,10 +238,10 @@ def _sound(batch: dict | InputError) -> dict:
 
 def _loader(dataset, batch_sampler, options: TrainingOptions, world: World, collate):
     return DataLoader(
-        _Told(dataset),
+        _ErrorsAsSamples(dataset),
         batch_sampler=batch_sampler,
         num_workers=options.workers,
-        collate_fn=functools.partial(_told, collate or default_collate),
+        collate_fn=functools.partial(_batch_or_error, collate or default_collate),
         pin_memory=world.device.type == "cuda",
         worker_init_fn=_ignore_stop_signals,
         # its own generator: the loader would otherwise draw a seed from the global one
