@@ -47,10 +47,10 @@ rule check_cases:
         " {params.label_table} 2>&1 | tee {log}"
 
 
-# The judge of the cohort, before any compute is spent. The chunks' stages read its cases.tsv as
-# ancient(): its verdict on other cases does not concern them. It is a checkpoint because Snakemake
-# does not look at jobs behind one that runs, not even at those with other parameters or lost
-# outputs, where all that ties them to it is ancient(); after a checkpoint it looks at all of them.
+# The judge of the cohort, before any compute is spent. Chunk stages read its cases.tsv as
+# ancient(), so a verdict on another case does not rerun them. It is a checkpoint for one reason:
+# Snakemake does not re-examine jobs tied to a running job only by ancient(); after a checkpoint
+# it re-examines all.
 checkpoint check_cohort:
     input:
         table=CASE_TABLE,
