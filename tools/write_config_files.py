@@ -89,7 +89,6 @@ def reruns() -> dict[str, list[str]]:
     ]
     named = {
         "labels_flag": {LABEL_TABLE},
-        "with_labels": {LABEL_TABLE},
         "LABEL_TABLE": {LABEL_TABLE},
     }
     for block in blocks:

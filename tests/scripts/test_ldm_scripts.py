@@ -270,13 +270,19 @@ def test_denoising_diffusion_from_end_to_end(stages):
 
 def test_figures_beside_their_references(stages):
     folder = stages.folder
-    result = stages.run_script(
-        "evaluate_samples.py", "--samples", folder / "samples" / "metrics.json",
+    arguments = (
         "--voxels", folder / "voxels" / "manifest.tsv", "--grid", folder / "voxels" / "grid.json",
         "--latents", folder / "latents" / "manifest.tsv", "--train", folder / "train.csv",
         "--test", folder / "test.csv", "--out", folder / "samples" / "figures.json", "--points", 64,
     )  # fmt: skip
+
+    def evaluate(samples):
+        return stages.run_script("evaluate_samples.py", "--samples", samples, *arguments)
+
+    result = evaluate(folder / "samples" / "metrics.json")
     assert result.returncode == 0, result.stderr
+    other = evaluate(folder / "diffusion" / "metrics.json")
+    refused(other, "lists no samples", "give the metrics.json of sample_diffusion")
     figures = json.loads((folder / "samples" / "figures.json").read_text())
     assert {"generated", "train_subset", "warped_train", "autoencoder"} < set(figures)
     assert figures["hearts"]["test"] == 2 and figures["memorisation"]["test"]["mean"] > 0

@@ -106,6 +106,13 @@ def test_metrics_hold_use_over_the_whole_split(finished) -> None:
     assert first["validation"]["vq"] < first["before"]["vq"]
 
 
+def test_a_stage_is_not_taken_for_another(finished) -> None:
+    """A continuous autoencoder has no codes to reconstruct from."""
+    for flag in ("--model", "--stage1"):
+        result = finished.reconstruct(flag, finished.folder / "stage0" / "model.pt")
+        refused(result, "is a model of kind vqvae_continuous, not a sparse VQ-VAE")
+
+
 def test_reconstructions_without_label_maps(finished) -> None:
     folder = finished.folder / "out"
     metrics = json.loads((folder / "metrics.json").read_text())

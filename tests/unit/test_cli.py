@@ -163,11 +163,22 @@ def test_trainings_inherit_what_the_section_training_sets():
     assert options["vqvae_reconstruct"] == SECTIONS["vqvae_reconstruct"](), "no training"
 
 
-def test_a_bad_shared_value_is_reported_once():
-    for config in ({"lr": "fast"}, {"lr": -1.0}, {"learning_rate": 1.0}):
-        with pytest.raises(InputError) as caught:
-            cli.from_config(SECTIONS, {"training": config})
-        assert len(caught.value.problems) == 1 and "config: training.l" in caught.value.problems[0]
+BAD_SHARED = [
+    ({"lr": "fast"}, "training.lr is 'fast'"),
+    ({"lr": -1.0}, "training.lr is -1.0"),
+    ({"learning_rate": 1.0}, "training.learning_rate is not a known key"),
+    ({"num_workers": "x"}, "training.num_workers is 'x'"),
+    ({"seed": 10**20}, "training.seed is 1000"),
+    ([], "training is []"),
+    (0, "training is 0"),
+]
+
+
+@pytest.mark.parametrize(("section", "words"), BAD_SHARED, ids=str)
+def test_a_bad_shared_value_is_reported_once(section, words):
+    with pytest.raises(InputError) as caught:
+        cli.from_config(SECTIONS, {"training": section})
+    assert len(caught.value.problems) == 1 and words in caught.value.problems[0]
 
 
 SHORTAGES = {

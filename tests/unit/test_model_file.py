@@ -17,6 +17,7 @@ from cardiform.labels import LabelTable
 from cardiform.ldm.autoencoder_model import AUTOENCODER
 from cardiform.ldm.diffusion_model import DIFFUSION
 from cardiform.options.coronary import CoronaryOptions, NearOptions
+from cardiform.options.field import option
 from cardiform.options.ldm import AutoencoderOptions, DiffusionOptions
 from cardiform.options.vecset import VecsetOptions
 from cardiform.options.vqvae import VqvaeCodebookOptions, VqvaeOptions
@@ -29,8 +30,8 @@ OTHER = Kind("other", "another toy", "train_other")
 
 @dataclass(frozen=True)
 class ToyOptions:
-    width: int = 4
-    sizes: tuple[int, ...] = (1, 2)
+    width: int = option(4, "its width")
+    sizes: tuple[int, ...] = option((1, 2), "more of it")
 
 
 def weights(value=1.0):
@@ -86,7 +87,7 @@ def test_options_of_another_version(tmp_path):
 
     @dataclass(frozen=True)
     class Younger(ToyOptions):
-        depth: int = 7
+        depth: int = option(7, "its depth")
 
     save(tmp_path / "model.pt")
     model = load_model(tmp_path / "model.pt")
@@ -137,6 +138,93 @@ class Trap:
         return (open, (str(self.path), "w"))
 
 
+def altered(path, **changes):
+    content = torch.load(path, weights_only=True)
+    torch.save(content | changes, path)
+
+
+def test_a_path_that_is_wrong_is_to_be_corrected_and_nothing_to_be_deleted(tmp_path):
+    with pytest.raises(InputError, match="does not exist; correct the path"):
+        load_model(tmp_path / "none.pt")
+    (tmp_path / "cases.tsv").write_text("case_id")
+    for path in (tmp_path / "cases.tsv", tmp_path):
+        with pytest.raises(InputError, match=r"; give the model\.pt of a training; if it is one"):
+            load_model(path)
+
+
+ODD = [
+    {"options": {}},
+    {"options": {"toy": None}},
+    {"options": {"toy": {"width": "wide"}}},
+    {"options": {"toy": {"width": 0}}},
+]
+
+
+@pytest.mark.parametrize("changes", ODD, ids=str)
+def test_options_that_are_not_valid_are_one_line(tmp_path, changes):
+    @dataclass(frozen=True)
+    class Checked:
+        width: int = option(4, "its width", minimum=1)
+
+    save(tmp_path / "model.pt")
+    altered(tmp_path / "model.pt", **changes)
+    with pytest.raises(InputError, match=r"model\.pt") as caught:
+        load_model(tmp_path / "model.pt").section("toy", Checked)
+    assert len(caught.value.problems) == 1
+
+
+def test_entries_of_a_younger_writer_are_passed_over(tmp_path):
+    save(tmp_path / "model.pt")
+    altered(tmp_path / "model.pt", foo=1)
+    assert load_model(tmp_path / "model.pt").kind == "toy"
+
+
+@pytest.mark.parametrize("key", ["weights", "options", "figures", "extra"])
+def test_an_entry_that_is_nothing_is_named(tmp_path, key):
+    save(tmp_path / "model.pt")
+    altered(tmp_path / "model.pt", **{key: None})
+    with pytest.raises(InputError, match=rf"\((no )?{key}"):
+        load_model(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("labels", [[], [{"value": 1, "name": "a", "foo": 2}]], ids=len)
+def test_a_label_table_that_is_none(tmp_path, labels):
+    save(tmp_path / "model.pt")
+    full = [LabelTable().as_dicts()[0] | row for row in labels]
+    altered(tmp_path / "model.pt", labels=full)
+    with pytest.raises(InputError, match="has no valid label table"):
+        load_model(tmp_path / "model.pt").table  # noqa: B018
+
+
+def test_weights_that_do_not_fit_are_listed(tmp_path):
+    save(tmp_path / "model.pt", content={"weight": torch.zeros(2, 3), "more": torch.zeros(1)})
+    module = torch.nn.Linear(2, 2)
+    with pytest.raises(InputError) as caught:
+        load_model(tmp_path / "model.pt").fill(module)
+    for words in ("bias is missing", "more is unknown", "weight is (2, 3), the model has (2, 2)"):
+        assert words in str(caught.value)
+    save(tmp_path / "model.pt", content=torch.nn.Linear(2, 2).state_dict())
+    model = load_model(tmp_path / "model.pt")
+    model.fill(module)
+    assert torch.equal(module.weight, model.weights["weight"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"options": None}, {"options": {"diffusion": {}}}, {"options": {"codebook": {}}},
+        {"options": {"cardiform": {}, "cases": 3}}, {"options": {"cardiform": {}, "cases": [3]}},
+        {"figures": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_broken_model_of_format_1_is_one_line(tmp_path, changes):
+    content = {"weights": weights(), "options": {"vqvae": {}}, "labels": [], "figures": {}}
+    torch.save({"format_version": 1, **content, **changes}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match="format 1 that is not recognised"):
+        load_model(tmp_path / "model.pt")
+
+
 @pytest.mark.parametrize("key", ["kind", "weights", "options", "labels", "training_cases"])
 def test_a_missing_entry_is_named(tmp_path, key):
     save(tmp_path / "model.pt")
@@ -152,7 +240,9 @@ def test_a_changed_bit_is_noticed(tmp_path, place):
     """torch.load alone takes it for another weight."""
     save(tmp_path / "model.pt", content={"a": torch.randn(20_000)})
     flip(tmp_path / "model.pt", place)
-    with pytest.raises(InputError, match=r"model\.pt: is damaged .*; delete it and run the same"):
+    with pytest.raises(
+        InputError, match=r"model\.pt: is damaged .*; if it is one, delete it and run"
+    ):
         load_model(tmp_path / "model.pt")
 
 

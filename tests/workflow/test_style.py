@@ -24,6 +24,7 @@ TORCH_GROUND = {"sparse", "training", "artefact"}
 MAY_IMPORT = {
     "errors": set(),
     "options": {"options"},
+    "options.field": {"errors"},
     "labels": {"errors"},
     "files": {"errors"},
     "formats": {"errors", "files"},
@@ -40,7 +41,7 @@ MAY_IMPORT = {
     "metrics": LIGHT | {"geometry", "anatomy", "metrics"},
     "phantom": {"files", "labels", "geometry", "anatomy", "phantom"},
     "sparse": {"errors", "sparse"},
-    "artefact": {"errors", "files", "formats", "labels", "artefact"},
+    "artefact": LIGHT | {"artefact"},
     "metrics.record": {"files", "formats"},
     "training": LIGHT | {"artefact", "metrics", "pictures", "training"},
     "fusion.summary": {"errors", "formats"},

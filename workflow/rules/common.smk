@@ -58,11 +58,6 @@ def labels_flag(wildcards=None):
     return f"--labels {shlex.quote(COHORT.labels)}" if COHORT.labels else ""
 
 
-def with_labels(text):
-    """Flags, and the label table where the cohort has one of its own."""
-    return f"{text} {labels_flag()}".strip()
-
-
 def chunk_files(wildcards):
     """All files of the cases of a chunk: the demo's are made by a rule, a user's are there or
     reported. They are inputs of no other job: many files make a plan slow.
@@ -88,6 +83,13 @@ def chunk_threads(wildcards):
 
 def folder_of_output(wildcards, output):
     return str(Path(output[0]).parent)
+
+
+def folder_and_labels(wildcards, output):
+    """For trainings that store the label table and compute nothing from it: what follows from
+    outputs is no parameter for Snakemake. Their samples follow from the table, so another one
+    runs them again all the same."""
+    return f"{folder_of_output(wildcards, output)} {labels_flag()}".strip()
 
 
 def folder_of_stage(wildcards, output):

@@ -2,8 +2,8 @@
 THIN = Path(RESULTS) / OPTIONS["coronary_repair"].structure
 # Options of each preset's training; cardiform repairs what it corrupts.
 REFINEMENT_FLAGS = {
-    "cardiform": with_labels(f"{flags('coronary')} {flags('coronary_repair')}"),
-    "near": with_labels(flags("coronary_near")),
+    "cardiform": f"{flags('coronary')} {flags('coronary_repair')}",
+    "near": flags("coronary_near"),
 }
 REFINING = OPTIONS["coronary_refine"].preset
 
@@ -51,7 +51,6 @@ rule train_coronary:
         train=f"{RESULTS}/split/train.csv",
         validation=f"{RESULTS}/split/val.csv",
         samples=manifests(f"{THIN.name}/repaired"),
-        label_table=LABEL_TABLE,
     output:
         model=f"{THIN}/{{preset}}/model.pt",
         metrics=f"{THIN}/{{preset}}/metrics.json",
@@ -71,7 +70,7 @@ rule train_coronary:
         launcher=script("launch.py"),
         script=script("train_coronary.py"),
         flags=lambda wildcards: REFINEMENT_FLAGS[wildcards.preset],
-        out=folder_of_output,
+        out=folder_and_labels,
     shell:
         training(
             " --preset {wildcards.preset} --train {input.train:q} --validation {input.validation:q}"

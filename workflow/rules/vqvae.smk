@@ -30,7 +30,6 @@ rule pretrain_vqvae:
         train=f"{RESULTS}/split/train.csv",
         validation=f"{RESULTS}/split/val.csv",
         samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
-        label_table=LABEL_TABLE,
     output:
         model=f"{RESULTS}/{{route}}/stage0/model.pt",
         metrics=f"{RESULTS}/{{route}}/stage0/metrics.json",
@@ -49,9 +48,9 @@ rule pretrain_vqvae:
     params:
         launcher=script("launch.py"),
         script=script("pretrain_vqvae.py"),
-        network=with_labels(flags("vqvae")),
+        network=flags("vqvae"),
         flags=flags("vqvae_pretrain"),
-        out=folder_of_output,
+        out=folder_and_labels,
     shell:
         training(
             " --train {input.train:q} --validation {input.validation:q} --manifest {input.samples:q}"
@@ -66,7 +65,6 @@ rule train_codebook:
         train=f"{RESULTS}/split/train.csv",
         validation=f"{RESULTS}/split/val.csv",
         samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
-        label_table=LABEL_TABLE,
     output:
         model=f"{RESULTS}/{{route}}/stage1/model.pt",
         metrics=f"{RESULTS}/{{route}}/stage1/metrics.json",
@@ -85,9 +83,9 @@ rule train_codebook:
     params:
         launcher=script("launch.py"),
         script=script("train_codebook.py"),
-        network=with_labels(flags("vqvae")),
+        network=flags("vqvae"),
         flags=flags("vqvae_codebook"),
-        out=folder_of_output,
+        out=folder_and_labels,
     shell:
         training(
             " --weights {input.weights:q} --train {input.train:q} --validation {input.validation:q}"
@@ -102,7 +100,6 @@ rule train_vqvae:
         train=f"{RESULTS}/split/train.csv",
         validation=f"{RESULTS}/split/val.csv",
         samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
-        label_table=LABEL_TABLE,
     output:
         model=f"{RESULTS}/{{route}}/stage2/model.pt",
         metrics=f"{RESULTS}/{{route}}/stage2/metrics.json",
@@ -121,9 +118,9 @@ rule train_vqvae:
     params:
         launcher=script("launch.py"),
         script=script("train_vqvae.py"),
-        network=with_labels(flags("vqvae")),
+        network=flags("vqvae"),
         flags=flags("vqvae_joint"),
-        out=folder_of_output,
+        out=folder_and_labels,
     shell:
         training(
             " --weights {input.weights:q} --train {input.train:q} --validation {input.validation:q}"

@@ -20,6 +20,7 @@ from pathlib import Path
 from cardiform import cli
 from cardiform.cohort import splits
 from cardiform.cohort.manifest import made_files
+from cardiform.errors import InputError, problem
 from cardiform.files import read_json
 from cardiform.options.ldm import GenerationOptions
 
@@ -42,7 +43,11 @@ def main() -> None:
     from cardiform.metrics.record import write_held_out_figures
 
     grid = load_grid(args.grid)
-    samples = read_json(args.samples)["samples"]
+    record = read_json(args.samples)
+    if not isinstance(record, dict) or "samples" not in record:
+        remedy = "give the metrics.json of sample_diffusion"
+        raise InputError(problem(args.samples, "lists no samples", remedy))
+    samples = record["samples"]
     folder = args.samples.parent / "nifti"
     made = load_hearts([folder / f"{name}.nii.gz" for name in samples], grid)
     cases = {p: [n for n, _ in splits.read_split(getattr(args, p))] for p in ("train", "test")}

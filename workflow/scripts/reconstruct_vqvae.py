@@ -60,7 +60,7 @@ def main() -> None:
     device = choose_device(options.device)
     weights = {"model": args.model, "stage1": args.stage1, "continuous": args.continuous}
     networks = {
-        method: BandNetwork(load_network(path).to(device), device)
+        method: BandNetwork(load_network(path, quantised=method != "continuous").to(device), device)
         for method, path in weights.items()
     }
     rows = {part: splits.read_split(getattr(args, part)) for part in ("validation", "test")}

@@ -8,7 +8,6 @@ import difflib
 import functools
 import logging
 import os
-import re
 import shlex
 import signal
 import sys
@@ -21,6 +20,7 @@ from .cohort.per_case import CaseRun
 from .cohort.table import read_checked_cases
 from .errors import InputError, memory_fact, problem
 from .files import NO_ROOM, write_problem
+from .options.field import checked
 from .options.sections import memory_advice
 
 EXIT_BAD_INPUT = 2
@@ -141,13 +141,13 @@ def _values(options: type, section: object, where: str) -> tuple[dict[str, Any],
 
     section : as YAML gave it: keys and values, None where it is empty, or anything by mistake.
     """
-    section = section or {}
+    section = {} if section is None else section
     if not isinstance(section, Mapping):
         return {}, [f"config: {where} is {section!r}; write keys and values below it"]
     types = _types(options)
     aliases = {f.metadata["alias"]: f.name for f in dataclasses.fields(options)}
     problems, values = [], {}
-    # an alias comes last: the key that it stands for has its default in config.yaml
+    # an alias comes last: config.yaml may hold the default of the key that it stands for
     for written, value in sorted(section.items(), key=lambda item: item[0] in aliases):
         key = aliases.get(written, written)
         if key not in types:
@@ -157,38 +157,8 @@ def _values(options: type, section: object, where: str) -> tuple[dict[str, Any],
             values[key] = _coerce(value, types[key])
         except (TypeError, ValueError, OverflowError):
             text = repr(value)[:60]
-            problems.append(f"config: {where}.{key} is {text}; {_expected(types[key])}")
+            problems.append(f"config: {where}.{written} is {text}; {_expected(types[key])}")
     return values, problems
-
-
-def checked(options: type, values: Mapping[str, Any], where: str = "--"):
-    """Construct ``options`` and hold every value against its choices and range."""
-    problems = []
-    for field in dataclasses.fields(options):
-        value = values.get(field.name, field.default)
-        meta = field.metadata
-        name = where + (field.name.replace("_", "-") if where == "--" else field.name)
-        if meta["choices"] and value not in meta["choices"]:
-            problems.append(f"{name} is {value!r}; one of {', '.join(meta['choices'])}")
-        if meta["pattern"] and not re.fullmatch(meta["pattern"], value):
-            problems.append(f"{name} is {value[:60]!r}; it must match {meta['pattern']}")
-        for item in value if isinstance(value, tuple) else (value,):
-            if isinstance(item, str) and (item.startswith("-") or not item.isprintable()):
-                problems.append(
-                    f"{name} is {item[:60]!r}; a text of one line that does not begin with -"
-                )
-                continue
-            if isinstance(value, tuple) and (item == "" or (isinstance(item, str) and "," in item)):
-                problems.append(f"{name} has the item {item[:60]!r}; a text without commas")
-            if meta["minimum"] is not None and not item >= meta["minimum"]:
-                problems.append(f"{name} is {item}; at least {meta['minimum']}")
-            if meta["maximum"] is not None and not item <= meta["maximum"]:
-                problems.append(f"{name} is {item}; at most {meta['maximum']}")
-            if meta["multiple"] is not None and item % meta["multiple"]:
-                problems.append(f"{name} is {item}; a multiple of {meta['multiple']}")
-    if problems:
-        raise InputError(problems)
-    return options(**values)
 
 
 def check_plannable(texts: Iterable[str]) -> None:

@@ -108,7 +108,8 @@ class Format:
 
     def _version(self, content: Mapping) -> Any:
         found = content.get(VERSION, None if self.marked else 1)
-        return found.tolist() if hasattr(found, "tolist") else found
+        found = found.tolist() if hasattr(found, "tolist") else found
+        return None if isinstance(found, bool) else found  # True equals 1
 
     def _check_newer(self, path: str | Path, version: Any) -> None:
         if isinstance(version, int) and version > max(self.version, *self.earlier, 0):

@@ -27,7 +27,12 @@ def upgraded(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if missing:
         fact = f"is no model ({', '.join(sorted(missing))} missing)"
         raise InputError(problem(path, fact, "give the model.pt of a training"))
-    found = _recognised(content["options"])
+    try:
+        found = _recognised(content["options"])
+        cases = [sha256_text(name) for name in content["options"].get("cases", [])]
+        source = content["figures"].get("source_sha256", "")
+    except (TypeError, KeyError, AttributeError):  # whatever else lies under these names
+        found = None
     if found is None:
         fact = "is a model of format 1 that is not recognised"
         raise InputError(problem(path, fact, "give the model.pt of a training"))
@@ -39,10 +44,10 @@ def upgraded(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "options": options,
         "labels": content["labels"],
         "figures": content["figures"],
-        "training_cases": [sha256_text(name) for name in content["options"].get("cases", [])],
+        "training_cases": cases,
         "extra": {k: content["options"][k] for k in EXTRA if k in content["options"]},
         "versions": content.get("versions", {}),
-        "source_sha256": content["figures"].get("source_sha256", ""),
+        "source_sha256": source,
     }
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import __version__
 from ..errors import InputError, problem
-from ..files import ANEW, sha256_text
+from ..files import sha256_text
 from ..formats import VERSION, Format
 from ..labels import LabelTable
+from ..options.field import checked
 from .earlier import upgraded
 from .torch_files import load, plain, save
 
@@ -45,6 +46,11 @@ MODEL = Format(
     remedy="give the model.pt of a training",
     version=2,
     earlier=(1,),
+)
+OBJECTS = ("weights", "options", "figures", "extra", "versions")
+REMEDY = (
+    f"{MODEL.remedy}; if it is one, delete it and run its training again, which resumes from its "
+    "checkpoints"
 )
 
 
@@ -102,7 +108,13 @@ class Model:
 
     @property
     def table(self) -> LabelTable:
-        return LabelTable.from_dicts(self.labels)
+        """The label table; InputError where the file has none, or one that is not valid."""
+        try:
+            if self.labels:
+                return LabelTable.from_dicts(self.labels)
+        except TypeError:
+            pass
+        raise InputError(problem(self.path, "has no valid label table", MODEL.remedy))
 
     def trained_on(self, case_id: str) -> bool:
         """Whether the case was among those of the training."""
@@ -116,11 +128,49 @@ class Model:
         InputError
             The file has a key that this version does not know.
         """
-        values = self.options[name]
+        values = self.options.get(name)
+        if not isinstance(values, Mapping):
+            raise InputError(problem(self.path, f"has no options {name}", MODEL.remedy))
         if unknown := sorted(values.keys() - {f.name for f in fields(cls)}):
             fact = f"was trained with options that are not known here ({', '.join(unknown)})"
             raise InputError(problem(self.path, fact, "update Cardiform"))
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        try:
+            return checked(cls, given, where=f"{self.path}: {name}.")
+        except (TypeError, ValueError) as error:  # a number is a text, say
+            fact = f"has options {name} that are not valid ({error})"
+            raise InputError(problem(self.path, fact, MODEL.remedy)) from error
+
+    def fill(self, module: nn.Module, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Give a network the weights, or those of them that are handed over, if they fit it."""
+        weights = self.weights if weights is None else weights
+        check_weights(weights, module.state_dict(), self.path)
+        module.load_state_dict(dict(weights))
+
+
+def check_weights(
+    weights: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    path: str | Path,
+    remedy: str = MODEL.remedy,
+) -> None:
+    """InputError where a weight is missing, unknown or of another shape; all are listed.
+
+    weights : of the file ``path``.    wanted : of the network.
+    """
+    differing = [f"{n} is missing" for n in wanted if n not in weights]
+    differing += [f"{n} is unknown" for n in weights if n not in wanted]
+    differing += [
+        f"{n} is {_shape(weights[n])}, the model has {_shape(w)}"
+        for n, w in wanted.items()
+        if n in weights and _shape(weights[n]) != _shape(w)
+    ]
+    if differing:
+        raise InputError(problem(path, f"does not fit the model: {'; '.join(differing)}", remedy))
+
+
+def _shape(value: object) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
 def case_hash(case_id: str) -> str:
@@ -177,12 +227,17 @@ def load_model(path: str | Path, *kinds: Kind) -> Model:
         The file is missing, damaged, no model of this project, or of another kind.
     """
     path = Path(path)
-    content = load(path, f"{ANEW}: its training resumes from its checkpoints")
+    if not path.exists():
+        raise InputError(problem(path, "does not exist", "correct the path"))
+    content = load(path, REMEDY)
     if content.get(VERSION) == 1:
         content = upgraded(content, path)
     MODEL.check(path, content)
-    content.pop(VERSION)
-    model = Model(**content, path=path)
+    if broken := [key for key in OBJECTS if not isinstance(content[key], Mapping)]:
+        fact = f"is no model file ({', '.join(broken)} is no mapping)"
+        raise InputError(problem(path, fact, MODEL.remedy))
+    known = {field.name for field in fields(Model)} - {"path"}
+    model = Model(**{key: content[key] for key in known}, path=path)
     if kinds and model.kind not in [kind.name for kind in kinds]:
         fact = f"is a model of kind {model.kind}, not {' or '.join(kind.title for kind in kinds)}"
         scripts = " or ".join(dict.fromkeys(kind.script for kind in kinds))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -154,7 +154,7 @@ class CellRefiner(Refiner):
     def of_model(cls, stored: Model, options, repair_options, device) -> CellRefiner:
         """From the content of a model.pt."""
         trained = stored.section("coronary", CoronaryOptions)
-        network = _frozen(build_cell_field(trained), stored.weights, device)
+        network = _frozen(build_cell_field(trained), stored, device)
         return cls(options, repair_options, stored.training_cases, trained, network, device)
 
     def field(self, case_id: str, thin: ThinStructure) -> CaseField:
@@ -216,7 +216,7 @@ class NearRefiner(Refiner):
         cases = stored.training_cases
         trained = stored.section("coronary_near", NearOptions)
         network = NearAutoDecoder(trained.latent_dim, len(cases))
-        network = _frozen(network, stored.weights, device)
+        network = _frozen(network, stored, device)
         return cls(options, repair_options, cases, trained, network, device)
 
     def field(self, case_id: str, thin: ThinStructure) -> CaseField:
@@ -267,9 +267,9 @@ class NearRefiner(Refiner):
         return _descended(latent, loss, self.options)
 
 
-def _frozen(network: Network, weights: Mapping, device: torch.device) -> Network:
+def _frozen(network: Network, stored: Model, device: torch.device) -> Network:
     """The network with its trained weights, for use."""
-    network.load_state_dict(weights)
+    stored.fill(network)
     return network.to(device).eval().requires_grad_(False)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..artefact.model import load_model
+from ..artefact.model import check_weights, load_model
 from ..options.ldm import AutoencoderOptions
 from .autoencoder_model import AUTOENCODER, ShapeAutoencoder
 from .diffusion_model import AUTOENCODER_PREFIX, DIFFUSION
@@ -18,9 +18,16 @@ from .hearts_on_grid import Grid
 class ShapeCoder:
     """The frozen network with its grid."""
 
-    def __init__(self, options: AutoencoderOptions, grid: Grid, weights: Mapping[str, Tensor]):
+    def __init__(
+        self,
+        options: AutoencoderOptions,
+        grid: Grid,
+        weights: Mapping[str, Tensor],
+        path: str | Path = "the weights",
+    ):
         self.options, self.grid = options, grid
         self.model = ShapeAutoencoder(options, grid.classes)
+        check_weights(weights, self.model.state_dict(), path)
         self.model.load_state_dict(weights)
         self.model.eval().requires_grad_(False)
 
@@ -35,7 +42,8 @@ class ShapeCoder:
             if name.startswith(prefix)
         }
         options = stored.section("autoencoder", AutoencoderOptions)
-        return cls(options, Grid.from_dict(stored.extra["grid"], path), weights)
+        grid = Grid.from_dict(stored.extra.get("grid", {}), path)
+        return cls(options, grid, weights, path)
 
     def to(self, device: torch.device) -> ShapeCoder:
         self.model.to(device)

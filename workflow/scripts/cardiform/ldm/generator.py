@@ -46,7 +46,7 @@ class ShapeGenerator:
         factor = grid.size // statistics.shape[1]
         network = LatentDenoiser(options, statistics.shape[0], grid.classes, factor)
         own = {n: v for n, v in stored.weights.items() if not n.startswith(AUTOENCODER_PREFIX)}
-        network.load_state_dict(own)
+        stored.fill(network, own)
         network.to(device).eval().requires_grad_(False)
         return cls(options, statistics, coder, network)
 

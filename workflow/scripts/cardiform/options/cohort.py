@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .field import NAME_PATTERN, option
+from .field import NAME_PATTERN, SEED_MAX, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class DemoOptions:
     coronary_noise: float = option(
         1.0, "strength of the noise in the coronary labels; 0: they are true", minimum=0.0
     )
-    seed: int = option(0, "seed of every random draw", minimum=0)
+    seed: int = option(0, "seed of every random draw", minimum=0, maximum=SEED_MAX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,4 +48,4 @@ class SplitOptions:
     test: float = option(0.1, "share of the patients", minimum=0.0, maximum=0.9)
     folds: int = option(0, "k of a k-fold; 0: one split by the shares", minimum=0)
     fold: int = option(0, "with folds: the fold that is tested, counted from 0", minimum=0)
-    seed: int = option(0, "seed of the patient hash", minimum=0)
+    seed: int = option(0, "seed of the patient hash", minimum=0, maximum=SEED_MAX)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .field import option
+from .field import SEED_MAX, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class PointsOptions:
         maximum=0.3,
     )
     volume_points: int = option(500_000, "points uniform in the cube [-1, 1]^3", minimum=100)
-    seed: int = option(0, "seed of the draws", minimum=0)
+    seed: int = option(0, "seed of the draws", minimum=0, maximum=SEED_MAX)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .field import device_option, option, redefault
+from .field import SEED_MAX, device_option, option, redefault
 from .training import TrainingOptions
 
 
@@ -112,7 +112,7 @@ class LatentsOptions:
         8, "augmented copies of each training case, with the autoencoder's ranges", minimum=0
     )
     batch_size: int = option(8, "cases that are encoded at a time", minimum=1, memory="lower")
-    seed: int = option(0, "seed of the augmentation", minimum=0)
+    seed: int = option(0, "seed of the augmentation", minimum=0, maximum=SEED_MAX)
     device: str = device_option()
 
 
@@ -199,7 +199,7 @@ class SamplingOptions:
     threshold: float = option(
         0.5, "fields without classes: what is inside", minimum=0.0, maximum=1.0
     )
-    seed: int = option(0, "seed of the noise", minimum=0)
+    seed: int = option(0, "seed of the noise", minimum=0, maximum=SEED_MAX)
     device: str = device_option()
 
 
@@ -213,7 +213,7 @@ class GenerationOptions:
         "largest elastic displacement of the trivial generator, a warped training case",
         minimum=0.0,
     )
-    seed: int = option(0, "seed of points and warps", minimum=0)
+    seed: int = option(0, "seed of points and warps", minimum=0, maximum=SEED_MAX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,5 +222,5 @@ class CompletionOptions:
 
     num_inference_steps: int = option(20, "network calls per draw", minimum=1)
     draws: int = option(4, "draws whose mean is taken", minimum=1, memory="lower")
-    seed: int = option(0, "seed of the noise", minimum=0)
+    seed: int = option(0, "seed of the noise", minimum=0, maximum=SEED_MAX)
     device: str = device_option()

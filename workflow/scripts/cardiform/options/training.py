@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .field import option
+from .field import SEED_MAX, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class TrainingOptions:
     precision: str = option(
         "bf16", "autocast type on CUDA; the CPU computes in fp32", choices=("fp32", "bf16", "fp16")
     )
-    seed: int = option(0, "seed of weights, order and draws", minimum=0)
+    seed: int = option(0, "seed of weights, order and draws", minimum=0, maximum=SEED_MAX)
     validate_every: int = option(1_000, "steps between validations (0: only at the end)", minimum=0)
     preview_every: int = option(5_000, "steps between preview pictures (0: none)", minimum=0)
     fast_dev_run: int = option(

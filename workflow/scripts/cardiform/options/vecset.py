@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .field import device_option, option
+from .field import SEED_MAX, device_option, option
 from .training import TrainingOptions
 
 
@@ -76,5 +76,5 @@ class VecsetReconstructOptions:
         minimum=1,
         memory="lower",
     )
-    seed: int = option(0, "seed of the encoded points", minimum=0)
+    seed: int = option(0, "seed of the encoded points", minimum=0, maximum=SEED_MAX)
     device: str = device_option()

@@ -61,7 +61,7 @@ class Reconstructor:
         stored = load_model(path, VECSET)
         table, training = stored.table, stored.section("vecset", VecsetOptions)
         model = VecSet.from_options(training, len(table))
-        model.load_state_dict(stored.weights)
+        stored.fill(model)
         return cls(model.to(device).eval(), table, training, options, device)
 
     @cached_property

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..artefact.model import load_model
-from ..errors import InputError, problem
+from ..artefact.model import check_weights, load_model
 from ..options.vqvae import VqvaeCodebookOptions, VqvaeOptions
 from .model import CONTINUOUS, QUANTISED, SparseVQVAE
 
@@ -24,18 +23,7 @@ def load_weights(model: SparseVQVAE, path: Path) -> None:
     weights = load_model(path, *STAGES).weights
     given = {n: w for n, w in weights.items() if not n.startswith("quantizer.")}
     wanted = {n: w for n, w in model.state_dict().items() if not n.startswith("quantizer.")}
-    differing = [f"{n} is missing" for n in wanted if n not in given]
-    differing += [f"{n} is unknown" for n in given if n not in wanted]
-    differing += [
-        f"{n} is {tuple(given[n].shape)}, the model has {tuple(w.shape)}"
-        for n, w in wanted.items()
-        if n in given and given[n].shape != w.shape
-    ]
-    if differing:
-        fact = f"does not fit the model: {'; '.join(differing)}"
-        raise InputError(
-            problem(path, fact, "set vqvae.channels, .blocks and .latent_dim as there")
-        )
+    check_weights(given, wanted, path, "set vqvae.channels, .blocks and .latent_dim as there")
     model.load_state_dict(given, strict=False)
 
 
@@ -51,15 +39,19 @@ def load_quantized(path: Path, options: VqvaeOptions) -> tuple[SparseVQVAE, Vqva
     codebook = stored.section("vqvae_codebook", VqvaeCodebookOptions)
     model = SparseVQVAE.from_options(options, codebook)
     load_weights(model, path)
-    model.load_state_dict(stored.weights)
+    stored.fill(model)
     return model, codebook
 
 
-def load_network(path: Path) -> SparseVQVAE:
-    """The network of any stage's model.pt, for use: eval mode, the torch backend."""
-    stored = load_model(path, *STAGES)
+def load_network(path: Path, quantised: bool) -> SparseVQVAE:
+    """The network of a stage's model.pt, for use: eval mode, the torch backend.
+
+    quantised : with its quantiser, which stage 1 or 2 has; without, the continuous autoencoder
+        of any stage's weights.
+    """
+    stored = load_model(path, *([QUANTISED] if quantised else STAGES))
     options = replace(stored.section("vqvae", VqvaeOptions), backend="torch")
-    if stored.kind == QUANTISED.name:
+    if quantised:
         return load_quantized(path, options)[0].eval()
     model = SparseVQVAE.from_options(options)
     load_weights(model, path)
