@@ -1,0 +1,379 @@
+"""Break the library in small ways, one at a time, and count how many of them the tests notice.
+
+python tools/mutate.py --room geometry --sample 100 --seed 0
+python tools/mutate.py --room metrics --only metrics/overlap.py#12 metrics/surface.py#197
+
+A mutant is one small change of one file: `<` for `<=`, `+` for `-`, a number one larger, a branch
+taken the other way, a call left out. The tests run once as they are, which shows who runs which
+line; each mutant of the sample then meets the tests that run its line and the rest of their files,
+the fastest first, until one fails. All happens in temporary copies of the working tree.
+
+    killed       a test failed
+    timed out    the tests took several times as long as without the change; counts as noticed
+    not reached  no test of --tests runs the line; counts as missed
+    survived     every test passed: look whether the change matters
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import copy
+import functools
+import importlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = Path("workflow/scripts/cardiform")
+PYTEST = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov", "-p", "no:xdist"]
+PYTEST += ["-m", "not slow and not gpu"]
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Imported once and inherited by the process of each mutant, which then starts in no time.
+HEAVY = ("coverage", "hypothesis", "numpy", "pytest", "scipy.ndimage", "scipy.spatial", "torch")
+
+COMPARISONS = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+}  # fmt: skip
+OPERATORS = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+}  # fmt: skip
+REMOVABLE = (ast.Expr, ast.AugAssign, ast.Raise, ast.Break, ast.Continue)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    file: str  # below the library, as metrics/overlap.py
+    number: int  # among the mutants of its file
+    line: int
+    start: int  # bytes from the start of the file
+    end: int
+    before: str
+    after: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.file}#{self.number}"
+
+    def __str__(self) -> str:
+        before, after = (" ".join(text.split()) for text in (self.before, self.after))
+        return f"{self.name} line {self.line}: {before[:70]}  ->  {after[:70]}"
+
+    def applied(self, source: bytes) -> bytes:
+        return source[: self.start] + self.after.encode() + source[self.end :]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What the unchanged tests do."""
+
+    seconds: dict[str, float]  # of each test
+    tests: dict[str, dict[int, list[str]]]  # of each file and line
+
+    def plan(self, mutant: Mutant) -> list[str]:
+        """The tests that run the line, then the rest of their files, each the fastest first."""
+        lines = self.tests.get(mutant.file, {})
+        direct = set(lines.get(mutant.line, ()))
+        if "" in direct:  # runs at import: a constant, a default
+            direct = {test for line in lines.values() for test in line}
+        direct.discard("")
+        files = {test.split("::")[0] for test in direct}
+        rest = {test for test in self.seconds if test.split("::")[0] in files} - direct
+        return [*sorted(direct, key=self.seconds.get), *sorted(rest, key=self.seconds.get)]
+
+
+def main() -> int:
+    args = arguments()
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    sys.dont_write_bytecode = True  # compiled files of equal age and size would hide a change
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    for name in HEAVY:
+        importlib.import_module(name)
+    mutants = chosen(args)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        trees = [copied_tree(Path(folder) / str(number)) for number in range(args.processes)]
+        reach = measured(trees[0], args.room, args.tests)
+        print(f"{len(reach.seconds)} tests, {sum(reach.seconds.values()):.0f} s", flush=True)
+        free = multiprocessing.Queue()
+        for tree in trees:
+            free.put(tree)
+        with multiprocessing.Pool(args.processes, take_tree, (free,)) as pool:
+            verdicts = []
+            for mutant, verdict in pool.imap(functools.partial(tried, reach), mutants):
+                verdicts.append((mutant, verdict))
+                if verdict in ("survived", "not reached") or args.only:
+                    print(f"{verdict:11}  {mutant}", flush=True)
+    report(args.room, verdicts)
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--room", nargs="+", required=True, help="folders of the library")
+    parser.add_argument("--sample", type=int, default=100, help="mutants of each room")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", help="these mutants, as metrics/overlap.py#12")
+    parser.add_argument("--tests", nargs="+", default=["tests/unit", "tests/properties"])
+    parser.add_argument("--processes", type=int, default=2)
+    return parser.parse_args()
+
+
+def chosen(args: argparse.Namespace) -> list[Mutant]:
+    sample = []
+    for room in args.room:
+        files = sorted((ROOT / LIBRARY / room).glob("*.py"))
+        mutants = [mutant for file in files for mutant in mutants_of(file)]
+        if args.only:
+            sample += [mutant for mutant in mutants if mutant.name in args.only]
+        else:
+            draw = random.Random(args.seed)
+            picked = draw.sample(range(len(mutants)), min(args.sample, len(mutants)))
+            sample += [mutants[index] for index in sorted(picked)]
+        print(f"{room}: {len(mutants)} mutants", flush=True)
+    return sample
+
+
+# Mutants -----------------------------------------------------------------------------------------
+
+
+def mutants_of(path: Path) -> list[Mutant]:
+    source = path.read_bytes()
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    found: list[Mutant] = []
+    for node, after in changes(ast.parse(source)):
+        start = starts[node.lineno - 1] + node.col_offset
+        end = starts[node.end_lineno - 1] + node.end_col_offset
+        before = source[start:end].decode()
+        name = path.relative_to(ROOT / LIBRARY).as_posix()
+        found.append(Mutant(name, len(found), node.lineno, start, end, before, after))
+    return found
+
+
+def changes(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
+    """Nodes and the text to put in their places."""
+    for node in code(tree):
+        for changed in altered(node):
+            text = ast.unparse(changed)
+            yield node, f"({text})" if isinstance(node, ast.expr) else text
+
+
+def code(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes that compute: no annotations, decorators, docstrings, messages of errors."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
+            message = isinstance(node, ast.Raise) or isinstance(child, ast.JoinedStr)
+            if isinstance(child, ast.AST) and not docstring and not message:
+                yield from code(child)
+
+
+def altered(node: ast.AST) -> Iterator[ast.AST]:
+    """The ways to break one node."""
+    match node:
+        case ast.Compare(ops=ops):
+            for index, operator in enumerate(ops):
+                changed = [*ops]
+                changed[index] = COMPARISONS[type(operator)]()
+                yield with_fields(node, ops=changed)
+        case ast.BinOp(op=operator) if type(operator) in OPERATORS:
+            yield with_fields(node, op=OPERATORS[type(operator)]())
+        case ast.BoolOp(op=operator):
+            yield with_fields(node, op=ast.Or() if isinstance(operator, ast.And) else ast.And())
+        case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
+            yield operand
+        case ast.Constant(value=bool(value)):
+            yield ast.Constant(not value)
+        case ast.Constant(value=int(value)):
+            yield from (ast.Constant(value + 1), ast.Constant(value - 1))
+        case ast.Constant(value=float(value)):
+            yield ast.Constant(value * 2 if value else 1.0)
+        case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
+            yield from negated(node, test)
+        case ast.Return(value=ast.expr() as value) if not is_none(value):
+            yield ast.Return(ast.Constant(None))
+        case ast.Call():
+            yield from altered_calls(node)
+        case _ if isinstance(node, REMOVABLE):
+            yield ast.Pass()
+
+
+def negated(node: ast.AST, test: ast.expr) -> Iterator[ast.AST]:
+    if not isinstance(test, ast.Compare | ast.UnaryOp):  # those have mutants of their own
+        yield with_fields(node, test=ast.UnaryOp(ast.Not(), test))
+
+
+def altered_calls(node: ast.Call) -> Iterator[ast.AST]:
+    """The first two arguments swapped; each keyword argument left to its default."""
+    first = node.args[:2]
+    if len(first) == 2 and not any(isinstance(argument, ast.Starred) for argument in first):
+        yield with_fields(node, args=[first[1], first[0], *node.args[2:]])
+    for index, keyword in enumerate(node.keywords):
+        if keyword.arg:
+            rest = node.keywords[:index] + node.keywords[index + 1 :]
+            yield with_fields(node, keywords=rest)
+
+
+def with_fields(node: ast.AST, **fields: object) -> ast.AST:
+    changed = copy.copy(node)
+    for name, value in fields.items():
+        setattr(changed, name, value)
+    return changed
+
+
+def is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+# Tests -------------------------------------------------------------------------------------------
+
+
+def copied_tree(folder: Path) -> Path:
+    """A copy of the files that git knows or would add, as they lie in the working tree."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def measured(tree: Path, rooms: list[str], tests: list[str]) -> Reach:
+    """Run the tests once, unchanged, and keep which of them runs which line for how long."""
+    kept = tree / "reach.json"
+    status = in_child(tree, functools.partial(measure, tree, rooms, tests, kept), timeout=3600)
+    if status != 0:
+        sys.exit(f"the tests fail without any change:\n{(tree / 'output.txt').read_text()}")
+    stored = json.loads(kept.read_text())
+    by_line = {
+        file: {int(line): tests for line, tests in lines.items()}
+        for file, lines in stored["tests"].items()
+    }
+    return Reach(stored["seconds"], by_line)
+
+
+def measure(tree: Path, rooms: list[str], tests: list[str], kept: Path) -> int:
+    import coverage
+    import pytest
+
+    library = tree / LIBRARY
+    cov = coverage.Coverage(
+        data_file=None, source=[str(library / room) for room in rooms], config_file=False
+    )
+    seconds: Counter[str] = Counter()
+
+    class Watch:
+        def pytest_runtest_logstart(self, nodeid):
+            cov.switch_context(nodeid)
+
+        def pytest_runtest_logreport(self, report):
+            seconds[report.nodeid] += report.duration
+
+    cov.start()
+    status = pytest.main([*PYTEST, *tests], plugins=[Watch()])
+    cov.stop()
+    data = cov.get_data()
+    reached = {
+        Path(file).relative_to(library).as_posix(): data.contexts_by_lineno(file)
+        for file in data.measured_files()
+    }
+    kept.write_text(json.dumps({"seconds": seconds, "tests": reached}))
+    return int(status)
+
+
+TREE: list[Path] = []  # of this process of the pool
+
+
+def take_tree(free: multiprocessing.Queue) -> None:
+    TREE.append(free.get())
+
+
+def tried(reach: Reach, mutant: Mutant) -> tuple[Mutant, str]:
+    tests = reach.plan(mutant)
+    if not tests:
+        return mutant, "not reached"
+    path = TREE[0] / LIBRARY / mutant.file
+    source = path.read_bytes()
+    path.write_bytes(mutant.applied(source))
+    try:
+        timeout = 30 + 4 * sum(reach.seconds[test] for test in tests)
+        status = in_child(TREE[0], functools.partial(run_tests, tests), timeout)
+    finally:
+        path.write_bytes(source)
+    return mutant, {0: "survived", None: "timed out"}.get(status, "killed")
+
+
+def run_tests(tests: list[str]) -> int:
+    import pytest
+
+    return int(pytest.main([*PYTEST, *tests]))
+
+
+def in_child(tree: Path, work, timeout: float) -> int | None:
+    """The exit status of `work` in a process of its own, in `tree`; None past the timeout (s)."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            os.setsid()
+            os.chdir(tree)
+            output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for stream in (1, 2):
+                os.dup2(output, stream)
+            status = work()
+            sys.stdout.flush()
+        finally:
+            os._exit(status)
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def report(rooms: list[str], verdicts: list[tuple[Mutant, str]]) -> None:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for mutant, verdict in verdicts:
+        counts[mutant.file.split("/")[0]][verdict] += 1
+    print("\n| room | mutants | killed | timed out | survived | not reached | score |")
+    print("|---|---|---|---|---|---|---|")
+    for room in rooms:
+        seen = counts[room]
+        noticed = seen["killed"] + seen["timed out"]
+        figures = [seen.total(), seen["killed"], seen["timed out"]]
+        figures += [seen["survived"], seen["not reached"]]
+        score = f"{noticed / max(seen.total(), 1):.0%}"
+        print(f"| {room} | {' | '.join(map(str, figures))} | {score} |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
