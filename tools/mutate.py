@@ -6,7 +6,8 @@ python tools/mutate.py --room metrics --only metrics/overlap.py#12 metrics/surfa
 A mutant is one small change of one file: `<` for `<=`, `+` for `-`, a number one larger, a branch
 taken the other way, a call left out. The tests run once as they are, which shows who runs which
 line; each mutant of the sample then meets the tests that run its line and the rest of their files,
-the fastest first, until one fails. All happens in temporary copies of the working tree.
+the fastest first, until one fails or --seconds of tests have passed. All happens in temporary
+copies of the working tree.
 
     killed       a test failed
     timed out    the tests took several times as long as without the change; counts as noticed
@@ -22,6 +23,7 @@ import contextlib
 import copy
 import functools
 import importlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -86,8 +88,9 @@ class Reach:
     seconds: dict[str, float]  # of each test
     tests: dict[str, dict[int, list[str]]]  # of each file and line
 
-    def plan(self, mutant: Mutant) -> list[str]:
-        """The tests that run the line, then the rest of their files, each the fastest first."""
+    def plan(self, mutant: Mutant, seconds: float) -> list[str]:
+        """The tests that run the line, then the rest of their files, each the fastest first, as
+        many as pass within so many seconds."""
         lines = self.tests.get(mutant.file, {})
         direct = set(lines.get(mutant.line, ()))
         if "" in direct:  # runs at import: a constant, a default
@@ -95,7 +98,10 @@ class Reach:
         direct.discard("")
         files = {test.split("::")[0] for test in direct}
         rest = {test for test in self.seconds if test.split("::")[0] in files} - direct
-        return [*sorted(direct, key=self.seconds.get), *sorted(rest, key=self.seconds.get)]
+        cost = self.seconds.__getitem__
+        ordered = [*sorted(direct, key=cost), *sorted(rest, key=cost)]
+        totals = itertools.accumulate(map(cost, ordered))
+        return [test for test, total in zip(ordered, totals) if total <= seconds] or ordered[:1]
 
 
 def main() -> int:
@@ -108,14 +114,16 @@ def main() -> int:
     mutants = chosen(args)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         trees = [copied_tree(Path(folder) / str(number)) for number in range(args.processes)]
-        reach = measured(trees[0], args.room, args.tests)
+        reach = reach_of(trees[0], args)
         print(f"{len(reach.seconds)} tests, {sum(reach.seconds.values()):.0f} s", flush=True)
-        free = multiprocessing.Queue()
+        free: multiprocessing.Queue[Path] = multiprocessing.Queue()
         for tree in trees:
             free.put(tree)
         with multiprocessing.Pool(args.processes, take_tree, (free,)) as pool:
             verdicts = []
-            for mutant, verdict in pool.imap(functools.partial(tried, reach), mutants):
+            for mutant, verdict in pool.imap(
+                functools.partial(tried, reach, args.seconds), mutants
+            ):
                 verdicts.append((mutant, verdict))
                 if verdict in ("survived", "not reached") or args.only:
                     print(f"{verdict:11}  {mutant}", flush=True)
@@ -132,6 +140,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", help="these mutants, as metrics/overlap.py#12")
     parser.add_argument("--tests", nargs="+", default=["tests/unit", "tests/properties"])
+    parser.add_argument("--seconds", type=float, default=40, help="of tests for each mutant")
+    parser.add_argument("--reach", type=Path, help="keep here who runs which line, for other runs")
     parser.add_argument("--processes", type=int, default=2)
     return parser.parse_args()
 
@@ -169,12 +179,13 @@ def mutants_of(path: Path) -> list[Mutant]:
     return found
 
 
-def changes(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
+def changes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
     """Nodes and the text to put in their places."""
     for node in code(tree):
-        for changed in altered(node):
-            text = ast.unparse(changed)
-            yield node, f"({text})" if isinstance(node, ast.expr) else text
+        if isinstance(node, ast.expr | ast.stmt):
+            for changed in altered(node):
+                text = ast.unparse(changed)
+                yield node, f"({text})" if isinstance(node, ast.expr) else text
 
 
 def code(node: ast.AST) -> Iterator[ast.AST]:
@@ -261,12 +272,13 @@ def copied_tree(folder: Path) -> Path:
     return folder
 
 
-def measured(tree: Path, rooms: list[str], tests: list[str]) -> Reach:
-    """Run the tests once, unchanged, and keep which of them runs which line for how long."""
-    kept = tree / "reach.json"
-    status = in_child(tree, functools.partial(measure, tree, rooms, tests, kept), timeout=3600)
-    if status != 0:
-        sys.exit(f"the tests fail without any change:\n{(tree / 'output.txt').read_text()}")
+def reach_of(tree: Path, args: argparse.Namespace) -> Reach:
+    """What the tests reach, read from --reach where an earlier call has measured it."""
+    kept = args.reach.absolute() if args.reach else tree / "reach.json"
+    if not kept.exists():
+        work = functools.partial(measure, tree, args.room, args.tests, kept)
+        if in_child(tree, work, timeout=3600) != 0:
+            sys.exit(f"the tests fail without a change:\n{(tree / 'output.txt').read_text()}")
     stored = json.loads(kept.read_text())
     by_line = {
         file: {int(line): tests for line, tests in lines.items()}
@@ -300,7 +312,8 @@ def measure(tree: Path, rooms: list[str], tests: list[str], kept: Path) -> int:
         Path(file).relative_to(library).as_posix(): data.contexts_by_lineno(file)
         for file in data.measured_files()
     }
-    kept.write_text(json.dumps({"seconds": seconds, "tests": reached}))
+    if status == 0:
+        kept.write_text(json.dumps({"seconds": seconds, "tests": reached}))
     return int(status)
 
 
@@ -311,8 +324,8 @@ def take_tree(free: multiprocessing.Queue) -> None:
     TREE.append(free.get())
 
 
-def tried(reach: Reach, mutant: Mutant) -> tuple[Mutant, str]:
-    tests = reach.plan(mutant)
+def tried(reach: Reach, seconds: float, mutant: Mutant) -> tuple[Mutant, str]:
+    tests = reach.plan(mutant, seconds)
     if not tests:
         return mutant, "not reached"
     path = TREE[0] / LIBRARY / mutant.file
