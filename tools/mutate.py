@@ -4,14 +4,14 @@ python tools/mutate.py --room geometry --sample 100 --seed 0
 python tools/mutate.py --room metrics --only metrics/overlap.py#12 metrics/surface.py#197
 
 A mutant is one small change of one file: `<` for `<=`, `+` for `-`, a number one larger, a branch
-taken the other way, a call left out. The tests run once as they are, which shows who runs which
-line; each mutant of the sample then meets the tests that run its line and the rest of their files,
-the fastest first, until one fails or --seconds of tests have passed. All happens in temporary
-copies of the working tree.
+taken the other way, a call left out. The unit and property tests that import a module of the rooms
+run once as they are, which shows who runs which line. Each mutant of the sample then meets the
+tests that run its line and the rest of their files, the fastest first, until one fails or --seconds
+of tests have passed. All happens in temporary copies of the working tree.
 
     killed       a test failed
     timed out    the tests took several times as long as without the change; counts as noticed
-    not reached  no test of --tests runs the line; counts as missed
+    not reached  none of those tests runs the line; counts as missed
     survived     every test passed: look whether the change matters
 """
 
@@ -26,8 +26,10 @@ import importlib
 import itertools
 import json
 import multiprocessing
+import multiprocessing.pool
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -41,7 +43,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = Path("workflow/scripts/cardiform")
-PYTEST = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov", "-p", "no:xdist"]
+PYTEST = ["-q", "-p", "no:cacheprovider", "-p", "no:cov", "-p", "no:xdist"]
 PYTEST += ["-m", "not slow and not gpu"]
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # Imported once and inherited by the process of each mutant, which then starts in no time.
@@ -114,12 +116,12 @@ def main() -> int:
     mutants = chosen(args)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         trees = [copied_tree(Path(folder) / str(number)) for number in range(args.processes)]
-        reach = reach_of(trees[0], args)
-        print(f"{len(reach.seconds)} tests, {sum(reach.seconds.values()):.0f} s", flush=True)
         free: multiprocessing.Queue[Path] = multiprocessing.Queue()
         for tree in trees:
             free.put(tree)
         with multiprocessing.Pool(args.processes, take_tree, (free,)) as pool:
+            reach = reach_of(pool, args)
+            print(f"{len(reach.seconds)} tests, {sum(reach.seconds.values()):.0f} s", flush=True)
             verdicts = []
             for mutant, verdict in pool.imap(
                 functools.partial(tried, reach, args.seconds), mutants
@@ -139,7 +141,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sample", type=int, default=100, help="mutants of each room")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", help="these mutants, as metrics/overlap.py#12")
-    parser.add_argument("--tests", nargs="+", default=["tests/unit", "tests/properties"])
+    parser.add_argument("--tests", nargs="+", help="test files; else those that import the rooms")
     parser.add_argument("--seconds", type=float, default=40, help="of tests for each mutant")
     parser.add_argument("--reach", type=Path, help="keep here who runs which line, for other runs")
     parser.add_argument("--processes", type=int, default=2)
@@ -182,10 +184,15 @@ def mutants_of(path: Path) -> list[Mutant]:
 def changes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
     """Nodes and the text to put in their places."""
     for node in code(tree):
-        if isinstance(node, ast.expr | ast.stmt):
+        if isinstance(node, ast.If | ast.While | ast.IfExp):
+            # comparisons and "not" have mutants of their own
+            if not isinstance(node.test, ast.Compare | ast.UnaryOp):
+                yield node.test, f"(not ({ast.unparse(node.test)}))"
+        elif isinstance(node, ast.expr | ast.stmt):
             for changed in altered(node):
                 text = ast.unparse(changed)
-                yield node, f"({text})" if isinstance(node, ast.expr) else text
+                if text != ast.unparse(node):
+                    yield node, f"({text})" if isinstance(node, ast.expr) else text
 
 
 def code(node: ast.AST) -> Iterator[ast.AST]:
@@ -221,19 +228,12 @@ def altered(node: ast.AST) -> Iterator[ast.AST]:
             yield from (ast.Constant(value + 1), ast.Constant(value - 1))
         case ast.Constant(value=float(value)):
             yield ast.Constant(value * 2 if value else 1.0)
-        case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
-            yield from negated(node, test)
         case ast.Return(value=ast.expr() as value) if not is_none(value):
             yield ast.Return(ast.Constant(None))
         case ast.Call():
             yield from altered_calls(node)
         case _ if isinstance(node, REMOVABLE):
             yield ast.Pass()
-
-
-def negated(node: ast.AST, test: ast.expr) -> Iterator[ast.AST]:
-    if not isinstance(test, ast.Compare | ast.UnaryOp):  # those have mutants of their own
-        yield with_fields(node, test=ast.UnaryOp(ast.Not(), test))
 
 
 def altered_calls(node: ast.Call) -> Iterator[ast.AST]:
@@ -272,30 +272,55 @@ def copied_tree(folder: Path) -> Path:
     return folder
 
 
-def reach_of(tree: Path, args: argparse.Namespace) -> Reach:
+def tests_of(rooms: list[str]) -> list[str]:
+    """The files of unit and property tests that import a module of the rooms."""
+    imports = re.compile(rf"(from|import) cardiform\.({'|'.join(rooms)})\b")
+    folders = [ROOT / "tests" / kind for kind in ("unit", "properties")]
+    files = sorted(path for folder in folders for path in folder.glob("test_*.py"))
+    chosen = [path for path in files if imports.search(path.read_text())]
+    return [path.relative_to(ROOT).as_posix() for path in chosen]
+
+
+def reach_of(pool: multiprocessing.pool.Pool, args: argparse.Namespace) -> Reach:
     """What the tests reach, read from --reach where an earlier call has measured it."""
-    kept = args.reach.absolute() if args.reach else tree / "reach.json"
+    if args.reach and args.reach.exists():
+        parts = json.loads(args.reach.read_text())
+    else:
+        files = args.tests or tests_of(args.room)
+        groups = [files[start::8] for start in range(min(8, len(files)))]
+        parts = pool.map(functools.partial(measured, args.room), groups, chunksize=1)
+        if args.reach:
+            args.reach.write_text(json.dumps(parts))
+    seconds: dict[str, float] = {}
+    tests: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for part in parts:
+        seconds |= part["passed"]
+        for file, lines in part["tests"].items():
+            for line, names in lines.items():
+                tests[file][int(line)] += [n for n in names if n in part["passed"] or not n]
+    return Reach(seconds, tests)
+
+
+def measured(rooms: list[str], tests: list[str]) -> dict:
+    """Run the tests once, unchanged: the seconds of those that pass, and who runs which line."""
+    kept = TREE[0] / "reach.json"
+    kept.unlink(missing_ok=True)
+    in_child(TREE[0], functools.partial(measure, rooms, tests, kept), timeout=3600)
     if not kept.exists():
-        work = functools.partial(measure, tree, args.room, args.tests, kept)
-        if in_child(tree, work, timeout=3600) != 0:
-            sys.exit(f"the tests fail without a change:\n{(tree / 'output.txt').read_text()}")
-    stored = json.loads(kept.read_text())
-    by_line = {
-        file: {int(line): tests for line, tests in lines.items()}
-        for file, lines in stored["tests"].items()
-    }
-    return Reach(stored["seconds"], by_line)
+        raise RuntimeError(f"pytest did not end:\n{(TREE[0] / 'output.txt').read_text()}")
+    return json.loads(kept.read_text())
 
 
-def measure(tree: Path, rooms: list[str], tests: list[str], kept: Path) -> int:
+def measure(rooms: list[str], tests: list[str], kept: Path) -> int:
     import coverage
     import pytest
 
-    library = tree / LIBRARY
+    library = Path.cwd() / LIBRARY
     cov = coverage.Coverage(
         data_file=None, source=[str(library / room) for room in rooms], config_file=False
     )
     seconds: Counter[str] = Counter()
+    failed = set()
 
     class Watch:
         def pytest_runtest_logstart(self, nodeid):
@@ -303,6 +328,8 @@ def measure(tree: Path, rooms: list[str], tests: list[str], kept: Path) -> int:
 
         def pytest_runtest_logreport(self, report):
             seconds[report.nodeid] += report.duration
+            if not report.passed:
+                failed.add(report.nodeid)
 
     cov.start()
     status = pytest.main([*PYTEST, *tests], plugins=[Watch()])
@@ -312,8 +339,8 @@ def measure(tree: Path, rooms: list[str], tests: list[str], kept: Path) -> int:
         Path(file).relative_to(library).as_posix(): data.contexts_by_lineno(file)
         for file in data.measured_files()
     }
-    if status == 0:
-        kept.write_text(json.dumps({"seconds": seconds, "tests": reached}))
+    passed = {test: spent for test, spent in seconds.items() if test not in failed}
+    kept.write_text(json.dumps({"passed": passed, "tests": reached}))
     return int(status)
 
 
@@ -342,7 +369,7 @@ def tried(reach: Reach, seconds: float, mutant: Mutant) -> tuple[Mutant, str]:
 def run_tests(tests: list[str]) -> int:
     import pytest
 
-    return int(pytest.main([*PYTEST, *tests]))
+    return int(pytest.main(["-x", *PYTEST, *tests]))
 
 
 def in_child(tree: Path, work, timeout: float) -> int | None:
