@@ -26,7 +26,6 @@ import importlib
 import itertools
 import json
 import multiprocessing
-import multiprocessing.pool
 import os
 import random
 import re
@@ -38,6 +37,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,16 +116,18 @@ def main() -> int:
     mutants = chosen(args)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         trees = [copied_tree(Path(folder) / str(number)) for number in range(args.processes)]
-        free: multiprocessing.Queue[Path] = multiprocessing.Queue()
+        fork = multiprocessing.get_context("fork")
+        free = fork.Queue()
         for tree in trees:
             free.put(tree)
-        with multiprocessing.Pool(args.processes, take_tree, (free,)) as pool:
+        # Its processes may start some of their own, as tests do; those of multiprocessing.Pool not.
+        with ProcessPoolExecutor(args.processes, fork, take_tree, (free,)) as pool:
             reach = reach_of(pool, args)
             print(f"{len(reach.seconds)} tests, {sum(reach.seconds.values()):.0f} s", flush=True)
+            plans = [reach.plan(mutant, args.seconds) for mutant in mutants]
+            limits = [30 + 4 * sum(reach.seconds[test] for test in plan) for plan in plans]
             verdicts = []
-            for mutant, verdict in pool.imap(
-                functools.partial(tried, reach, args.seconds), mutants
-            ):
+            for mutant, verdict in zip(mutants, pool.map(tried, mutants, plans, limits)):
                 verdicts.append((mutant, verdict))
                 if verdict in ("survived", "not reached") or args.only:
                     print(f"{verdict:11}  {mutant}", flush=True)
@@ -281,19 +283,21 @@ def tests_of(rooms: list[str]) -> list[str]:
     return [path.relative_to(ROOT).as_posix() for path in chosen]
 
 
-def reach_of(pool: multiprocessing.pool.Pool, args: argparse.Namespace) -> Reach:
+def reach_of(pool: ProcessPoolExecutor, args: argparse.Namespace) -> Reach:
     """What the tests reach, read from --reach where an earlier call has measured it."""
     if args.reach and args.reach.exists():
         parts = json.loads(args.reach.read_text())
     else:
         files = args.tests or tests_of(args.room)
         groups = [files[start::8] for start in range(min(8, len(files)))]
-        parts = pool.map(functools.partial(measured, args.room), groups, chunksize=1)
+        parts = list(pool.map(functools.partial(measured, args.room), groups))
         if args.reach:
             args.reach.write_text(json.dumps(parts))
     seconds: dict[str, float] = {}
     tests: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for part in parts:
+        for test in part["failed"]:
+            print(f"left out, for it fails without a change: {test}", flush=True)
         seconds |= part["passed"]
         for file, lines in part["tests"].items():
             for line, names in lines.items():
@@ -340,7 +344,7 @@ def measure(rooms: list[str], tests: list[str], kept: Path) -> int:
         for file in data.measured_files()
     }
     passed = {test: spent for test, spent in seconds.items() if test not in failed}
-    kept.write_text(json.dumps({"passed": passed, "tests": reached}))
+    kept.write_text(json.dumps({"passed": passed, "failed": [*failed], "tests": reached}))
     return int(status)
 
 
@@ -351,19 +355,17 @@ def take_tree(free: multiprocessing.Queue) -> None:
     TREE.append(free.get())
 
 
-def tried(reach: Reach, seconds: float, mutant: Mutant) -> tuple[Mutant, str]:
-    tests = reach.plan(mutant, seconds)
+def tried(mutant: Mutant, tests: list[str], timeout: float) -> str:
     if not tests:
-        return mutant, "not reached"
+        return "not reached"
     path = TREE[0] / LIBRARY / mutant.file
     source = path.read_bytes()
     path.write_bytes(mutant.applied(source))
     try:
-        timeout = 30 + 4 * sum(reach.seconds[test] for test in tests)
         status = in_child(TREE[0], functools.partial(run_tests, tests), timeout)
     finally:
         path.write_bytes(source)
-    return mutant, {0: "survived", None: "timed out"}.get(status, "killed")
+    return {0: "survived", None: "timed out"}.get(status, "killed")
 
 
 def run_tests(tests: list[str]) -> int:

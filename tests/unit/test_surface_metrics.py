@@ -68,6 +68,26 @@ def test_distances_equal_those_of_an_exact_library():
     np.testing.assert_allclose(distance_to_mesh(points, mesh), exact, atol=1e-5)
 
 
+def square(z):
+    corners = np.array([[0, 0, z], [8, 0, z], [8, 8, z], [0, 8, z]], np.float32)
+    return Mesh(corners, np.array([[0, 1, 2], [0, 2, 3]], np.int32))
+
+
+def test_the_f_score_counts_what_lies_a_millimetre_away():
+    assert surface_figures(square(0), square(1))["f_score"] > 0.99
+    assert surface_figures(square(0), square(1.001))["f_score"] == 0.0
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_distances_grow_with_the_scale(scale):
+    """The same in metres or micrometres: no bound within is a length."""
+    ball = sphere(20.0, 2)
+    points = np.random.default_rng(0).uniform(-30, 30, (200, 3))
+    scaled = Mesh(ball.vertices * np.float32(scale), ball.faces)
+    expected = scale * distance_to_mesh(points, ball)
+    np.testing.assert_allclose(distance_to_mesh(scale * points, scaled), expected, rtol=1e-4)
+
+
 def test_empty_surfaces():
     assert set(surface_figures(EMPTY, EMPTY).values()) == {None}
     assert surface_figures(sphere(3.0, 2), EMPTY) == {
