@@ -11,7 +11,7 @@ of tests have passed. All happens in temporary copies of the working tree.
 
     killed       a test failed
     timed out    the tests took several times as long as without the change; counts as noticed
-    not reached  none of those tests runs the line; counts as missed
+    not reached  none of those tests runs the line and --otherwise has none; counts as missed
     survived     every test passed: look whether the change matters
 """
 
@@ -48,6 +48,8 @@ PYTEST += ["-m", "not slow and not gpu"]
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # Imported once and inherited by the process of each mutant, which then starts in no time.
 HEAVY = ("coverage", "hypothesis", "numpy", "pytest", "scipy.ndimage", "scipy.spatial", "torch")
+
+UNKNOWN_SECONDS = 100.0  # of a test file that was not measured
 
 COMPARISONS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -124,8 +126,11 @@ def main() -> int:
         with ProcessPoolExecutor(args.processes, fork, take_tree, (free,)) as pool:
             reach = reach_of(pool, args)
             print(f"{len(reach.seconds)} tests, {sum(reach.seconds.values()):.0f} s", flush=True)
-            plans = [reach.plan(mutant, args.seconds) for mutant in mutants]
-            limits = [30 + 4 * sum(reach.seconds[test] for test in plan) for plan in plans]
+            plans = [reach.plan(mutant, args.seconds) or args.otherwise for mutant in mutants]
+            limits = [
+                30 + 4 * sum(reach.seconds.get(test, UNKNOWN_SECONDS) for test in plan)
+                for plan in plans
+            ]
             verdicts = []
             for mutant, verdict in zip(mutants, pool.map(tried, mutants, plans, limits)):
                 verdicts.append((mutant, verdict))
@@ -144,6 +149,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", help="these mutants, as metrics/overlap.py#12")
     parser.add_argument("--tests", nargs="+", help="test files; else those that import the rooms")
+    parser.add_argument(
+        "--otherwise",
+        nargs="+",
+        default=[],
+        help="test files for lines that no test reaches, as "
+        "those that start the scripts as programs do",
+    )
     parser.add_argument("--seconds", type=float, default=40, help="of tests for each mutant")
     parser.add_argument("--reach", type=Path, help="keep here who runs which line, for other runs")
     parser.add_argument("--processes", type=int, default=2)

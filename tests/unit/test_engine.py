@@ -64,6 +64,17 @@ def test_a_training_learns_and_leaves_its_files(tmp_path):
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
 
 
+def test_the_rate_in_the_log_is_that_of_the_steps(tmp_path):
+    start = time.monotonic()
+    run(tmp_path, steps=10)
+    elapsed = time.monotonic() - start
+    logged = {e["step"]: e["steps_per_s"] for e in events(tmp_path, "log")}
+    assert all(rate > 0 for rate in logged.values())
+    # the steps' own time is a part of the whole
+    ways = itertools.pairwise([0, *logged])
+    assert sum((step - last) / logged[step] for last, step in ways) <= elapsed
+
+
 def test_the_weights_of_the_best_validation_are_shipped(tmp_path):
     outcome = run(tmp_path, lr=0.3)  # so high that the last is not the best
     best = min(events(tmp_path, "validation")[1:], key=lambda e: e["figures"]["loss"])

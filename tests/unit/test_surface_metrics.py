@@ -85,8 +85,13 @@ def test_the_f_score_counts_what_lies_a_millimetre_away():
 @pytest.mark.parametrize("scale", [1e-5, 1e5])
 def test_distances_grow_with_the_scale(scale):
     """No bound on the way to the nearest triangle is a length."""
-    mesh = ball_above_a_triangle()
-    points = np.random.default_rng(0).uniform(-12, 12, (400, 3))
+    rng = np.random.default_rng(0)
+    sizes = np.exp(rng.normal(0, 1, (60, 1, 1)))
+    corners = rng.uniform(-10, 10, (60, 1, 3)) + sizes * rng.normal(0, 1, (60, 3, 3))
+    mesh = Mesh(
+        corners.reshape(-1, 3).astype(np.float32), np.arange(180, dtype=np.int32).reshape(-1, 3)
+    )
+    points = rng.uniform(-12, 12, (400, 3))
     scaled = Mesh(mesh.vertices * np.float32(scale), mesh.faces)
     expected = scale * distance_to_mesh(points, mesh)
     np.testing.assert_allclose(distance_to_mesh(scale * points, scaled), expected, rtol=1e-3)
