@@ -69,6 +69,7 @@ def test_the_rate_in_the_log_is_that_of_the_steps(tmp_path):
     run(tmp_path, steps=10)
     elapsed = time.monotonic() - start
     logged = {e["step"]: e["steps_per_s"] for e in events(tmp_path, "log")}
+    assert all("loss" in e["figures"] for e in events(tmp_path, "log"))
     assert all(rate > 0 for rate in logged.values())
     # the steps' own time is a part of the whole
     ways = itertools.pairwise([0, *logged])
@@ -343,6 +344,11 @@ def test_a_training_of_the_cpu_goes_on_where_gradients_are_scaled(tmp_path, monk
         run(tmp_path, KilledAt(4, 15))
     fp16_on_the_cpu(monkeypatch)
     assert run(tmp_path).steps == 12
+
+
+def test_the_cpu_scales_no_gradients(tmp_path):
+    run(tmp_path, precision="fp16")
+    assert load(tmp_path / "checkpoints" / "last.pt", "")["scaler"] == {}
 
 
 def test_two_updates_under_one_scale(tmp_path, monkeypatch):

@@ -59,6 +59,19 @@ def test_near_distances_of_analytic_shapes(shape, radius, mean, p95):
     assert error.mean() < mean and np.percentile(error, 95) < p95
 
 
+def test_far_and_fine_distances_agree_on_the_cells_of_the_crop():
+    world, affine = grid((20, 20, 20), (0.5, 0.7, 0.9))
+    field = field_of(tube(world, 3.0) < 0, affine)
+    lattice = field.far_grid
+    cells = np.indices(lattice.shape).reshape(3, -1).T.astype(np.float32)
+    index = lattice.first_centre + cells * lattice.step.astype(np.float32)
+    local = index - field.origin
+    index = index[((local >= 0) & (local <= np.array(field.values.shape) - 1)).all(axis=1)]
+    assert len(index) > 100
+    far = lattice.lookup(field.far, index)
+    np.testing.assert_allclose(far, field.lookup_index(index), atol=1e-4)
+
+
 @pytest.mark.parametrize("radius", [0.6, 0.8, 1.2])
 def test_a_thin_vessel_keeps_its_volume_and_its_course(radius):
     """A fixed Gaussian of 0.7 voxel would take 29 % of the thinnest one."""
