@@ -344,7 +344,7 @@ def measure(rooms: list[str], tests: list[str], kept: Path) -> int:
 
         def pytest_runtest_logreport(self, report):
             seconds[report.nodeid] += report.duration
-            if not report.passed:
+            if report.failed:
                 failed.add(report.nodeid)
 
     cov.start()
