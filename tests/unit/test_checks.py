@@ -36,3 +36,15 @@ def test_a_coarse_grid_is_warned_of(tmp_path, spacing, coarse):
     (label,) = found["classes"].values()
     assert label["voxels"] == 60
     assert label["volume_ml"] == pytest.approx(60 * np.prod(spacing) / 1000, abs=1e-4)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize(("first", "touches"), [(0, True), (1, False), (4, False), (5, True)])
+def test_a_class_at_the_border_is_warned_of(tmp_path, axis, first, touches):
+    data = np.zeros((8, 8, 8), np.uint8)
+    np.moveaxis(data, axis, 0)[first : first + 3, 2:6, 2:6] = 1
+    path = tmp_path / "a.nii.gz"
+    save_label_map(path, data, np.eye(4))
+    (report,) = check_case(Case("a", "a", str(path)), LabelTable(), tmp_path)
+    found = json.loads(report.read_text())
+    assert any("is cut by the image border" in w for w in found["warnings"]) is touches
