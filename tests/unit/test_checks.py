@@ -45,6 +45,19 @@ def test_a_class_at_the_border_is_warned_of(tmp_path, axis, first, touches):
     np.moveaxis(data, axis, 0)[first : first + 3, 2:6, 2:6] = 1
     path = tmp_path / "a.nii.gz"
     save_label_map(path, data, np.eye(4))
-    (report,) = check_case(Case("a", "a", str(path)), LabelTable(), tmp_path)
+    case = Case(case_id="a", patient_id="a", labels=str(path))
+    (report,) = check_case(case, LabelTable(), tmp_path)
     found = json.loads(report.read_text())
     assert any("is cut by the image border" in w for w in found["warnings"]) is touches
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_parts_of_a_class_are_counted_up_to_its_ends(tmp_path, axis):
+    data = np.zeros((9, 9, 9), np.uint8)
+    np.moveaxis(data, axis, 0)[[1, 4, 7], 2:6, 2:6] = 1
+    path = tmp_path / "a.nii.gz"
+    save_label_map(path, data, np.eye(4))
+    case = Case(case_id="a", patient_id="a", labels=str(path))
+    (report,) = check_case(case, LabelTable(), tmp_path)
+    (label,) = json.loads(report.read_text())["classes"].values()
+    assert label["components"] == 3
