@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cardiform.errors import InputError
+from cardiform.geometry.far_field import far_grid
 from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.sdf import class_fields, distances
 from cardiform.geometry.surface import is_watertight, signed_volume
@@ -70,6 +71,15 @@ def test_far_and_fine_distances_agree_on_the_cells_of_the_crop():
     assert len(index) > 100
     far = lattice.lookup(field.far, index)
     np.testing.assert_allclose(far, field.lookup_index(index), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 3, 12])
+def test_the_coarse_lattice_holds_the_margin_of_every_class(size):
+    boxes = [(slice(4, 4 + size), slice(9, 10), slice(7, 9))]
+    lattice = far_grid(np.diag([0.4, 0.4, 0.6, 1.0]), boxes, margin=9)
+    end = lattice.origin + lattice.step * np.array(lattice.shape)
+    assert (lattice.origin <= [s.start - 9 for s in boxes[0]]).all()
+    assert (end >= [s.stop + 9 for s in boxes[0]]).all()
 
 
 @pytest.mark.parametrize("radius", [0.6, 0.8, 1.2])
