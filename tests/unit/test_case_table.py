@@ -74,6 +74,15 @@ def test_a_reason_may_hold_any_line_separator_of_unicode(tmp_path):
     assert read_checked_cases(tmp_path / "cases.tsv") == members
 
 
+def test_a_cut_table_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "cases.tsv"
+    write_cases(path, [case("a"), case("b"), case("c")])
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], "b\tb\n", lines[3]]))
+    with pytest.raises(InputError, match=r"cases\.tsv:3: has 2 of \d+ columns"):
+        read_checked_cases(path)
+
+
 def test_small_cohorts_have_a_chunk_per_case():
     assert assign_chunks(["b", "a"], 2) == {"a": ["a"], "b": ["b"]}
 

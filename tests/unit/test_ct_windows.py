@@ -165,3 +165,18 @@ def test_an_npz_under_the_name_of_a_volume_is_refused(tmp_path) -> None:
     (tmp_path / "x.npz").rename(tmp_path / "x.npy")
     with pytest.raises(InputError, match=r"x\.npy: is no \.npy file"):
         volume_region(tmp_path / "x.npy")
+
+
+class Trap:
+    def __init__(self, path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (type(self.path).touch, (self.path,))
+
+
+def test_no_pickle_within_a_volume_is_run(tmp_path) -> None:
+    np.save(tmp_path / "x.npy", np.full((2, 2, 2), Trap(tmp_path / "sprung")), allow_pickle=True)
+    with pytest.raises(InputError, match=r"x\.npy: is no \.npy file"):
+        volume_region(tmp_path / "x.npy")
+    assert not (tmp_path / "sprung").exists()

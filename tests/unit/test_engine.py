@@ -25,7 +25,7 @@ from cardiform.training.distributed import World
 from cardiform.training.engine import Data, Loop, train
 from cardiform.training.interruption import EXIT_RESUMABLE
 from cardiform.training.optimisation import WeightAverage, build_optimizer, learning_rate
-from cardiform.training.runlog import RunLog, truncate
+from cardiform.training.runlog import RunLog, Window, truncate
 from cardiform.training.task import TrainingError
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -56,12 +56,26 @@ def test_a_training_learns_and_leaves_its_files(tmp_path):
     outcome = run(tmp_path, ToyTask(dropout=0), steps=150)
     assert outcome.best["loss"] < 0.2 * outcome.baseline["loss"]
     assert outcome.steps == 150 and outcome.out == tmp_path
+    (end,) = events(tmp_path, "end")
+    assert (end["best_step"], end["best"]) == (outcome.best_step, outcome.best)
     start = events(tmp_path, "start")[0]
     assert start["total"] == start["trainable"] + start["frozen"] and start["frozen"] > 0
     assert [e["step"] for e in events(tmp_path, "validation")][:3] == [0, 4, 8]
     assert [e["step"] for e in events(tmp_path, "log")][:4] == [1, 2, 4, 6]
     assert list((tmp_path / "tensorboard").glob("events.*"))
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_the_rate_in_the_log_is_that_of_the_steps(tmp_path):
+    start = time.monotonic()
+    run(tmp_path, steps=10)
+    elapsed = time.monotonic() - start
+    logged = {e["step"]: e["steps_per_s"] for e in events(tmp_path, "log")}
+    assert all("loss" in e["figures"] for e in events(tmp_path, "log"))
+    assert all(rate > 0 for rate in logged.values())
+    # the steps' own time is a part of the whole
+    ways = itertools.pairwise([0, *logged])
+    assert sum((step - last) / logged[step] for last, step in ways) <= elapsed
 
 
 def test_the_weights_of_the_best_validation_are_shipped(tmp_path):
@@ -334,6 +348,11 @@ def test_a_training_of_the_cpu_goes_on_where_gradients_are_scaled(tmp_path, monk
     assert run(tmp_path).steps == 12
 
 
+def test_the_cpu_scales_no_gradients(tmp_path):
+    run(tmp_path, precision="fp16")
+    assert load(tmp_path / "checkpoints" / "last.pt", "")["scaler"] == {}
+
+
 def test_two_updates_under_one_scale(tmp_path, monkeypatch):
     plain = run(tmp_path / "plain", ToyTask(("model", "other")))
     fp16_on_the_cpu(monkeypatch)
@@ -381,6 +400,33 @@ def test_random_numbers_follow_the_micro_batch_and_the_update(tmp_path):
     task = Drawing(("model", "other"))
     run(tmp_path, task, steps=2, accumulate=2)
     assert len(set(task.drawn)) == 2 * 2 * 2
+
+
+def test_random_numbers_after_a_step_do_not_follow_from_those_within(tmp_path):
+    class Drawing(ToyTask):
+        def __init__(self, number):
+            super().__init__()
+            self.number, self.drawn = number, []
+
+        def loss(self, batch, update, step):
+            torch.rand(self.number)
+            return super().loss(batch, update, step)
+
+        def after_step(self, step):
+            self.drawn.append(float(torch.rand(())))
+
+    one, other = Drawing(1), Drawing(2)
+    run(tmp_path / "one", one, steps=3)
+    run(tmp_path / "other", other, steps=3)
+    assert one.drawn == other.drawn and len(set(one.drawn)) == 3
+
+
+def test_a_log_line_holds_the_mean_of_its_steps():
+    window = Window()
+    for value in (1.0, 2.0, 6.0):
+        window.add("loss", torch.tensor(value))
+    window.add("error", 4.0)
+    assert window.reduced(ALONE).means() == {"loss": 3.0, "error": 4.0}
 
 
 def test_schedule():

@@ -221,6 +221,25 @@ def test_an_input_that_is_not_what_its_stage_wrote_is_named(work):
     assert {p.stem for p in (work.folder / "later" / "state").iterdir()} == {"a", "c"}
 
 
+def test_each_input_is_held_against_its_own_checksum(work):
+    """A case that reads two files of an earlier stage, with a record of it and without."""
+    work()
+
+    def later(parameters):
+        per_case.run_cases(
+            per_case.CaseRun(work.cases, work.folder / "later", work.folder / "later.tsv"),
+            double,
+            inputs=lambda c: [c.labels, Path(c.labels).with_suffix(".out")],
+            parameters=parameters,
+            made={work.folder: "earlier"},
+        )
+
+    later({})
+    for path in (work.folder / "state").iterdir():
+        path.unlink()
+    later({"again": True})
+
+
 def fill(case):
     """A case of a hundred kilobytes."""
     path = Path(case.labels).parent / "disk" / f"{case.case_id}.npz"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cardiform.errors import InputError
+from cardiform.geometry.far_field import far_grid
 from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.sdf import class_fields, distances
 from cardiform.geometry.surface import is_watertight, signed_volume
@@ -57,6 +58,28 @@ def test_near_distances_of_analytic_shapes(shape, radius, mean, p95):
     points = points[rng.integers(len(points), size=4000)] + rng.normal(0, 0.3, (4000, 3))
     error = np.abs(field.lookup(points) - shape(points, radius))
     assert error.mean() < mean and np.percentile(error, 95) < p95
+
+
+def test_far_and_fine_distances_agree_on_the_cells_of_the_crop():
+    world, affine = grid((20, 20, 20), (0.5, 0.7, 0.9))
+    field = field_of(tube(world, 3.0) < 0, affine)
+    lattice = field.far_grid
+    cells = np.indices(lattice.shape).reshape(3, -1).T.astype(np.float32)
+    index = lattice.first_centre + cells * lattice.step.astype(np.float32)
+    local = index - field.origin
+    index = index[((local >= 0) & (local <= np.array(field.values.shape) - 1)).all(axis=1)]
+    assert len(index) > 100
+    far = lattice.lookup(field.far, index)
+    np.testing.assert_allclose(far, field.lookup_index(index), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 3, 12])
+def test_the_coarse_lattice_holds_the_margin_of_every_class(size):
+    boxes = [(slice(4, 4 + size), slice(9, 10), slice(7, 9))]
+    lattice = far_grid(np.diag([0.4, 0.4, 0.6, 1.0]), boxes, margin=9)
+    end = lattice.origin + lattice.step * np.array(lattice.shape)
+    assert (lattice.origin <= [s.start - 9 for s in boxes[0]]).all()
+    assert (end >= [s.stop + 9 for s in boxes[0]]).all()
 
 
 @pytest.mark.parametrize("radius", [0.6, 0.8, 1.2])

@@ -55,6 +55,8 @@ def test_an_empty_part_is_told():
         splits.split_cases(cases(50), SplitOptions(validation=0.5, test=0.5))
     parts = splits.split_cases(cases(50), SplitOptions(test=0))
     assert not parts["test"] and parts["train"]
+    parts = splits.split_cases(cases(50), SplitOptions(validation=0))
+    assert not parts["val"] and parts["train"]
 
 
 def test_split_files_round_trip(tmp_path):

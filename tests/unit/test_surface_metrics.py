@@ -17,6 +17,15 @@ def sphere(radius, subdivisions=4, shift=(0, 0, 0)):
     return mesh_of(shape.apply_translation(shift))
 
 
+def ball_above_a_triangle():
+    """One huge triangle among small ones: the nearest middle is not the nearest triangle."""
+    ball = trimesh.creation.icosphere(2, 3.0)
+    corners = np.array([[-40.0, -40, -5], [40, -40, -5], [0, 60, -5]])
+    vertices = np.concatenate([ball.vertices, corners])
+    faces = np.concatenate([ball.faces, [np.arange(3) + len(ball.vertices)]])
+    return Mesh(vertices.astype(np.float32), faces.astype(np.int32))
+
+
 EMPTY = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
 
 
@@ -56,16 +65,36 @@ def test_the_f_score_weighs_what_is_missing_and_what_is_too_much():
 
 def test_distances_equal_those_of_an_exact_library():
     igl = pytest.importorskip("igl")
-    rng = np.random.default_rng(0)
-    # one huge triangle among small ones: the nearest middle is not the nearest triangle
-    ball = trimesh.creation.icosphere(2, 3.0)
-    corners = np.array([[-40.0, -40, -5], [40, -40, -5], [0, 60, -5]])
-    vertices = np.concatenate([ball.vertices, corners])
-    faces = np.concatenate([ball.faces, [np.arange(3) + len(ball.vertices)]])
-    points = rng.uniform(-12, 12, (400, 3))
-    exact = np.sqrt(igl.point_mesh_squared_distance(points, vertices, faces.astype(np.int64))[0])
-    mesh = Mesh(vertices.astype(np.float32), faces.astype(np.int32))
+    mesh = ball_above_a_triangle()
+    points = np.random.default_rng(0).uniform(-12, 12, (400, 3))
+    vertices, faces = mesh.vertices.astype(np.float64), mesh.faces.astype(np.int64)
+    exact = np.sqrt(igl.point_mesh_squared_distance(points, vertices, faces)[0])
     np.testing.assert_allclose(distance_to_mesh(points, mesh), exact, atol=1e-5)
+
+
+def square(z):
+    corners = np.array([[0, 0, z], [8, 0, z], [8, 8, z], [0, 8, z]], np.float32)
+    return Mesh(corners, np.array([[0, 1, 2], [0, 2, 3]], np.int32))
+
+
+def test_the_f_score_counts_what_lies_a_millimetre_away():
+    assert surface_figures(square(0), square(1))["f_score"] > 0.99
+    assert surface_figures(square(0), square(1.001))["f_score"] == 0.0
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_distances_grow_with_the_scale(scale):
+    """No bound on the way to the nearest triangle is a length."""
+    rng = np.random.default_rng(0)
+    sizes = np.exp(rng.normal(0, 1, (60, 1, 1)))
+    corners = rng.uniform(-10, 10, (60, 1, 3)) + sizes * rng.normal(0, 1, (60, 3, 3))
+    mesh = Mesh(
+        corners.reshape(-1, 3).astype(np.float32), np.arange(180, dtype=np.int32).reshape(-1, 3)
+    )
+    points = rng.uniform(-12, 12, (400, 3))
+    scaled = Mesh(mesh.vertices * np.float32(scale), mesh.faces)
+    expected = scale * distance_to_mesh(points, mesh)
+    np.testing.assert_allclose(distance_to_mesh(scale * points, scaled), expected, rtol=1e-3)
 
 
 def test_empty_surfaces():

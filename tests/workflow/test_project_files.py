@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -71,3 +72,15 @@ def test_the_changelog_is_dated_and_by_kind():
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
     assert any(name.startswith(f"[{version}] ") for name in releases[1:])
+
+
+def test_every_mutant_is_another_program(monkeypatch):
+    """A change that is no Python, or none at all, would falsify the score."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import mutate
+
+    path = ROOT / mutate.LIBRARY / "metrics" / "overlap.py"
+    source = path.read_bytes()
+    programs = [ast.dump(ast.parse(m.applied(source))) for m in mutate.mutants_of(path)]
+    assert len(programs) > 10
+    assert ast.dump(ast.parse(source)) not in programs

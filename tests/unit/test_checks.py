@@ -1,0 +1,63 @@
+"""What the check of a case warns of."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from cardiform.cohort.checks import check_case
+from cardiform.cohort.table import Case
+from cardiform.labels import LabelTable
+from cardiform.volumes import save_label_map
+
+
+@pytest.mark.parametrize(
+    ("spacing", "coarse"),
+    [
+        ((1.0, 1.0, 3.0), False),
+        ((1.0, 1.0, 3.5), True),
+        ((0.5, 0.5, 2.0), False),
+        ((0.5, 0.5, 2.5), True),
+    ],
+)
+def test_a_coarse_grid_is_warned_of(tmp_path, spacing, coarse):
+    """Beyond 3 mm, and beyond four times the shortest edge."""
+    data = np.zeros((8, 9, 10), np.uint8)
+    data[2:5, 2:6, 3:8] = 1
+    path = tmp_path / "a.nii.gz"
+    save_label_map(path, data, np.diag([*spacing, 1.0]))
+    case = Case(case_id="a", patient_id="a", labels=str(path))
+    (report,) = check_case(case, LabelTable(), tmp_path)
+    found = json.loads(report.read_text())
+    assert found["problems"] == []
+    assert any("coarse grid" in warning for warning in found["warnings"]) is coarse
+    (label,) = found["classes"].values()
+    assert label["voxels"] == 60
+    assert label["volume_ml"] == pytest.approx(60 * np.prod(spacing) / 1000, abs=1e-4)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize(("first", "touches"), [(0, True), (1, False), (4, False), (5, True)])
+def test_a_class_at_the_border_is_warned_of(tmp_path, axis, first, touches):
+    data = np.zeros((8, 8, 8), np.uint8)
+    np.moveaxis(data, axis, 0)[first : first + 3, 2:6, 2:6] = 1
+    path = tmp_path / "a.nii.gz"
+    save_label_map(path, data, np.eye(4))
+    case = Case(case_id="a", patient_id="a", labels=str(path))
+    (report,) = check_case(case, LabelTable(), tmp_path)
+    found = json.loads(report.read_text())
+    assert any("is cut by the image border" in w for w in found["warnings"]) is touches
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_parts_of_a_class_are_counted_up_to_its_ends(tmp_path, axis):
+    data = np.zeros((9, 9, 9), np.uint8)
+    np.moveaxis(data, axis, 0)[[1, 4, 7], 2:6, 2:6] = 1
+    path = tmp_path / "a.nii.gz"
+    save_label_map(path, data, np.eye(4))
+    case = Case(case_id="a", patient_id="a", labels=str(path))
+    (report,) = check_case(case, LabelTable(), tmp_path)
+    (label,) = json.loads(report.read_text())["classes"].values()
+    assert label["components"] == 3
