@@ -95,6 +95,12 @@ def test_a_class_that_the_table_lacks(stages):
     refused(result, "no class 'spleen'", "coronary")
 
 
+def test_a_structure_that_the_label_table_lacks_is_not_trained(stages, tmp_path):
+    table = tmp_path / "labels.tsv"
+    table.write_text("value\tname\ttitle\tcolor\tcomponents\tpriority\n1\ta\tA\t#ff0000\t1\t1\n")
+    refused(stages.train("other", "--labels", table), "no class 'coronary'")
+
+
 def test_the_model_says_what_it_is(stages):
     stored = load_model(stages.folder / "model" / "model.pt")
     assert stored.kind == "coronary_denoiser"

@@ -46,7 +46,7 @@ def test_every_bad_row_is_named(tmp_path):
         load_label_table(path)
     text = str(caught.value)
     for part in (":2: value 0", ":3: invalid literal", ":4: name 'c d'", ":5: color 'red'",
-                 ":6: components 0", "value 5 stands twice", "name g stands twice"):  # fmt: skip
+                 ":6: components 0", "value 5 occurs twice", "name g occurs twice"):  # fmt: skip
         assert part in text
     path.write_text("value\tname\n1\ta\n")
     with pytest.raises(InputError, match="no column title, color, components, priority"):

@@ -1,4 +1,4 @@
-"""The one error a user can cause and mend."""
+"""The one error that a user can cause and correct."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class InputError(Exception):
 
 
 def problem(where: str | PathLike[str], fact: str, remedy: str) -> str:
-    """One problem line in the house form: ``file: fact; remedy``."""
+    """One problem line in the form of all messages: ``file: fact; remedy``."""
     return f"{where}: {fact}; {remedy}"
 
 

@@ -143,7 +143,7 @@ def load_label_table(path: str | Path = "") -> LabelTable:
     for what in ("value", "name"):
         seen = [getattr(c, what) for c in classes]
         for twice in sorted({x for x in seen if seen.count(x) > 1}):
-            problems.append(problem(path, f"{what} {twice} stands twice", "keep one row"))
+            problems.append(problem(path, f"{what} {twice} occurs twice", "keep one row"))
     if not rows:
         problems.append(problem(path, "has no rows", "list at least one class"))
     if problems:

@@ -124,7 +124,7 @@ def _forget_bad(cases: Iterable[Case], folder: Path) -> None:
 
 
 def _is_outdated(path: Path, case: Case) -> bool:
-    """Whether a report cannot be read, or is of a bad case and tells of other files."""
+    """Whether a report cannot be read, or is of a bad case and reports on other files."""
     try:
         report = REPORT.load(path)
     except InputError:

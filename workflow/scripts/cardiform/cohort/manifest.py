@@ -84,6 +84,11 @@ def made_files(
     return found
 
 
+def cases_of(files: Iterable[MadeFile]) -> list[str]:
+    """The cases of some files, each once, in order."""
+    return list(dict.fromkeys(file.case_id for file in files))
+
+
 def _gone(files: Iterable[MadeFile], remedy: str) -> list[str]:
     return [problem(f.path, "does not exist", remedy) for f in files if not f.path.is_file()]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..cohort import splits
-from ..cohort.manifest import MadeFile
+from ..cohort.manifest import MadeFile, cases_of
 from ..errors import InputError, problem
 from ..files import sha256_json
 from ..labels import LabelTable
@@ -31,7 +31,14 @@ Files = dict[str, list[MadeFile]]  # part of the split -> its cases
 def denoiser_job(
     options: CoronaryOptions, repair: CoronaryRepairOptions, files: Files, table: LabelTable
 ) -> Job:
-    """Patches of the training cases; validation on patches of the validation cases."""
+    """Patches of the training cases; validation on patches of the validation cases.
+
+    Raises
+    ------
+    InputError
+        The label table lacks the structure.
+    """
+    table.channel(repair.structure)
     torch.manual_seed(options.seed)
     task = DenoiserTask(options)
     train_set = PatchDataset(files["train"], repair, options)
@@ -49,8 +56,8 @@ def denoiser_job(
         options=options,
         sections={"coronary": options, "coronary_repair": repair},
         labels=table,
-        train_cases=_ids(files["train"]),
-        validation_cases=_ids(files["validation"]),
+        train_cases=cases_of(files["train"]),
+        validation_cases=cases_of(files["validation"]),
         identity={"data": sha256_json({"repair": vars(repair), **identity(files)})},
         collate=collate_patches,
     )
@@ -69,8 +76,8 @@ def near_job(options: NearOptions, files: Files, table: LabelTable) -> Job:
         options=options,
         sections={"coronary_near": options},
         labels=table,
-        train_cases=_ids(files["train"]),
-        validation_cases=_ids(files["train"]),
+        train_cases=cases_of(files["train"]),
+        validation_cases=cases_of(files["train"]),
         identity={"data": sha256_json(identity({"train": files["train"]}))},
     )
 
@@ -85,7 +92,3 @@ def repaired_files(manifests: Sequence[str | Path], train: Path, validation: Pat
         fact = "has no case with the structure"
         raise InputError(problem(train, fact, "see the manifests of repair_coronary"))
     return parts
-
-
-def _ids(files: Sequence[MadeFile]) -> list[str]:
-    return [file.case_id for file in files]

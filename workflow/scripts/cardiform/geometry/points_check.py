@@ -19,7 +19,7 @@ BALANCE = (0.4, 0.6)
 BALANCE_POINTS = 20
 SLOPE = (0.9, 1.1)
 # Stored distances over those to the stored surface points. Specks that no stored point lies on
-# make the first ones shorter, rightly; only far too short tells of another unit.
+# make the first ones shorter, rightly; only far too short means another unit.
 RATIO = (0.5, 1.1)
 RATIO_POINTS = 500
 REMEDY = "look at the label map; if it is sound, report this as a defect"

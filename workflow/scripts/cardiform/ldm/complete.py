@@ -69,7 +69,7 @@ class Completer:
         return self.generator.grid.cube(np.mean(shifts, axis=0))
 
     def complete(self, label_map: LabelMap, requests: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """For each request, a list of class names: the label map with those classes made anew.
+        """For each request, a list of class names: the label map with those classes made again.
 
         They are made from all others and fill background alone.
         """

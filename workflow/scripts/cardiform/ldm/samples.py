@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 STEEP = 4.0  # logits beyond this are far from a surface: clipped, the corners stay smooth
 LEAST_POINTS = 50
-# What a stopped job goes on from; one that cannot be read is made again.
+# What a stopped job resumes from; one that cannot be read is made again.
 SAMPLE = Format("sample", {"latents": "f32 (L, s, s, s)", "key": "text"}, marked=False)
 PICTURE_PIXELS = 260
 MOST_IN_OVERVIEW = 24

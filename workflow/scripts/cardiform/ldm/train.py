@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..cohort import splits
-from ..cohort.manifest import MadeFile, made_files
+from ..cohort.manifest import MadeFile, cases_of, made_files
 from ..errors import InputError, problem
 from ..files import sha256_file, sha256_json
 from ..options.ldm import AutoencoderOptions, DiffusionOptions
@@ -60,8 +60,8 @@ def autoencoder_job(
         options=options,
         sections={"autoencoder": options},
         labels=grid.table,
-        train_cases=_ids(files["train"]),
-        validation_cases=_ids(files["validation"]),
+        train_cases=cases_of(files["train"]),
+        validation_cases=cases_of(files["validation"]),
         identity={"grid": sha256_json(grid.as_dict()), "data": _identity(files)},
         shipped=_without_adversary,
         extra={"grid": grid.as_dict()},
@@ -111,8 +111,8 @@ def diffusion_job(
         options=options,
         sections={"diffusion": options, "autoencoder": coder.options},
         labels=grid.table,
-        train_cases=_ids(files["train"]),
-        validation_cases=_ids(files["validation"]),
+        train_cases=cases_of(files["train"]),
+        validation_cases=cases_of(files["validation"]),
         identity={"latents": sha256_json(statistics.as_dict()), "data": _identity(files)},
         shipped=lambda weights: weights | frozen,
         extra={"grid": grid.as_dict(), "statistics": statistics.as_dict()},
@@ -147,7 +147,3 @@ def _complete(files: list[MadeFile], statistics: LatentStatistics) -> list[MadeF
 
 def _identity(files: Mapping[str, list[MadeFile]]) -> str:
     return sha256_json({part: [(f.case_id, f.sha256) for f in fs] for part, fs in files.items()})
-
-
-def _ids(files: list[MadeFile]) -> list[str]:
-    return [file.case_id for file in files]

@@ -90,7 +90,7 @@ def train(
     TrainingError
         Loss or gradient is not finite, or memory is exhausted.
     SystemExit
-        Code 75 after SIGTERM, SIGINT or ``max_minutes``: the same call goes on.
+        Code 75 after SIGTERM, SIGINT or ``max_minutes``: the same call resumes.
     """
     out = Path(out)
     if options.fast_dev_run:

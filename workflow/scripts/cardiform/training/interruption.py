@@ -13,7 +13,7 @@ from .. import STARTED
 # what signal.signal gives back
 Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
-EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: the same command again goes on
+EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: the same command resumes
 
 
 class StopRequests:

@@ -41,7 +41,7 @@ class RunLog:
     steps : int
         Steps of the whole training.
     resumed_at : int or None
-        Step from which a run goes on: later events, of the run that was killed, are removed.
+        Step from which a run resumes: later events, of the run that was killed, are removed.
         None: a run from the start, nothing is kept.
     enabled : bool
         False: say and write nothing.

@@ -166,7 +166,7 @@ class Stepper:
     ) -> None:
         """Raise on every rank, before the weights move, naming the step and the cases."""
         bad = [i for i, loss in enumerate(losses) if not torch.isfinite(loss)]
-        # with fp16 an infinite gradient is the scaler's affair: it skips the step
+        # with fp16 an infinite gradient is handled by the scaler, which skips the step
         overflow = not self.scaler.is_enabled() and not finite
         if not self.world.any(bool(bad) or overflow):
             return

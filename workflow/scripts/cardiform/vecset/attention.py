@@ -1,6 +1,6 @@
 """Transformer parts of the VecSet networks: point features, attention, feed-forward.
 
-Layout of 3DShape2VecSet (Zhang et al., SIGGRAPH 2023) and VecSetX, written anew. All
+Layout of 3DShape2VecSet (Zhang et al., SIGGRAPH 2023) and VecSetX, written from scratch. All
 attention goes through ``scaled_dot_product_attention``: the caller picks the kernel, and
 whoever differentiates twice must pick the math kernel, the only one that can.
 """

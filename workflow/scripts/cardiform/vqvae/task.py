@@ -113,7 +113,7 @@ class VqvaeTask:
     def evaluate(self, batches: Iterable[VoxelBatch]) -> dict[str, float]:
         """Means over all voxels, structure figures per halving, and the codes' use.
 
-        The decoder is given the true structure here; what it does without is the affair of
+        The decoder is given the true structure here; what it does without is measured by
         reconstruct_vqvae. ``iou`` is that of the inside, among voxels within 1.5 of the surface.
         """
         sums: dict[str, float] = {}

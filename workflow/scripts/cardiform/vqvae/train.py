@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..artefact.model import Kind
 from ..cohort import splits
+from ..cohort.manifest import cases_of
 from ..errors import InputError, problem
 from ..files import sha256_file, sha256_json, sha256_sources
 from ..labels import LabelTable
@@ -167,8 +168,8 @@ def _job(
         options=stage,
         sections={"vqvae": task.options, **sections},
         labels=sets.labels,
-        train_cases=_cases(sets.train),
-        validation_cases=_cases(sets.validation),
+        train_cases=cases_of(sets.train.instances),
+        validation_cases=cases_of(sets.validation.instances),
         identity={"vqvae": _shaping(task.options), **sets.identity(), **start},
         collate=collate,
     )
@@ -198,10 +199,6 @@ def _fitted(
         source=sha256_sources(),
         out=out,
     )
-
-
-def _cases(samples: VoxelDataset) -> list[str]:
-    return list(dict.fromkeys(i.case_id for i in samples.instances))
 
 
 def _shaping(options: VqvaeOptions) -> dict:
