@@ -44,10 +44,10 @@ def main() -> None:
 
     grid = load_grid(args.grid)
     record = read_json(args.samples)
-    if not isinstance(record, dict) or "samples" not in record:
+    samples = record.get("samples") if isinstance(record, dict) else None
+    if not isinstance(samples, list):  # a training counts its samples under this key
         remedy = "give the metrics.json of sample_diffusion"
         raise InputError(problem(args.samples, "lists no samples", remedy))
-    samples = record["samples"]
     folder = args.samples.parent / "nifti"
     made = load_hearts([folder / f"{name}.nii.gz" for name in samples], grid)
     cases = {p: [n for n, _ in splits.read_split(getattr(args, p))] for p in ("train", "test")}
