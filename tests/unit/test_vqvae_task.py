@@ -346,14 +346,14 @@ def test_weights_that_do_not_fit_are_refused_with_the_keys(sets, tmp_path) -> No
 def test_a_stored_network_is_the_same_network(sets, tmp_path) -> None:
     for task, codebook in ((continuous(), None), (quantized(), CODEBOOK)):
         write_model(tmp_path, task.model, NETWORK, codebook)
-        again = load_network(tmp_path / "model.pt")
+        again = load_network(tmp_path / "model.pt", quantised=codebook is not None)
         batch = fresh_batch(sets)
         with torch.no_grad():
             one, other = (m.eval()(band_of(batch))[0].field.feats for m in (task.model, again))
         assert torch.equal(one, other)
     assert load_model(tmp_path / "model.pt").table == LabelTable()
     with pytest.raises(InputError, match="does not exist"):
-        load_network(tmp_path / "none.pt")
+        load_network(tmp_path / "none.pt", quantised=False)
 
 
 def test_a_model_without_a_quantiser_starts_no_joint_training(sets, tmp_path) -> None:
