@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .cohort.per_case import CaseRun
-from .cohort.table import read_checked_cases
 from .errors import InputError, memory_fact, problem
 from .files import NO_ROOM, write_problem
 from .options.field import checked
 from .options.sections import memory_advice
+
+if typing.TYPE_CHECKING:
+    from .cohort.per_case import CaseRun
 
 EXIT_BAD_INPUT = 2
 # The options of this process's command line, which run has to name where the memory is exhausted.
@@ -336,6 +337,10 @@ def add_case_arguments(
 
 def case_run(args: argparse.Namespace) -> CaseRun:
     """What the arguments of :func:`add_case_arguments` ask for; InputError for unknown cases."""
+    # not at the head: pools of processes take a third of the time of --help
+    from .cohort.per_case import CaseRun
+    from .cohort.table import read_checked_cases
+
     cases = read_checked_cases(args.cases, args.select)
     return CaseRun(cases, args.out, args.manifest, args.processes)
 
