@@ -26,6 +26,7 @@ from .surface import is_watertight, signed_volume, surface_area
 
 log = logging.getLogger(__name__)
 
+MAX_VOLUME_ERROR = 0.02  # of a mesh against its voxels, without a word
 REMEDY = again("extract_meshes")  # of missing and damaged files of a case
 FRAME = Format(
     "frame",
@@ -72,14 +73,19 @@ def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Pat
         paths.append(folder / f"{names[value]}{MESH_ENDING}")
         write_mesh(paths[-1], mesh)
         vertices.append(mesh.vertices)
-        watertight = is_watertight(mesh)
+        watertight, volume = is_watertight(mesh), signed_volume(mesh)
         if not watertight:
             log.warning("%s: the %s mesh is not watertight", case.case_id, names[value])
+        gain = volume / field.voxel_volume - 1
+        if abs(gain) > MAX_VOLUME_ERROR:
+            text = "%s: the %s mesh holds %.0f %% %s volume than its voxels"
+            more = "more" if gain > 0 else "less"
+            log.warning(text, case.case_id, names[value], 100 * abs(gain), more)
         classes[names[value]] = {
             "value": value,
             "voxels": field.voxels,
             "volume_voxels_mm3": field.voxel_volume,
-            "volume_mesh_mm3": signed_volume(mesh),
+            "volume_mesh_mm3": volume,
             "area_mm2": surface_area(mesh),
             "shift_mm": field.shift,
             "touches_border": field.touches_border,
