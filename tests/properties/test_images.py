@@ -18,7 +18,7 @@ from cardiform.geometry.sdf import class_boxes, class_fields, distances
 from cardiform.geometry.surface import is_watertight, signed_volume
 from cardiform.labels import LabelTable
 from cardiform.options.geometry import MeshesOptions
-from cardiform.volumes import LabelMap, load_label_map, save_label_map, spacing_of
+from cardiform.volumes import LabelMap, axes_like, load_label_map, save_label_map, spacing_of
 from cardiform.volumes.affines import check_affine
 
 TABLE = LabelTable()
@@ -53,6 +53,16 @@ def test_an_affine_is_taken_up_to_a_shear_of_one_degree(affine):
     else:
         with pytest.raises(InputError, match="sheared"):
             check_affine("x.nii", affine)
+
+
+@given(label_maps(most=5), affines(0.9), st.sampled_from(ORIENTATIONS))
+def test_the_axes_of_an_image_can_be_put_as_those_of_another(data, affine, axes):
+    other_data, other_affine = turned(data, affine, axes)
+    shape, found = axes_like(other_data.shape, other_affine, affine)
+    assert shape == data.shape
+    np.testing.assert_allclose(found, affine, atol=1e-9)
+    shape, found = axes_like(data.shape, affine, affine)
+    assert shape == data.shape and (found == affine).all()
 
 
 @given(label_maps(values=(0, 1, 2, 9, 255)), st.sampled_from(ORIENTATIONS), st.booleans())

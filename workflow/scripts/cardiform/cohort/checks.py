@@ -16,6 +16,7 @@ from ..formats import Format
 from ..labels import LabelTable
 from ..volumes import (
     LabelMap,
+    axes_like,
     corners_apart_mm,
     image_grid,
     load_image,
@@ -47,6 +48,8 @@ REPORT = Format(
 # A surface is about a tenth of the coarsest voxel edge accurate: beyond these it shows.
 MAX_SPACING_MM = 3.0
 MAX_SPACING_RATIO = 4.0
+# Beyond these no heart is scanned: a header with another unit.
+PLAUSIBLE_SPACING_MM = (0.01, 50.0)
 # Fewer voxels than this make a speck, not a structure.
 MIN_CLASS_VOXELS = 9
 NAMED = 3  # cases that a note names
@@ -280,6 +283,8 @@ def _grid_problems(case: Case, labels: LabelMap) -> list[str]:
     except InputError:
         return []  # reported already, as the image's own problem
     remedy = "resample one to the other's grid"
+    # stored in another order, an image still has its voxels in the same places
+    shape, affine = axes_like(shape, affine, labels.affine)
     if tuple(shape) != labels.data.shape:
         text = f"shape {tuple(shape)} differs from the label map's {labels.data.shape}"
         return [problem(case.image, text, remedy)]
@@ -295,6 +300,10 @@ def _warnings(report: dict, table: LabelTable) -> list[str]:
     spacing = report["spacing_mm"]
     if max(spacing) > MAX_SPACING_MM or max(spacing) > MAX_SPACING_RATIO * min(spacing):
         warnings.append(f"coarse grid: {' x '.join(map(str, spacing))} mm")
+    least, most = PLAUSIBLE_SPACING_MM
+    if not least <= min(spacing) <= max(spacing) <= most:
+        text = " x ".join(f"{s:g}" for s in spacing)
+        warnings.append(f"spacing of {text} mm: are the header's units right?")
     for label in table:
         found = report["classes"].get(label.name)
         if found is None:
