@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -89,6 +90,23 @@ def test_bad_files_are_skipped_each_in_one_line(tmp_path, column):
         case = cases[f"bad{number}"]
         assert case.status == "skipped" and text in case.reason
         assert f"{tmp_path / name}: " in case.reason  # the file at fault, not the other one
+
+
+def test_a_file_that_may_not_be_read_is_skipped(tmp_path, monkeypatch):
+    for name in ("good.nii.gz", "secret.nii.gz"):
+        write_nifti(tmp_path / name, heart())
+    allowed = os.access  # the superuser may read all
+    monkeypatch.setattr(os, "access", lambda p, mode: "secret" not in str(p) and allowed(p, mode))
+    rows = [
+        ("a", "good.nii.gz", ""),
+        ("b", "secret.nii.gz", ""),
+        ("c", "good.nii.gz", "secret.nii.gz"),
+    ]
+    result = check(tmp_path, rows)
+    assert result.returncode == 0, result.stderr
+    cases = read_checked_cases(tmp_path / "out" / "cases.tsv")
+    assert [case.status for case in cases] == ["ok", "skipped", "skipped"]
+    assert all("secret.nii.gz: may not be read by you" in case.reason for case in cases[1:])
 
 
 def test_odd_files_are_used(tmp_path):

@@ -237,6 +237,7 @@ def test_forms_of_a_sheared_image_that_lie_apart_are_refused(tmp_path):
         ({"srow_x": np.inf}, "affine is not finite"),
         ({"srow_y": np.nan}, "affine is not finite"),
         ({"srow_y": 0}, "affine is singular"),
+        ({"srow_y": 1e30}, "has voxels of 1e+30 mm"),
         ({"sform_code": 77, "qform_code": 0}, "neither sform nor qform"),
     ],
 )  # fmt: skip

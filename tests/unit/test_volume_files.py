@@ -96,6 +96,12 @@ def test_a_folder_and_a_dead_link(tmp_path):
     assert "a.nii: does not exist" not in line
 
 
+def test_a_name_that_starts_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_nifti(tmp_path / "a.nii").rename(tmp_path / "~a.nii")
+    assert (volumes.load_label_map("~a.nii").data == heart()).all()
+
+
 @pytest.mark.parametrize(
     ("name", "parts"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,7 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
     """
     report: dict[str, Any] = {
         "case_id": case.case_id,
-        "sha256": [sha256_file(p) if Path(p).is_file() else "" for p in _columns(case)],
+        "sha256": [sha256_file(p) if _is_readable(p) else "" for p in _columns(case)],
         "problems": [],
         "warnings": [],
         "classes": {},
@@ -105,10 +106,14 @@ def check_cases(
     per_case.run_cases(
         per_case.CaseRun(cases, out, manifest, processes),
         functools.partial(check_case, table=table, folder=folder),
-        inputs=lambda case: [path for path in case.files if Path(path).is_file()],
+        inputs=lambda case: list(filter(_is_readable, case.files)),
         parameters={"labels": table.as_dicts()},
         verdict=_verdict,
     )
+
+
+def _is_readable(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)
 
 
 def late_files(cases: Iterable[Case], *tables: str) -> list[str]:

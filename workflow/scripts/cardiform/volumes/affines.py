@@ -77,10 +77,13 @@ def check_affine(path: str | Path, affine: np.ndarray) -> None:
     Raises
     ------
     InputError
-        Not finite, singular or zero spacing, far from the origin, sheared.
+        Not finite, singular, zero or enormous spacing, far from the origin, sheared.
     """
     if not np.isfinite(affine).all():
         raise InputError(problem(path, "affine is not finite", "repair the header"))
+    if np.abs(affine[:3, :3]).max() > MAX_AWAY_MM:
+        text = f"has voxels of {np.abs(affine[:3, :3]).max():.2g} mm"
+        raise InputError(problem(path, text, "repair the affine in the header"))
     spacing = spacing_of(affine)
     if spacing.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3])) < 1e-9 * spacing.prod():
         raise InputError(

@@ -62,6 +62,7 @@ def unit_mm(path: str | Path, header: nib.Nifti1Header) -> float:
     return UNITS_MM[code]
 
 
+@np.errstate(invalid="ignore", over="ignore")  # numbers that no image has are refused
 def affine_mm(
     path: str | Path, header: nib.Nifti1Header, shape: Sequence[int], qform_fault: str
 ) -> np.ndarray:
@@ -76,8 +77,7 @@ def affine_mm(
         have one, and they are different places.
     """
     unit = np.array([[unit_mm(path, header)]] * 3 + [[1.0]])
-    with np.errstate(invalid="ignore"):
-        sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
     if sform is None and qform is None:
         fact = "has neither sform nor qform, so its place in space is unknown"
         raise InputError(problem(path, fact, "set the affine in the header"))

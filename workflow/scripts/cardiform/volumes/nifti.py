@@ -61,7 +61,7 @@ class NiftiVolume:
     def shape(self) -> tuple[int, int, int]:
         return self.voxels.shape[:3]
 
-    def values(self) -> Values:
+    def values(self) -> StoredValues:
         """(X, Y, Z) values with slope and intercept applied, read where they are indexed.
 
         Raises
@@ -70,7 +70,7 @@ class NiftiVolume:
             The file is cut off, or a checksum is not that of its bytes.
         """
         self._check_whole()
-        return Values(self.path, self.voxels)
+        return StoredValues(self.path, self.voxels)
 
     def affine(self) -> np.ndarray:
         """(4, 4) float64, voxel indices to RAS mm.
@@ -125,7 +125,7 @@ class NiftiVolume:
                 raise EOFError(fact)
 
 
-class Values:
+class StoredValues:
     """The values of a volume, read where they are indexed.
 
     shape : (X, Y, Z).
@@ -175,6 +175,8 @@ def check_present(path: str | Path) -> None:
     if not os.path.isfile(path):
         dead = f"is a link to {os.readlink(path)}, which" if os.path.islink(path) else ""
         raise InputError(problem(path, f"{dead} does not exist".strip(), correct))
+    if not os.access(path, os.R_OK):
+        raise InputError(problem(path, "may not be read by you", "change its permissions"))
     missing = [part for part in parts_of(path) if not os.path.isfile(part)]
     if missing:
         fact = f"is one of two files, and {Path(missing[0]).name} is not beside it"
@@ -198,12 +200,12 @@ def one_line(path: str | Path, fact: str, remedy: str) -> Iterator[None]:
 def _kind_of(path: str | Path) -> Any:
     """nibabel's class for a file, by the end of its name and its first bytes."""
     with one_line(path, READABLE, "export the file again"):
-        sniff = None
+        sniff, name = None, os.path.abspath(path)  # a ~ at its start is part of the name
         for kind in CLASSES:
-            fits, sniff = kind.path_maybe_image(str(path), sniff)
+            fits, sniff = kind.path_maybe_image(name, sniff)
             if fits:
                 return kind
-        if nib.AnalyzeImage.path_maybe_image(str(path), sniff)[0]:
+        if nib.AnalyzeImage.path_maybe_image(name, sniff)[0]:
             fact = "is an Analyze file, which does not say where left and right are"
             raise InputError(problem(path, fact, "convert it to NIfTI where that is known"))
         with open(path, "rb") as stream:
