@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nifti_files import write_nifti
 from scipy import ndimage
 from strategies import ORIENTATIONS, affines, blobs, label_maps, turned
 
@@ -18,7 +19,14 @@ from cardiform.geometry.sdf import class_boxes, class_fields, distances
 from cardiform.geometry.surface import is_watertight, signed_volume
 from cardiform.labels import LabelTable
 from cardiform.options.geometry import MeshesOptions
-from cardiform.volumes import LabelMap, axes_like, load_label_map, save_label_map, spacing_of
+from cardiform.volumes import (
+    LabelMap,
+    axes_like,
+    load_label_map,
+    save_label_map,
+    save_like,
+    spacing_of,
+)
 from cardiform.volumes.affines import check_affine
 
 TABLE = LabelTable()
@@ -31,6 +39,22 @@ def test_a_file_keeps_voxels_and_places_under_any_affine(tmp_path, affine, data)
     found = load_label_map(path)
     np.testing.assert_array_equal(found.data, data)
     np.testing.assert_allclose(found.affine, affine, rtol=1e-6, atol=1e-4)
+
+
+@given(
+    affines() | affines(0.9), label_maps(most=12), st.sampled_from([(1, 1e-3), (2, 1), (3, 1e3)])
+)
+def test_a_file_with_both_forms_in_any_unit_is_read_in_millimetres(tmp_path, affine, data, unit):
+    """nibabel leaves a shear out of the qform."""
+    code, factor = unit
+    stored = affine.copy()
+    stored[:3] *= factor
+    path = write_nifti(tmp_path / "labels.nii", data, stored, xyzt_units=code)
+    np.testing.assert_allclose(load_label_map(path).affine, affine, rtol=1e-6, atol=1e-4)
+    save_like(tmp_path / "like.nii", data, path)
+    np.testing.assert_allclose(
+        load_label_map(tmp_path / "like.nii").affine, affine, rtol=1e-6, atol=1e-4
+    )
 
 
 @given(affines(max_shear_deg=0.9))
