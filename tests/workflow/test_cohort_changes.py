@@ -105,7 +105,8 @@ def test_changed_voxels_of_a_pair_run_its_chunk(project):
     (project / "data" / "3.img").write_text("another segmentation")
     plan = {**chunk(1), "check_cohort": 1, "points": 1}
     del plan["voxelize_labels"]
-    assert planned(project, "points") == plan == run(project, "points")
+    assert planned(project, "points") == plan
+    assert run(project, "points")["check_cases"] == 1
     assert planned(project, "points") == {}
 
 
