@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from inside import run_inside
-from nifti_files import AFFINE, write_nifti
+from nifti_files import AFFINE, scan, write_nifti
 
 from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import read_checked_cases
@@ -77,7 +77,8 @@ def bad_files(folder):
 def test_bad_files_are_skipped_each_in_one_line(tmp_path, column):
     words = bad_files(tmp_path)
     write_nifti(tmp_path / "good.nii.gz", heart())
-    rows = [("good", "good.nii.gz", "good.nii.gz")]
+    write_nifti(tmp_path / "ct.nii.gz", scan(heart()))
+    rows = [("good", "good.nii.gz", "ct.nii.gz")]
     for number, name in enumerate(words):
         labels, image = (name, "") if column == "labels" else ("good.nii.gz", name)
         rows.append((f"bad{number}", labels, image))
@@ -125,11 +126,15 @@ def test_odd_files_are_used(tmp_path):
     turned = AFFINE[:, [1, 2, 0, 3]].copy()
     turned[:3, 3] += turned[:3, 0] * 20
     turned[:3, 0] *= -1
-    image = np.flip(heart(np.int16).transpose(1, 2, 0), 0)
+    image = np.flip(scan(heart()).transpose(1, 2, 0), 0)
     write_nifti(tmp_path / "turned.nii.gz", image, turned)
+    write_nifti(tmp_path / "micron_ct.nii.gz", scan(heart()), micron, xyzt_units=3)
     names = ("micron.nii.gz", "sheared.nii.gz", "half.nii.gz", "a.mgz", "pair.hdr", "pair.img")
     rows = [(f"case{i}", name, "") for i, name in enumerate(names)]
-    rows += [("image", "labels.nii.gz", "turned.nii.gz"), ("converted", "labels.nii.gz", names[0])]
+    rows += [
+        ("image", "labels.nii.gz", "turned.nii.gz"),
+        ("converted", "labels.nii.gz", "micron_ct.nii.gz"),
+    ]
     result = check(tmp_path, rows)
     assert result.returncode == 0, result.stderr
     cases = read_checked_cases(tmp_path / "out" / "cases.tsv")

@@ -44,3 +44,11 @@ def change_header(path: Path, dtype: np.dtype, **fields) -> None:
     for name, value in fields.items():
         header[name] = value
     path.write_bytes(gzip.compress(bytes(content)) if packed else bytes(content))
+
+
+def scan(labels: np.ndarray) -> np.ndarray:
+    """int16 Hounsfield units: blood where there are labels, air, fat and muscle around."""
+    rng = np.random.default_rng(0)
+    around = np.array([-1000, -100, 50])[np.indices(labels.shape)[0] * 3 // len(labels)]
+    values = np.where(labels > 0, 300, around)
+    return (values + rng.normal(0, 20, labels.shape)).astype(np.int16)

@@ -197,3 +197,21 @@ def test_what_is_read_does_not_depend_on_the_parts(tmp_path, monkeypatch, slab):
     far = heart(np.int16)
     far[0, 0, 0], far[0, 0, -1] = -4, 300
     assert "values run from -4 to 300" in refusal(write_nifti(tmp_path / "b.nii", far))
+
+
+def test_what_another_format_holds_must_be_numbers_too(tmp_path, monkeypatch):
+    class Complex:
+        shape = (2, 3, 4)
+
+        def __init__(self, path):
+            pass
+
+        def values(self):
+            return np.ones(self.shape, np.complex64)
+
+        def affine(self):
+            return AFFINE
+
+    monkeypatch.setitem(files.FORMATS, ".odd", files.VolumeFormat(Complex, None, None))
+    for reader in (volumes.load_label_map, volumes.load_image):
+        assert "holds complex64 values" in refusal(tmp_path / "a.odd", reader)

@@ -97,7 +97,7 @@ def load_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     volume = _format_of(path).open(path)
     values = volume.values()
     image = np.empty(values.shape, np.float32, order="F")
-    for part, slab in _slabs(values):
+    for part, slab in _slabs(path, values):
         image[:, :, part] = slab
     return image, volume.affine()
 
@@ -132,21 +132,23 @@ def _format_of(path: str | Path) -> VolumeFormat:
     return next((form for ending, form in FORMATS.items() if name.endswith(ending)), NIFTI)
 
 
-def _slabs(values: Values) -> Iterator[tuple[slice, np.ndarray]]:
+def _slabs(path, values: Values) -> Iterator[tuple[slice, np.ndarray]]:
     """(X, Y, Z) values in parts: where on the last axis, and what is there."""
     across = max(1, SLAB_VOXELS // (values.shape[0] * values.shape[1]))
     for first in range(0, values.shape[2], across):
         part = slice(first, min(first + across, values.shape[2]))
-        yield part, values[:, :, part]
+        slab = values[:, :, part]
+        if slab.dtype.kind not in "fiub":
+            remedy = "export integer labels, or grey values"
+            raise InputError(problem(path, f"holds {slab.dtype} values", remedy))
+        yield part, slab
 
 
 def _to_labels(path, values: Values) -> np.ndarray:
     """(X, Y, Z) values as uint8 class values."""
     labels = np.empty(values.shape, np.uint8, order="F")
     worst, low, high = 0.0, np.inf, -np.inf
-    for part, slab in _slabs(values):
-        if slab.dtype.kind not in "fiub":
-            raise InputError(problem(path, f"holds {slab.dtype} values", "export integer labels"))
+    for part, slab in _slabs(path, values):
         if slab.dtype.kind == "f":
             if not np.isfinite(slab).all():
                 raise InputError(
