@@ -155,6 +155,14 @@ def test_a_broken_qform_beside_a_sform_is_refused_in_one_line(tmp_path, fields):
     assert "set its code to 0" in refusal(path)
 
 
+def test_a_negative_spacing_beside_a_sform_that_agrees_is_no_matter(tmp_path):
+    path = write_nifti(tmp_path / "a.nii")
+    pixdim = np.array(nib.load(path).header["pixdim"])
+    pixdim[1] *= -1
+    path = write_nifti(tmp_path / "b.nii", pixdim=pixdim)
+    np.testing.assert_allclose(volumes.load_label_map(path).affine, AFFINE)
+
+
 def test_a_qfac_of_zero_is_one(tmp_path):
     affine = np.diag([1.5, 1.5, 2.0, 1.0])
     path = write_nifti(

@@ -178,7 +178,7 @@ def test_wide_types_need_little_more_memory_than_what_is_made_of_them(
     tracemalloc.stop()
     made = found.data if reader is volumes.load_label_map else found[0]
     np.testing.assert_array_equal(made, data)
-    slabs = 8 * 2**14 * 8  # some copies of a part, at eight bytes a voxel
+    slabs = 6 * 2**14 * 8  # some copies of a part, at eight bytes a voxel
     assert peak < made.nbytes + slabs + 2**22  # what a stream buffers
 
 

@@ -15,7 +15,7 @@ from .affines import spacing_of
 
 INTEGER_TOLERANCE = 1e-3
 # Read at a time, so that labels stored as float64 need no more memory than uint8 ones.
-SLAB_VOXELS = 2**20
+SLAB_VOXELS = 2**18
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ def _to_labels(path, values: Values) -> np.ndarray:
                     problem(path, "holds values that are not finite", "export integer labels")
                 )
             rounded = np.rint(slab)
-            worst = max(worst, float(np.abs(slab - rounded).max()))
+            off = slab - rounded
+            worst = max(worst, float(off.max()), -float(off.min()))
             slab = rounded
         low, high = min(low, slab.min()), max(high, slab.max())
         if low >= 0 and high <= 255:
