@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from strategies import ORIENTATIONS, turned
 
 from cardiform import volumes
 from cardiform.cohort.table import Case
@@ -93,6 +94,14 @@ def test_the_band_of_a_region_lies_in_the_frame_of_its_volume(tmp_path) -> None:
     assert np.linalg.norm(volume_frame((40, 44, 36), region.affine).to_unit(corners), axis=1) == (
         pytest.approx([0.95, 0.95])
     )
+
+
+def test_a_ct_stored_in_another_order_gives_the_same_region(tmp_path) -> None:
+    data, affine = volumes.load_image(ct(tmp_path / "a.nii"))
+    volumes.save_image(tmp_path / "b.nii", *turned(data, affine, ORIENTATIONS[-2]))
+    bands = [region_band(*ct_region(tmp_path / name, BONE), OPTIONS) for name in ("a.nii", "b.nii")]
+    np.testing.assert_array_equal(bands[0].coords, bands[1].coords)
+    np.testing.assert_allclose(bands[0].sdf, bands[1].sdf, atol=1e-3)
 
 
 def test_an_empty_region_has_no_voxels_and_is_filtered(tmp_path) -> None:

@@ -96,6 +96,20 @@ def test_a_changed_label_map_runs_its_chunk_and_the_trainings(project):
     assert planned(project) == {}
 
 
+def test_changed_voxels_of_a_pair_run_its_chunk(project):
+    """The case table has the header alone."""
+    for part in ("hdr", "img"):
+        (project / "data" / f"3.{part}").write_text(part)
+    edit(project / "cohort.tsv", "data/3.nii.gz", "data/3.hdr")
+    run(project, "points")
+    (project / "data" / "3.img").write_text("another segmentation")
+    plan = {**chunk(1), "check_cohort": 1, "points": 1}
+    del plan["voxelize_labels"]
+    assert planned(project, "points") == plan
+    assert run(project, "points")["check_cases"] == 1
+    assert planned(project, "points") == {}
+
+
 def test_another_patient_changes_the_split_and_no_geometry(project):
     edit(project / "cohort.tsv", "case5\tp5", "case5\tp6")
     plan = run(project)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..formats import Format
 from ..labels import LabelTable
 from ..volumes import (
     LabelMap,
+    axes_like,
     corners_apart_mm,
     image_grid,
     load_image,
@@ -47,6 +49,8 @@ REPORT = Format(
 # A surface is about a tenth of the coarsest voxel edge accurate: beyond these it shows.
 MAX_SPACING_MM = 3.0
 MAX_SPACING_RATIO = 4.0
+# Beyond these no heart is scanned: a header with another unit.
+PLAUSIBLE_SPACING_MM = (0.01, 50.0)
 # Fewer voxels than this make a speck, not a structure.
 MIN_CLASS_VOXELS = 9
 NAMED = 3  # cases that a note names
@@ -62,7 +66,7 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
     """
     report: dict[str, Any] = {
         "case_id": case.case_id,
-        "sha256": [sha256_file(p) if Path(p).is_file() else "" for p in _columns(case)],
+        "sha256": [sha256_file(p) if _is_readable(p) else "" for p in _columns(case)],
         "problems": [],
         "warnings": [],
         "classes": {},
@@ -102,10 +106,14 @@ def check_cases(
     per_case.run_cases(
         per_case.CaseRun(cases, out, manifest, processes),
         functools.partial(check_case, table=table, folder=folder),
-        inputs=lambda case: [path for path in case.files if Path(path).is_file()],
+        inputs=lambda case: list(filter(_is_readable, case.files)),
         parameters={"labels": table.as_dicts()},
         verdict=_verdict,
     )
+
+
+def _is_readable(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)
 
 
 def late_files(cases: Iterable[Case], *tables: str) -> list[str]:
@@ -280,6 +288,8 @@ def _grid_problems(case: Case, labels: LabelMap) -> list[str]:
     except InputError:
         return []  # reported already, as the image's own problem
     remedy = "resample one to the other's grid"
+    # stored in another order, an image still has its voxels in the same places
+    shape, affine = axes_like(shape, affine, labels.affine)
     if tuple(shape) != labels.data.shape:
         text = f"shape {tuple(shape)} differs from the label map's {labels.data.shape}"
         return [problem(case.image, text, remedy)]
@@ -295,6 +305,10 @@ def _warnings(report: dict, table: LabelTable) -> list[str]:
     spacing = report["spacing_mm"]
     if max(spacing) > MAX_SPACING_MM or max(spacing) > MAX_SPACING_RATIO * min(spacing):
         warnings.append(f"coarse grid: {' x '.join(map(str, spacing))} mm")
+    least, most = PLAUSIBLE_SPACING_MM
+    if not least <= min(spacing) <= max(spacing) <= most:
+        text = " x ".join(f"{s:g}" for s in spacing)
+        warnings.append(f"spacing of {text} mm: are the header's units right?")
     for label in table:
         found = report["classes"].get(label.name)
         if found is None:

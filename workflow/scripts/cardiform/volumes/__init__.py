@@ -1,6 +1,6 @@
 """Label maps and images, whatever file format they come in: the one door to volume files."""
 
-from .affines import corners_apart_mm, place_tolerance_mm, spacing_of
+from .affines import axes_like, corners_apart_mm, place_tolerance_mm, spacing_of
 from .files import (
     LabelMap,
     image_grid,
@@ -13,6 +13,7 @@ from .files import (
 
 __all__ = [
     "LabelMap",
+    "axes_like",
     "corners_apart_mm",
     "image_grid",
     "load_image",
