@@ -29,22 +29,24 @@ def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict, list[str]]
     from cardiform.volumes.clouds import CloudFile
 
     if options.file:
-        if late := future_problems([options.file]):
-            raise InputError(late)
-        file = CloudFile(options.file, options)
+        problems = future_problems([options.file])
+        try:
+            file = CloudFile(options.file, options)
+        except InputError as error:
+            raise InputError(problems + error.problems) from None
         unfit = [name for name in file.names if not ID_PATTERN.fullmatch(name)]
         if unfit:
             fact = f"has samples that are not usable as ids: {', '.join(map(ascii, unfit[:5]))}"
-            raise InputError(problem(options.file, fact, ID_REMEDY))
+            problems.append(problem(options.file, fact, ID_REMEDY))
         cases = [
             Case(case_id=n, patient_id=n, labels=str(args.out / f"{n}.nii.gz"), status="ok")
             for n in file.names
         ]
-        return cases, {name: (name, file) for name in file.names}, []
+        return cases, {name: (name, file) for name in file.names}, problems
     if not args.cases:
         raise InputError("name --cases with a column pointcloud, or one --file")
     cases = read_checked_cases(args.cases, args.select)
-    files, problems = {}, []
+    problems, files = [], {}
     for case in cases:
         if case.status != OK:
             continue
