@@ -43,7 +43,7 @@ def test_other_formats_are_read_as_closed_meshes(tmp_path, box, suffix):
         ("a.ply", b"ply\nnothing", "cannot be read"),
         ("a.obj", b"v 0 0 0\n", "a.obj"),
         ("a.ply", b"", "cannot be read"),
-        ("a.stl", b"", "has no triangles"),
+        ("a.stl", b"", "is cut short"),
         ("a.stl", b"solid nothing\nendsolid\n", r"a\.stl: "),
     ],
 )
@@ -196,6 +196,24 @@ def test_vertices_that_are_not_finite_are_counted(tmp_path, bad):
     (tmp_path / "a.ply").write_text(ascii_ply(cube, QUADS, number="double"))
     with pytest.raises(InputError, match="has 1 vertices that are not finite"):
         read_mesh(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("write", [stl, stl_ascii])
+@pytest.mark.parametrize("part", [0.3, 0.7, 0.99])
+def test_cut_files_are_not_taken_for_the_whole(tmp_path, box, write, part):
+    path = tmp_path / "a.stl"
+    write(path, box, "")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(InputError, match="it is cut short"):
+        read_mesh(path)
+
+
+def test_a_binary_file_whose_header_begins_like_text_is_read(tmp_path, box):
+    stl(tmp_path / "a.stl", box, "")
+    content = (tmp_path / "a.stl").read_bytes()
+    (tmp_path / "a.stl").write_bytes(b"solid heart SPACE=LPS".ljust(80) + content[80:])
+    assert is_watertight(read_mesh(tmp_path / "a.stl"))
 
 
 @pytest.mark.parametrize("face", ["f 0 1 2", "f 1 2 0", "f 1/1 2/2 0/3", "f 3//1 0//1 1//1\r"])

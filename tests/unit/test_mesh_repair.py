@@ -119,6 +119,10 @@ REFUSED = {
         mesh_of(RANDOM.normal(size=(90, 3)), np.arange(90).reshape(-1, 3)),
         "is open",
     ),
+    "a damaged corner": (
+        mesh_of(np.concatenate([BALL.vertices[:-1], [[0, 0, 1e30]]]), BALL.faces),
+        r"is 1e\+30 mm in size",
+    ),
     "far away": (mesh_of(BALL.vertices.astype(float) + 1e8, BALL.faces), "from the origin"),
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from cardiform.geometry.frame import Frame
 from cardiform.geometry.mesh_to_band import mesh_band
 from cardiform.geometry.narrowband import NarrowBand, field_band, narrow_band, voxel_keys
 from cardiform.geometry.sdf import class_fields
+from cardiform.geometry.surface import Mesh
 from cardiform.labels import LabelTable
 from cardiform.options.geometry import MeshesOptions
 from cardiform.volumes import LabelMap
@@ -116,6 +117,19 @@ def test_a_mesh_gives_what_its_field_gives(vessel):
     assert np.abs(a - b).mean() * 2.0 * by_mesh.voxel_mm < 0.1 * 0.7  # a tenth of a voxel
     assert ((a < 0) != (b < 0)).mean() < 0.01
     assert (by_mesh.coarse_sign == 1).mean() > 0.99
+
+
+@pytest.mark.parametrize("faces", [[[0, 1, 3]], [[0, -1, 2]], np.zeros((0, 3))])
+def test_corners_that_are_no_vertices_never_reach_native_code(faces):
+    mesh = Mesh(np.eye(3, dtype=np.float32), np.array(faces, np.int32))
+    with pytest.raises(InputError, match="no usable triangles"):
+        mesh_band(mesh, FRAME, 64, 3.0)
+
+
+def test_a_frame_of_no_extent_never_reaches_native_code():
+    mesh = Mesh(np.ones((3, 3), np.float32), np.array([[0, 1, 2]], np.int32))
+    with np.errstate(all="ignore"), pytest.raises(InputError, match="no usable triangles"):
+        mesh_band(mesh, Frame.around(mesh.vertices), 64, 3.0)
 
 
 def test_a_mesh_band_is_exact(vessel):

@@ -151,6 +151,17 @@ def _read_any(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return mesh.vertices, mesh.faces
 
 
+def _read_stl(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    content = path.read_bytes()  # trimesh takes what is left of a cut file for the whole
+    announced = 84 + 50 * int.from_bytes(content[80:84], "little")
+    if content[:80].lstrip().lower().startswith(b"solid") and announced != len(content):
+        if b"endsolid" not in content[-HEADER_BYTES:].lower():
+            raise ValueError("it is cut short: it has no endsolid")
+    elif len(content) < max(announced, 84):
+        raise ValueError(f"it is cut short: {len(content)} of {announced} bytes")
+    return _read_any(path)
+
+
 def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
     # trimesh takes corner 0 for the last vertex
     if re.search(rb"^\s*f\s[^\n]*(?<=\s)0(?=[/\s]|$)", path.read_bytes(), re.MULTILINE):
@@ -176,7 +187,7 @@ class MeshFormat:
 
 FORMATS = {
     ".ply": MeshFormat(_read_ply, _ply_comments, _write_ply),
-    ".stl": MeshFormat(_read_any, _stl_header, repeats_vertices=True),
+    ".stl": MeshFormat(_read_stl, _stl_header, repeats_vertices=True),
     ".obj": MeshFormat(_read_obj, _obj_comments),
 }
 

@@ -18,6 +18,7 @@ NO_HOLE = 1e-6
 WELD = 1e-5
 # Less thickness than this share of the extent is rounding.
 FLAT = 1e-6
+LARGEST_MM = 1e7  # micrometres would do, damaged numbers do not
 # A turned minority below this share of the area is a minority; above it the volume decides.
 CLEAR_MINORITY = 0.4
 CLOSE_IT = "close it, for example with the make-manifold or hole-filling tool of a mesh editor"
@@ -81,6 +82,9 @@ def _check_extent(mesh: Mesh, where: str) -> None:
     if not extent > 0:
         remedy = "export the mesh again"
         raise InputError(problem(where, "has no extent: all of its corners are equal", remedy))
+    if extent > LARGEST_MM:
+        remedy = "export it again, in millimetres"
+        raise InputError(problem(where, f"is {extent:.3g} mm in size", remedy))
     # float32 has 24 bits
     if np.abs(vertices).max() * 2.0**-24 > 1e-4 * extent:
         fact = f"lies {np.abs(middle).max():.3g} mm from the origin, {extent:.3g} mm in size"

@@ -133,11 +133,15 @@ def mesh_band(mesh: Mesh, frame: Frame, resolution: int, band_voxels: float) -> 
     Raises
     ------
     InputError
-        libigl is not installed.
+        libigl is not installed, or would read beyond its arrays: corners that are no vertices,
+        vertices that are not finite in the frame.
     """
     igl = library()
     vertices = np.ascontiguousarray(frame.to_unit(mesh.vertices.astype(np.float64)))
     faces = np.ascontiguousarray(mesh.faces, np.int64)
+    known = len(faces) and faces.min() >= 0 and faces.max() < len(vertices)
+    if not known or not np.isfinite(vertices).all():
+        raise InputError(problem("mesh", "has no usable triangles", "export it again"))
 
     def distance(points: np.ndarray) -> np.ndarray:
         points = np.ascontiguousarray(points, np.float64)
