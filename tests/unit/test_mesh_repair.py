@@ -222,6 +222,21 @@ def test_voxels_that_hold_another_volume_are_refused():
         check_inside(NarrowBand.empty(64, 2.0, frame), BALL, "a.ply")
 
 
+def test_parts_that_cross_inside_out_are_refused(tmp_path):
+    """A prism over a figure of eight: one lobe counts against the other."""
+    outline = np.array([(0, 0), (10, 8), (10, 0), (-6, 5)], float)
+    flat = np.zeros((4, 1))
+    vertices = np.concatenate([np.hstack([outline, flat]), np.hstack([outline, flat + 10])])
+    i, j = np.arange(4), (np.arange(4) + 1) % 4
+    sides = np.concatenate([np.stack([i, j, j + 4], 1), np.stack([i, j + 4, i + 4], 1)])
+    lids = [(0, 2, 1), (0, 3, 2), (4, 5, 6), (4, 6, 7)]
+    write_mesh(tmp_path / "a.ply", mesh_of(vertices, np.concatenate([sides, lids])))
+    case = Case(case_id="a", patient_id="a", labels=str(tmp_path / "a.ply"))
+    with pytest.raises(InputError, match=r"a\.ply: its voxels hold \+\d+% of the volume"):
+        voxelize_mesh(case, options=VoxelsOptions(resolution=32), out=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.ply"]
+
+
 def test_a_thin_tube_is_warned_of(caplog):
     made = trimesh.creation.cylinder(1.0, 60)
     mesh = mesh_of(made.vertices, made.faces)

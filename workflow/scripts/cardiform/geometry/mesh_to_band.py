@@ -20,6 +20,7 @@ from .surface import Mesh, signed_volume, surface_area
 log = logging.getLogger(__name__)
 
 VOLUME_SHARE = 0.02  # the voxels hold the volume of the mesh within this share
+THIN_SHARE = 0.3  # or, where a part is hardly thicker than a voxel, this one
 POINTS = 100_000  # to see how often parts overlap
 BLOCKS_AT_A_TIME = 4096
 
@@ -61,9 +62,10 @@ def check_inside(band: NarrowBand, mesh: Mesh, where: str) -> None:
     if not voxels:
         fact = f"has no voxel inside at resolution {band.resolution}"
         raise InputError(problem(where, fact, "raise --resolution, or leave it out"))
-    wanted = abs(signed_volume(mesh)) / band.voxel_mm**3
+    volume, area = abs(signed_volume(mesh)), surface_area(mesh)
+    wanted = volume / band.voxel_mm**3
     off = shares / wanted - 1
-    thin = (surface_area(mesh) * band.voxel_mm / abs(signed_volume(mesh))) ** 2 / 24
+    thin = min((area * band.voxel_mm / volume) ** 2 / 24, THIN_SHARE)
     if off < -VOLUME_SHARE:  # parts that overlap count once, and their inner walls are no surface
         off = voxels * _mean_winding(mesh) / wanted - 1
     if abs(off) > VOLUME_SHARE + thin:
