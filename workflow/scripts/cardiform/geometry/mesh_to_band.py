@@ -67,7 +67,7 @@ def check_inside(band: NarrowBand, mesh: Mesh, where: str) -> None:
     off = shares / wanted - 1
     thin = min((area * band.voxel_mm / volume) ** 2 / 24, THIN_SHARE)
     if off < -VOLUME_SHARE:  # parts that overlap count once, and their inner walls are no surface
-        off = voxels * _mean_winding(mesh) / wanted - 1
+        off = min(off, voxels * _mean_winding(mesh) / wanted - 1, key=abs)
     if abs(off) > VOLUME_SHARE + thin:
         fact = f"its voxels hold {off:+.0%} of the volume within its triangles"
         remedy = "its parts cross each other inside out: repair it in a mesh editor"
@@ -89,12 +89,14 @@ def inside_of(band: NarrowBand) -> tuple[int, float]:
     voxels = int(full.sum()) * BLOCK**3
     shares = float(voxels)
     order = np.argsort(block, kind="stable")
+    block = block[order]
     for start in range(0, len(stored), BLOCKS_AT_A_TIME):
         some = stored[start : start + BLOCKS_AT_A_TIME]
-        rows = order[slice(*np.searchsorted(block[order], [some[0], some[-1] + 1]))]
+        part = slice(*np.searchsorted(block, [some[0], some[-1] + 1]))
+        rows = order[part]
         share = np.full((len(some), *(BLOCK,) * 3), np.nan, np.float32)
         sdf = band.sdf[rows].astype(np.float32)
-        at = (np.searchsorted(some, block[rows]), *band.coords[rows].T.astype(np.int64) % BLOCK)
+        at = (np.searchsorted(some, block[part]), *band.coords[rows].T.astype(np.int64) % BLOCK)
         share[at] = np.clip(0.5 - sdf * band.band_voxels, 0, 1)
         side = np.where(np.isnan(share), np.nan, share > 0.5)
         side[at] = sdf < 0
