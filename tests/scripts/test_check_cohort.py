@@ -233,12 +233,17 @@ def clouds_good_and_bad(folder):
     for name, (data, _) in content.items():
         with h5py.File(folder / f"{name}.h5", "w") as archive:
             archive["points"] = data
+    with h5py.File(folder / "foreign.h5", "w") as archive:
+        archive["points"], archive["labels"] = points, np.full(400, 99)
     with h5py.File(folder / "damaged.h5", "w") as archive:
         archive.create_dataset("points", data=points, chunks=(400, 3), fletcher32=True)
     damaged = bytearray((folder / "damaged.h5").read_bytes())
     damaged[damaged.index(points.tobytes()) + 1000] ^= 1
     (folder / "damaged.h5").write_bytes(damaged)
-    facts = {name: fact for name, (_, fact) in content.items()} | {"damaged": "cannot be read"}
+    facts = {name: fact for name, (_, fact) in content.items()} | {
+        "damaged": "cannot be read",
+        "foreign": "has no point of",
+    }
     write(folder, "good.nii.gz", labels())
     table(folder, [(name, "good.nii.gz", "", f"{name}.h5") for name in facts])
     return facts
@@ -255,7 +260,7 @@ def test_bad_clouds_are_reported_together_and_skipped(check, run_script, tmp_pat
         assert len(found) == bool(fact) and all(fact in line for line in found), (name, lines)
 
     result = check("--on-bad-case", "skip")
-    assert result.returncode == 0 and "1 of 8 cases are usable" in result.stderr
+    assert result.returncode == 0 and "1 of 9 cases are usable" in result.stderr
     out = ("--out", tmp_path / "voxels", "--manifest", tmp_path / "voxels.tsv")
     result = run_script("convert_pointclouds.py", "--cases", tmp_path / "out" / "cases.tsv", *out)
     assert result.returncode == 0, result.stderr

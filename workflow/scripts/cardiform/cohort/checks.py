@@ -75,7 +75,7 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
         report["problems"] += error.problems
     for path, check in (
         (case.image, load_image),
-        (case.pointcloud, lambda path: notes_on_cloud.extend(check_point_cloud(path))),
+        (case.pointcloud, lambda path: notes_on_cloud.extend(check_point_cloud(path, table))),
         (case.truth, load_label_map),
     ):
         try:
@@ -167,13 +167,16 @@ def describe(labels: LabelMap, table: LabelTable) -> dict:
     }
 
 
-def check_point_cloud(path: str | Path) -> list[str]:
+def check_point_cloud(path: str | Path, table: LabelTable) -> list[str]:
     """What is odd about an HDF5 point cloud; InputError where it cannot be converted."""
     from ..volumes.clouds import cloud_of_case
 
     if not Path(path).is_file():
         raise InputError(problem(path, "does not exist", "correct the path in the case table"))
     cloud = cloud_of_case(path)
+    if cloud.labels is not None and not np.isin(cloud.labels, table.values).any():
+        fact = "has no point of a class of the label table"
+        raise InputError(problem(path, fact, "correct its labels, or the table"))
     return [f"point cloud: {cloud.note}"] if cloud.note else []
 
 
