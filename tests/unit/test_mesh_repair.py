@@ -88,22 +88,42 @@ SOUND = {
 }
 # name -> mesh, the volume that was meant, words of what is logged
 REPAIRED = {
-    "stray vertex": (stray(BALL), BALL, "1 vertices that no face uses"),
+    "stray vertex": (stray(BALL), BALL, "dropped vertices that no face uses: 1"),
     "two-sided": (with_faces(BALL, BALL.faces[:, ::-1]), BALL, "occur twice"),
     "two-sided soup": (soup(with_faces(BALL, BALL.faces[:, ::-1])), BALL, "occur twice"),
-    "two-sided in part": (with_faces(BALL, BALL.faces[:200, ::-1]), BALL, "200 faces that occur"),
-    "twice": (with_faces(BALL, BALL.faces), BALL, "1280 faces that occur twice"),
-    "three times": (with_faces(BALL, np.tile(BALL.faces[:9], (2, 1))), BALL, "18 faces that occur"),
-    "5 % turned": (turned(BALL, 0.05), BALL, "faces turned"),
-    "20 % turned": (turned(BALL, 0.2), BALL, "faces turned"),
-    "20 % of a soup": (turned(soup(BALL), 0.2), BALL, "faces turned"),
-    "half turned": (turned(BALL, 0.5), BALL, "faces turned"),
-    "turned with a cavity": (turned(CAVITY, 0.2), CAVITY, "faces turned"),
-    "one part of two": (together(BALL, inward(ball(18, (30, -20, 30)))), None, "1 of 2 parts"),
-    "degenerate": (with_faces(BALL, [[3, 3, 5], [7, 7, 7]]), BALL, "2 faces without an area"),
-    "a hole": (mesh_of(BALL.vertices, BALL.faces[4:]), BALL, "closed"),
-    "holes": (mesh_of(BALL.vertices, BALL.faces[RANDOM.random(1280) > 0.03]), BALL, "closed"),
-    "a hole, turned": (turned(mesh_of(BALL.vertices, BALL.faces[4:]), 0.2), BALL, "faces turned"),
+    "two-sided in part": (
+        with_faces(BALL, BALL.faces[:200, ::-1]),
+        BALL,
+        "occur twice: 200",
+    ),
+    "twice": (with_faces(BALL, BALL.faces), BALL, "occur twice: 1280"),
+    "three times": (
+        with_faces(BALL, np.tile(BALL.faces[:9], (2, 1))),
+        BALL,
+        "occur twice: 18",
+    ),
+    "5 % turned": (turned(BALL, 0.05), BALL, "turned faces"),
+    "20 % turned": (turned(BALL, 0.2), BALL, "turned faces"),
+    "20 % of a soup": (turned(soup(BALL), 0.2), BALL, "turned faces"),
+    "half turned": (turned(BALL, 0.5), BALL, "turned faces"),
+    "turned with a cavity": (turned(CAVITY, 0.2), CAVITY, "turned faces"),
+    "one part of two": (
+        together(BALL, inward(ball(18, (30, -20, 30)))),
+        None,
+        "faced inward: 1 of 2",
+    ),
+    "degenerate": (
+        with_faces(BALL, [[3, 3, 5], [7, 7, 7]]),
+        BALL,
+        "without an area: 2",
+    ),
+    "a hole": (mesh_of(BALL.vertices, BALL.faces[4:]), BALL, "closed holes"),
+    "holes": (mesh_of(BALL.vertices, BALL.faces[RANDOM.random(1280) > 0.03]), BALL, "closed holes"),
+    "a hole, turned": (
+        turned(mesh_of(BALL.vertices, BALL.faces[4:]), 0.2),
+        BALL,
+        "turned faces",
+    ),
     "two boxes, one wall": (together(box(), mirrored(box(), 10)), None, "occur twice"),
 }
 SQUARE = [[0, 0, 0], [9, 0, 0], [9, 9, 0], [0, 9, 0]]
@@ -255,7 +275,7 @@ def test_repairs_are_kept_beside_the_voxels(tmp_path):
     write_mesh(case.labels, turned(BALL, 0.2))
     assert make() == [tmp_path / "a" / "mesh.npz", tmp_path / "a" / "repairs.json"]
     found = json.loads((tmp_path / "a" / "repairs.json").read_text())
-    assert "faces turned" in found["repairs"][0]
+    assert "turned faces" in found["repairs"][0]
     assert found["volume_mm3"] == pytest.approx(signed_volume(BALL), rel=1e-5)
     write_mesh(case.labels, BALL)
     assert make() == [tmp_path / "a" / "mesh.npz"]

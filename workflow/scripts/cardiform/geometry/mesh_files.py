@@ -72,11 +72,16 @@ def read_mesh(path: str | Path, remedy: str = "export the mesh again") -> Mesh:
     if vertices.ndim != 2 or vertices.shape[1] != 3:
         raise InputError(problem(path, f"has vertices of the shape {vertices.shape}", remedy))
     if bad := int((~np.isfinite(vertices)).any(axis=1).sum()):
-        raise InputError(problem(path, f"has {bad} vertices that are not finite", remedy))
+        raise InputError(
+            problem(path, f"has vertices that are not finite ({bad} of {len(vertices)})", remedy)
+        )
     # Before any native code sees them: it reads wherever an index leads.
     if faces.min() < 0 or faces.max() >= len(vertices):
         wrong = int(((faces < 0) | (faces >= len(vertices))).any(axis=1).sum())
-        fact = f"has {wrong} faces with corners that are none of its {len(vertices)} vertices"
+        fact = (
+            f"has corners that are none of its {len(vertices)} vertices "
+            f"(in {wrong} of {len(faces)} faces)"
+        )
         raise InputError(problem(path, fact, remedy))
     faces = faces.astype(np.int32)
     if LPS in space and RAS not in space:

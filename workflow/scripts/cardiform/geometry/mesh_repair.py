@@ -70,7 +70,7 @@ def _without_stray(mesh: Mesh, done: list[str]) -> Mesh:
     used = np.unique(mesh.faces)
     if len(used) == len(mesh.vertices):
         return mesh
-    done.append(f"{len(mesh.vertices) - len(used)} vertices that no face uses dropped")
+    done.append(f"dropped vertices that no face uses: {len(mesh.vertices) - len(used)}")
     faces = np.searchsorted(used, mesh.faces).astype(np.int32)
     return Mesh(mesh.vertices[used], faces)
 
@@ -145,7 +145,7 @@ def _without_copies(mesh: Mesh, corners: np.ndarray, done: list[str]) -> tuple[M
     """Without faces of fewer than three corners, and with one of those that occur twice."""
     real = np.flatnonzero((corners != np.roll(corners, 1, axis=1)).all(axis=1))
     if len(real) < len(corners):
-        done.append(f"{len(corners) - len(real)} faces without an area dropped")
+        done.append(f"dropped faces without an area: {len(corners) - len(real)}")
     triples, group = np.unique(np.sort(corners[real], axis=1), axis=0, return_inverse=True)
     group = group.reshape(-1)
     if len(triples) == len(real):
@@ -157,7 +157,7 @@ def _without_copies(mesh: Mesh, corners: np.ndarray, done: list[str]) -> tuple[M
     first = order[np.searchsorted(group[order], np.arange(len(triples)))]
     walls_gone, one_of_each = real[np.sort(first[net != 0])], real[np.sort(first)]
     kept = walls_gone if _is_even(corners[walls_gone]) else one_of_each
-    done.append(f"{len(real) - len(kept)} faces that occur twice dropped")
+    done.append(f"dropped faces that occur twice: {len(real) - len(kept)}")
     return _chosen(mesh, corners, kept)
 
 
@@ -212,7 +212,7 @@ def _wound(mesh: Mesh, corners: np.ndarray, where: str, done: list[str]) -> tupl
     other_way = np.where(clear, share > 0.5, inward)
     mixed = (share > 0) & (share < 1)
     rows = (minority ^ other_way[part]) & mixed[part]
-    done.append(f"{rows.sum()} of {count} faces turned: they were wound against the others")
+    done.append(f"turned faces that were wound against the others: {rows.sum()} of {count}")
     return _turned(mesh, corners, rows)
 
 
@@ -265,7 +265,7 @@ def _parts_turned(mesh: Mesh, corners: np.ndarray, done: list[str]) -> tuple[Mes
     wrong = np.isin(part, against[of_others < 0.5])
     if not wrong.any():
         return mesh, corners
-    done.append(f"{(of_others < 0.5).sum()} of {parts} parts turned: they faced inward")
+    done.append(f"turned parts that faced inward: {(of_others < 0.5).sum()} of {parts}")
     return _turned(mesh, corners, wrong)
 
 
@@ -297,7 +297,7 @@ def _closed(mesh: Mesh, corners: np.ndarray, where: str, done: list[str]) -> Mes
         raise InputError(problem(where, fact, CLOSE_IT))
     if share < NO_HOLE:  # corners that lie on another face's edge
         return mesh
-    done.append(f"{len(holes)} holes closed ({share:.2%} of the surface)")
+    done.append(f"closed holes: {len(holes)} ({share:.2%} of the surface)")
     return Mesh(vertices, np.concatenate([mesh.faces, lids]))
 
 
