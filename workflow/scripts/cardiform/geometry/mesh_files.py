@@ -67,21 +67,7 @@ def read_mesh(path: str | Path, remedy: str = "export the mesh again") -> Mesh:
         space = form.comments(path)
     except Exception as error:  # the readers fail in as many ways as files are damaged
         raise InputError(problem(path, f"cannot be read ({first_line(error)})", remedy)) from None
-    if not len(faces):
-        raise InputError(problem(path, "has no triangles", remedy))
-    if vertices.ndim != 2 or vertices.shape[1] != 3:
-        raise InputError(problem(path, f"has vertices of the shape {vertices.shape}", remedy))
-    if bad := int((~np.isfinite(vertices)).any(axis=1).sum()):
-        raise InputError(
-            problem(path, f"has vertices that are not finite ({bad} of {len(vertices)})", remedy)
-        )
-    # Before any native code sees them: it reads wherever an index leads.
-    if faces.min() < 0 or faces.max() >= len(vertices):
-        wrong = int(((faces < 0) | (faces >= len(vertices))).any(axis=1).sum())
-        fact = (
-            f"has corners that are none of its {len(vertices)} vertices "
-            f"(in {wrong} of {len(faces)} faces)"
-        )
+    if fact := _fault(vertices, faces):
         raise InputError(problem(path, fact, remedy))
     faces = faces.astype(np.int32)
     if LPS in space and RAS not in space:
@@ -90,6 +76,24 @@ def read_mesh(path: str | Path, remedy: str = "export the mesh again") -> Mesh:
         vertices, inverse = np.unique(vertices, axis=0, return_inverse=True)
         faces = inverse.reshape(-1).astype(np.int32)[faces]
     return Mesh(vertices, faces)
+
+
+def _fault(vertices: np.ndarray, faces: np.ndarray) -> str:
+    """Why arrays are no mesh; empty where they are one. Native code reads wherever an index
+    leads, so nothing else may come before this."""
+    if not len(faces):
+        return "has no triangles"
+    if vertices.ndim != 2 or vertices.shape[1] != 3:
+        return f"has vertices of the shape {vertices.shape}"
+    count = len(vertices)
+    if bad := int((~np.isfinite(vertices)).any(axis=1).sum()):
+        return f"has vertices that are not finite ({bad} of {count})"
+    if faces.min() < 0 or faces.max() >= count:
+        wrong = int(((faces < 0) | (faces >= count)).any(axis=1).sum())
+        return (
+            f"has corners that are none of its {count} vertices (in {wrong} of {len(faces)} faces)"
+        )
+    return ""
 
 
 def _triangles(faces) -> np.ndarray:
