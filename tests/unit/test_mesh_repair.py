@@ -13,7 +13,7 @@ from cardiform.errors import InputError
 from cardiform.geometry.closed_band import Solid
 from cardiform.geometry.frame import Frame
 from cardiform.geometry.mesh_files import write_mesh
-from cardiform.geometry.mesh_repair import mended
+from cardiform.geometry.mesh_repair import repaired
 from cardiform.geometry.mesh_to_band import check_inside, inside_of, mesh_band, voxelize_mesh
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.geometry.surface import Mesh, is_watertight, signed_volume
@@ -149,7 +149,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_mesh_stays_as_it_is(name):
-    mesh, repairs = mended(SOUND[name], "a.ply")
+    mesh, repairs = repaired(SOUND[name], "a.ply")
     assert mesh is SOUND[name] and repairs == []
 
 
@@ -157,9 +157,9 @@ def test_a_sound_mesh_stays_as_it_is(name):
 def test_flaws_are_repaired(name):
     """The repaired mesh is closed, and its voxels hold what was meant."""
     mesh, meant, words = REPAIRED[name]
-    again, repairs = mended(mesh, "a.ply")
+    again, repairs = repaired(mesh, "a.ply")
     assert any(words in line for line in repairs), repairs
-    assert mended(again, "a.ply")[1] == []
+    assert repaired(again, "a.ply")[1] == []
     if meant is None:
         return
     assert abs(signed_volume(again)) == pytest.approx(signed_volume(meant), rel=0.02)
@@ -172,7 +172,7 @@ def test_flaws_are_repaired(name):
 def test_what_has_no_inside_is_refused_in_one_line(name):
     mesh, words = REFUSED[name]
     with pytest.raises(InputError, match=rf"a\.ply: [^;]*{words}[^;]*; ") as caught:
-        mended(mesh, "a.ply")
+        repaired(mesh, "a.ply")
     assert len(caught.value.problems) == 1 and "\n" not in caught.value.problems[0]
 
 
@@ -186,12 +186,12 @@ def test_a_one_sided_strip_is_refused():
     c[-1], d[-1] = 40, 0  # half a turn further the sides have changed places
     faces = np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)])
     with pytest.raises(InputError, match="one-sided"):
-        mended(mesh_of(vertices, faces), "a.ply")
+        repaired(mesh_of(vertices, faces), "a.ply")
 
 
 def test_cracks_between_rounded_corners_are_no_holes():
     mesh = cracked(BALL)
-    again, repairs = mended(mesh, "a.ply")
+    again, repairs = repaired(mesh, "a.ply")
     assert again is mesh and repairs == []
 
 
@@ -203,17 +203,17 @@ def test_a_corner_on_another_faces_edge_is_no_hole():
     vertices = np.concatenate([made.vertices, [(made.vertices[a] + made.vertices[b]) / 2]])
     faces = np.concatenate([made.faces[1:], [[a, middle, c], [middle, b, c]]])
     mesh = mesh_of(vertices, faces)
-    again, repairs = mended(mesh, "a.ply")
+    again, repairs = repaired(mesh, "a.ply")
     assert again is mesh and repairs == []
 
 
 def test_boxes_that_share_a_wall_are_one():
-    mesh, _ = mended(REPAIRED["two boxes, one wall"][0], "a.ply")
+    mesh, _ = repaired(REPAIRED["two boxes, one wall"][0], "a.ply")
     assert signed_volume(mesh) == pytest.approx(2 * 20**3, rel=1e-6)
 
 
 def test_a_turned_part_that_overlaps_is_no_cavity():
-    mesh, _ = mended(REPAIRED["one part of two"][0], "a.ply")
+    mesh, _ = repaired(REPAIRED["one part of two"][0], "a.ply")
     assert signed_volume(mesh) == pytest.approx(
         signed_volume(BALL) + signed_volume(ball(18)), rel=1e-3
     )

@@ -59,12 +59,12 @@ def cases_of(paths: list[Path]) -> tuple[list[Case], list[str]]:
 def unusable(paths: list[Path]) -> list[str]:
     """What is wrong with the meshes themselves: a call reports all faults of its files."""
     from cardiform.geometry.mesh_files import read_mesh
-    from cardiform.geometry.mesh_repair import mended
+    from cardiform.geometry.mesh_repair import repaired
 
     problems = []
     for path in paths:
         try:
-            mended(read_mesh(path), str(path))
+            repaired(read_mesh(path), str(path))
         except InputError as error:
             problems += error.problems
     return problems

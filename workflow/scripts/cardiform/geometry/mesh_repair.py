@@ -24,7 +24,7 @@ CLEAR_MINORITY = 0.4
 CLOSE_IT = "close it, for example with the make-manifold or hole-filling tool of a mesh editor"
 
 
-def mended(mesh: Mesh, where: str) -> tuple[Mesh, list[str]]:
+def repaired(mesh: Mesh, where: str) -> tuple[Mesh, list[str]]:
     """The mesh with every edge run through as often one way as the other, and what was changed.
 
     Vertices that no face uses are dropped, faces that occur twice are dropped once (with a wall

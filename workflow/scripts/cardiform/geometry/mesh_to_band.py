@@ -13,7 +13,7 @@ from ..files import write_json
 from ..options.geometry import VoxelsOptions
 from .frame import Frame
 from .mesh_files import read_mesh
-from .mesh_repair import library, mended
+from .mesh_repair import library, repaired
 from .narrowband import BLOCK, NarrowBand, narrow_band
 from .surface import Mesh, signed_volume, surface_area
 
@@ -35,7 +35,7 @@ def voxelize_mesh(case: Case, *, options: VoxelsOptions, out: Path) -> list[Path
     InputError
         The mesh cannot be read, or has no defined inside.
     """
-    mesh, repairs = mended(read_mesh(case.labels), case.labels)
+    mesh, repairs = repaired(read_mesh(case.labels), case.labels)
     for line in repairs:
         log.warning("%s: %s", case.labels, line)
     paths = [out / case.case_id / "mesh.npz"]
