@@ -51,7 +51,7 @@ def good_and_bad(folder):
     write(folder, "good.nii.gz", two)
     write(folder, "good_ct.nii.gz", labels().astype(np.int16) * 100)
     with h5py.File(folder / "points.h5", "w") as archive:
-        archive["points"] = np.zeros((4, 3))
+        archive["points"] = np.eye(4, 3)
     eleven = labels(11)
     eleven[7:9, 9:, 12:] = 13
     write(folder, "eleven.nii.gz", eleven)
@@ -82,7 +82,7 @@ WORDS = (
     "moved_ct.nii.gz: lies up to 0.3 mm beside the label map",
     "other_ct.nii.gz: shape (9, 12, 14) differs from the label map's (10, 12, 14)",
     "none.nii.gz: does not exist",
-    "broken.h5: is not a readable HDF5 file",
+    "broken.h5: is no readable HDF5 file",
     "broken.nii.gz: is not a readable NIfTI file",
 )
 
@@ -214,3 +214,69 @@ def test_a_file_may_be_named_twice(tmp_path, check):
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "out" / "qc" / "cases" / "a.json").read_text())
     assert report["classes"]["left_ventricle"]["voxels"] == 36
+
+
+def clouds_good_and_bad(folder):
+    """case id -> what is wrong with its cloud, empty for good ones."""
+    points = np.random.default_rng(0).normal(size=(400, 3)) * 30
+    nan, far = points.copy(), points.copy()
+    nan[7, 1], far[3] = np.nan, 1e5
+    content = {
+        "good": (points, ""),
+        "nan": (nan, "points that are not finite (1 of 400)"),
+        "empty": (points[:0], "has the shape (0, 3), not (N, 3)"),
+        "turned": (points.T, "has the shape (3, 400), not (N, 3); transpose it"),
+        "equal": (points * 0 + 5, "has no extent: its 400 points are all equal"),
+        "far": (far, "1 of 400 points lie up to 1.732e+05 mm from the middle"),
+        "several": (points.reshape(4, 100, 3), "has 4 samples for one case"),
+    }
+    for name, (data, _) in content.items():
+        with h5py.File(folder / f"{name}.h5", "w") as archive:
+            archive["points"] = data
+    with h5py.File(folder / "foreign.h5", "w") as archive:
+        archive["points"], archive["labels"] = points, np.full(400, 99)
+    with h5py.File(folder / "damaged.h5", "w") as archive:
+        archive.create_dataset("points", data=points, chunks=(400, 3), fletcher32=True)
+    damaged = bytearray((folder / "damaged.h5").read_bytes())
+    damaged[damaged.index(points.tobytes()) + 1000] ^= 1
+    (folder / "damaged.h5").write_bytes(damaged)
+    facts = {name: fact for name, (_, fact) in content.items()} | {
+        "damaged": "cannot be read",
+        "foreign": "has no point of",
+    }
+    write(folder, "good.nii.gz", labels())
+    table(folder, [(name, "good.nii.gz", "", f"{name}.h5") for name in facts])
+    return facts
+
+
+def test_bad_clouds_are_reported_together_and_skipped(check, run_script, tmp_path):
+    facts = clouds_good_and_bad(tmp_path)
+    result = check()
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: case ")]
+    assert len(lines) == len(facts) - 1
+    for name, fact in facts.items():
+        found = [line for line in lines if line.startswith(f"error: case {name}: ")]
+        assert len(found) == bool(fact) and all(fact in line for line in found), (name, lines)
+
+    result = check("--on-bad-case", "skip")
+    assert result.returncode == 0 and "1 of 9 cases are usable" in result.stderr
+    out = ("--out", tmp_path / "voxels", "--manifest", tmp_path / "voxels.tsv")
+    result = run_script("convert_pointclouds.py", "--cases", tmp_path / "out" / "cases.tsv", *out)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "voxels" / "good.nii.gz").is_file()
+
+
+def test_bad_clouds_are_reported_together_when_they_are_converted(run_script, tmp_path):
+    facts = clouds_good_and_bad(tmp_path)
+    cases = [
+        Case(case_id=n, patient_id=n, labels="x", pointcloud=str(tmp_path / f"{n}.h5"))
+        for n in facts
+    ]
+    write_cases(tmp_path / "cases.tsv", cases)
+    out = ("--out", tmp_path / "voxels", "--manifest", tmp_path / "voxels.tsv")
+    result = run_script("convert_pointclouds.py", "--cases", tmp_path / "cases.tsv", *out)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    for name, fact in facts.items():
+        found = [line for line in result.stderr.splitlines() if f"/{name}.h5:" in line]
+        assert len(found) == bool(fact) and all(fact in line for line in found), (name, found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 
@@ -61,3 +62,21 @@ def test_parts_of_a_class_are_counted_up_to_its_ends(tmp_path, axis):
     (report,) = check_case(case, LabelTable(), tmp_path)
     (label,) = json.loads(report.read_text())["classes"].values()
     assert label["components"] == 3
+
+
+@pytest.mark.parametrize(("distance", "noted"), [(50.0, False), (600.0, True)])
+def test_points_far_from_the_others_are_warned_of(tmp_path, distance, noted):
+    """Not refused: the grid is coarser, and still shows the heart."""
+    points = np.random.default_rng(0).normal(size=(400, 3)) * 20
+    points[7] = (distance, 0, 0)
+    with h5py.File(tmp_path / "a.h5", "w") as archive:
+        archive["points"] = points
+    data = np.zeros((8, 8, 8), np.uint8)
+    data[2:6, 2:6, 2:6] = 1
+    save_label_map(tmp_path / "a.nii.gz", data, np.eye(4))
+    files = {"labels": str(tmp_path / "a.nii.gz"), "pointcloud": str(tmp_path / "a.h5")}
+    (report,) = check_case(Case(case_id="a", patient_id="a", **files), LabelTable(), tmp_path)
+    found = json.loads(report.read_text())
+    assert found["problems"] == []
+    lines = [w for w in found["warnings"] if w.startswith("point cloud: 1 of 400 points lie up to")]
+    assert len(lines) == noted

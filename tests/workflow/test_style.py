@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "launching": {"errors"},
     "cli": {"cohort", "errors", "files", "options"},
     "volumes": {"errors", "files", "volumes"},
+    "volumes.clouds": {"errors", "options"},
     "held_out": GROUND,
     "cohort": {"errors", "files", "formats", "options", "cohort"},
     "cohort.checks": LIGHT | {"cohort", "volumes"},

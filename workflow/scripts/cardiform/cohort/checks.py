@@ -72,13 +72,14 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
         "classes": {},
     }
     labels: LabelMap | None = None
+    notes_on_cloud: list[str] = []
     try:
         labels = load_label_map(case.labels)
     except InputError as error:
         report["problems"] += error.problems
     for path, check in (
         (case.image, load_image),
-        (case.pointcloud, check_point_cloud),
+        (case.pointcloud, lambda path: notes_on_cloud.extend(check_point_cloud(path, table))),
         (case.truth, load_label_map),
     ):
         try:
@@ -89,7 +90,7 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
     if labels is not None:
         report["problems"] += _label_problems(case, labels, table)
         report |= describe(labels, table)
-        report["warnings"] = _warnings(report, table)
+        report["warnings"] = _warnings(report, table) + notes_on_cloud
     if report["problems"]:
         report["files"] = _columns(case)
     output = folder / f"{case.case_id}.json"
@@ -174,21 +175,17 @@ def describe(labels: LabelMap, table: LabelTable) -> dict:
     }
 
 
-def check_point_cloud(path: str | Path) -> None:
-    """Raise InputError where an HDF5 point cloud cannot be opened."""
-    import h5py
+def check_point_cloud(path: str | Path, table: LabelTable) -> list[str]:
+    """What is odd about an HDF5 point cloud; InputError where it cannot be converted."""
+    from ..volumes.clouds import cloud_of_case
 
     if not Path(path).is_file():
         raise InputError(problem(path, "does not exist", "correct the path in the case table"))
-    try:
-        with h5py.File(path) as archive:
-            empty = not len(archive)
-    except OSError as error:
-        raise InputError(
-            problem(path, f"is not a readable HDF5 file ({error})", "export the file again")
-        ) from None
-    if empty:
-        raise InputError(problem(path, "holds no dataset", "export the file again"))
+    cloud = cloud_of_case(path)
+    if cloud.labels is not None and not np.isin(cloud.labels, table.values).any():
+        fact = "has no point of a class of the label table"
+        raise InputError(problem(path, fact, "correct its labels, or the table"))
+    return [f"point cloud: {cloud.note}"] if cloud.note else []
 
 
 def judge(
