@@ -18,7 +18,14 @@ import functools
 
 from cardiform import cli, labels
 from cardiform.cohort import per_case
-from cardiform.cohort.table import ID_PATTERN, ID_REMEDY, OK, Case, read_checked_cases, write_cases
+from cardiform.cohort.table import (
+    ID_REMEDY,
+    OK,
+    Case,
+    is_usable_id,
+    read_checked_cases,
+    write_cases,
+)
 from cardiform.errors import InputError, problem
 from cardiform.files import future_problems, sha256_file, write_json
 from cardiform.options.ldm import LdmOptions, PointcloudsOptions
@@ -32,7 +39,7 @@ def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict]:
         if late := future_problems([options.file]):
             raise InputError(late)
         file = CloudFile(options.file, options)
-        unfit = [name for name in file.names if not ID_PATTERN.fullmatch(name)]
+        unfit = [name for name in file.names if not is_usable_id(name)]
         if unfit:
             fact = f"has samples that are not usable as ids: {', '.join(map(ascii, unfit[:5]))}"
             raise InputError(problem(options.file, fact, ID_REMEDY))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cardiform import cli
 from cardiform.cohort import per_case
-from cardiform.cohort.table import ID_PATTERN, Case
+from cardiform.cohort.table import Case, is_usable_id
 from cardiform.errors import InputError, problem
 from cardiform.options.geometry import VoxelsOptions
 
@@ -43,7 +43,7 @@ def cases_of(paths: list[Path]) -> list[Case]:
     problems: list[str] = []
     found: dict[str, Path] = {}
     for path in paths:
-        if not ID_PATTERN.fullmatch(path.stem):
+        if not is_usable_id(path.stem):
             problems.append(problem(path, "its name makes no case id", "use letters, digits, '_'"))
         elif path.stem in found:
             problems.append(problem(path, f"is called like {found[path.stem]}", "rename one"))

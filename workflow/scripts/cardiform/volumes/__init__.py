@@ -1,6 +1,7 @@
 """Label maps and images, whatever file format they come in: the one door to volume files."""
 
 from .affines import corners_apart_mm, place_tolerance_mm, spacing_of
+from .agreement import check_truth
 from .files import (
     LabelMap,
     image_grid,
@@ -10,11 +11,15 @@ from .files import (
     save_label_map,
     save_like,
 )
+from .hounsfield import check_hounsfield, labels_on
 
 __all__ = [
     "LabelMap",
+    "check_hounsfield",
+    "check_truth",
     "corners_apart_mm",
     "image_grid",
+    "labels_on",
     "load_image",
     "load_label_map",
     "place_tolerance_mm",

@@ -82,9 +82,19 @@ def load_label_map(path: str | Path) -> LabelMap:
 
 
 def load_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image with slope and intercept applied: (X, Y, Z) float32 and its affine."""
+    """Read an image with slope and intercept applied: (X, Y, Z) float32 and its affine.
+
+    Raises
+    ------
+    InputError
+        As of a label map, but for the values: colours and complex numbers are refused.
+    """
     volume = _format_of(path).open(path)
-    return np.asarray(volume.values(), dtype=np.float32), volume.affine()
+    values = volume.values()
+    if values.dtype.kind not in "fiub":
+        kind = "colours" if values.dtype.names else f"{values.dtype} values"
+        raise InputError(problem(path, f"holds {kind}", "export the CT in Hounsfield units"))
+    return np.asarray(values, dtype=np.float32), volume.affine()
 
 
 def image_grid(path: str | Path) -> tuple[tuple[int, int, int], np.ndarray]:
