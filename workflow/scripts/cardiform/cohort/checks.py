@@ -23,7 +23,7 @@ from ..volumes import (
     place_tolerance_mm,
 )
 from . import per_case
-from .contents import image_doubts, judged, truth_doubts
+from .contents import extent_problems, image_doubts, judged, truth_doubts
 from .table import OK, Case
 
 REPORT = Format(
@@ -80,7 +80,7 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
         if path
     ]
     if labels is not None:
-        report["problems"] += _label_problems(case, labels, table)
+        report["problems"] += _label_problems(case, labels, table) + extent_problems(case, labels)
         report |= describe(labels, table)
         report["warnings"] = _warnings(report, table)
     report["warnings"] += itertools.chain(*doubts)

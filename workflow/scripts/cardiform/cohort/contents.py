@@ -12,8 +12,10 @@ from ..files import NO_ROOM
 from ..labels import LabelTable
 from ..volumes import (
     LabelMap,
+    check_extent,
     check_hounsfield,
     check_truth,
+    labelled_box,
     labels_on,
     load_image,
     load_label_map,
@@ -56,6 +58,18 @@ def image_doubts(path: str | Path, labels: LabelMap | None) -> list[str]:
     """
     image, affine = load_image(path)
     return check_hounsfield(path, image, labels_on(labels, image.shape, affine))
+
+
+def extent_problems(case: Case, labels: LabelMap) -> list[str]:
+    """That the label map is too small to be sampled; empty where it holds nothing."""
+    if not labels.data.any():
+        return []
+    low, high = labelled_box(labels.data)
+    try:
+        check_extent(case.labels, high - low + 1, labels.spacing)
+    except InputError as error:
+        return error.problems
+    return []
 
 
 def truth_doubts(path: str | Path, labels: LabelMap | None, table: LabelTable) -> list[str]:

@@ -2,6 +2,7 @@
 
 from .affines import corners_apart_mm, place_tolerance_mm, spacing_of
 from .agreement import check_truth
+from .extent import check_extent, labelled_box
 from .files import (
     LabelMap,
     image_grid,
@@ -15,10 +16,12 @@ from .hounsfield import check_hounsfield, labels_on
 
 __all__ = [
     "LabelMap",
+    "check_extent",
     "check_hounsfield",
     "check_truth",
     "corners_apart_mm",
     "image_grid",
+    "labelled_box",
     "labels_on",
     "load_image",
     "load_label_map",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, problem
+from .extent import labelled_box
 from .files import LabelMap
 
 MOST_VOXELS = 20_000  # of a class: so many show where it lies
@@ -100,10 +101,6 @@ def _apart_mm(truth: LabelMap, labels: LabelMap) -> float:
 
 def _box(label_map: LabelMap) -> tuple[np.ndarray, np.ndarray]:
     """Least and largest RAS mm of the centres of the labelled voxels' box."""
-    ends = []
-    for axis in range(3):
-        line = np.flatnonzero(label_map.data.any(axis=tuple(a for a in range(3) if a != axis)))
-        ends.append((line[0], line[-1]))
-    corners = np.array(np.meshgrid(*ends)).reshape(3, -1)
+    corners = np.array(np.meshgrid(*np.transpose(labelled_box(label_map.data)))).reshape(3, -1)
     world = label_map.affine[:3, :3] @ corners + label_map.affine[:3, 3:]
     return world.min(axis=1), world.max(axis=1)
