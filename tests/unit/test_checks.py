@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from cardiform.cohort import checks
 from cardiform.cohort.checks import check_case
 from cardiform.cohort.table import Case
 from cardiform.labels import LabelTable
@@ -61,3 +62,31 @@ def test_parts_of_a_class_are_counted_up_to_its_ends(tmp_path, axis):
     (report,) = check_case(case, LabelTable(), tmp_path)
     (label,) = json.loads(report.read_text())["classes"].values()
     assert label["components"] == 3
+
+
+def test_whatever_a_library_says_of_a_file_is_a_problem_of_this_file(tmp_path, monkeypatch):
+    def surprise(path, **_):
+        raise IndexError("out of range\nand more")
+
+    monkeypatch.setattr(checks, "image_doubts", surprise)
+    save_label_map(tmp_path / "a.nii.gz", np.ones((4, 4, 4), np.uint8), np.eye(4))
+    path = str(tmp_path / "a.nii.gz")
+    (report,) = check_case(
+        Case(case_id="a", patient_id="a", labels=path, image=path), LabelTable(), tmp_path
+    )
+    assert json.loads(report.read_text())["problems"] == [
+        f"{path}: cannot be read (IndexError: out of range); export the file again"
+    ]
+
+
+def test_exhausted_memory_is_no_problem_of_the_file(tmp_path, monkeypatch):
+    def exhausted(path, **_):
+        raise MemoryError
+
+    monkeypatch.setattr(checks, "image_doubts", exhausted)
+    save_label_map(tmp_path / "a.nii.gz", np.ones((4, 4, 4), np.uint8), np.eye(4))
+    path = str(tmp_path / "a.nii.gz")
+    with pytest.raises(MemoryError):
+        check_case(
+            Case(case_id="a", patient_id="a", labels=path, image=path), LabelTable(), tmp_path
+        )
