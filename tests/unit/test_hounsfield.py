@@ -121,6 +121,18 @@ def test_a_heart_without_air_and_lung_is_accepted_and_its_stored_values_are_not(
             judge(circular(image + 1024, padding), labels)
 
 
+@pytest.mark.parametrize("padding", [-1000, -2000])
+def test_a_heart_cut_out_of_its_scan_is_accepted_with_a_doubt(padding) -> None:
+    """No fat, no lung: what is around it says that it is a CT, but nothing says its scale."""
+    hu, labels, _ = chest()
+    image = np.where(labels > 0, np.maximum(hu, 30), padding)
+    assert judge(image, None) == [
+        "the image has neither fat nor air but padding: is it in Hounsfield units?"
+    ]
+    with pytest.raises(InputError, match="stored values"):
+        judge(np.where(labels > 0, image + 1024, padding), labels)
+
+
 def test_the_labels_find_what_the_rest_of_the_image_hides() -> None:
     """A small heart in much air: few dense voxels, all of them where the structures are."""
     hu, labels, _ = chest()

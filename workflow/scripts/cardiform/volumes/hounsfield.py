@@ -26,8 +26,8 @@ LEAST_VOXELS, LEAST_LABELLED = 1000, 8  # of fewer a distribution says nothing
 LABELS_AT_MOST = 32
 SLAB_VOXELS = 1 << 22
 
-REMEDY = "give the CT in Hounsfield units, with slope and intercept in its header"
-NO_LABEL_MAP = "give the CT, not a label map"
+REMEDY = "give the CT in Hounsfield units, with slope and intercept in its header, or name no image"
+NO_LABEL_MAP = "give the CT, not a label map, or name no image"
 OFFSET = "are these stored values, without the intercept of the scanner?"
 
 
@@ -140,6 +140,11 @@ class Histogram:
         return self.share(*FAT) >= FEW
 
     @property
+    def lacks_light(self) -> bool:
+        """Whether there is hardly anything lighter than soft tissue but padding."""
+        return self.share(AIR_AND_LUNG[0], LUNG_OR_FAT_TO) < FEW
+
+    @property
     def lacks_fat(self) -> bool:
         """Whether there is no air, and of fat less than what is dense would have around it."""
         return not self.has_air and self.share(*FAT) < FAT_OF_DENSE * self.share(DENSE_FROM)
@@ -179,7 +184,7 @@ def _unlike_a_body(values: Histogram) -> str:
         return f"has no soft tissue ({values.share(BODY_FROM):.1%} of its values are above -300)"
     if (most := values.quantile(0.999, BODY_FROM)) < MUSCLE_FROM:
         return f"has hardly a value above {most:g}, where muscle and blood are"
-    if values.share(air, LUNG_OR_FAT_TO) < FEW:
+    if values.lacks_light and values.number(-MOST_HU, air - 1) < FEW * total:
         return "has hardly a value of air, lung or fat (below -20)"
     return ""
 
@@ -188,7 +193,7 @@ def _doubts(values: Histogram) -> list[str]:
     """Warnings without figures: one line tells them of all cases."""
     doubts = []
     inside = values.median_inside
-    if inside is None and not values.has_air and not values.has_fat:
+    if not values.has_air and not values.has_fat and (inside is None or values.lacks_light):
         doubts.append("the image has neither fat nor air but padding: is it in Hounsfield units?")
     if inside is not None and not BODY_FROM <= inside <= DENSE_FROM:
         what = "air or lung" if inside < BODY_FROM else "bone or metal"
