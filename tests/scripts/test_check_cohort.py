@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from answers import refused
+from inside import run_inside
 
 from cardiform.cohort import splits
 from cardiform.cohort.table import Case, read_checked_cases, write_cases
@@ -219,6 +220,13 @@ def test_a_file_may_be_named_twice(tmp_path, check):
 CONTENT = "case_id\tpatient_id\tlabels\timage\tpointcloud\ttruth"
 
 
+@pytest.fixture
+def judge(tmp_path):
+    """check_cohort in this process."""
+    places = ["--table", tmp_path / "cohort.tsv", "--out", tmp_path / "out"]
+    return lambda *arguments: run_inside("check_cohort.py", *places, *arguments)
+
+
 def every_file_bad(folder):
     """A sound case, and one whose four files are readable and wrong."""
     hu = labels().astype(np.int16) * 400 - 1000
@@ -236,7 +244,7 @@ def every_file_bad(folder):
     table(folder, rows, CONTENT)
 
 
-def test_all_files_of_a_case_are_judged_in_one_round_and_it_alone_is_skipped(tmp_path, check):
+def test_all_files_of_a_case_are_judged_in_one_round_and_it_alone_is_skipped(tmp_path, judge):
     every_file_bad(tmp_path)
     words = [
         "eleven.nii.gz: label 11 is not in the label table",
@@ -244,10 +252,10 @@ def test_all_files_of_a_case_are_judged_in_one_round_and_it_alone_is_skipped(tmp
         "broken.h5: is not a readable HDF5 file",
         "binary.nii.gz: has label 255, no class of the label table",
     ]
-    result = check()
+    result = judge()
     refused(result, *words)
     assert sum(line.startswith("error: case bad: ") for line in result.stderr.splitlines()) == 4
-    result = check("--on-bad-case", "skip")
+    result = judge("--on-bad-case", "skip")
     assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
     cases = {c.case_id: c for c in read_checked_cases(tmp_path / "out" / "cases.tsv")}
     assert (cases["good"].status, cases["bad"].status) == ("ok", "skipped")
@@ -256,20 +264,20 @@ def test_all_files_of_a_case_are_judged_in_one_round_and_it_alone_is_skipped(tmp
 
 @pytest.mark.parametrize("kind", [np.complex64, [("R", "u1"), ("G", "u1"), ("B", "u1")]])
 @pytest.mark.parametrize("column", ["labels", "image", "truth"])
-def test_colours_and_complex_numbers_skip_their_case_alone(tmp_path, check, kind, column):
+def test_colours_and_complex_numbers_skip_their_case_alone(tmp_path, judge, kind, column):
     every_file_bad(tmp_path)
     write(tmp_path, "odd.nii.gz", np.zeros((10, 12, 14), kind))
     files = {"labels": "good.nii.gz", "image": "good_ct.nii.gz", "truth": "good.nii.gz"}
     odd = files | {column: "odd.nii.gz"}
     rows = [("a", *files.values()), ("b", *odd.values())]
     table(tmp_path, rows, "case_id\tlabels\timage\ttruth")
-    result = check("--on-bad-case", "skip")
+    result = judge("--on-bad-case", "skip")
     assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
     assert f"skipped: b: {tmp_path / 'odd.nii.gz'}: holds " in result.stderr
     assert "1 of 2 cases are usable" in result.stderr
 
 
-def test_the_same_file_under_two_patients_is_noted(tmp_path, check):
+def test_the_same_file_under_two_patients_is_noted(tmp_path, judge):
     """Under one patient it is fine: both cases are in the same part of the split."""
     every_file_bad(tmp_path)
     (tmp_path / "copy.nii.gz").write_bytes((tmp_path / "good.nii.gz").read_bytes())
@@ -277,7 +285,7 @@ def test_the_same_file_under_two_patients_is_noted(tmp_path, check):
 
     def notes(*rows):
         table(tmp_path, rows, CONTENT)
-        result = check()
+        result = judge()
         assert result.returncode == 0, result.stderr
         return [line for line in result.stderr.splitlines() if "same file" in line]
 
@@ -295,12 +303,12 @@ def test_the_same_file_under_two_patients_is_noted(tmp_path, check):
     assert len(notes(one, ("b", "p2", "other.nii.gz", "", "", "copy.nii.gz"))) == 2
 
 
-def test_a_case_that_is_skipped_by_hand_is_not_looked_at(tmp_path, check):
+def test_a_case_that_is_skipped_by_hand_is_not_looked_at(tmp_path, judge):
     every_file_bad(tmp_path)
     columns = "case_id\tlabels\tstatus\treason"
     rows = [("a", "good.nii.gz", "", ""), ("b", "gone.nii.gz", "skipped", "moved in the scan")]
     table(tmp_path, rows, columns)
-    result = check()
+    result = judge()
     assert result.returncode == 0, result.stderr
     assert "skipped: b: moved in the scan" in result.stderr
     assert "1 of 2 cases are usable" in result.stderr
@@ -309,15 +317,15 @@ def test_a_case_that_is_skipped_by_hand_is_not_looked_at(tmp_path, check):
     manifest = (tmp_path / "out" / "qc" / "manifest" / "all.tsv").read_text()
     assert "skipped: moved in the scan" in manifest, "what follows from the chunk is told"
     table(tmp_path, [rows[0], ("b", "gone.nii.gz", "ok", "")], columns)
-    refused(check(), "gone.nii.gz: does not exist")
+    refused(judge(), "gone.nii.gz: does not exist")
     table(tmp_path, [(*rows[0][:2], "skipped", ""), rows[1]], columns)
-    refused(check(), "no usable case is left")
+    refused(judge(), "no usable case is left")
 
 
-def test_a_report_of_the_version_before_is_read(tmp_path, check):
+def test_a_report_of_the_version_before_is_read(tmp_path, judge):
     every_file_bad(tmp_path)
     table(tmp_path, [("a", "good.nii.gz")], "case_id\tlabels")
-    assert check().returncode == 0
+    assert judge().returncode == 0
     before = {
         "case_id": "a", "sha256": ["0" * 64, "", "", ""], "problems": [], "warnings": [],
         "classes": {}, "shape": [10, 12, 14], "spacing_mm": [2.0, 1.0, 1.0],
@@ -326,5 +334,5 @@ def test_a_report_of_the_version_before_is_read(tmp_path, check):
     path.write_text(json.dumps(before))
     manifest = tmp_path / "before.tsv"
     manifest.write_text(f"case_id\tpath\tbytes\tsha256\tstatus\na\t{path}\t1\t0\tok\n")
-    result = check("--manifest", manifest)
+    result = judge("--manifest", manifest)
     assert result.returncode == 0, result.stderr

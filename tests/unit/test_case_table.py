@@ -10,7 +10,7 @@ import pytest
 from cardiform.cohort.table import (
     Case,
     assign_chunks,
-    is_usable_id,
+    id_remedy,
     read_case_table,
     read_checked_cases,
     write_cases,
@@ -143,7 +143,7 @@ def test_no_other_name_meets_a_file_of_a_stage():
         if path.name.endswith(ending) and not path.name.startswith(tuple(cases))
     }
     assert {"state", "manifest", "manifest.tsv", "metrics", "metrics.json", "summary"} <= met
-    assert [name for name in met if is_usable_id(name)] == []
+    assert [name for name in met if not id_remedy(name)] == []
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,7 @@ import functools
 
 from cardiform import cli, labels
 from cardiform.cohort import per_case
-from cardiform.cohort.table import (
-    ID_REMEDY,
-    OK,
-    Case,
-    is_usable_id,
-    read_checked_cases,
-    write_cases,
-)
+from cardiform.cohort.table import OK, Case, id_remedy, read_checked_cases, write_cases
 from cardiform.errors import InputError, problem
 from cardiform.files import future_problems, sha256_file, write_json
 from cardiform.options.ldm import LdmOptions, PointcloudsOptions
@@ -39,10 +32,10 @@ def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict]:
         if late := future_problems([options.file]):
             raise InputError(late)
         file = CloudFile(options.file, options)
-        unfit = [name for name in file.names if not is_usable_id(name)]
+        unfit = [name for name in file.names if id_remedy(name)]
         if unfit:
             fact = f"has samples that are not usable as ids: {', '.join(map(ascii, unfit[:5]))}"
-            raise InputError(problem(options.file, fact, ID_REMEDY))
+            raise InputError(problem(options.file, fact, id_remedy(unfit[0])))
         cases = [
             Case(case_id=n, patient_id=n, labels=str(args.out / f"{n}.nii.gz"), status="ok")
             for n in file.names

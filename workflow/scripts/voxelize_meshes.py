@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cardiform import cli
 from cardiform.cohort import per_case
-from cardiform.cohort.table import Case, is_usable_id
+from cardiform.cohort.table import Case, id_remedy
 from cardiform.errors import InputError, problem
 from cardiform.options.geometry import VoxelsOptions
 
@@ -43,8 +43,8 @@ def cases_of(paths: list[Path]) -> list[Case]:
     problems: list[str] = []
     found: dict[str, Path] = {}
     for path in paths:
-        if not is_usable_id(path.stem):
-            problems.append(problem(path, "its name makes no case id", "use letters, digits, '_'"))
+        if remedy := id_remedy(path.stem):
+            problems.append(problem(path, "its name makes no case id", remedy))
         elif path.stem in found:
             problems.append(problem(path, f"is called like {found[path.stem]}", "rename one"))
         found.setdefault(path.stem, path)

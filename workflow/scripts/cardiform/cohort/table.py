@@ -126,9 +126,14 @@ def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Cas
     return _selected([Case(**row) for _, row in rows], select, path, ANEW)
 
 
-def is_usable_id(name: str) -> bool:
-    """Whether a case may have this name: in file names, shell words, beside the stages' files."""
-    return bool(ID_PATTERN.fullmatch(name)) and name.lower() not in RESERVED
+def id_remedy(name: str) -> str:
+    """What to do about a name that no case may have; empty where it may.
+
+    It is part of file names and a shell word, and lies beside the stages' own files.
+    """
+    if not ID_PATTERN.fullmatch(name):
+        return ID_REMEDY
+    return RESERVED_REMEDY if name.lower() in RESERVED else ""
 
 
 def _status_by_hand(row: dict[str, str]) -> dict[str, str]:
@@ -144,8 +149,8 @@ def _unusable(row: dict[str, str], where: str) -> list[str]:
     if found.get("patient_id") == found.get("case_id"):
         found.pop("patient_id", None)
     bad = [(f"{column} {text[:60]!r}", ID_REMEDY) for column, text in found.items()]
-    if "case_id" not in found and not is_usable_id(row["case_id"]):
-        bad.append((f"case_id {row['case_id']!r}", RESERVED_REMEDY))
+    if "case_id" not in found and (remedy := id_remedy(row["case_id"])):
+        bad.append((f"case_id {row['case_id']!r}", remedy))
     for column in PATH_COLUMNS:
         if not row.get(column, "").isprintable():
             remedy = "rename the file: tabs, line breaks and the like cannot be part of its name"
