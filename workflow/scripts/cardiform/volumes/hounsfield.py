@@ -28,7 +28,7 @@ SLAB_VOXELS = 1 << 22
 
 REMEDY = "give the CT in Hounsfield units, with slope and intercept in its header, or name no image"
 NO_LABEL_MAP = "give the CT, not a label map, or name no image"
-OFFSET = "are these stored values, without the intercept of the scanner?"
+OFFSET = "stored values, without the intercept of the scanner?"
 
 
 def check_hounsfield(
@@ -166,9 +166,9 @@ def _without_offset(values: Histogram) -> str:
         return ""
     inside, dense = values.median_inside, values.share(DENSE_FROM)
     if inside is not None and inside > DENSE_FROM:
-        return f"has a median of {inside:g} where the label map has its structures; {OFFSET}"
+        return f"has a median of {inside:g} where the label map has its structures: {OFFSET}"
     if dense >= MANY and values.counts.sum() >= LEAST_VOXELS:
-        return f"has {dense:.0%} of its values above {DENSE_FROM} and hardly one of fat; {OFFSET}"
+        return f"has {dense:.0%} of its values above {DENSE_FROM} and hardly one of fat: {OFFSET}"
     return ""
 
 
