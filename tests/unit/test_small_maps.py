@@ -73,9 +73,16 @@ def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return placed(part), spacing
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_what_the_check_accepts_is_sampled_and_the_rest_is_refused_alike(tmp_path, seed) -> None:
-    case = case_of(tmp_path, *drawn(seed))
+@pytest.mark.parametrize("margin", [True, False])
+@pytest.mark.parametrize("seed", range(40))
+def test_what_the_check_accepts_is_sampled_and_the_rest_is_refused_alike(
+    tmp_path, seed, margin
+) -> None:
+    data, spacing = drawn(seed)
+    if not margin:  # up to the border of the image on some sides
+        first = np.random.default_rng(seed).integers(0, 2, (3, 2)) * 3
+        data = data[tuple(slice(a, n - b) for n, (a, b) in zip(data.shape, first))]
+    case = case_of(tmp_path, data, spacing)
     found = problems_at_check(case, tmp_path / "qc")
     assert problems_at_sampling(case, tmp_path / "meshes") == found
     assert all(line.startswith(case.labels) and WORDS in line for line in found)
