@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from cardiform.anatomy.components import count_components
 from cardiform.cohort import checks
 from cardiform.cohort.checks import check_case
 from cardiform.cohort.table import Case
@@ -62,6 +63,21 @@ def test_parts_of_a_class_are_counted_up_to_its_ends(tmp_path, axis):
     (report,) = check_case(case, LabelTable(), tmp_path)
     (label,) = json.loads(report.read_text())["classes"].values()
     assert label["components"] == 3
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_parts_in_a_row_are_counted(tmp_path, axis):
+    """Specks on one line, as automatic labels have them: their box is one voxel wide."""
+    data = np.zeros((12, 12, 12), np.uint8)
+    np.moveaxis(data, axis, 0)[[2, 4, 5, 7], 6, 6] = 1
+    path = tmp_path / "a.nii.gz"
+    save_label_map(path, data, np.eye(4))
+    case = Case(case_id="a", patient_id="a", labels=str(path))
+    (report,) = check_case(case, LabelTable(), tmp_path)
+    (label,) = json.loads(report.read_text())["classes"].values()
+    assert label["components"] == 3
+    row = np.ascontiguousarray(data[np.ix_(*[[6]] * axis, range(12), *[[6]] * (2 - axis))])
+    assert count_components(row > 0) == 3
 
 
 def test_whatever_a_library_says_of_a_file_is_a_problem_of_this_file(tmp_path, monkeypatch):

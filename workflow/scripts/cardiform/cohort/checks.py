@@ -151,6 +151,8 @@ def describe(labels: LabelMap, table: LabelTable) -> dict:
         voxels = int(counts[label.value])
         if voxels:
             mask = _cropped(labels.data == label.value)
+            if 1 in mask.shape:  # cc3d counts wrongly there, or stops
+                mask = np.pad(mask, 1)
             classes[label.name] = {
                 "voxels": voxels,
                 "volume_ml": round(voxels * voxel_ml, 4),

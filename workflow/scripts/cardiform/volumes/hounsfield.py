@@ -15,13 +15,14 @@ LEAST_SPAN_HU = 300  # air, soft tissue and bone lie further apart
 MOST_HU = 40_000  # metal on an extended scale, and what interpolation adds to it
 # HU of what a body has, whatever contrast and noise.
 AIR_AND_LUNG = (-1150, -600)
-FAT = (-150, -60)
+FAT, SOFT = (-150, -60), (-20, 70)
 BODY_FROM, MUSCLE_FROM, LUNG_OR_FAT_TO = -300, 40, -20
 # Above it is only bone, calcium and metal. Where 1000 or 1024 were not subtracted, everything but
 # air and lung is, also fat; of what is labelled in hearts the densest contrast is not.
 DENSE_FROM = 850
-# Shares of the voxels that may be of a body. Around what is dense there is so much fat at least.
-FEW, SOME, MANY, FAT_OF_DENSE = 0.01, 0.02, 0.08, 0.5
+# Shares of the voxels that may be of a body; and how much fat there is at least.
+FEW, SOME, MANY = 0.01, 0.02, 0.08
+FAT_OF_DENSE, FAT_OF_SOFT = 0.5, 0.15
 LEAST_VOXELS, LEAST_LABELLED = 1000, 8  # of fewer a distribution says nothing
 LABELS_AT_MOST = 32
 SLAB_VOXELS = 1 << 22
@@ -146,8 +147,12 @@ class Histogram:
 
     @property
     def lacks_fat(self) -> bool:
-        """Whether there is no air, and of fat less than what is dense would have around it."""
-        return not self.has_air and self.share(*FAT) < FAT_OF_DENSE * self.share(DENSE_FROM)
+        """Whether there is no air, and less fat than there is about bone and in soft tissue.
+
+        Air whose values lack the offset looks like soft tissue, and its noise like a little fat.
+        """
+        dense, soft = self.share(DENSE_FROM), self.share(*SOFT)
+        return not self.has_air and self.share(*FAT) < max(FAT_OF_DENSE * dense, FAT_OF_SOFT * soft)
 
 
 def _impossible(values: Histogram) -> str:
