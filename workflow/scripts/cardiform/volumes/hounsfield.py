@@ -22,7 +22,7 @@ BODY_FROM, MUSCLE_FROM, LUNG_OR_FAT_TO = -300, 40, -20
 DENSE_FROM = 850
 # Shares of the voxels that may be of a body; and how much fat there is at least.
 FEW, SOME, MANY = 0.01, 0.02, 0.08
-FAT_OF_DENSE, FAT_OF_SOFT = 0.5, 0.15
+FAT_OF_DENSE, FAT_OF_SOFT = 0.8, 0.15
 LEAST_VOXELS, LEAST_LABELLED = 1000, 8  # of fewer a distribution says nothing
 LABELS_AT_MOST = 32
 SLAB_VOXELS = 1 << 22
