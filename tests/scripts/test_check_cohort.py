@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from answers import refused
+from inside import run_inside
 
 from cardiform.cohort import splits
 from cardiform.cohort.table import Case, read_checked_cases, write_cases
@@ -49,7 +50,7 @@ def good_and_bad(folder):
     two = labels()
     two[7:9, 9:, 12:] = 3
     write(folder, "good.nii.gz", two)
-    write(folder, "good_ct.nii.gz", labels().astype(np.int16) * 100)
+    write(folder, "good_ct.nii.gz", labels().astype(np.int16) * 400 - 1000)
     with h5py.File(folder / "points.h5", "w") as archive:
         archive["points"] = np.eye(4, 3)
     eleven = labels(11)
@@ -58,8 +59,8 @@ def good_and_bad(folder):
     write(folder, "empty.nii.gz", labels(0))
     moved = AFFINE.copy()
     moved[0, 3] = 0.3
-    write(folder, "moved_ct.nii.gz", labels(), moved)
-    write(folder, "other_ct.nii.gz", labels()[:-1])
+    write(folder, "moved_ct.nii.gz", labels().astype(np.int16) * 400 - 1000, moved)
+    write(folder, "other_ct.nii.gz", labels()[:-1].astype(np.int16) * 400 - 1000)
     (folder / "broken.nii.gz").write_bytes(b"nothing")
     (folder / "broken.h5").write_bytes(b"nothing")
     table(
@@ -209,7 +210,7 @@ def test_a_report_changes_with_the_bytes_of_a_file_and_not_with_its_place(tmp_pa
 
 def test_a_file_may_be_named_twice(tmp_path, check):
     write(tmp_path, "a.nii.gz", labels())
-    table(tmp_path, [("a", "a.nii.gz", "a.nii.gz")], columns="case_id\tlabels\timage")
+    table(tmp_path, [("a", "a.nii.gz", "a.nii.gz")], columns="case_id\tlabels\ttruth")
     result = check()
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "out" / "qc" / "cases" / "a.json").read_text())
@@ -280,3 +281,124 @@ def test_bad_clouds_are_reported_together_when_they_are_converted(run_script, tm
     for name, fact in facts.items():
         found = [line for line in result.stderr.splitlines() if f"/{name}.h5:" in line]
         assert len(found) == bool(fact) and all(fact in line for line in found), (name, found)
+
+
+CONTENT = "case_id\tpatient_id\tlabels\timage\tpointcloud\ttruth"
+
+
+@pytest.fixture
+def judge(tmp_path):
+    """check_cohort in this process."""
+    places = ["--table", tmp_path / "cohort.tsv", "--out", tmp_path / "out"]
+    return lambda *arguments: run_inside("check_cohort.py", *places, *arguments)
+
+
+def every_file_bad(folder):
+    """A sound case, and one whose four files are readable and wrong."""
+    hu = labels().astype(np.int16) * 400 - 1000
+    hu[0] = -100
+    write(folder, "good.nii.gz", labels())
+    write(folder, "good_ct.nii.gz", hu)
+    write(folder, "eleven.nii.gz", labels() + np.uint8(8) * (labels() > 0))
+    write(folder, "stored_ct.nii.gz", hu + 1024)
+    write(folder, "binary.nii.gz", np.uint8(255) * (labels() > 0))
+    (folder / "broken.h5").write_bytes(b"nothing")
+    rows = [
+        ("good", "p", "good.nii.gz", "good_ct.nii.gz", "", "good.nii.gz"),
+        ("bad", "q", "eleven.nii.gz", "stored_ct.nii.gz", "broken.h5", "binary.nii.gz"),
+    ]
+    table(folder, rows, CONTENT)
+
+
+def test_all_files_of_a_case_are_judged_in_one_round_and_it_alone_is_skipped(tmp_path, judge):
+    every_file_bad(tmp_path)
+    words = [
+        "eleven.nii.gz: label 11 is not in the label table",
+        "stored_ct.nii.gz: has no value below 0",
+        "broken.h5: is no readable HDF5 file",
+        "binary.nii.gz: has label 255, no class of the label table",
+    ]
+    result = judge()
+    refused(result, *words)
+    assert sum(line.startswith("error: case bad: ") for line in result.stderr.splitlines()) == 4
+    result = judge("--on-bad-case", "skip")
+    assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
+    cases = {c.case_id: c for c in read_checked_cases(tmp_path / "out" / "cases.tsv")}
+    assert (cases["good"].status, cases["bad"].status) == ("ok", "skipped")
+    assert all(part in cases["bad"].reason for part in words)
+
+
+@pytest.mark.parametrize("kind", [np.complex64, [("R", "u1"), ("G", "u1"), ("B", "u1")]])
+@pytest.mark.parametrize("column", ["labels", "image", "truth"])
+def test_colours_and_complex_numbers_skip_their_case_alone(tmp_path, judge, kind, column):
+    every_file_bad(tmp_path)
+    write(tmp_path, "odd.nii.gz", np.zeros((10, 12, 14), kind))
+    files = {"labels": "good.nii.gz", "image": "good_ct.nii.gz", "truth": "good.nii.gz"}
+    odd = files | {column: "odd.nii.gz"}
+    rows = [("a", *files.values()), ("b", *odd.values())]
+    table(tmp_path, rows, "case_id\tlabels\timage\ttruth")
+    result = judge("--on-bad-case", "skip")
+    assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
+    assert f"skipped: b: {tmp_path / 'odd.nii.gz'}: holds " in result.stderr
+    assert "1 of 2 cases are usable" in result.stderr
+
+
+def test_the_same_file_under_two_patients_is_noted(tmp_path, judge):
+    """Under one patient it is fine: both cases are in the same part of the split."""
+    every_file_bad(tmp_path)
+    (tmp_path / "copy.nii.gz").write_bytes((tmp_path / "good.nii.gz").read_bytes())
+    write(tmp_path, "other.nii.gz", np.roll(labels(), 1, axis=1))
+
+    def notes(*rows):
+        table(tmp_path, rows, CONTENT)
+        result = judge()
+        assert result.returncode == 0, result.stderr
+        return [line for line in result.stderr.splitlines() if "same file" in line]
+
+    one = ("a", "p1", "good.nii.gz", "", "", "")
+    assert notes(one, ("b", "p1", "copy.nii.gz", "", "", "")) == []
+    assert notes(one, ("b", "p2", "other.nii.gz", "", "", "")) == []
+    (note,) = notes(one, ("b", "p2", "copy.nii.gz", "", "", ""))
+    assert "the label map is the same file under 2 patients (p1, p2): give them one" in note
+    assert note.endswith(": 2 of the cases (a, b)")
+    qc = json.loads((tmp_path / "out" / "qc" / "cohort.json").read_text())
+    assert all(any("same file" in w for w in case["warnings"]) for case in qc["cases"])
+    ct = ("b", "p2", "other.nii.gz", "good_ct.nii.gz", "", "")
+    (note,) = notes((*one[:3], "good_ct.nii.gz", "", ""), ct)
+    assert "the image is the same file under 2 patients (p1, p2)" in note
+    assert len(notes(one, ("b", "p2", "other.nii.gz", "", "", "copy.nii.gz"))) == 2
+
+
+def test_a_case_that_is_skipped_by_hand_is_not_looked_at(tmp_path, judge):
+    every_file_bad(tmp_path)
+    columns = "case_id\tlabels\tstatus\treason"
+    rows = [("a", "good.nii.gz", "", ""), ("b", "gone.nii.gz", "skipped", "moved in the scan")]
+    table(tmp_path, rows, columns)
+    result = judge()
+    assert result.returncode == 0, result.stderr
+    assert "skipped: b: moved in the scan" in result.stderr
+    assert "1 of 2 cases are usable" in result.stderr
+    cases = {c.case_id: c for c in read_checked_cases(tmp_path / "out" / "cases.tsv")}
+    assert (cases["b"].status, cases["b"].reason) == ("skipped", "moved in the scan")
+    manifest = (tmp_path / "out" / "qc" / "manifest" / "all.tsv").read_text()
+    assert "skipped: moved in the scan" in manifest, "what follows from the chunk is told"
+    table(tmp_path, [rows[0], ("b", "gone.nii.gz", "ok", "")], columns)
+    refused(judge(), "gone.nii.gz: does not exist")
+    table(tmp_path, [(*rows[0][:2], "skipped", ""), rows[1]], columns)
+    refused(judge(), "no usable case is left")
+
+
+def test_a_report_of_the_version_before_is_read(tmp_path, judge):
+    every_file_bad(tmp_path)
+    table(tmp_path, [("a", "good.nii.gz")], "case_id\tlabels")
+    assert judge().returncode == 0
+    before = {
+        "case_id": "a", "sha256": ["0" * 64, "", "", ""], "problems": [], "warnings": [],
+        "classes": {}, "shape": [10, 12, 14], "spacing_mm": [2.0, 1.0, 1.0],
+    }  # fmt: skip
+    path = tmp_path / "before.json"
+    path.write_text(json.dumps(before))
+    manifest = tmp_path / "before.tsv"
+    manifest.write_text(f"case_id\tpath\tbytes\tsha256\tstatus\na\t{path}\t1\t0\tok\n")
+    result = judge("--manifest", manifest)
+    assert result.returncode == 0, result.stderr

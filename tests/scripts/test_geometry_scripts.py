@@ -250,3 +250,32 @@ def test_real_label_maps_come_back_from_their_fields(real_data, name):
         mesh = field.surface()
         assert is_watertight(mesh)
         assert signed_volume(mesh) == pytest.approx(field.voxel_volume, rel=0.02)
+
+
+def test_cases_may_be_called_like_what_the_stages_make(tmp_path):
+    """All names that no table refuses: nothing is overwritten, and finished cases stay finished."""
+    names = ["frame", "all", "grid", "boxes", "aorta.ply"]
+    data = np.zeros((9, 9, 9), np.uint8)
+    data[2:6, 3:7, 2:7] = 6
+    for name in names:
+        volumes.save_label_map(tmp_path / f"{name}.nii.gz", data, np.eye(4))
+    rows = [f"{name}\t{name}.nii.gz" for name in names]
+    (tmp_path / "cohort.tsv").write_text("\n".join(["case_id\tlabels", *rows]) + "\n")
+    out = tmp_path / "out"
+    checked = ["--cases", out / "cases.tsv"]
+    meshes = ["--meshes", out / "meshes"]
+    calls = {
+        "check_cohort.py": ["--table", tmp_path / "cohort.tsv", "--out", out],
+        "extract_meshes.py": [*checked, "--out", out / "meshes"],
+        "sample_sdf.py": [*checked, *meshes, "--out", out / "points", *SMALL],
+        "voxelize_labels.py": [*checked, *meshes, "--out", out / "sparse", "--resolution", 16],
+        "repair_coronary.py": [*checked, "--out", out / "repaired", "--structure", "aorta"],
+        "resample_labels.py": [*checked, "--out", out / "voxels", "--voxel-size", 16],
+    }
+    for turn in ("first", "second"):
+        for script, arguments in calls.items():
+            more = ["--manifest", arguments[arguments.index("--out") + 1] / "manifest" / "all.tsv"]
+            result = run_inside(script, *arguments, *(more if script != "check_cohort.py" else ()))
+            assert result.returncode == 0, (script, result.stderr)
+            done = f"{len(names)} of {len(names)} cases are finished already"
+            assert (done in result.stderr) is (turn == "second"), (script, result.stderr)

@@ -14,7 +14,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from cardiform import cli, labels
 from cardiform.cohort import splits
-from cardiform.cohort.table import assign_chunks, demo_cases, read_case_table
+from cardiform.cohort.table import OK, assign_chunks, demo_cases, read_case_table
 from cardiform.errors import InputError
 from cardiform.files import parts_of
 from cardiform.geometry.window_names import parse_windows
@@ -68,9 +68,15 @@ def chunk_files(wildcards):
 
 
 def chunk_rows(wildcards):
-    """Which files each case of a chunk has, column by column."""
+    """Which files each case of a chunk has, column by column, and whether it is left out."""
     cases = [CASES[case_id] for case_id in CHUNKS[wildcards.chunk]]
-    return [[case.labels, case.image, case.pointcloud, case.truth] for case in cases]
+    return [
+        [
+            *(case.labels, case.image, case.pointcloud, case.truth),
+            *([case.status] if case.status != OK else []),
+        ]
+        for case in cases
+    ]
 
 
 def chunk_cases(wildcards):

@@ -18,7 +18,7 @@ import functools
 
 from cardiform import cli, labels
 from cardiform.cohort import per_case
-from cardiform.cohort.table import ID_PATTERN, ID_REMEDY, OK, Case, read_checked_cases, write_cases
+from cardiform.cohort.table import OK, Case, id_remedy, read_checked_cases, write_cases
 from cardiform.errors import InputError, problem
 from cardiform.files import future_problems, sha256_file, write_json
 from cardiform.options.ldm import LdmOptions, PointcloudsOptions
@@ -34,10 +34,10 @@ def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict, list[str]]
             file = CloudFile(options.file, options)
         except InputError as error:
             raise InputError(problems + error.problems) from None
-        unfit = [name for name in file.names if not ID_PATTERN.fullmatch(name)]
+        unfit = [name for name in file.names if id_remedy(name)]
         if unfit:
             fact = f"has samples that are not usable as ids: {', '.join(map(ascii, unfit[:5]))}"
-            problems.append(problem(options.file, fact, ID_REMEDY))
+            problems.append(problem(options.file, fact, id_remedy(unfit[0])))
         cases = [
             Case(case_id=n, patient_id=n, labels=str(args.out / f"{n}.nii.gz"), status="ok")
             for n in file.names

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cardiform import cli
 from cardiform.cohort import per_case
-from cardiform.cohort.table import ID_PATTERN, Case
+from cardiform.cohort.table import Case, id_remedy
 from cardiform.errors import InputError, problem
 from cardiform.options.geometry import VoxelsOptions
 
@@ -47,8 +47,8 @@ def cases_of(paths: list[Path]) -> tuple[list[Case], list[str]]:
     problems: list[str] = []
     found: dict[str, Path] = {}
     for path in paths:
-        if not ID_PATTERN.fullmatch(path.stem):
-            problems.append(problem(path, "its name makes no case id", "use letters, digits, '_'"))
+        if remedy := id_remedy(path.stem):
+            problems.append(problem(path, "its name makes no case id", remedy))
         elif path.stem in found:
             problems.append(problem(path, f"is called like {found[path.stem]}", "rename one"))
         found.setdefault(path.stem, path)

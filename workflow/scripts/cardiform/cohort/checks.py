@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,11 +21,11 @@ from ..volumes import (
     axes_like,
     corners_apart_mm,
     image_grid,
-    load_image,
     load_label_map,
     place_tolerance_mm,
 )
 from . import per_case
+from .contents import extent_problems, image_doubts, judged, truth_doubts
 from .table import OK, Case
 
 REPORT = Format(
@@ -71,26 +72,22 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
         "warnings": [],
         "classes": {},
     }
-    labels: LabelMap | None = None
-    notes_on_cloud: list[str] = []
-    try:
-        labels = load_label_map(case.labels)
-    except InputError as error:
-        report["problems"] += error.problems
-    for path, check in (
-        (case.image, load_image),
-        (case.pointcloud, lambda path: notes_on_cloud.extend(check_point_cloud(path, table))),
-        (case.truth, load_label_map),
-    ):
-        try:
-            if path:
-                check(path)
-        except InputError as error:
-            report["problems"] += error.problems
+    problems: list[str] = report["problems"]
+    labels = judged(load_label_map, case.labels, problems)
+    doubts = [
+        judged(check, path, problems) or []
+        for path, check in (
+            (case.image, functools.partial(image_doubts, labels=labels)),
+            (case.pointcloud, functools.partial(check_point_cloud, table=table)),
+            (case.truth, functools.partial(truth_doubts, labels=labels, table=table)),
+        )
+        if path
+    ]
     if labels is not None:
-        report["problems"] += _label_problems(case, labels, table)
+        report["problems"] += _label_problems(case, labels, table) + extent_problems(case, labels)
         report |= describe(labels, table)
-        report["warnings"] = _warnings(report, table) + notes_on_cloud
+        report["warnings"] = _warnings(report, table)
+    report["warnings"] += itertools.chain(*doubts)
     if report["problems"]:
         report["files"] = _columns(case)
     output = folder / f"{case.case_id}.json"
@@ -162,6 +159,8 @@ def describe(labels: LabelMap, table: LabelTable) -> dict:
         voxels = int(counts[label.value])
         if voxels:
             mask = _cropped(labels.data == label.value)
+            if 1 in mask.shape:  # cc3d counts wrongly there, or stops
+                mask = np.pad(mask, 1)
             classes[label.name] = {
                 "voxels": voxels,
                 "volume_ml": round(voxels * voxel_ml, 4),
@@ -196,7 +195,7 @@ def judge(
     max_bad_cases: int,
     others: Sequence[str] = (),
 ) -> tuple[list[Case], list[dict]]:
-    """Cases with their status, and their reports.
+    """Cases with their status, and the reports of those that the case table does not skip.
 
     found : case id -> its report of :func:`check_case`.
     others : problems that no skipping of cases removes.
@@ -207,28 +206,29 @@ def judge(
         A case has no report; or all problems of all cases, where ``on_bad_case`` is ``stop``
         or more than ``max_bad_cases`` are bad; or there are others, or no case is left.
     """
-    unseen = [case.case_id for case in cases if case.case_id not in found]
+    wanted = [case for case in cases if case.status == OK]
+    unseen = [case.case_id for case in wanted if case.case_id not in found]
     if unseen:
         raise InputError(f"cohort: {', '.join(unseen)} were not checked; run check_cases")
-    reports = [REPORT.load(found[case.case_id]) for case in cases]
+    reports = [REPORT.load(found[case.case_id]) for case in wanted]
     bad = {r["case_id"]: r["problems"] for r in reports if r["problems"]}
     lines = [f"case {name}: {line}" for name, found in bad.items() for line in found]
     lines += others
     if bad and on_bad_case == "stop":
         hint = "cohort: set cohort.on_bad_case to skip to go on without"
-        raise InputError([*lines, f"{hint} {len(bad)} of {len(cases)} cases"])
+        raise InputError([*lines, f"{hint} {len(bad)} of {len(wanted)} cases"])
     if others:
         raise InputError(lines)
     if len(bad) > max_bad_cases:
         raise InputError(
             [*lines, f"cohort: {len(bad)} bad cases; max_bad_cases is {max_bad_cases}"]
         )
-    if len(bad) == len(cases):
+    if len(bad) == len(wanted):
         raise InputError([*lines, "cohort: no usable case is left; repair the files above"])
     judged = [
         replace(case, status="skipped", reason=" ".join("; ".join(bad[case.case_id]).split()))
         if case.case_id in bad
-        else replace(case, status=OK, reason="")
+        else case
         for case in cases
     ]
     return judged, reports

@@ -93,7 +93,13 @@ def load_label_map(path: str | Path) -> LabelMap:
 
 
 def load_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image with slope and intercept applied: (X, Y, Z) float32 and its affine."""
+    """Read an image with slope and intercept applied: (X, Y, Z) float32 and its affine.
+
+    Raises
+    ------
+    InputError
+        As of a label map, but for the values: colours and complex numbers are refused.
+    """
     volume = _format_of(path).open(path)
     values = volume.values()
     image = np.empty(values.shape, np.float32, order="F")
