@@ -9,6 +9,7 @@ import pytest
 from cardiform.errors import InputError
 from cardiform.ldm.option_checks import (
     check_autoencoder,
+    check_completion,
     check_diffusion,
     check_ldm,
     check_sizes,
@@ -16,7 +17,13 @@ from cardiform.ldm.option_checks import (
     chosen_sampler,
     wanted_volumes,
 )
-from cardiform.options.ldm import AutoencoderOptions, DiffusionOptions, LdmOptions, SamplingOptions
+from cardiform.options.ldm import (
+    AutoencoderOptions,
+    CompletionOptions,
+    DiffusionOptions,
+    LdmOptions,
+    SamplingOptions,
+)
 
 DDPM = DiffusionOptions(objective="ddpm")
 
@@ -26,7 +33,13 @@ def sampling(sampler="auto", steps=30, **more):
 
 
 def test_the_defaults_are_fine():
-    check_ldm(LdmOptions(), AutoencoderOptions(), DiffusionOptions(), SamplingOptions())
+    check_ldm(
+        LdmOptions(),
+        AutoencoderOptions(),
+        DiffusionOptions(),
+        SamplingOptions(),
+        CompletionOptions(),
+    )
 
 
 @pytest.mark.parametrize(("size", "near"), [(60, "48 or 64"), (72, "64 or 80"), (8, "16")])
@@ -92,8 +105,18 @@ def test_wanted_volumes():
     assert wanted_volumes(asked, model) == {"aorta": 30.0, "left_atrium": 60.5}
     with pytest.raises(InputError, match="volumes_share"):
         wanted_volumes(asked, DiffusionOptions())
-    with pytest.raises(InputError, match="class=ml"):
-        wanted_volumes(sampling(volumes=("aorta",)), model)
+    for text in ("aorta", "aorta=much", "aorta=inf", "aorta=nan", "aorta=-1"):
+        with pytest.raises(InputError, match="class=ml"):
+            wanted_volumes(sampling(volumes=(text,)), model)
+
+
+def test_completion_needs_steps_that_its_sampler_takes():
+    few = CompletionOptions(num_inference_steps=7)
+    with pytest.raises(InputError, match=r"^completion\.num_inference_steps is 7; ddim needs"):
+        check_completion(LdmOptions(), few, DDPM)
+    check_completion(LdmOptions(), few, DiffusionOptions())
+    check_completion(LdmOptions(sources=("pointclouds",)), few, DDPM)  # completes nothing
+    check_completion(LdmOptions(), few, DiffusionOptions(objective="ddpm", known_share=0.0))
 
 
 def test_all_problems_are_told_at_once():
@@ -103,5 +126,6 @@ def test_all_problems_are_told_at_once():
             AutoencoderOptions(perceptual_weight=1.0),
             DDPM,
             dataclasses.replace(SamplingOptions(), num_inference_steps=7),
+            CompletionOptions(),
         )
     assert len(caught.value.problems) == 4

@@ -19,7 +19,9 @@ rule coronary:
 
 rule repair_coronary:
     input:
-        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        checked=lambda wildcards: if_fit(
+            structure_known, f"{RESULTS}/qc/manifest/{wildcards.chunk}.tsv"
+        ),
         cases=ancient(f"{RESULTS}/cases.tsv"),
         label_table=LABEL_TABLE,
     output:

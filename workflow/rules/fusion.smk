@@ -42,6 +42,7 @@ rule collect_fused:
         summary=f"{RESULTS}/fused/summary.json",
     log:
         f"{LOGS}/collect_fused.log",
+    localrule: True
     conda:
         "../envs/geometry.yaml"
     params:

@@ -78,6 +78,17 @@ def write_problem(path: str | Path, error: OSError) -> str:
     return ""
 
 
+def check_writable(folders: Iterable[str | Path]) -> None:
+    """InputError for those of the folders that are there and may not be written to."""
+    remedy = "work in a folder of your own (snakemake --directory FOLDER)"
+    if lines := [
+        problem(Path(folder).resolve(), "may not be written to", remedy)
+        for folder in folders
+        if os.path.isdir(folder) and not os.access(folder, os.W_OK)
+    ]:
+        raise InputError(lines)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
     with atomic_path(path) as temporary:
