@@ -61,5 +61,5 @@ def test_a_table_that_is_cut_or_no_text_is_refused(tmp_path):
     with pytest.raises(InputError, match=":2: "):
         load_label_table(path)
     path.write_bytes((HEADER + "1\taorta\tÄ\t#00ff00\t1\t1\n").encode("latin-1"))
-    with pytest.raises(InputError, match=r":2: column title: is no UTF-8 text"):
+    with pytest.raises(InputError, match=r":2: column title: is no table in UTF-8"):
         load_label_table(path)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 
 from cardiform.errors import InputError
 from cardiform.ldm.option_checks import (
     check_autoencoder,
     check_completion,
     check_diffusion,
+    check_discriminator,
     check_ldm,
     check_sizes,
     check_sources,
@@ -65,6 +67,27 @@ def test_perceptual_loss_needs_a_file_and_downloads_nothing(tmp_path):
         check_autoencoder(gone)
     (tmp_path / "w.pt").write_bytes(b"x")
     check_autoencoder(gone)
+
+
+@pytest.mark.parametrize(("size", "most"), [(8, 1), (16, 2), (24, 3), (40, 3), (48, 4), (64, 4)])
+def test_a_discriminator_that_is_too_deep(size, most):
+    """As the network itself finds it: its norm needs more than one voxel."""
+    from monai.networks.nets import PatchDiscriminator
+
+    def deep(layers):
+        return AutoencoderOptions(adversarial_weight=0.1, discriminator_layers=layers)
+
+    def network(layers):
+        shape = {"spatial_dims": 3, "channels": 4, "in_channels": 1, "norm": "INSTANCE"}
+        return PatchDiscriminator(**shape, num_layers_d=layers)(torch.zeros(1, 1, *[size] * 3))
+
+    check_discriminator(size, deep(most))
+    network(most)
+    with pytest.raises(InputError, match=f"is {most + 1}: too deep .* {size}; take {most}$"):
+        check_discriminator(size, deep(most + 1))
+    with pytest.raises(ValueError, match="more than 1 spatial element"):
+        network(most + 1)
+    check_discriminator(size, AutoencoderOptions(discriminator_layers=9))  # there is none
 
 
 def test_norms_and_heads_that_do_not_divide():

@@ -91,13 +91,17 @@ def test_the_config_of_few_cases_serves_other_classes(project):
     assert "repair_coronary" not in plan
 
 
-def test_targets_of_a_structure_that_is_no_class_say_what_to_set(project):
+def test_targets_of_a_structure_that_is_no_class_are_left_out_with_a_note(project):
     own_table(project)
-    line = "coronary_repair.structure is coronary, which the label table labels.tsv does not have"
-    for target in ("coronary", "fused", "results/acme/coronary/near/model.pt"):
-        assert f"{line}; set it to one of lv, rv" in refusal(project, target)
+    line = "coronary_repair.structure is coronary, which {} does not have; set it to one of lv, rv"
+    note = f"targets coronary and fused are left out: {line.format('labels.tsv')}"
+    result = snakemake(project, "-n", "all", "coronary", "fused", "ldm")
+    text = result.stdout + result.stderr
+    assert result.returncode == 0 and note in text and "repair_coronary" not in text
+    fact = line.format("the label table labels.tsv")
+    assert fact in refusal(project, "results/acme/coronary/near/model.pt")
     own_table(project, "  use_refined: true\n")
-    assert f"{line}; set it to one of lv, rv, or cohort.use_refined to false" in refusal(project)
+    assert fact in refusal(project)
     own_table(project, "  use_refined: true\ncoronary_repair: {structure: lv}\n")
     assert "refine_coronary" in planned(project)
 

@@ -55,10 +55,10 @@ def write_rows(path, rows, columns=("case_id", "patient_id", "labels")):
 def test_ids_that_are_refused(tmp_path, name):
     for row in ((name, "p", "x.nii.gz"), ("c", name, "x.nii.gz")):
         write_rows(tmp_path / "cohort.tsv", [row])
-        with pytest.raises(InputError, match=r"(is not usable|is no text)"):
+        with pytest.raises(InputError, match=r"(is not usable|is no table)"):
             read_case_table(tmp_path / "cohort.tsv")
     write_cases(tmp_path / "cases.tsv", [Case(case_id=name, patient_id="p", labels="x.nii.gz")])
-    with pytest.raises(InputError, match=r"(is not usable|is no text|of 8 columns)"):
+    with pytest.raises(InputError, match=r"(is not usable|is no table|of 8 columns)"):
         read_checked_cases(tmp_path / "cases.tsv")
 
 
@@ -72,7 +72,7 @@ def test_names_in_the_config_that_are_refused(tmp_path, name):
     table = tmp_path / "labels.tsv"
     columns = ("value", "name", "title", "color", "components", "priority")
     write_rows(table, [("1", name, "x", "#ffffff", "1", "1")], columns)
-    with pytest.raises(InputError, match=r"(is not made of|is no text|not 1)"):
+    with pytest.raises(InputError, match=r"(is not made of|is no table|not 1)"):
         labels.load_label_table(table)
 
 

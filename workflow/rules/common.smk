@@ -195,10 +195,11 @@ validate(
 )
 if workflow.is_main_process:
     for note in NOTES:
-        logger.info(f"note: {note}")
+        logger.warning(f"note: {note}")
 
 RESULTS = f"results/{COHORT.name}"
 LOGS = f"logs/{COHORT.name}"
+HAS_STRUCTURE = OPTIONS["coronary_repair"].structure in TABLE.names
 LABEL_TABLE = [COHORT.labels] if COHORT.labels else []
 # What the geometry stages read: the case table of the given label maps, or of the fused ones.
 CASE_LIST = f"{RESULTS}/fused/cases.tsv" if COHORT.use_refined else f"{RESULTS}/cases.tsv"

@@ -12,9 +12,10 @@ wildcard_constraints:
     preset="cardiform|near",
 
 
+# A label table without the structure has nothing to refine: a note says so.
 rule coronary:
     input:
-        f"{THIN}/refined/metrics.json",
+        [f"{THIN}/refined/metrics.json"] if HAS_STRUCTURE else [],
 
 
 rule repair_coronary:

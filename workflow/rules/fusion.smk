@@ -1,6 +1,6 @@
 rule fused:
     input:
-        f"{RESULTS}/fused/cases.tsv",
+        [f"{RESULTS}/fused/cases.tsv"] if HAS_STRUCTURE else [],
 
 
 rule fuse_labels:

@@ -74,12 +74,12 @@ def _text(path: Path, remedy: str) -> str:
             raise InputError(problem(path, f"is {kind}, no table", remedy))
     if b"\0" in content:
         where = _place(path, content, content.index(b"\0"))
-        raise InputError(problem(where, "is no text (NUL byte)", remedy))
+        raise InputError(problem(where, "is no table (NUL byte)", remedy))
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         where = _place(path, error.object, error.start)
-        fact = f"is no UTF-8 text (byte 0x{error.object[error.start]:02x})"
+        fact = f"is no table in UTF-8 (byte 0x{error.object[error.start]:02x})"
         raise InputError(problem(where, fact, remedy)) from None
 
 

@@ -14,7 +14,9 @@ from ..options.ldm import (
     SamplingOptions,
 )
 
+DEFAULT_COMPLETION = CompletionOptions()
 SOURCES = ("labels", "pointclouds")
+LEAST_JUDGED = 3  # voxels along the edge before the last two convolutions of the discriminator
 
 
 def check_ldm(
@@ -22,7 +24,7 @@ def check_ldm(
     autoencoder: AutoencoderOptions,
     diffusion: DiffusionOptions,
     sampling: SamplingOptions,
-    completion: CompletionOptions,
+    completion: CompletionOptions = DEFAULT_COMPLETION,
 ) -> None:
     """All that can be wrong with the five sections together, reported at once.
 
@@ -35,6 +37,7 @@ def check_ldm(
         lambda: check_sources(ldm),
         lambda: check_sizes(ldm.voxel_size, len(autoencoder.channels), len(diffusion.channels)),
         lambda: check_autoencoder(autoencoder),
+        lambda: check_discriminator(ldm.voxel_size, autoencoder),
         lambda: check_diffusion(diffusion),
         lambda: chosen_sampler(sampling, diffusion),
         lambda: wanted_volumes(sampling, diffusion),
@@ -59,6 +62,17 @@ def check_sizes(voxel_size: int, autoencoder_levels: int, diffusion_levels: int)
             f"ldm.voxel_size is {voxel_size}: the autoencoder halves it {autoencoder_levels - 1} "
             f"times and the diffusion {diffusion_levels - 1} times; take "
             f"{' or '.join(map(str, near))}, or fewer channels"
+        )
+
+
+def check_discriminator(voxel_size: int, options: AutoencoderOptions) -> None:
+    """Each of its layers halves the grid, and the last one needs a few voxels to judge."""
+    layers = options.discriminator_layers
+    if options.adversarial_weight > 0 and voxel_size >> layers < LEAST_JUDGED:
+        most = max((voxel_size // LEAST_JUDGED).bit_length() - 1, 1)
+        raise InputError(
+            f"autoencoder.discriminator_layers is {layers}: too deep for ldm.voxel_size "
+            f"{voxel_size}; take {most}"
         )
 
 

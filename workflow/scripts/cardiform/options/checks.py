@@ -126,6 +126,11 @@ def check_classes(
         if unknown := [name for name in absent if not (usual and name in built_in)]:
             fact = f"names {', '.join(unknown)}; the label table {table} has {', '.join(known)}"
             problems.append(f"config: {key} {fact}")
+        elif absent and key == STRUCTURE:
+            notes.append(
+                f"targets coronary and fused are left out: {key} is {absent[0]}, which {table} "
+                f"does not have; set it to one of {', '.join(known)}"
+            )
         elif absent:
             notes.append(f"{key}: without {', '.join(absent)}, which {table} does not have")
     problems += _dropped(options, known)
@@ -155,10 +160,9 @@ def check_structure(options: Mapping[str, Any], known: Sequence[str], table: str
     by nothing but its own targets."""
     name = options["coronary_repair"].structure
     if name not in known:
-        others = ", or cohort.use_refined to false" if options["cohort"].use_refined else ""
         raise InputError(
             f"{STRUCTURE} is {name}, which the label table {table or BUILT_IN} does not have; "
-            f"set it to one of {', '.join(known)}{others}"
+            f"set it to one of {', '.join(known)}"
         )
 
 
