@@ -127,7 +127,10 @@ def test_presets_are_those_of_the_network():
 def test_a_table_of_other_classes_needs_no_other_defaults():
     own = options(ldm={"drop_classes": ["coronary"]})
     notes = check_classes(own, OWN, "own.tsv", BUILT_IN)
-    assert any("ldm.drop_classes" in note and "coronary" in note for note in notes)
+    assert [note.split()[0] for note in notes] == ["targets", "ldm.drop_classes:"]
+    other = options(coronary_repair={"structure": "lv"})
+    notes = check_classes(other, OWN, "own.tsv", BUILT_IN)
+    assert [note.split()[0] for note in notes] == ["coronary_repair.evidence:", "fusion.largest:"]
     assert check_classes(own, BUILT_IN, "", BUILT_IN) == []
 
 

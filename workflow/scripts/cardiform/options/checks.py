@@ -120,6 +120,8 @@ def check_classes(
     """
     table = table or BUILT_IN
     problems, notes = [], []
+    repair = options.get("coronary_repair")
+    nothing_refined = repair is not None and repair.structure not in known
     for key, field, names in _class_names(options):
         absent = [name for name in names if name not in known]
         usual = names == _names(field.default) or key == "ldm.drop_classes"
@@ -131,7 +133,7 @@ def check_classes(
                 f"targets coronary and fused are left out: {key} is {absent[0]}, which {table} "
                 f"does not have; set it to one of {', '.join(known)}"
             )
-        elif absent:
+        elif absent and not (nothing_refined and key.startswith(("coronary_repair", "fusion"))):
             notes.append(f"{key}: without {', '.join(absent)}, which {table} does not have")
     problems += _dropped(options, known)
     if problems:
