@@ -187,12 +187,21 @@ def test_a_mistake_in_the_config_of_a_module_is_told(project):
 # --- disks
 
 
-def test_a_folder_that_cannot_be_written_is_told(project):
-    command = [Path(sys.executable).parent / "snakemake", "-n", "--quiet", "--configfile",
-               "mine.yaml", "-s", ROOT / "workflow" / "Snakefile"]  # fmt: skip
-    result = run_with_disk(
-        "read_only", project, ["sh", "-c", 'cd "$0" && exec "$@"', project, *command]
-    )
+def plan_on_a_read_only(folder, project) -> str:
+    """What a dry-run in the project says while ``folder`` cannot be written."""
+    command = [Path(sys.executable).parent / "snakemake", "-n", "--configfile", "mine.yaml"]
+    command += ["-s", ROOT / "workflow" / "Snakefile", "meshes"]
+    enter = ["sh", "-c", 'cd "$0" && exec "$@"', project]  # once it is mounted
+    result = run_with_disk("read_only", folder, [*enter, *command])
     text = result.stdout + result.stderr
-    assert f"{project}: may not be written to; work in a folder of your own" in text
-    assert "Traceback" not in text
+    assert "Traceback" not in text, text
+    return text
+
+
+def test_a_folder_that_cannot_be_written_is_told(project):
+    text = plan_on_a_read_only(project, project)
+    assert f"\n{project}: may not be written to; work in a folder of your own" in text
+    results = project / "results" / "acme"
+    results.mkdir(parents=True)
+    text = plan_on_a_read_only(results, project)
+    assert f"note: {results}: may not be written to" in text and "extract_meshes" in text

@@ -22,7 +22,7 @@ from cardiform import cli, labels
 from cardiform.cohort import splits
 from cardiform.cohort.table import assign_chunks, demo_cases, read_case_table
 from cardiform.errors import InputError, together
-from cardiform.files import check_writable
+from cardiform.files import check_writable, unwritable
 from cardiform.geometry.window_names import parse_windows
 from cardiform.ldm.option_checks import check_ldm
 from cardiform.options.checks import check_classes, check_sections, check_structure
@@ -193,12 +193,13 @@ validate(
     {name: section or {} for name, section in CONFIG.items()},
     str(WORKFLOW / "schemas" / "config.schema.json"),
 )
-if workflow.is_main_process:
-    for note in NOTES:
-        logger.warning(f"note: {note}")
 
 RESULTS = f"results/{COHORT.name}"
 LOGS = f"logs/{COHORT.name}"
+if workflow.is_main_process:
+    # a dry-run may look at results that it could not write
+    for note in [*NOTES, *unwritable((RESULTS, LOGS))]:
+        logger.warning(f"note: {note}")
 HAS_STRUCTURE = OPTIONS["coronary_repair"].structure in TABLE.names
 LABEL_TABLE = [COHORT.labels] if COHORT.labels else []
 # What the geometry stages read: the case table of the given label maps, or of the fused ones.
