@@ -53,12 +53,21 @@ STORED = ("value", "name", "title", "color", "components", "priority")
 NEEDED = tuple(name for name in STORED if name != "title")  # a title may be empty
 # The aorta is one body where the scan shows its arch, and there are as many trees of veins as enter
 # the atrium apart from one another.
-EXPECTED = {"aorta": (1, 2), "pulmonary_veins": (2, 5)}
+FEWEST_AND_MOST = {"aorta": (1, 2), "pulmonary_veins": (2, 5)}
 # STACOM-2025 public cardiac CT labels. Colours: oxygenated blood red and orange,
 # venous blood blue, muscle brown, coronaries yellow.
 STACOM_2025 = tuple(
-    LabelClass(**dict(zip(STORED, row)), **dict(zip(("fewest", "most"), EXPECTED.get(row[1], ()))))
-    for row in (
+    LabelClass(
+        value=v,
+        name=n,
+        title=t,
+        color=c,
+        components=k,
+        priority=p,
+        fewest=FEWEST_AND_MOST.get(n, (0, 0))[0],
+        most=FEWEST_AND_MOST.get(n, (0, 0))[1],
+    )  # fmt: skip
+    for v, n, t, c, k, p in (
         (1, "myocardium", "Myocardium", "#b5654a", 1, 6),
         (2, "left_atrium", "Left atrium", "#e8543f", 1, 4),
         (3, "left_ventricle", "Left ventricle", "#c41e2a", 1, 5),
