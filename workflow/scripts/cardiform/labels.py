@@ -66,7 +66,7 @@ STACOM_2025 = tuple(
         priority=p,
         fewest=FEWEST_AND_MOST.get(n, (0, 0))[0],
         most=FEWEST_AND_MOST.get(n, (0, 0))[1],
-    )  # fmt: skip
+    )
     for v, n, t, c, k, p in (
         (1, "myocardium", "Myocardium", "#b5654a", 1, 6),
         (2, "left_atrium", "Left atrium", "#e8543f", 1, 4),
