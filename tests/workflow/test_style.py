@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 # is a room or a file; the longest that a module's name begins with holds. So ``cohort.checks`` may
 # do what the other files of ``cohort`` may not.
 FAMILIES = {"vecset", "vqvae", "coronary", "fusion", "ldm"}
-LIGHT = {"errors", "files", "formats", "labels", "options"}
+LIGHT = {"errors", "files", "formats", "labels", "options", "outputs"}
 GROUND = LIGHT | {"cohort", "volumes", "geometry", "anatomy", "pictures", "metrics"}
 TORCH_GROUND = {"sparse", "training", "artefact"}
 MAY_IMPORT = {
@@ -26,13 +26,14 @@ MAY_IMPORT = {
     "options": {"options"},
     "options.field": {"errors"},
     "labels": {"errors"},
-    "files": {"errors"},
+    "outputs": {"errors", "outputs"},
+    "files": {"errors", "outputs"},
     "formats": {"errors", "files"},
     "launching": {"errors"},
-    "cli": {"cohort", "errors", "files", "options"},
+    "cli": {"cohort", "errors", "files", "options", "outputs"},
     "volumes": {"errors", "files", "volumes"},
     "held_out": GROUND,
-    "cohort": {"errors", "files", "formats", "options", "cohort"},
+    "cohort": {"errors", "files", "formats", "options", "outputs", "cohort"},
     "cohort.checks": LIGHT | {"cohort", "volumes"},
     "geometry": LIGHT | {"cohort", "volumes", "geometry"},
     "geometry.window_names": {"errors"},
@@ -49,6 +50,7 @@ MAY_IMPORT = {
 } | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {
     "errors": True, "options": True, "labels": True, "files": True, "formats": True,
+    "outputs": True,
     "launching": True, "cli": True, "cohort": True, "cohort.checks": False,
     "geometry.window_names": True, "ldm.option_checks": True, "fusion.summary": True,
 }  # fmt: skip

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from . import outputs
 from .errors import InputError, problem
 
 # What numpy raises on truncated, foreign or damaged npz files, tried on each.
@@ -41,11 +42,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        The disk is full or must not be written on.
+        The disk is full or must not be written on, or what is at ``path`` is not ours
+        (:mod:`cardiform.outputs`).
     """
     path = Path(path)
     temporary = None
     try:
+        outputs.enter(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
         os.close(handle)

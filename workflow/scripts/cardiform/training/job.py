@@ -11,7 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .. import outputs
 from ..artefact.model import Kind, save_model
+from ..errors import InputError
 from ..files import write_json
 from ..labels import LabelTable
 from ..metrics.record import TRAINING_RECORD
@@ -22,6 +24,12 @@ from .engine import Outcome, train
 from .task import Task
 
 log = logging.getLogger(__name__)
+
+# What is written to the folder of a training, besides previews and TensorBoard's files
+FILES = (
+    "model.pt", "metrics.json", "metrics.jsonl", "curves.png", "usage.png", ".lock",
+    "checkpoints/last.pt", "checkpoints/best.pt",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +79,7 @@ def run(
     InputError, TrainingError, SystemExit
         As :func:`cardiform.training.engine.train`.
     """
+    refuse_foreign(out, job.options)
     outcome = train(
         job.task,
         job.train_set,
@@ -87,6 +96,13 @@ def run(
     if on_training_set:
         on_training |= on_training_set(outcome)
     write_results(job, outcome, on_training)
+
+
+def refuse_foreign(out: Path, options: TrainingOptions) -> None:
+    """InputError where somebody else's files are in the place of a training's: before it runs."""
+    folder = out / "fast_dev_run" if options.fast_dev_run else out
+    if problems := outputs.problems_of(folder / name for name in FILES):
+        raise InputError(problems)
 
 
 def write_results(job: Job, outcome: Outcome, on_training: Mapping[str, float]) -> None:
