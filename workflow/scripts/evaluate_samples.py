@@ -64,6 +64,13 @@ def main() -> None:
     reconstructed = load_hearts(
         [f.path for f in made_files([args.latents], cases["test"], ".nii.gz")], grid
     )
+    lacking = [(args.train, real["train"], "voxels"), (args.latents, reconstructed, "test cases")]
+    if problems := [
+        problem(path, f"has no case among the {of}", "give the files of one split and one run")
+        for path, hearts, of in lacking
+        if not hearts
+    ]:
+        raise InputError(problems)
     references = References(real["train"], real["test"], reconstructed)
     figures = evaluate(made, references, grid, options)
     for line in table_of_figures(figures):

@@ -7,6 +7,7 @@ import itertools
 import os
 import random
 import resource
+import shutil
 import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from .distributed import World
 # Words that keep the streams of one seed apart (see seed_everything).
 ORDER, STEP, AFTER_STEP, VALIDATION = range(4)
 FILES_BESIDE, FILES_OF_WORKER = 16, 8  # so many a training opens at least, beside what is open
+SHARED_OF_WORKER = 1 << 17  # bytes of shared memory, without its batches
 SORT_WINDOW = 64  # samples among which similar costs are brought together
 
 
@@ -255,6 +257,10 @@ def check_machine(workers: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     if not os.access(SHARED_MEMORY, os.W_OK):
         raise InputError(problem(SHARED_MEMORY, "cannot be written", NO_SHARING))
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if free < SHARED_OF_WORKER * workers:
+        fact = f"has {free:,} bytes, too few for {workers} loader processes"
+        raise InputError(problem(SHARED_MEMORY, fact, NO_SHARING))
 
 
 def _loader(dataset, batch_sampler, options: TrainingOptions, world: World, collate):
