@@ -18,7 +18,7 @@ from typing import Any
 
 from . import outputs
 from .errors import InputError, limit_fact, memory_fact, name_options, problem
-from .files import NO_ROOM, write_problem
+from .files import os_problem
 from .options.field import checked
 from .options.sections import memory_advice
 
@@ -248,8 +248,8 @@ def _shortage(error: Exception) -> str:
     script = Path(sys.argv[0]).name
     if limit := limit_fact(error):
         return problem(script, *limit)
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return write_problem(error.filename or f"an output of {script}", error)
+    if line := os_problem(error, f"an output of {script}"):
+        return line
     if fact := memory_fact(error):
         return problem(script, fact, memory_advice(*_SECTIONS_IN_USE))
     return ""

@@ -27,6 +27,8 @@ NPZ_ERRORS = (
 CLOCK_TOLERANCE_S = 60  # clocks of a network differ
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 NO_WRITING = {errno.EROFS, errno.EACCES, errno.EPERM}
+# What a user's path may be; a file that is missing here was looked for by mistake
+BAD_PLACE = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 # Of declared outputs this is enough: Snakemake makes again what is not there.
 ANEW = "delete it and run the same command again"
 
@@ -78,6 +80,21 @@ def write_problem(path: str | Path, error: OSError) -> str:
         return problem(path, fact, remedy)
     if error.errno in NO_WRITING:
         return problem(path, fact, "choose a folder that you may write to")
+    return ""
+
+
+def os_problem(error: BaseException, what: str) -> str:
+    """What a user can correct about an OSError, as a problem line; empty for any other error.
+
+    what : what is named where the error names no file.
+    """
+    if not isinstance(error, OSError):
+        return ""
+    if error.errno in NO_ROOM:
+        return write_problem(error.filename or what, error)
+    if error.filename and error.errno in BAD_PLACE | NO_WRITING:
+        fact = f"cannot be used ({error.strerror})"
+        return problem(error.filename, fact, "correct the path, or what lies there")
     return ""
 
 

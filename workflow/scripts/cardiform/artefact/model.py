@@ -155,7 +155,7 @@ def check_weights(
     path: str | Path,
     remedy: str = MODEL.remedy,
 ) -> None:
-    """InputError where a weight is missing, unknown or of another shape; the first are listed.
+    """InputError where a weight is missing, unknown or of another shape; some are listed.
 
     weights : of the file ``path``.    wanted : of the network.
     """
@@ -167,8 +167,10 @@ def check_weights(
         if n in weights and _shape(weights[n]) != _shape(w)
     ]
     if differing:
-        more = len(differing) - NAMED
-        text = "; ".join(differing[:NAMED]) + (f"; and {more} more" if more > 0 else "")
+        some = differing
+        if len(differing) > NAMED:  # those of both ends of the network
+            some = [*differing[: NAMED - 1], f"... ({len(differing)} differ)", differing[-1]]
+        text = "; ".join(some)
         raise InputError(problem(path, f"does not fit the model: {text}", remedy))
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .. import outputs
 from ..errors import InputError, again, limit_fact, memory_fact, problem
-from ..files import NO_ROOM, sha256_file, sha256_json, write_json, write_problem
+from ..files import os_problem, sha256_file, sha256_json, write_json
 from ..formats import Format
 from .manifest import write_manifest
 from .table import OK, Case
@@ -268,9 +268,8 @@ def _guarded(work, memory: str, case: Case) -> list[Path] | InputError:
             return InputError(problem(case.labels, *limit))
         if fact := memory_fact(error):
             return InputError(problem(case.labels, fact, memory))
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            where = error.filename or f"an output of case {case.case_id}"
-            return InputError(write_problem(where, error))
+        if line := os_problem(error, f"an output of case {case.case_id}"):
+            return InputError(line)
         log.error("%s\n%s", case.case_id, traceback.format_exc())
         return InputError(
             problem(case.labels, f"{type(error).__name__}: {error}", "see the log for details")
