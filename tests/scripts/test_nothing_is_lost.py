@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from answers import refused
 from inside import SCRIPTS, run_inside
 from tiny_trainings import Trainings
 
+from cardiform import labels
 from cardiform.volumes import load_label_map, save_like
 
 ONE = ("--select", "phantom_000")
@@ -266,3 +268,65 @@ def test_samples_of_a_run_before_are_deleted_and_no_others(hearts, tmp_path):
     mine |= put(tmp_path, ["nifti/sample_0001.nii.gz"])
     refused(run_inside(*line, "--num-samples", 2), "sample_0001.nii.gz: is there already")
     assert untouched(mine)
+
+
+def completing(hearts, out, *paths):
+    model, flags = hearts.model("diffusion"), hearts.flags("completion")
+    return run_inside(
+        "complete_labels.py", "--model", model, "--out", out, "--label-maps", *paths, *flags
+    )
+
+
+def test_two_label_maps_of_one_name_are_refused(hearts, tmp_path):
+    paths = [tmp_path / patient / "seg.nii.gz" for patient in ("p1", "p2")]
+    for path in paths:
+        path.parent.mkdir()
+        shutil.copy(hearts.folder / "lacking.nii.gz", path)
+    before = {path: path.read_bytes() for path in paths}
+    refused(completing(hearts, tmp_path / "out", *paths), "p2/seg.nii.gz: is called like")
+    assert not (tmp_path / "out").exists()
+    refused(completing(hearts, tmp_path / "p1", paths[0]), "is an input of this call")
+    assert untouched(before)
+
+
+def test_all_bad_label_maps_are_reported_and_the_good_one_is_completed(hearts, tmp_path):
+    good, whole = hearts.folder / "lacking.nii.gz", hearts.folder / "demo/labels/phantom_000.nii.gz"
+    (tmp_path / "bad.nii.gz").write_bytes(b"no image")
+    paths = (tmp_path / "bad.nii.gz", whole, tmp_path / "none.nii.gz", good)
+    result = completing(hearts, tmp_path / "out", *paths)
+    refused(result, "bad.nii.gz", "phantom_000.nii.gz: has every class", "none.nii.gz")
+    assert "delete" not in result.stderr
+    assert load_label_map(tmp_path / "out" / "lacking.nii.gz").data.any()
+
+
+def test_a_wrong_model_is_to_be_corrected_and_nothing_to_be_deleted(hearts, tmp_path):
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "state.pt")
+    damaged = tmp_path / "damaged.pt"
+    damaged.write_bytes(hearts.model("diffusion").read_bytes()[:-100])
+    nifti, none = hearts.folder / "lacking.nii.gz", tmp_path / "none.pt"
+    for path in (tmp_path, tmp_path / "state.pt", damaged, nifti, none):
+        for script in ("sample_diffusion.py", "complete_labels.py"):
+            more = ("--label-maps", nifti) if script == "complete_labels.py" else ()
+            result = run_inside(script, "--model", path, "--out", tmp_path / "out", *more)
+            refused(result, "error: ")
+            assert "delete" not in result.stderr and "--model" in result.stderr
+            assert len(result.stderr) < 500
+
+
+def test_weights_are_looked_at_before_the_samples_are_read(hearts, tmp_path):
+    for name in ("vqvae_codebook", "vqvae_joint"):
+        more = ("--weights", tmp_path / "none.pt", "--manifest", tmp_path / "none.tsv")
+        result = run_inside(*hearts.line(name, tmp_path / "out"), *more)
+        refused(result, "none.pt: does not exist; correct --weights")
+        assert "none.tsv" not in result.stderr
+
+
+def test_the_label_table_of_a_reconstruction_is_that_of_its_models(hearts, tmp_path):
+    rows = labels.load_label_table("").as_dicts()
+    rows[0]["name"] = "another"
+    lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
+    (tmp_path / "labels.tsv").write_text("\n".join(lines) + "\n")
+    line = hearts.line("reconstruct_vqvae", tmp_path / "out")
+    result = run_inside(*line, "--labels", tmp_path / "labels.tsv")
+    refused(result, "was trained with another label table", "give --labels")
+    assert len([x for x in result.stderr.splitlines() if "another label table" in x]) == 3

@@ -24,6 +24,7 @@ def test_a_file_of_the_command_line_is_corrected_and_not_deleted(named):
     assert problem("my.pt", "is damaged", anew).startswith("my.pt: is damaged; correct --model;")
     assert "delete" not in problem("my.pt:7", "is cut", anew)
     assert problem("p", "is gone", "correct the path") == "p: is gone; correct --pretrained"
+    assert problem("p", "is b", "give the b").endswith("; correct --pretrained: give the b")
     line = problem("a.nii.gz", "is gone", "correct the path in the case table")
     assert line == "a.nii.gz: is gone; correct --label-maps"
     assert problem("b", "is gone", "correct the path") == "b: is gone; correct the path"

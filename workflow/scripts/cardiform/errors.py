@@ -60,6 +60,8 @@ def problem(where: str | PathLike[str], fact: str, remedy: str) -> str:
         remedy = f"correct {option}; a result of Snakemake is made again once it is moved away"
     elif option and remedy.startswith("correct the path"):
         remedy = f"correct {option}"
+    elif option and remedy.startswith("give the "):
+        remedy = f"correct {option}: {remedy}"
     return f"{path}: {fact}; {remedy}"
 
 
