@@ -270,6 +270,16 @@ def test_samples_of_a_run_before_are_deleted_and_no_others(hearts, tmp_path):
     assert untouched(mine)
 
 
+def test_figures_of_another_script_are_not_written_over(hearts, tmp_path):
+    """A training's folder as --out of the samples, and the other way round."""
+    for name, place in (("sample_diffusion", "diffusion"), ("diffusion", "samples")):
+        out = tmp_path / name
+        shutil.copytree(hearts.folder / place, out)
+        before = (out / "metrics.json").read_bytes()
+        refused(run_inside(*hearts.line(name, out)), "metrics.json: holds the figures of")
+        assert (out / "metrics.json").read_bytes() == before
+
+
 def completing(hearts, out, *paths):
     model, flags = hearts.model("diffusion"), hearts.flags("completion")
     return run_inside(

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "phantom": {"files", "labels", "geometry", "anatomy", "phantom"},
     "sparse": {"errors", "sparse"},
     "artefact": LIGHT | {"artefact"},
-    "metrics.record": {"files", "formats"},
+    "metrics.record": {"errors", "files", "formats"},
     "training": LIGHT | {"artefact", "metrics", "pictures", "training"},
     "fusion.summary": {"errors", "formats"},
     "ldm.option_checks": {"errors", "options"},

@@ -18,6 +18,7 @@ from ..geometry.mesh_files import MESH_ENDING, write_mesh
 from ..geometry.sampling import SurfaceSampler, area_quotas
 from ..geometry.surface import Mesh, extract_surface, surface_area
 from ..labels import LabelTable
+from ..metrics.record import refuse_other_figures
 from ..options.ldm import SamplingOptions
 from ..pictures.figures import case_picture, sheet_picture
 from ..volumes import save_image, save_label_map
@@ -196,6 +197,7 @@ def refuse_foreign(out: Path, options: SamplingOptions) -> None:
             paths.append(out / "pointcloud" / f"{name}.csv")
     if problems := outputs.problems_of(paths):
         raise InputError(problems)
+    refuse_other_figures(out / "metrics.json", "sample_diffusion")
 
 
 def draw_overview(path: Path, hearts: dict[str, dict[str, Mesh]], table: LabelTable) -> None:

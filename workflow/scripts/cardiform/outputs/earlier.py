@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # The first line of tables that Cardiform alone writes, by the ends of their names
@@ -21,14 +23,25 @@ SAMPLE_FILES = (
     "nifti/{}.nii.gz", "pointcloud/{}.csv", "pictures/{}.png", "latents/{}.npz", "meshes/{}/*.ply",
 )  # fmt: skip
 
+LOOKED_AT = 5  # records of a kind: one may be somebody else's
+_earlier: set[Path] = set()  # folders that were recognised
+
 
 def is_earlier(folder: Path) -> bool:
     """Whether records in a folder show that Cardiform made it, before there were lists."""
+    if folder not in _earlier:
+        if not any(path.is_file() and is_record(path) for path in _records(folder)):
+            return False
+        _earlier.add(folder)
+    return True
+
+
+def _records(folder: Path) -> Iterator[Path]:
+    """Where records would be: the next is looked for when the one before is none."""
     names = ("metrics.json", "metrics.jsonl", "manifest.tsv", "cases.tsv", "train.csv", ".lock")
-    paths = [folder / name for name in (*names, "checkpoints/last.pt", "usage.png")]
+    yield from (folder / name for name in (*names, "checkpoints/last.pt", "usage.png"))
     for pattern in ("manifest/*.tsv", "state/*.json", "*/state/*.json", "latents/sample_*.npz"):
-        paths += list(folder.glob(pattern))[:1]
-    return any(path.is_file() and is_record(path) for path in paths)
+        yield from itertools.islice(folder.glob(pattern), LOOKED_AT)
 
 
 def is_record(path: Path) -> bool:

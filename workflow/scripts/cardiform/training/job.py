@@ -16,7 +16,7 @@ from ..artefact.model import Kind, save_model
 from ..errors import InputError
 from ..files import write_json
 from ..labels import LabelTable
-from ..metrics.record import TRAINING_RECORD
+from ..metrics.record import TRAINING_RECORD, refuse_other_figures
 from ..options.training import TrainingOptions
 from ..pictures.curves import plot_curves
 from .distributed import is_main
@@ -103,6 +103,7 @@ def refuse_foreign(out: Path, options: TrainingOptions) -> None:
     folder = out / "fast_dev_run" if options.fast_dev_run else out
     if problems := outputs.problems_of(folder / name for name in FILES):
         raise InputError(problems)
+    refuse_other_figures(folder / "metrics.json", "")
 
 
 def write_results(job: Job, outcome: Outcome, on_training: Mapping[str, float]) -> None:
