@@ -25,10 +25,11 @@ from .task import Task
 
 log = logging.getLogger(__name__)
 
-# What is written to the folder of a training, besides previews and TensorBoard's files
+# What is written to the folder of a training, besides previews and TensorBoard's files; last.pt is
+# read first of all, and refused then
 FILES = (
     "model.pt", "metrics.json", "metrics.jsonl", "curves.png", "usage.png", ".lock",
-    "checkpoints/last.pt", "checkpoints/best.pt",
+    "checkpoints/best.pt",
 )  # fmt: skip
 
 
