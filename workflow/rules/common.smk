@@ -67,9 +67,12 @@ def chunk_files(wildcards):
 
 
 def chunk_rows(wildcards):
-    """Which files each case of a chunk has, column by column."""
+    """Which files each case of a chunk has, column by column, and what its table says is cut."""
     cases = [CASES[case_id] for case_id in CHUNKS[wildcards.chunk]]
-    return [[case.labels, case.image, case.pointcloud, case.truth] for case in cases]
+    return [
+        [case.labels, case.image, case.pointcloud, case.truth, *([case.cut] if case.cut else [])]
+        for case in cases
+    ]
 
 
 def chunk_cases(wildcards):

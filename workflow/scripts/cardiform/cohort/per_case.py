@@ -115,7 +115,8 @@ def _unfinished(
     todo, problems, finished = {}, [], 0
     for case in good:
         try:
-            key = sha256_json([dict(parameters), _hashes(case, inputs(case), made)])
+            cut = [case.cut] if case.cut else []  # a case without an entry keeps its old key
+            key = sha256_json([dict(parameters), _hashes(case, inputs(case), made), *cut])
         except InputError as error:
             problems += error.problems
             continue

@@ -16,6 +16,7 @@ from ..errors import again
 from ..files import save_npz, write_json
 from ..formats import Format
 from ..geometry.coarse_to_fine import SampledField, sample_field
+from ..geometry.field_of_view import cut_names, cuts_of, seen_only
 from ..geometry.frame import UNIT_RADIUS, Frame, apply_affine
 from ..geometry.grids import cropped_affine, lattice, planes, whole
 from ..geometry.sampling import POINTS
@@ -129,28 +130,36 @@ class MajorityLabels:
     """The mean shape, a baseline: what most training cases have at a place of the unit frame.
 
     labels : (G, G, G) uint8 over the cube [-1, 1]^3.
+    unknown : names of the classes that the scans cut in every case that has them.
     """
 
     labels: np.ndarray
+    unknown: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, cases: Sequence[tuple[Case, Path]], table: LabelTable) -> MajorityLabels:
         """From training cases and their points files; a class is averaged over the cases
-        that have it."""
+        that have it whole."""
         ticks = np.linspace(-1, 1, MEAN_SHAPE_GRID)
         grid = lattice(ticks, ticks, ticks)
         votes = np.zeros((len(table), len(grid)), np.uint16)
         having = np.zeros(len(table))
+        cut = np.zeros(len(table))
         for case, points in cases[:MEAN_SHAPE_CASES]:
             truth = load_label_map(case.labels)
+            cuts = cuts_of(truth, table, case)
             found = lookup(truth, load_frame(points).to_world(grid))
             for channel, value in enumerate(table.values):
+                if value in cuts:
+                    cut[channel] += 1
+                    continue
                 votes[channel] += found == value
                 having[channel] += (truth.data == value).any()
         share = votes / np.maximum(having, 1)[:, None]
         values = np.array(table.values, np.uint8)
         labels = np.where(share.max(axis=0) >= 0.5, values[share.argmax(axis=0)], 0)
-        return cls(labels.reshape((MEAN_SHAPE_GRID,) * 3).astype(np.uint8))
+        unknown = tuple(n for n, w, c in zip(table.names, having, cut) if c and not w)
+        return cls(labels.reshape((MEAN_SHAPE_GRID,) * 3).astype(np.uint8), unknown)
 
     def place(self, frame: Frame, grid: LabelMap) -> np.ndarray:
         """(X, Y, Z) uint8 labels on the grid of a case, through its frame."""
@@ -185,6 +194,7 @@ def reconstruct_case(
     table, folder = network.table, out / case.case_id
     path = points[case.case_id]
     truth, frame = load_label_map(case.labels), load_frame(path)
+    cuts = cuts_of(truth, table, case)
     latents = network.encode(path, case.case_id)
     sampled = network.sample(latents, frame, truth)
     predicted = sampled.labels(table.values)
@@ -193,13 +203,22 @@ def reconstruct_case(
 
     untrained = network.untrained
     blank = untrained.sample(untrained.encode(path, case.case_id), frame, truth)
-    figures = {
-        "model": overlap(truth.data, predicted, table),
-        "untrained": overlap(truth.data, blank.labels(table.values), table),
-        "mean_shape": overlap(truth.data, mean_shape.place(frame, truth), table),
+    made = {
+        "model": predicted,
+        "untrained": blank.labels(table.values),
+        "mean_shape": mean_shape.place(frame, truth),
     }
-    for label, true, made in zip(table, true_surfaces, surfaces):
-        figures["model"][label.name] |= surface_figures(true, made)
+    figures: dict = {
+        method: overlap(truth.data, seen_only(labels, truth.affine, cuts), table)
+        for method, labels in made.items()
+    }
+    for name in mean_shape.unknown:
+        figures["mean_shape"][name] = dict.fromkeys(figures["mean_shape"][name])
+    for label, true, found in zip(table, true_surfaces, surfaces):
+        cut = cuts.get(label.value)
+        figures["model"][label.name] |= surface_figures(true, found, cut=cut)
+    if cuts:
+        figures["cut"] = cut_names(cuts, table)
 
     written = [folder / "latents.npz", folder / "labels.nii.gz"]
     save_npz(written[0], latents=latents[0].cpu().numpy(), center=frame.center, scale=frame.scale)

@@ -25,8 +25,10 @@ def vecset_job(options: VecsetOptions, table: LabelTable, train: Path, validatio
     InputError
         There is no training case, or a points file is missing, damaged or of other classes.
     """
+    # an item that is scaled down brings its distances nearer
+    truncation = options.truncation / (1 - options.augment_scale)
     cases = {
-        part: load_cases(splits.read_split(path), table, options.cached_points)
+        part: load_cases(splits.read_split(path), table, options.cached_points, truncation)
         for part, path in (("train", train), ("validation", validation))
     }
     if not cases["train"]:
