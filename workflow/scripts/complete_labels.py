@@ -58,6 +58,7 @@ def main() -> None:
         summarise,
         table_of_figures,
     )
+    from cardiform.ldm.hearts_on_grid import cut_classes
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
 
@@ -69,14 +70,17 @@ def main() -> None:
         return
     training = [name for name, _ in splits.read_split(args.train)]
     tested = [name for name, _ in splits.read_split(args.test)]
-    files = [f.path for f in made_files([args.voxels], training, ".nii.gz")]
+    files = made_files([args.voxels], training, ".nii.gz")
+    cut = cut_classes(args.voxels, [f.case_id for f in files], completer.generator.grid)
     cases = read_checked_cases(args.cases, tested)
     per_case.run_cases(
         per_case.CaseRun(cases, args.out, args.out / "manifest.tsv"),
         functools.partial(
             evaluate_case,
             completer=completer,
-            mean_shape=ClassFrequencies.of(files, completer),
+            mean_shape=ClassFrequencies.of(
+                [f.path for f in files], completer, [cut.get(f.case_id) for f in files]
+            ),
             out=args.out,
         ),
         inputs=lambda case: [case.labels, args.model],
@@ -84,7 +88,8 @@ def main() -> None:
         memory=memory_advice(CompletionOptions),
     )
     figures = summarise(tested, args.out, completer.table.names)
-    for line in table_of_figures(figures["mean"]):
+    rows = figures["mean"] | {f"{n[:18]}, cut": row for n, row in figures.get("cut", {}).items()}
+    for line in table_of_figures(rows):
         log.info("%s", line)
     write_held_out_figures(args.out / "metrics.json", "complete_labels", figures, args.model)
 

@@ -24,6 +24,7 @@ REPORT = Format(
         "classes.*.components_before": "integer",
         "classes.*.components_after": "integer",
         "classes.*.components_expected": "integer",
+        "classes.*.cut?": "bool",
     },
     again("fuse_labels"),
     marked=False,
@@ -39,7 +40,8 @@ def summarise(reports: Mapping[str, Mapping]) -> dict:
     cases : their number.
     rules : rule -> cases that it changed, components that it took, voxels per class.
     classes : class -> cases that have it, cases with another number of components than expected
-        before and after, and the cases that changed most (Dice of before and after).
+        before and after, and the cases that changed most (Dice of before and after). Of a class
+        that the scan cuts no number of components is expected; ``cut`` counts such cases.
     """
     rules: dict[str, dict] = {}
     classes: dict[str, dict] = {}
@@ -56,8 +58,11 @@ def summarise(reports: Mapping[str, Mapping]) -> dict:
             )
             kind["cases"] += 1
             expected = found["components_expected"]
-            kind["unexpected_before"] += found["components_before"] != expected
-            kind["unexpected_after"] += found["components_after"] != expected
+            if found.get("cut"):
+                kind["cut"] = kind.get("cut", 0) + 1
+            else:
+                kind["unexpected_before"] += found["components_before"] != expected
+                kind["unexpected_after"] += found["components_after"] != expected
             if found["dice_before_after"] < 1:
                 kind["changed"][case_id] = found["dice_before_after"]
     for kind in classes.values():
@@ -76,5 +81,6 @@ def lines(summary: Mapping) -> Iterator[str]:
         yield f"{name}: {rule['cases']} of {total} cases, voxels {voxels}"
     yield f"{'':24}{'changed':>9}{'parts as expected, before':>27}{'after':>7}"
     for name, kind in summary["classes"].items():
-        before, after = (kind["cases"] - kind[f"unexpected_{w}"] for w in ("before", "after"))
+        whole = kind["cases"] - kind.get("cut", 0)
+        before, after = (whole - kind[f"unexpected_{w}"] for w in ("before", "after"))
         yield f"{name[:23]:24}{kind['changed_cases']:>9}{before:>27}{after:>7}"

@@ -52,14 +52,20 @@ class Cut:
 
         margin_vox : so many voxels before the plane count as beyond.
         """
-        inverse = np.linalg.inv(self.affine)
         result = np.full(len(world), np.inf if self.planes else -np.inf)
-        for plane in self.planes:
-            row = inverse[plane.axis]
-            index = world.astype(np.float64) @ row[:3] + row[3]
-            before = plane.side * (plane.at - index) - margin_vox
-            np.minimum(result, before / np.linalg.norm(row[:3]), out=result)
+        for row in self.slopes(margin_vox):
+            np.minimum(result, world.astype(np.float64) @ row[:3] + row[3], out=result)
         return result
+
+    def slopes(self, margin_vox: float = MARGIN_VOX) -> np.ndarray:
+        """(P, 4) float64: world x, y, z and 1 times a row is :meth:`depth` before that plane."""
+        inverse = np.linalg.inv(self.affine)
+        rows = np.zeros((len(self.planes), 4))
+        for row, plane in zip(rows, self.planes):
+            row[:] = -plane.side * inverse[plane.axis]
+            row[3] += plane.side * plane.at - margin_vox
+            row /= np.linalg.norm(inverse[plane.axis, :3])
+        return rows
 
     def knows(self, world: np.ndarray, distance: np.ndarray) -> np.ndarray:
         """(N,) bool: no surface beyond a plane can be nearer than the one in view.

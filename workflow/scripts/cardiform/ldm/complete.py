@@ -15,6 +15,7 @@ from torch import Tensor
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import read_json, write_json
+from ..geometry.field_of_view import cuts_of, seen_only
 from ..geometry.grids import covered
 from ..geometry.mask_surface import blurred, surface_of_mask
 from ..labels import LabelTable
@@ -149,12 +150,19 @@ class ClassFrequencies:
     share: np.ndarray
 
     @classmethod
-    def of(cls, files: Sequence[Path], completer: Completer) -> ClassFrequencies:
+    def of(
+        cls,
+        files: Sequence[Path],
+        completer: Completer,
+        cut: Sequence[np.ndarray | None] | None = None,
+    ) -> ClassFrequencies:
+        """cut : per file (classes,) bool, the classes that the scan cuts: they have no part."""
         grid = completer.generator.grid
         hearts = np.stack([load_shape(path, grid).numpy() for path in files])
         parts = []
         for channel in range(1, len(grid.table) + 1):
             mask = hearts == channel
+            mask[[c is not None and c[channel - 1] for c in cut or [None] * len(hearts)]] = False
             frequency = mask.mean(axis=0, dtype=np.float32)
             voxels = round(mask.sum() / max(mask.any(axis=(1, 2, 3)).sum(), 1))
             level = np.sort(frequency, axis=None)[-max(voxels, 1)]
@@ -179,21 +187,23 @@ def evaluate_case(
 
     Writes ``out/<case>.json`` (Dice and volume error of each class on the label map's own grid),
     ``<case>.nii.gz`` (every class as it was made from the others) and ``<case>.png``. A case with
-    a single class has no figures.
+    a single class has no figures. Figures of a class that the scan cuts say so (``cut``).
     """
     label_map = load_label_map(case.labels)
     present = [c for c in completer.table if (label_map.data == c.value).any()]
     if len(present) < 2:  # nothing would be known
         write_json(out / f"{case.case_id}.json", {})
         return [out / f"{case.case_id}.json"]
+    cuts = cuts_of(label_map, completer.table, case)
     made = completer.complete(label_map, [[c.name] for c in present])
     figures: dict = {}
     together = np.zeros_like(label_map.data)
     for label, result in zip(present, made):
         baseline = mean_shape.complete(completer, label_map, label.name)
-        figures[label.name] = {}
+        figures[label.name] = {"cut": True} if label.value in cuts else {}
         for method, data in zip(METHODS, (result, baseline)):
-            row = overlap(label_map.data, data, LabelTable((label,)))[label.name]
+            seen = seen_only(data, label_map.affine, cuts)
+            row = overlap(label_map.data, seen, LabelTable((label,)))[label.name]
             figures[label.name][method] = {k: row[k] for k in ("dice", "volume_error")}
         together[(result == label.value) & (together == 0)] = label.value
     paths = [out / f"{case.case_id}{ending}" for ending in (".json", ".nii.gz", ".png")]
@@ -211,19 +221,30 @@ def evaluate_case(
 
 
 def summarise(names: Sequence[str], out: Path, classes: Sequence[str]) -> dict:
-    """Means over the cases, per class and method; the size of the volume error counts."""
+    """Means over the cases, per class and method; the size of the volume error counts.
+
+    Where the scans cut a class it counts in ``cut`` alone, which is missing without any.
+    """
     cases = {name: read_json(out / f"{name}.json") for name in names}
     means: dict = {}
+    cut: dict = {}
     for label in classes:
         rows = [figures[label] for figures in cases.values() if label in figures]
-        means[label] = {
-            method: {
-                "dice": mean(row[method]["dice"] for row in rows),
-                "volume_error": mean(abs(row[method]["volume_error"]) for row in rows),
-            }
-            for method in METHODS
+        means[label] = _means([row for row in rows if not row.get("cut")])
+        if hidden := [row for row in rows if row.get("cut")]:
+            cut[label] = _means(hidden)
+    return {"mean": means, **({"cut": cut} if cut else {}), "cases": cases}
+
+
+def _means(rows: Sequence[Mapping]) -> dict:
+    """Means of figures of one class, by method."""
+    return {
+        method: {
+            "dice": mean(row[method]["dice"] for row in rows),
+            "volume_error": mean(abs(row[method]["volume_error"]) for row in rows),
         }
-    return {"mean": means, "cases": cases}
+        for method in METHODS
+    }
 
 
 def table_of_figures(means: Mapping) -> list[str]:
