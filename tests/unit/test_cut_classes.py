@@ -12,6 +12,7 @@ from bands import ball_band, write_cohort
 from points_files import write_points_file
 from thin import CARDIFORM, NEAR, REPAIR, structure
 
+from cardiform.anatomy.beyond import joined, larger_grid
 from cardiform.cohort import per_case
 from cardiform.cohort.checks import check_case, check_cases, judge, notes, summarise
 from cardiform.cohort.manifest import MadeFile
@@ -21,7 +22,7 @@ from cardiform.coronary.thin_structure import PackedMask
 from cardiform.errors import InputError
 from cardiform.files import read_json, save_npz, write_json
 from cardiform.fusion.summary import summarise as summarise_fusion
-from cardiform.geometry.field_of_view import Cut, Plane
+from cardiform.geometry.field_of_view import Cut, Plane, cuts_of
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.held_out import summarise as summarise_held_out
 from cardiform.held_out import table_of_figures
@@ -34,8 +35,8 @@ from cardiform.ldm.hearts_on_grid import LABELS, Grid, box_case, cut_classes, re
 from cardiform.ldm.set_figures import Anatomy, validity
 from cardiform.options.ldm import GenerationOptions
 from cardiform.options.vqvae import VqvaeOptions, VqvaePretrainOptions
-from cardiform.vecset.data import load_case_points
-from cardiform.volumes import save_label_map
+from cardiform.vecset.data import CasePoints, Draw, Labelled, PointDataset, load_case_points
+from cardiform.volumes import LabelMap, save_label_map
 from cardiform.vqvae.data import VoxelDataset, collate, find_instances
 from cardiform.vqvae.model import SparseVQVAE
 from cardiform.vqvae.reconstruct import band_figures, solid_of
@@ -353,3 +354,72 @@ def test_a_cut_class_has_no_expected_number_of_parts():
     }
     found = summarise_fusion(reports)["classes"]["aorta"]
     assert found["unexpected_before"] == 1 and found["cut"] == 1 and found["cases"] == 2
+
+
+# --- completion ----------------------------------------------------------------------------
+
+
+def points_case(case_id: str, planes=None) -> CasePoints:
+    rng = np.random.default_rng(0)
+    way = rng.normal(size=(400, 3))
+    sphere = (0.8 * way / np.linalg.norm(way, axis=1, keepdims=True)).astype(np.float32)
+    kinds = rng.integers(0, 2, 400).astype(np.uint8)
+    labelled = Labelled.of(sphere, kinds, np.array([0.2, 0.8]))
+    sdf = np.zeros((400, 2), np.float16)
+    return CasePoints(case_id, labelled, labelled, sdf, labelled, sdf, np.ones(2, bool), planes)
+
+
+def test_whole_hearts_are_encoded_as_if_they_were_cut_where_others_are():
+    planes = np.array([[0.0, 0.0, -1.0, 0.3]])  # z up to 0.3 is seen
+    cases = [points_case("whole"), points_case("cut", planes)]
+    draw = Draw(
+        input_points=64, volume_queries=8, near_queries=8, surface_queries=64, balanced=0.5,
+        latents=8,
+    )  # fmt: skip
+    tops = []
+    for number in range(40):
+        item = PointDataset(cases, draw, completing=True)[0, number]
+        tops.append(float(item["points"][:, 2].max()))
+        assert item["surface"][:, 2].max() > 0.5, "what lies behind is asked for"
+    as_if = np.array(tops) <= 0.3 + 1e-6
+    assert 0.25 < as_if.mean() < 0.75, "as often as the scans of the cohort are cut"
+    for items in (PointDataset(cases, draw), PointDataset(cases[:1], draw, completing=True)):
+        assert all(items[0, k]["points"][:, 2].max() > 0.5 for k in range(10))
+    plain, same = PointDataset(cases, draw)[0, 3], PointDataset(cases[:1], draw, completing=True)
+    for name, array in plain.items():
+        np.testing.assert_array_equal(array, same[0, 3][name])
+    away = [points_case("whole"), points_case("cut", np.array([[0.0, 0.0, -1.0, -0.9]]))]
+    assert len(PointDataset(away, draw, completing=True)[0, 1]["points"]) == 64
+    assert cases[0].digest() != dataclasses.replace(cases[0], planes=planes).digest()
+
+
+def balls(grid: LabelMap) -> np.ndarray:
+    """Labels of a ball about the origin, and of one beside it."""
+    index = np.stack(np.meshgrid(*map(np.arange, grid.data.shape), indexing="ij"), axis=-1)
+    world = index @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    away = [np.linalg.norm(world - [x, 0, 0], axis=-1) for x in (0, 110)]
+    return np.where(np.minimum(*away) < 40, np.uint8(2), np.uint8(0))
+
+
+@pytest.mark.parametrize("pad", [0, 4])
+def test_what_is_cut_off_is_completed_past_the_field_of_view(pad):
+    index = np.stack(np.meshgrid(*[np.arange(-10, 11)] * 3, indexing="ij"), axis=-1)
+    whole = np.where(np.linalg.norm(index / 10, axis=-1) < 0.4, np.uint8(2), np.uint8(0))
+    whole[2:5, 9:12, 9:12] = 3
+    data = whole.copy()[:12]
+    data[6, 10, 10] = 0  # a hole that the scan shows stays
+    affine = np.diag([10.0, 10, 10, 1])
+    affine[:3, 3] = -100
+    label_map = LabelMap(np.pad(data, [(0, pad), (0, 0), (0, 0)]), affine)
+    case = Case(case_id="a", patient_id="a", labels="a", cut="left_atrium" if pad else "")
+    cuts = cuts_of(label_map, TABLE, case)
+    larger = larger_grid(label_map, cuts, 85.0)
+    grown = joined(larger, balls(larger), cuts)
+    assert grown.data.shape == (21 if not pad else 16, 21, 21)
+    np.testing.assert_array_equal(grown.data[:12], data)
+    part = min(len(grown.data), 21)
+    assert (grown.data[12:part] == whole[12:part]).all(), "and no second ball that hangs on nothing"
+    np.testing.assert_array_equal(grown.affine, affine)
+    low = LabelMap(np.ascontiguousarray(data[::-1]), affine)
+    grown = larger_grid(low, cuts_of(low, TABLE), 30.0)
+    assert grown.data.shape == (15, 21, 21) and grown.affine[0, 3] == -130

@@ -207,3 +207,15 @@ def test_figures_stay_within_the_field_of_view(tmp_path):
     assert surface_figures(capped, whole)["hd95_mm"] > 2
     figures = surface_figures(capped, whole, cut=cuts[BALL])
     assert figures["hd95_mm"] < 0.2 and figures["f_score"] > 0.99
+
+
+def test_planes_come_along_in_the_unit_frame(tmp_path):
+    label_map, _ = scan(1, -1)
+    arrays = points_of(tmp_path, label_map)
+    (plane,) = arrays["cut_planes"]
+    points = arrays["volume_points"].astype(np.float64)
+    depth = points @ plane[:3] + plane[3]
+    world = points / arrays["scale"] + arrays["center"]
+    expected = cuts_of(label_map, TABLE)[BALL].depth(world) * arrays["scale"]
+    np.testing.assert_allclose(depth, expected, atol=1e-6)
+    assert (arrays["surface_points"] @ plane[:3] + plane[3] >= -1e-5).all()

@@ -9,7 +9,9 @@
 
 The first form writes each label map with the missing classes (default: those without a voxel) to
 --out; known voxels stay as they are. The second measures: every class of every test case is
-dropped, made from the others, and compared, beside the mean shape of the training cases.
+dropped, made from the others, and compared, beside the mean shape of the training cases. With
+--beyond-mm the first form writes larger label maps, in which the classes that the border cuts are
+completed past it; what the scan shows stays as it is.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from cardiform.options.sections import memory_advice
 
 log = logging.getLogger("complete_labels")
 
+MOST_BEYOND_MM = 200  # as large as a heart
+
 
 def parse() -> tuple:
     """Options and files of either form."""
@@ -39,11 +43,24 @@ def parse() -> tuple:
     group.add_argument("--missing", nargs="*", default=[], metavar="CLASS", help="to make")
     group.add_argument("--cases", type=Path, help="cases.tsv of check_cohort, to measure")
     group.add_argument("--voxels", type=Path, help="manifest of the voxels, to measure")
+    group.add_argument(
+        "--beyond-mm",
+        type=float,
+        default=0.0,
+        metavar="MM",
+        help="complete what the border cuts off up to so far past it (default: not)",
+    )
     cli.add_split_arguments(group, "train", "test", required=False)
     options, args = cli.parse(parser, CompletionOptions)
     measuring = [args.cases, args.voxels, args.train, args.test]
     if bool(args.label_maps) == any(measuring) or not (args.label_maps or all(measuring)):
         raise InputError("name --label-maps, or --cases, --voxels, --train and --test: see --help")
+    if not 0 <= args.beyond_mm <= MOST_BEYOND_MM:
+        raise InputError(f"--beyond-mm: give millimetres from 0 to {MOST_BEYOND_MM}")
+    if args.beyond_mm and (args.missing or not args.label_maps):
+        raise InputError(
+            "--beyond-mm goes with --label-maps alone: what it completes is there already"
+        )
     return options, args
 
 
@@ -53,6 +70,7 @@ def main() -> None:
     from cardiform.ldm.complete import (
         ClassFrequencies,
         Completer,
+        complete_beyond,
         complete_file,
         evaluate_case,
         summarise,
@@ -65,7 +83,11 @@ def main() -> None:
     completer = Completer(args.model, options, choose_device(options.device))
     if args.label_maps:
         for path in args.label_maps:
-            made = complete_file(path, args.missing, completer, args.out / path.name)
+            out = args.out / path.name
+            if args.beyond_mm:
+                made = complete_beyond(path, args.beyond_mm, completer, out)
+            else:
+                made = complete_file(path, args.missing, completer, out)
             log.info("%s", made)
         return
     training = [name for name, _ in splits.read_split(args.train)]

@@ -8,7 +8,8 @@
 
 Per case: labels.nii.gz on the label map's own grid, a mesh per class, latents.npz, compare.png
 and figures.json. Cases that are finished already are skipped. The training cases serve the
-mean-shape baseline alone.
+mean-shape baseline alone. With --beyond-mm, where the scan cuts a class, completed.nii.gz too: the
+label map on a larger grid, the cut classes completed past the field of view.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from cardiform.options.vecset import VecsetReconstructOptions
 
 log = logging.getLogger("reconstruct_vecset")
 
+MOST_BEYOND_MM = 200  # as large as a heart
+
 
 def main() -> None:
     parser = cli.build_parser(__doc__, VecsetReconstructOptions)
@@ -34,8 +37,17 @@ def main() -> None:
     group.add_argument("--cases", required=True, type=Path, help="cases.tsv of check_cohort")
     group.add_argument("--meshes", required=True, type=Path, help="output of extract_meshes")
     group.add_argument("--out", required=True, type=Path, help="output folder")
+    group.add_argument(
+        "--beyond-mm",
+        type=float,
+        default=0.0,
+        metavar="MM",
+        help="complete what the scans cut off up to so far past the volume (default: not)",
+    )
     group.add_argument("--metrics", required=True, type=Path, help="figures to write, JSON")
     options, args = cli.parse(parser, VecsetReconstructOptions)
+    if not 0 <= args.beyond_mm <= MOST_BEYOND_MM:
+        parser.error(f"--beyond-mm: give millimetres from 0 to {MOST_BEYOND_MM}")
 
     from cardiform import held_out
     from cardiform.geometry.cases import mesh_files
@@ -62,6 +74,7 @@ def main() -> None:
             out=args.out,
             network=network,
             mean_shape=mean_shape,
+            beyond_mm=args.beyond_mm,
         ),
         inputs=lambda case: [
             case.labels,
@@ -70,7 +83,8 @@ def main() -> None:
             args.model,
             args.train,
         ],
-        parameters={"options": cli.flags(options)},
+        parameters={"options": cli.flags(options)}
+        | ({"beyond_mm": args.beyond_mm} if args.beyond_mm else {}),
         memory=memory_advice(VecsetReconstructOptions),
         made={args.meshes: "extract_meshes"},
     )

@@ -35,6 +35,7 @@ POINTS = Format(
         "spacing": "f32 (3)",
         "format_version": "i64",
         "cut?": "bool (C)",
+        "cut_planes?": "f64 (P, 4)",
         "near_least?": "f16 (M, C)",
         "volume_least?": "f16 (K, C)",
     },
@@ -117,6 +118,7 @@ def case_points(
         ]
         cut_off = {
             "cut": np.array([view is not None for view in views]),
+            "cut_planes": _unit_planes(views, frame),
             "near_least": _unit_f16(least[0], frame)[near_order],
             "volume_least": _unit_f16(least[1], frame),
         }
@@ -264,6 +266,14 @@ def _balanced(field, sampler, frame, sigma, number, rng, cut: Cut | None = None)
         base, _ = sampler.draw(sum(wanted.values()), rng)
         kept.append(frame.to_unit(base).astype(np.float32))
     return np.concatenate(kept)
+
+
+def _unit_planes(cuts: Sequence[Cut | None], frame: Frame) -> np.ndarray:
+    """(P, 4) float64, unit frame: x, y, z and 1 times a row is the depth before a plane."""
+    rows = {tuple(row) for cut in cuts if cut is not None for row in cut.slopes()}
+    planes = np.array(sorted(rows)).reshape(-1, 4)
+    planes[:, 3] = (planes[:, :3] @ frame.center + planes[:, 3]) * frame.scale
+    return planes
 
 
 def _hide(sdf: np.ndarray, world: np.ndarray, cuts: Sequence[Cut | None]) -> np.ndarray:

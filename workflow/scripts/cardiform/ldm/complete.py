@@ -12,10 +12,11 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from ..anatomy.beyond import joined, larger_grid
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import read_json, write_json
-from ..geometry.field_of_view import cuts_of, seen_only
+from ..geometry.field_of_view import cut_names, cuts_of, seen_only
 from ..geometry.grids import covered
 from ..geometry.mask_surface import blurred, surface_of_mask
 from ..labels import LabelTable
@@ -23,7 +24,7 @@ from ..metrics.overlap import overlap
 from ..metrics.summary import mean
 from ..options.ldm import CompletionOptions, SamplingOptions
 from ..pictures.figures import compare_picture
-from ..volumes import LabelMap, load_label_map, save_like
+from ..volumes import LabelMap, load_label_map, save_label_map, save_like
 from .cube import Cube, class_centroids, on_cube
 from .data import load_shape, to_channels
 from .diffusion_model import Condition
@@ -281,6 +282,32 @@ def complete_file(path: Path, missing: Sequence[str], completer: Completer, out:
     asked = [completer.table[completer.table.channel(name)].value for name in wanted]
     data = np.where((label_map.data == 0) & ~np.isin(made, asked), np.uint8(0), made)
     save_like(out, data, path)
+    return out
+
+
+def complete_beyond(path: Path, mm: float, completer: Completer, out: Path) -> Path:
+    """Write ``out``: the label map ``path``, grown by ``mm`` past the faces of the volume that cut
+    a class, with those classes completed there.
+
+    Raises
+    ------
+    InputError
+        The border cuts none of the classes that the model knows, or it cuts all that are there.
+    """
+    label_map = load_label_map(path)
+    cuts = cuts_of(label_map, completer.table)
+    absent = [c.name for c in completer.table if not (label_map.data == c.value).any()]
+    names = cut_names(cuts, completer.table)
+    if not names:
+        fact = "has no class that the border of the volume cuts"
+        raise InputError(problem(path, fact, "leave --beyond-mm out"))
+    if len(names) + len(absent) == len(completer.table):
+        fact = "is cut by its border in every class, so they can be made from none"
+        raise InputError(problem(path, fact, "leave it out"))
+    grid = larger_grid(label_map, cuts, mm)
+    made = completer.complete(grid, [[*names, *absent]])[0]
+    whole = joined(grid, made, cuts)
+    save_label_map(out, whole.data, whole.affine)
     return out
 
 

@@ -18,10 +18,12 @@ from ..errors import InputError, problem
 from ..geometry.sampling import POINTS
 from ..labels import LabelTable, channel_of_value
 from ..options.vecset import VecsetOptions
+from .similarity import Similarity
 
 LOADERS = 4  # files that are read at a time
 # Half a voxel of a coarse case, unit frame: what is thinner is not known to be.
 LEAST_DEPTH = 0.005
+LEAST_SEEN = 0.5  # of a surface: planes of other hearts may fit a heart badly
 
 
 class PointBatch(TypedDict):
@@ -89,6 +91,7 @@ class CasePoints:
     volume: Labelled
     volume_sdf: np.ndarray
     annotated: np.ndarray
+    planes: np.ndarray | None = None  # (P, 4), where the scan cuts the heart
 
     def digest(self) -> str:
         """Hex digest of the case id and of all that is kept."""
@@ -98,6 +101,8 @@ class CasePoints:
             state.update(np.ascontiguousarray(part.channels).data)
         for array in (self.near_sdf, self.volume_sdf, self.annotated):
             state.update(np.ascontiguousarray(array).data)
+        if self.planes is not None:
+            state.update(np.ascontiguousarray(self.planes).data)
         return state.hexdigest()
 
 
@@ -177,6 +182,7 @@ def load_case_points(
         volume=Labelled.of(arrays["volume_points"][head].copy(), _within(volume_sdf)),
         volume_sdf=volume_sdf,
         annotated=arrays["annotated"].astype(bool),
+        planes=arrays.get("cut_planes"),
     )
 
 
@@ -234,37 +240,6 @@ def draw_input(
     return points, farthest_points(points, latents)
 
 
-@dataclass(frozen=True)
-class Similarity:
-    """x -> scale * rotation @ x + shift. Distances grow by ``scale`` exactly.
-
-    Scaling by axis would not keep distance fields distances, and mirrored hearts do not
-    occur: neither is drawn.
-    """
-
-    rotation: np.ndarray
-    scale: float
-    shift: np.ndarray
-
-    @classmethod
-    def draw(
-        cls, rng: np.random.Generator, rotation_deg: float, scale: float, shift: float
-    ) -> Similarity:
-        """Random axis and angle, scale within 1 +- ``scale``, shift in a cube."""
-        axis = rng.normal(size=3)
-        axis /= np.linalg.norm(axis)
-        angle = np.deg2rad(rng.uniform(-rotation_deg, rotation_deg))
-        cross = np.cross(np.eye(3), axis)
-        # Rodrigues' formula
-        rotation = np.eye(3) - np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
-        factor = 1 + rng.uniform(-scale, scale)
-        return cls(rotation, float(factor), rng.uniform(-shift, shift, size=3))
-
-    def apply(self, points: np.ndarray) -> np.ndarray:
-        """(N, 3) to (N, 3) float32."""
-        return (points @ (self.scale * self.rotation.T) + self.shift).astype(np.float32)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Draw:
     """How an item is drawn; the names are those of VecsetOptions."""
@@ -297,10 +272,16 @@ class Draw:
 
 
 class PointDataset:
-    """Cases in memory; ``dataset[index, draw]`` is an item, decided by (seed, draw) alone."""
+    """Cases in memory; ``dataset[index, draw]`` is an item, decided by (seed, draw) alone.
 
-    def __init__(self, cases: Sequence[CasePoints], draw: Draw):
+    completing : where scans cut some of the cases, the others are encoded as if they were cut
+        in the same places, as often. Their distances are known there, so the network learns
+        what lies behind a cut.
+    """
+
+    def __init__(self, cases: Sequence[CasePoints], draw: Draw, completing: bool = False):
         self.cases, self.draw = list(cases), draw
+        self.planes = [c.planes for c in cases if c.planes is not None and completing]
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -314,7 +295,7 @@ class PointDataset:
             rng, draw.augment_rotation_deg, draw.augment_scale, draw.augment_shift
         )
         points, fps = draw_input(
-            case.surface,
+            self._seen(case, number),
             classes,
             input_points=draw.input_points,
             latents=draw.latents,
@@ -338,6 +319,15 @@ class PointDataset:
             "case_id": case.case_id,
         }
 
+    def _seen(self, case: CasePoints, number: int) -> Labelled:
+        """The surface that is encoded of a case: all of it, or what a cut would leave."""
+        if not self.planes or case.planes is not None:
+            return case.surface
+        rng = np.random.default_rng((self.draw.seed, number, 1))
+        if rng.random() >= len(self.planes) / len(self.cases):
+            return case.surface
+        return _before(case.surface, self.planes[rng.integers(len(self.planes))])
+
 
 def _filled(sdf: np.ndarray, least: np.ndarray | None, truncation: float) -> np.ndarray:
     """A copy of (N, C) distances, the unknown ones what they are at least if that is enough."""
@@ -347,6 +337,17 @@ def _filled(sdf: np.ndarray, least: np.ndarray | None, truncation: float) -> np.
         far = np.isnan(sdf) & (np.abs(least) >= truncation)
         sdf[far] = least[far]
     return sdf
+
+
+def _before(surface: Labelled, planes: np.ndarray) -> Labelled:
+    """The points before all (P, 4) planes; all of them where these leave less than half."""
+    kept = (surface.points @ planes[:, :3].T + planes[:, 3] >= 0).all(axis=1)
+    if kept.mean() < LEAST_SEEN:
+        return surface
+    weights = np.zeros(int(surface.channels.max()) + 1)
+    for rows, share in zip(surface.rows, surface.shares):
+        weights[surface.channels[rows[0]]] = share
+    return Labelled.of(surface.points[kept], surface.channels[kept], weights)
 
 
 def _depths(*distances: np.ndarray) -> np.ndarray:

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..anatomy.beyond import joined, larger_grid
 from ..artefact.model import load_model
 from ..cohort.table import Case
 from ..errors import again
 from ..files import save_npz, write_json
 from ..formats import Format
 from ..geometry.coarse_to_fine import SampledField, sample_field
-from ..geometry.field_of_view import cut_names, cuts_of, seen_only
+from ..geometry.field_of_view import Cut, cut_names, cuts_of, seen_only
 from ..geometry.frame import UNIT_RADIUS, Frame, apply_affine
 from ..geometry.grids import cropped_affine, lattice, planes, whole
 from ..geometry.sampling import POINTS
@@ -92,11 +93,16 @@ class Reconstructor:
         return self.model.encode(*self.inputs(points, case_id))
 
     @torch.no_grad()
-    def field(self, latents: torch.Tensor) -> Callable[[np.ndarray], np.ndarray]:
+    def field(
+        self, latents: torch.Tensor, corners: bool = False
+    ) -> Callable[[np.ndarray], np.ndarray]:
         """(N, 3) float32 unit-frame points to (N, C) distances.
 
-        The anatomy lies within the ball of radius 0.95: beyond radius 1, where no training
-        point taught the network anything, the distance to that ball is taken.
+        The anatomy lies within the ball of radius 0.95: beyond radius 1, where no surface
+        taught the network anything, the distance to that ball is taken.
+
+        corners : ask the network in the whole cube [-1, 1]^3, which it is trained in: what a
+            scan cuts off may lie beyond the ball of what it shows.
         """
         tokens = self.model.expand(latents)
 
@@ -104,7 +110,7 @@ class Reconstructor:
         def distances(points: np.ndarray) -> np.ndarray:
             radius = np.linalg.norm(points, axis=1)
             values = np.repeat((radius - UNIT_RADIUS)[:, None], len(self.table), axis=1)
-            near = np.flatnonzero(radius <= 1)
+            near = np.flatnonzero((np.abs(points).max(axis=1) if corners else radius) <= 1)
             for start in range(0, len(near), self.options.query_batch):
                 rows = near[start : start + self.options.query_batch]
                 queries = torch.from_numpy(points[rows])[None].to(self.device)
@@ -116,6 +122,21 @@ class Reconstructor:
     def sample(self, latents: torch.Tensor, frame: Frame, grid: LabelMap) -> SampledField:
         """The field on the grid of a label map."""
         return sample_field(self.field(latents), grid.data.shape, grid.affine, frame.to_unit)
+
+    def completed(
+        self,
+        latents: torch.Tensor,
+        frame: Frame,
+        seen: LabelMap,
+        cuts: Mapping[int, Cut],
+        mm: float,
+    ) -> LabelMap:
+        """The label map ``seen``, its cut classes completed up to ``mm`` past the faces of the
+        volume that cut them; what it shows stays as it is."""
+        grid = larger_grid(seen, cuts, mm)
+        field = self.field(latents, corners=True)
+        made = sample_field(field, grid.data.shape, grid.affine, frame.to_unit)
+        return joined(grid, made.labels(self.table.values), cuts)
 
     def meshes(self, latents: torch.Tensor, frame: Frame, grid: LabelMap, sampled) -> list[Mesh]:
         """The surface of every class, on a grid of its own where one is asked for."""
@@ -182,10 +203,12 @@ def reconstruct_case(
     out: Path,
     network: Reconstructor,
     mean_shape: MajorityLabels,
+    beyond_mm: float = 0.0,
 ) -> list[Path]:
     """Write latents.npz, labels.nii.gz, <class>.ply, compare.png and figures.json of a case.
 
     points : case id -> points file.    meshes : folder of extract_meshes.
+    beyond_mm : where the scan cuts a class, write completed.nii.gz, so much larger, too.
 
     Returns
     -------
@@ -219,10 +242,15 @@ def reconstruct_case(
         figures["model"][label.name] |= surface_figures(true, found, cut=cut)
     if cuts:
         figures["cut"] = cut_names(cuts, table)
+    written = []
+    if cuts and beyond_mm:
+        whole = network.completed(latents, frame, truth, cuts, beyond_mm)
+        written.append(folder / "completed.nii.gz")
+        save_label_map(written[0], whole.data, whole.affine)
 
-    written = [folder / "latents.npz", folder / "labels.nii.gz"]
-    save_npz(written[0], latents=latents[0].cpu().numpy(), center=frame.center, scale=frame.scale)
-    save_label_map(written[1], predicted, truth.affine)
+    written += [folder / "latents.npz", folder / "labels.nii.gz"]
+    save_npz(written[-2], latents=latents[0].cpu().numpy(), center=frame.center, scale=frame.scale)
+    save_label_map(written[-1], predicted, truth.affine)
     written += write_meshes(folder, dict(zip(table.names, surfaces)))
     written += [folder / "compare.png", folder / "figures.json"]
     draw_comparison(written[-2], case.case_id, table, true_surfaces, surfaces, figures)
