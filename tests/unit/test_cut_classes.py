@@ -12,7 +12,7 @@ from bands import ball_band, write_cohort
 from points_files import write_points_file
 from thin import CARDIFORM, NEAR, REPAIR, structure
 
-from cardiform.anatomy.beyond import joined, larger_grid
+from cardiform.anatomy.beyond import joined
 from cardiform.cohort import per_case
 from cardiform.cohort.checks import check_case, check_cases, judge, notes, summarise
 from cardiform.cohort.manifest import MadeFile
@@ -22,7 +22,7 @@ from cardiform.coronary.thin_structure import PackedMask
 from cardiform.errors import InputError
 from cardiform.files import read_json, save_npz, write_json
 from cardiform.fusion.summary import summarise as summarise_fusion
-from cardiform.geometry.field_of_view import Cut, Plane, cuts_of
+from cardiform.geometry.field_of_view import Cut, Plane, cuts_of, larger_grid
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.held_out import summarise as summarise_held_out
 from cardiform.held_out import table_of_figures
@@ -414,12 +414,11 @@ def test_what_is_cut_off_is_completed_past_the_field_of_view(pad):
     case = Case(case_id="a", patient_id="a", labels="a", cut="left_atrium" if pad else "")
     cuts = cuts_of(label_map, TABLE, case)
     larger = larger_grid(label_map, cuts, 85.0)
-    grown = joined(larger, balls(larger), cuts)
-    assert grown.data.shape == (21 if not pad else 16, 21, 21)
-    np.testing.assert_array_equal(grown.data[:12], data)
-    part = min(len(grown.data), 21)
-    assert (grown.data[12:part] == whole[12:part]).all(), "and no second ball that hangs on nothing"
-    np.testing.assert_array_equal(grown.affine, affine)
+    grown = joined(larger.data, balls(larger), larger.affine, cuts)
+    assert grown.shape == (21 if not pad else 16, 21, 21)
+    np.testing.assert_array_equal(grown[:12], data)
+    assert (grown[12:] == whole[12 : len(grown)]).all(), "and no second ball that hangs on nothing"
+    np.testing.assert_array_equal(larger.affine, affine)
     low = LabelMap(np.ascontiguousarray(data[::-1]), affine)
     grown = larger_grid(low, cuts_of(low, TABLE), 30.0)
     assert grown.data.shape == (15, 21, 21) and grown.affine[0, 3] == -130

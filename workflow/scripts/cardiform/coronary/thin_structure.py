@@ -79,8 +79,8 @@ class ThinStructure:
         """
         arrays = THIN.load(path)
         shape = tuple(int(n) for n in arrays["shape"])
-        masks = {name: _unpacked(arrays[name], shape) for name in MASKS}
-        return cls(**masks, affine=arrays["affine"])
+        label, repaired, supported = (_unpacked(arrays[name], shape) for name in MASKS)
+        return cls(label, repaired, supported, arrays["affine"])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from ..cohort.table import Case
 from ..labels import LabelTable
 from ..volumes import LabelMap
 from .frame import apply_affine
-from .grids import planes, whole
+from .grids import cropped_affine, planes, whole
 from .sdf import class_boxes
 from .surface import Mesh
 
@@ -129,6 +129,18 @@ def states(label_map: LabelMap, table: LabelTable, case: Case | None = None) -> 
 def cut_names(cuts: Mapping[int, Cut], table: LabelTable) -> list[str]:
     """Names of the cut classes, in the order of the table."""
     return [label.name for label in table if label.value in cuts]
+
+
+def larger_grid(label_map: LabelMap, cuts: Mapping[int, Cut], beyond_mm: float) -> LabelMap:
+    """A copy with empty layers past the faces of the volume at which a class is cut."""
+    width = np.zeros((3, 2), int)
+    for plane in (plane for cut in cuts.values() for plane in cut.planes):
+        edge = -0.5 if plane.side < 0 else label_map.data.shape[plane.axis] - 0.5
+        if plane.at == edge:
+            layers = int(np.ceil(beyond_mm / label_map.spacing[plane.axis]))
+            width[plane.axis, int(plane.side > 0)] = layers
+    affine = cropped_affine(label_map.affine, -width[:, 0].astype(float))
+    return LabelMap(np.pad(label_map.data, width), affine)
 
 
 def seen_only(labels: np.ndarray, affine: np.ndarray, cuts: Mapping[int, Cut]) -> np.ndarray:

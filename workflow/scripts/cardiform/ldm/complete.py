@@ -12,11 +12,11 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from ..anatomy.beyond import joined, larger_grid
+from ..anatomy.beyond import joined
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import read_json, write_json
-from ..geometry.field_of_view import cut_names, cuts_of, seen_only
+from ..geometry.field_of_view import cut_names, cuts_of, larger_grid, seen_only
 from ..geometry.grids import covered
 from ..geometry.mask_surface import blurred, surface_of_mask
 from ..labels import LabelTable
@@ -306,8 +306,7 @@ def complete_beyond(path: Path, mm: float, completer: Completer, out: Path) -> P
         raise InputError(problem(path, fact, "leave it out"))
     grid = larger_grid(label_map, cuts, mm)
     made = completer.complete(grid, [[*names, *absent]])[0]
-    whole = joined(grid, made, cuts)
-    save_label_map(out, whole.data, whole.affine)
+    save_label_map(out, joined(grid.data, made, grid.affine, cuts), grid.affine)
     return out
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..anatomy.beyond import joined, larger_grid
+from ..anatomy.beyond import joined
 from ..artefact.model import load_model
 from ..cohort.table import Case
 from ..errors import again
 from ..files import save_npz, write_json
 from ..formats import Format
 from ..geometry.coarse_to_fine import SampledField, sample_field
-from ..geometry.field_of_view import Cut, cut_names, cuts_of, seen_only
+from ..geometry.field_of_view import Cut, cut_names, cuts_of, larger_grid, seen_only
 from ..geometry.frame import UNIT_RADIUS, Frame, apply_affine
 from ..geometry.grids import cropped_affine, lattice, planes, whole
 from ..geometry.sampling import POINTS
@@ -136,7 +136,8 @@ class Reconstructor:
         grid = larger_grid(seen, cuts, mm)
         field = self.field(latents, corners=True)
         made = sample_field(field, grid.data.shape, grid.affine, frame.to_unit)
-        return joined(grid, made.labels(self.table.values), cuts)
+        labels = joined(grid.data, made.labels(self.table.values), grid.affine, cuts)
+        return LabelMap(labels, grid.affine)
 
     def meshes(self, latents: torch.Tensor, frame: Frame, grid: LabelMap, sampled) -> list[Mesh]:
         """The surface of every class, on a grid of its own where one is asked for."""
