@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", required=True, type=Path, help="folder for files")
-    parser.add_argument("--train", type=int, default=45, help="hearts to train on")
-    parser.add_argument("--held-out", type=int, default=12, help="hearts to measure")
-    parser.add_argument("--spacing-mm", type=float, default=2.5, help="voxel edge")
+    parser.add_argument("--train", type=int, default=36, help="hearts to train on")
+    parser.add_argument("--held-out", type=int, default=10, help="hearts to measure")
+    parser.add_argument("--spacing-mm", type=float, default=3.0, help="voxel edge")
     parser.add_argument("--steps", type=int, default=1400, help="of each training")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -113,7 +114,11 @@ def case_of(args, name: str, cut: str) -> Case:
 def points_of(args, way: str, name: str) -> Path:
     case, folder = case_of(args, name, WAYS[way]), args.out / way
     path = folder / "points" / f"{name}.npz"
-    if not path.is_file():
+    same = args.out / "capped" / "points" / path.name
+    if way == "open" and not name.endswith("_cut"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(same, path)
+    elif not path.is_file():
         mesh_case(case, table=TABLE, options=MeshesOptions(), out=folder / "meshes")
         sample_case(
             case, table=TABLE, options=POINTS, meshes=folder / "meshes", out=folder / "points"

@@ -68,6 +68,7 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
         "warnings": [],
         "classes": {},
     }
+    report["problems"] += _cut_problems(case, table)
     labels: LabelMap | None = None
     try:
         labels = load_label_map(case.labels)
@@ -87,7 +88,6 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
         report["problems"] += _label_problems(case, labels, table)
         report |= describe(labels, table)
         if case.cut:
-            report["problems"] += _cut_problems(case, table)
             report["cut"] = case.cut_classes(cut_in(report))
         report["warnings"] = _warnings(report, table)
     if report["problems"]:

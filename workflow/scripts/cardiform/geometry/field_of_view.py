@@ -15,7 +15,6 @@ from .grids import cropped_affine, planes, whole
 from .sdf import class_boxes
 from .surface import Mesh
 
-WHOLE, CUT, ABSENT = "whole", "cut", "absent"
 # The cap lies within half a voxel of the plane that cuts; smoothing rounds its rim within one.
 CAP_VOX, MARGIN_VOX = 0.5, 1.0
 # A round end has half as many voxels in its last layer as in the one before, or fewer.
@@ -115,15 +114,6 @@ def cuts_of(label_map: LabelMap, table: LabelTable, case: Case | None = None) ->
         planes = faces[name] or _flat_faces(label_map.data[boxes[value]] == value, boxes[value])
         result[value] = Cut(planes, label_map.affine)
     return result
-
-
-def states(label_map: LabelMap, table: LabelTable, case: Case | None = None) -> dict[str, str]:
-    """Class name -> whole, cut or absent."""
-    there, cut = class_boxes(label_map.data), cuts_of(label_map, table, case)
-    return {
-        label.name: CUT if label.value in cut else WHOLE if label.value in there else ABSENT
-        for label in table
-    }
 
 
 def cut_names(cuts: Mapping[int, Cut], table: LabelTable) -> list[str]:
