@@ -42,7 +42,7 @@ LOST, LOST_OF_HEART = (0.25, 0.5), 1 / 6
 BEYOND_MM = 40.0
 WAYS = {"capped": "none", "open": ""}
 POINTS = PointsOptions(
-    surface_points=40_000, min_class_points=1_500, near_points=40_000, volume_points=40_000
+    surface_points=20_000, min_class_points=800, near_points=20_000, volume_points=20_000
 )
 
 
@@ -158,9 +158,9 @@ def measure(args, way: str, training: list[str], held_out) -> dict:
         write_split(folder / f"{part}.csv", cases, folder / "points")
     options = VecsetOptions(
         preset="demo", input_points=2048, volume_queries=512, near_queries=768,
-        surface_queries=256, eikonal_queries=32, eikonal_start=args.steps // 2, weight_volume=10.0,
+        surface_queries=256, weight_eikonal=0.0, weight_volume=10.0,
         steps=args.steps, batch_size=4, lr=4e-3, warmup_steps=30, ema_decay=0.98,
-        validate_every=args.steps, checkpoint_every=args.steps, preview_every=0, log_every=100,
+        validate_every=args.steps, checkpoint_every=args.steps, preview_every=0, log_every=50,
         workers=0, device="cpu",
     )  # fmt: skip
     run(vecset_job(options, TABLE, folder / "train.csv", folder / "val.csv"), folder)
