@@ -31,6 +31,7 @@ from cardiform.ldm.complete import ClassFrequencies
 from cardiform.ldm.complete import summarise as summarise_completion
 from cardiform.ldm.encode import statistics_of
 from cardiform.ldm.evaluate import References, evaluate
+from cardiform.ldm.evaluate import table_of_figures as table_of_sets
 from cardiform.ldm.hearts_on_grid import LABELS, Grid, box_case, cut_classes, resample_case
 from cardiform.ldm.set_figures import Anatomy, validity
 from cardiform.options.ldm import GenerationOptions
@@ -296,7 +297,8 @@ def test_volumes_of_hearts_that_are_cut_count_nowhere():
     assert plain["autoencoder"]["volumes"]["classes"]["left_ventricle"]["w1"] == 0
     assert cut["autoencoder"]["volumes"]["classes"]["left_ventricle"]["w1"] is None
     assert cut["cut"]["test"] == {"myocardium": 0, "left_atrium": 0, "left_ventricle": 2}
-    assert "cut" not in plain
+    assert "cut" not in plain and len(table_of_sets(cut)) == len(table_of_sets(plain)) + 2
+    assert "test hearts, left_ventricle 2" in "\n".join(table_of_sets(cut))
     assert cut["autoencoder"]["classes"] == plain["autoencoder"]["classes"], "shown is compared"
 
 

@@ -52,6 +52,9 @@ def main() -> None:
     voxels = {f.case_id: f.path for f in made_files([args.voxels], names, ".nii.gz")}
     training = {name for name in parts["train"] if name in voxels}
     cut = cut_classes(args.voxels, voxels, coder.grid)
+    for channel, name in enumerate(coder.grid.table.names):
+        if number := sum(bool(listed[channel]) for listed in cut.values()):
+            log.info("the scan cuts %s in %d cases: no volumes of it count", name, number)
     cases = [Case(case_id=n, patient_id=n, labels=str(path)) for n, path in voxels.items()]
     per_case.run_cases(
         per_case.CaseRun(cases, args.out, args.manifest),

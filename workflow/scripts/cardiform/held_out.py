@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +70,12 @@ def summarise(parts: Mapping[str, Sequence[str]], out: Path, methods: Sequence[s
             summary["cut_cases"] = dict(counts)
         result[part] = {**summary, "cases": cases}
     return result
+
+
+def without_figures(figures: dict, names: Iterable[str]) -> None:
+    """Make the rows of some classes None, in place: they mean nothing."""
+    for name in names:
+        figures[name] = dict.fromkeys(figures[name])
 
 
 def _rows(figures: Mapping, method: str, cut: bool) -> dict[str, Mapping]:

@@ -121,6 +121,11 @@ def cut_names(cuts: Mapping[int, Cut], table: LabelTable) -> list[str]:
     return [label.name for label in table if label.value in cuts]
 
 
+def unplaced(cuts: Mapping[int, Cut], table: LabelTable) -> list[str]:
+    """Names of the cut classes of which no plane is known: nothing is learned of them."""
+    return cut_names({value: cut for value, cut in cuts.items() if not cut.planes}, table)
+
+
 def larger_grid(label_map: LabelMap, cuts: Mapping[int, Cut], beyond_mm: float) -> LabelMap:
     """A copy with empty layers past the faces of the volume at which a class is cut."""
     width = np.zeros((3, 2), int)

@@ -152,6 +152,9 @@ def table_of_figures(figures: Mapping) -> list[str]:
         texts = ["-" if v is None else f"{v:.2f}" for v in cells]
         widths = (8, 7, 7, 12, 7)
         lines.append(f"{name:14}" + "".join(f"{t:>{w}}" for t, w in zip(texts, widths)))
+    for part, counts in figures.get("cut", {}).items():
+        listed = ", ".join(f"{name} {number}" for name, number in counts.items() if number)
+        lines.append(f"cut by the scan, left out of volumes and validity: {part} hearts, {listed}")
     near = figures["memorisation"]
     lines.append(
         "1 - Dice to the nearest training heart: generated {:.3f}, test {:.3f}, reconstructed test "

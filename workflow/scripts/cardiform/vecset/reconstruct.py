@@ -17,12 +17,12 @@ from ..errors import again
 from ..files import save_npz, write_json
 from ..formats import Format
 from ..geometry.coarse_to_fine import SampledField, sample_field
-from ..geometry.field_of_view import Cut, cut_names, cuts_of, larger_grid, seen_only
+from ..geometry.field_of_view import Cut, cut_names, cuts_of, larger_grid, seen_only, unplaced
 from ..geometry.frame import UNIT_RADIUS, Frame, apply_affine
 from ..geometry.grids import cropped_affine, lattice, planes, whole
 from ..geometry.sampling import POINTS
 from ..geometry.surface import Mesh
-from ..held_out import draw_comparison, truth_mesh, write_meshes
+from ..held_out import draw_comparison, truth_mesh, without_figures, write_meshes
 from ..labels import LabelTable
 from ..metrics.overlap import overlap
 from ..metrics.surface import surface_figures
@@ -236,13 +236,14 @@ def reconstruct_case(
         method: overlap(truth.data, seen_only(labels, truth.affine, cuts), table)
         for method, labels in made.items()
     }
-    for name in mean_shape.unknown:
-        figures["mean_shape"][name] = dict.fromkeys(figures["mean_shape"][name])
+    without_figures(figures["mean_shape"], mean_shape.unknown)
     for label, true, found in zip(table, true_surfaces, surfaces):
         cut = cuts.get(label.value)
         figures["model"][label.name] |= surface_figures(true, found, cut=cut)
     if cuts:
         figures["cut"] = cut_names(cuts, table)
+        for method in METHODS:  # it was not encoded
+            without_figures(figures[method], unplaced(cuts, table))
     written = []
     if cuts and beyond_mm:
         whole = network.completed(latents, frame, truth, cuts, beyond_mm)

@@ -15,10 +15,10 @@ from ..errors import again
 from ..files import save_npz, write_json
 from ..formats import Format
 from ..geometry.closed_band import Solid, voxel_affine
-from ..geometry.field_of_view import Cut, cut_names, cuts_of, seen_only
+from ..geometry.field_of_view import Cut, cut_names, cuts_of, seen_only, unplaced
 from ..geometry.narrowband import NarrowBand, voxel_keys
 from ..geometry.surface import Mesh
-from ..held_out import draw_comparison, truth_mesh, write_meshes
+from ..held_out import draw_comparison, truth_mesh, without_figures, write_meshes
 from ..labels import LabelClass, LabelTable
 from ..metrics.overlap import overlap
 from ..metrics.surface import surface_figures
@@ -142,6 +142,8 @@ def reconstruct_case(
     figures: dict = {method: m.figures for method, m in made.items()}
     if truth.cuts:
         figures["cut"] = cut_names(truth.cuts, truth.table)
+        for method in made:  # it has no band
+            without_figures(figures[method], unplaced(truth.cuts, truth.table))
     written = [folder / "codes.npz", folder / "labels.nii.gz"]
     save_npz(written[0], compressed=False, **best.codes)
     save_label_map(written[1], best.labels, truth.labels.affine)
