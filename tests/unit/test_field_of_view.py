@@ -10,7 +10,7 @@ from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.files import load_npz, read_json
 from cardiform.geometry.cases import mesh_case, mesh_files, sample_case, voxelize_case
-from cardiform.geometry.field_of_view import cut_names, cuts_of, seen_only
+from cardiform.geometry.field_of_view import check_beyond, cut_names, cuts_of, seen_only
 from cardiform.geometry.mesh_files import read_mesh
 from cardiform.labels import LabelTable
 from cardiform.metrics.surface import surface_figures
@@ -205,6 +205,14 @@ def test_figures_stay_within_the_field_of_view(tmp_path):
     assert surface_figures(capped, whole)["hd95_mm"] > 2
     figures = surface_figures(capped, whole, cut=cuts[BALL])
     assert figures["hd95_mm"] < 0.2 and figures["f_score"] > 0.99
+
+
+@pytest.mark.parametrize("mm", [-1.0, float("nan"), float("inf"), 1e9])
+def test_no_label_map_is_grown_by_nonsense(mm):
+    check_beyond(0.0)
+    check_beyond(40.0)
+    with pytest.raises(InputError, match=r"--beyond-mm: .* is no length; give 0 to 200 mm"):
+        check_beyond(mm)
 
 
 def test_planes_come_along_in_the_unit_frame(tmp_path):

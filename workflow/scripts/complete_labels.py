@@ -30,8 +30,6 @@ from cardiform.options.sections import memory_advice
 
 log = logging.getLogger("complete_labels")
 
-MOST_BEYOND_MM = 200  # as large as a heart
-
 
 def parse() -> tuple:
     """Options and files of either form."""
@@ -55,8 +53,6 @@ def parse() -> tuple:
     measuring = [args.cases, args.voxels, args.train, args.test]
     if bool(args.label_maps) == any(measuring) or not (args.label_maps or all(measuring)):
         raise InputError("name --label-maps, or --cases, --voxels, --train and --test: see --help")
-    if not 0 <= args.beyond_mm <= MOST_BEYOND_MM:
-        raise InputError(f"--beyond-mm: give millimetres from 0 to {MOST_BEYOND_MM}")
     if args.beyond_mm and (args.missing or not args.label_maps):
         raise InputError(
             "--beyond-mm goes with --label-maps alone: what it completes is there already"
@@ -67,6 +63,7 @@ def parse() -> tuple:
 def main() -> None:
     options, args = parse()
 
+    from cardiform.geometry.field_of_view import check_beyond
     from cardiform.ldm.complete import (
         ClassFrequencies,
         Completer,
@@ -80,6 +77,7 @@ def main() -> None:
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
 
+    check_beyond(args.beyond_mm)
     completer = Completer(args.model, options, choose_device(options.device))
     if args.label_maps:
         for path in args.label_maps:

@@ -26,8 +26,6 @@ from cardiform.options.vecset import VecsetReconstructOptions
 
 log = logging.getLogger("reconstruct_vecset")
 
-MOST_BEYOND_MM = 200  # as large as a heart
-
 
 def main() -> None:
     parser = cli.build_parser(__doc__, VecsetReconstructOptions)
@@ -46,15 +44,15 @@ def main() -> None:
     )
     group.add_argument("--metrics", required=True, type=Path, help="figures to write, JSON")
     options, args = cli.parse(parser, VecsetReconstructOptions)
-    if not 0 <= args.beyond_mm <= MOST_BEYOND_MM:
-        parser.error(f"--beyond-mm: give millimetres from 0 to {MOST_BEYOND_MM}")
 
     from cardiform import held_out
     from cardiform.geometry.cases import mesh_files
+    from cardiform.geometry.field_of_view import check_beyond
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
     from cardiform.vecset import reconstruct
 
+    check_beyond(args.beyond_mm)
     network = reconstruct.Reconstructor.load(args.model, options, choose_device(options.device))
     known = {case.case_id: case for case in read_checked_cases(args.cases)}
     rows = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..cohort.table import Case
+from ..errors import InputError
 from ..labels import LabelTable
 from ..volumes import LabelMap
 from .frame import apply_affine
@@ -19,6 +20,7 @@ from .surface import Mesh
 CAP_VOX, MARGIN_VOX = 0.5, 1.0
 # A round end has half as many voxels in its last layer as in the one before, or fewer.
 FLAT = 0.6
+MOST_BEYOND_MM = 200  # as large as a heart
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,12 @@ def cut_names(cuts: Mapping[int, Cut], table: LabelTable) -> list[str]:
 def unplaced(cuts: Mapping[int, Cut], table: LabelTable) -> list[str]:
     """Names of the cut classes of which no plane is known: nothing is learned of them."""
     return cut_names({value: cut for value, cut in cuts.items() if not cut.planes}, table)
+
+
+def check_beyond(mm: float) -> None:
+    """InputError where label maps cannot be grown by so much; 0: they are not."""
+    if not 0 <= mm <= MOST_BEYOND_MM:
+        raise InputError(f"--beyond-mm: {mm:g} is no length; give 0 to {MOST_BEYOND_MM} mm")
 
 
 def larger_grid(label_map: LabelMap, cuts: Mapping[int, Cut], beyond_mm: float) -> LabelMap:
