@@ -23,7 +23,7 @@ from .similarity import Similarity
 LOADERS = 4  # files that are read at a time
 # Half a voxel of a coarse case, unit frame: what is thinner is not known to be.
 LEAST_DEPTH = 0.005
-LEAST_SEEN = 0.5  # of a surface: planes of other hearts may fit a heart badly
+LEAST_SEEN = 0.5  # of a surface that is encoded as if it were cut
 
 
 class PointBatch(TypedDict):
@@ -66,6 +66,13 @@ class Labelled:
         rows = tuple(np.flatnonzero(channels == c) for c in present)
         shares = np.ones(len(present)) if weights is None else weights[present]
         return cls(points, channels, rows, shares / shares.sum())
+
+    def part(self, kept: np.ndarray) -> Labelled:
+        """Some of the points, (N,) bool; the classes keep their shares."""
+        weights = np.zeros(int(self.channels.max()) + 1)
+        for rows, share in zip(self.rows, self.shares):
+            weights[self.channels[rows[0]]] = share
+        return Labelled.of(self.points[kept], self.channels[kept], weights)
 
     def draw(self, count: int, balanced: float, rng: np.random.Generator) -> np.ndarray:
         """``count`` rows with replacement, a share of them balanced over the classes."""
@@ -275,8 +282,8 @@ class PointDataset:
     """Cases in memory; ``dataset[index, draw]`` is an item, decided by (seed, draw) alone.
 
     completing : where scans cut some of the cases, the others are encoded as if they were cut
-        in the same places, as often. Their distances are known there, so the network learns
-        what lies behind a cut.
+        in the same places, as often, and half of their near points are those behind the cut.
+        Their distances are known there, so the network learns to complete.
     """
 
     def __init__(self, cases: Sequence[CasePoints], draw: Draw, completing: bool = False):
@@ -294,8 +301,9 @@ class PointDataset:
         move = Similarity.draw(
             rng, draw.augment_rotation_deg, draw.augment_scale, draw.augment_shift
         )
+        seen, hidden = self._as_if_cut(case, number)
         points, fps = draw_input(
-            self._seen(case, number),
+            seen,
             classes,
             input_points=draw.input_points,
             latents=draw.latents,
@@ -304,6 +312,8 @@ class PointDataset:
         )
         points[:, :3] = move.apply(points[:, :3])
         near = case.near.draw(draw.near_queries, draw.balanced, rng)
+        if len(hidden):  # what lies behind the cut is what is to be learned
+            near[::2] = np.resize(hidden, len(near[::2]))
         volume = case.volume.draw(draw.volume_queries, draw.balanced, rng)
         surface = case.surface.draw(draw.surface_queries, draw.balanced, rng)
         return {
@@ -319,14 +329,21 @@ class PointDataset:
             "case_id": case.case_id,
         }
 
-    def _seen(self, case: CasePoints, number: int) -> Labelled:
-        """The surface that is encoded of a case: all of it, or what a cut would leave."""
+    def _as_if_cut(self, case: CasePoints, number: int) -> tuple[Labelled, np.ndarray]:
+        """The surface that is encoded of a case: all of it, or what a cut would leave; and the
+        near points behind that cut, in random order."""
+        nothing = np.zeros(0, np.int64)
         if not self.planes or case.planes is not None:
-            return case.surface
+            return case.surface, nothing
         rng = np.random.default_rng((self.draw.seed, number, 1))
         if rng.random() >= len(self.planes) / len(self.cases):
-            return case.surface
-        return _before(case.surface, self.planes[rng.integers(len(self.planes))])
+            return case.surface, nothing
+        planes = self.planes[rng.integers(len(self.planes))]
+        kept = _before(case.surface.points, planes)
+        if kept.mean() < LEAST_SEEN:  # planes of other hearts may fit a heart badly
+            return case.surface, nothing
+        hidden = np.flatnonzero(~_before(case.near.points, planes))
+        return case.surface.part(kept), rng.permutation(hidden)
 
 
 def _filled(sdf: np.ndarray, least: np.ndarray | None, truncation: float) -> np.ndarray:
@@ -339,15 +356,9 @@ def _filled(sdf: np.ndarray, least: np.ndarray | None, truncation: float) -> np.
     return sdf
 
 
-def _before(surface: Labelled, planes: np.ndarray) -> Labelled:
-    """The points before all (P, 4) planes; all of them where these leave less than half."""
-    kept = (surface.points @ planes[:, :3].T + planes[:, 3] >= 0).all(axis=1)
-    if kept.mean() < LEAST_SEEN:
-        return surface
-    weights = np.zeros(int(surface.channels.max()) + 1)
-    for rows, share in zip(surface.rows, surface.shares):
-        weights[surface.channels[rows[0]]] = share
-    return Labelled.of(surface.points[kept], surface.channels[kept], weights)
+def _before(points: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """(N,) bool: which of (N, 3) points lie before all (P, 4) planes."""
+    return (points @ planes[:, :3].T + planes[:, 3] >= 0).all(axis=1)
 
 
 def _depths(*distances: np.ndarray) -> np.ndarray:
