@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from cardiform.errors import InputError
+from cardiform.geometry.closed_band import Solid
 from cardiform.geometry.frame import Frame
 from cardiform.geometry.mesh_to_band import mesh_band
 from cardiform.geometry.narrowband import NarrowBand, field_band, narrow_band, voxel_keys
 from cardiform.geometry.sdf import class_fields
+from cardiform.geometry.surface import Mesh, signed_volume
 from cardiform.labels import LabelTable
 from cardiform.options.geometry import MeshesOptions
 from cardiform.volumes import LabelMap
@@ -116,6 +118,34 @@ def test_a_mesh_gives_what_its_field_gives(vessel):
     assert np.abs(a - b).mean() * 2.0 * by_mesh.voxel_mm < 0.1 * 0.7  # a tenth of a voxel
     assert ((a < 0) != (b < 0)).mean() < 0.01
     assert (by_mesh.coarse_sign == 1).mean() > 0.99
+
+
+@pytest.mark.parametrize("radius", [1.0, 1.5])
+def test_a_thin_vessel_on_thick_slices_keeps_its_volume(radius):
+    """A label map's slices are 2 mm apart: half the vessel was lost where it runs along them."""
+    affine = np.diag([0.4, 0.4, 2.0, 1.0])
+    world = np.indices((60, 60, 12)).reshape(3, -1).T * [0.4, 0.4, 2.0] - [12, 12, 10]
+    along = np.clip(world @ [0.6, 0.8, 0], -9, 9)
+    inside = np.linalg.norm(world - along[:, None] * [0.6, 0.8, 0], axis=1) < radius
+    label_map = LabelMap(9 * inside.reshape(60, 60, 12).astype(np.uint8), affine)
+    field = class_fields(label_map, LabelTable(), MeshesOptions())[9]
+    band = field_band(field, Frame(np.zeros(3), 1 / 24), 256, 3.0)
+    solid = Solid.of_band(band.coords, band.sdf.astype(np.float32), 256, band.frame)
+    found = signed_volume(solid.surface())
+    assert found == pytest.approx(field.voxel_volume, rel=0.05)
+
+
+@pytest.mark.parametrize("faces", [[[0, 1, 3]], [[0, -1, 2]], np.zeros((0, 3))])
+def test_corners_that_are_no_vertices_never_reach_native_code(faces):
+    mesh = Mesh(np.eye(3, dtype=np.float32), np.array(faces, np.int32))
+    with pytest.raises(InputError, match="no usable triangles"):
+        mesh_band(mesh, FRAME, 64, 3.0)
+
+
+def test_a_frame_of_no_extent_never_reaches_native_code():
+    mesh = Mesh(np.ones((3, 3), np.float32), np.array([[0, 1, 2]], np.int32))
+    with np.errstate(all="ignore"), pytest.raises(InputError, match="no usable triangles"):
+        mesh_band(mesh, Frame.around(mesh.vertices), 64, 3.0)
 
 
 def test_a_mesh_band_is_exact(vessel):

@@ -121,12 +121,20 @@ def test_odd_masks_are_read_back_from_their_field(name):
     assert field.touches_border == (name in ("cut", "everything", "noise"))
     mesh = field.surface()
     assert signed_volume(mesh) > 0
-    assert abs(field.shift) <= 0.5 * field.spacing.min() + 1e-6
-    # what the bounded shift cannot give back; without sign repair a line had 5 %
-    least = {"voxel": 0.15, "line": 0.6, "corners": 0.5}.get(name, 0.97)
-    assert signed_volume(mesh) > least * field.voxel_volume
-    if name not in ("noise", "corners"):
-        assert is_watertight(mesh)
+    assert signed_volume(mesh) == pytest.approx(field.voxel_volume, rel=0.02)
+    assert is_watertight(mesh)
+
+
+@pytest.mark.parametrize("spacing", [(0.4, 0.4, 2.0), (0.4, 0.4, 1.6), (3.0, 0.8, 0.8), (0.6,) * 3])
+@pytest.mark.parametrize("radius", [0.4, 1.0, 1.5, 4.0])
+def test_volumes_stay_on_thick_slices_down_to_single_voxels(spacing, radius):
+    """The mesh, and what is inside by the distances: of these points are made and voxels."""
+    world, affine = grid((11, 11, 11), spacing)
+    field = field_of(tube(world, radius) < 0, affine)
+    assert signed_volume(field.surface()) == pytest.approx(field.voxel_volume, rel=0.02)
+    points = np.random.default_rng(0).uniform(-11, 11, (200_000, 3))
+    inside = (field.lookup(points) < 0).mean() * 22**3
+    assert inside == pytest.approx(field.voxel_volume, rel=0.1)
 
 
 def test_all_48_orientations_face_outward():

@@ -11,7 +11,10 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     mask : (X, Y, Z) bool, in either memory order.
     """
-    labelled = cc3d.connected_components(mask, connectivity=26)
+    flat = 1 in mask.shape  # where an axis is one voxel long, cc3d counts wrongly or stops
+    labelled = cc3d.connected_components(np.pad(mask, 1) if flat else mask, connectivity=26)
+    if flat:
+        labelled = labelled[1:-1, 1:-1, 1:-1]
     return labelled, np.bincount(labelled.ravel("K"))
 
 

@@ -16,7 +16,7 @@ from ..files import save_npz, write_json
 from ..formats import Format
 from ..labels import LabelTable
 from ..options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
-from ..volumes import LabelMap, load_label_map
+from ..volumes import LabelMap, check_extent, labelled_box, load_label_map
 from .field_of_view import Cut, cuts_of
 from .frame import Frame
 from .mesh_files import MESH_ENDING, read_mesh, write_mesh
@@ -28,6 +28,7 @@ from .surface import Mesh, is_watertight, signed_volume, surface_area
 
 log = logging.getLogger(__name__)
 
+MAX_VOLUME_ERROR = 0.02  # of a mesh against its voxels, without a word
 REMEDY = again("extract_meshes")  # of missing and damaged files of a case
 FRAME = Format(
     "frame",
@@ -78,14 +79,19 @@ def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Pat
         paths.append(folder / f"{names[value]}{MESH_ENDING}")
         write_mesh(paths[-1], mesh)
         vertices.append(mesh.vertices)
-        watertight = is_watertight(mesh)
+        watertight, volume = is_watertight(mesh), signed_volume(mesh)
         if not watertight:
             log.warning("%s: the %s mesh is not watertight", case.case_id, names[value])
+        gain = volume / field.voxel_volume - 1
+        if abs(gain) > MAX_VOLUME_ERROR:
+            text = "%s: the %s mesh holds %.0f %% %s volume than its voxels"
+            more = "more" if gain > 0 else "less"
+            log.warning(text, case.case_id, names[value], 100 * abs(gain), more)
         classes[names[value]] = {
             "value": value,
             "voxels": field.voxels,
             "volume_voxels_mm3": field.voxel_volume,
-            "volume_mesh_mm3": signed_volume(mesh),
+            "volume_mesh_mm3": volume,
             "area_mm2": surface_area(mesh),
             "shift_mm": field.shift,
             "touches_border": field.touches_border,
@@ -120,10 +126,12 @@ def sample_case(
     Raises
     ------
     InputError
-        Missing or unfit meshes, or points that fail
+        Missing or unfit meshes, a label map of a few voxels, or points that fail
         :func:`cardiform.geometry.points_check.check_points`.
     """
     label_map, frame, made = _load_meshed(case, meshes)
+    low, high = labelled_box(label_map.data)
+    check_extent(case.labels, high - low + 1, label_map.spacing)
     fields = dict(_fields(case, label_map, table, made.smoothing, made.shifts))
     cuts = cuts_of(label_map, table, case)
     del label_map  # the fields hold all that is needed, and much memory

@@ -39,3 +39,21 @@ def trilinear(values: np.ndarray, index: np.ndarray) -> np.ndarray:
 
     near = along_y(0)
     return near + wx * (along_y(step_x) - near)
+
+
+def halved(values: np.ndarray) -> np.ndarray:
+    """Trilinear interpolation on a lattice with twice the nodes.
+
+    values : (X, Y, Z) float32
+
+    Returns
+    -------
+    (2 X - 1, 2 Y - 1, 2 Z - 1) float32: every other node is one of ``values``.
+    """
+    for axis in range(3):
+        given = np.moveaxis(values, axis, 0)
+        finer = np.empty((2 * len(given) - 1, *given.shape[1:]), np.float32)
+        finer[::2] = given
+        finer[1::2] = (given[:-1] + given[1:]) / 2
+        values = np.moveaxis(finer, 0, axis)
+    return np.ascontiguousarray(values)

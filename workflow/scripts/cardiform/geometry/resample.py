@@ -54,7 +54,7 @@ def resample_mask(mask: LabelMap, shape: tuple[int, ...], affine: np.ndarray) ->
     ratio = abs(np.linalg.det(into[:3, :3]))
     there = apply_affine(np.linalg.inv(into), filled.astype(np.float64))
     within = ((there > -0.5) & (there < np.array(shape) - 0.5)).all(axis=1).sum()
-    limit = MAX_SHIFT_VOX * float(spacing_of(mask.affine).min())
+    limit = MAX_SHIFT_VOX * float(spacing_of(mask.affine).max())
     result[box] = values < _level(values, round(within / ratio), limit)
     places = apply_affine(np.linalg.inv(into), _links(crop) + low)
     _set(result, np.rint(places).astype(int))

@@ -18,16 +18,22 @@ from ..volumes import LabelMap, spacing_of
 from .far_field import FarGrid, far_field, far_grid
 from .frame import apply_affine
 from .grids import cropped_affine
-from .interpolation import trilinear
+from .interpolation import halved, trilinear
 from .surface import Mesh, extract_surface, signed_volume, surface_area
 
 # Room around a class where the fine field is known: PAD_MM, but within these bounds.
 PAD_MM = 3.0
 PAD_VOX = (5, 8)
-# The volume is matched by moving the surface, never by more than half a voxel.
+# The volume is matched by moving the surface: two steps of at most half a voxel are enough for
+# most structures; what is still off by more than VOLUME_ERROR is searched for.
 MAX_SHIFT_VOX = 0.5
 VOLUME_TOLERANCE = 0.002
+VOLUME_ERROR = 0.015
 VOLUME_PASSES = 2
+VOLUME_SEARCH = 24
+# Between voxel centres distances are interpolated. Crops up to this size take the surface from
+# that on a grid of half the edges: beside single voxels, plain marching cubes see another one.
+FINER_VOXELS = 1 << 20
 # Voxel centres keep this distance from the surface, so that the mask can be read back.
 MIN_DISTANCE_VOX = 0.1
 CHUNK = 1 << 16
@@ -257,14 +263,66 @@ def _shifted(raw, mask, shift, spacing) -> np.ndarray:
 def _volume_matched(field: ClassField, mask: np.ndarray) -> ClassField:
     """``field`` shifted so that its surface encloses as much as the voxels do."""
     bound = MAX_SHIFT_VOX * float(field.spacing.min())
-    target, shift = field.voxel_volume, 0.0
+    shift = 0.0
     for _ in range(VOLUME_PASSES):
-        values = _shifted(field.values, mask, shift, field.spacing)
-        mesh = extract_surface(values, field.crop_affine)
-        excess = signed_volume(mesh) - target
-        found = dataclasses.replace(field, values=values, shift=shift, matched=mesh)
-        shift = float(np.clip(shift + excess / surface_area(mesh), -bound, bound))
-        if abs(excess) <= VOLUME_TOLERANCE * target or shift == found.shift:
-            return found
+        found = _at_shift(field, mask, shift)
+        shift = float(np.clip(shift + found.excess / found.area, -bound, bound))
+        if found.error <= VOLUME_TOLERANCE or shift == found.field.shift:
+            break
+    else:
+        found = _at_shift(field, mask, shift)
+    if found.error > VOLUME_ERROR:
+        found = _volume_searched(field, mask, best=found)
+    return found.field
+
+
+@dataclass(frozen=True)
+class _Shifted:
+    """A field after a shift; ``excess``: mm^3 that its surface holds beyond the voxels."""
+
+    field: ClassField
+    excess: float
+    area: float
+
+    @property
+    def error(self) -> float:
+        """The excess as a share of the voxels' volume, without its sign."""
+        return abs(self.excess) / self.field.voxel_volume
+
+
+def _at_shift(
+    field: ClassField, mask: np.ndarray, shift: float, *, finer: bool = False
+) -> _Shifted:
     values = _shifted(field.values, mask, shift, field.spacing)
-    return dataclasses.replace(field, values=values, shift=shift)
+    if finer:
+        nodes = halved(values)
+        nodes[nodes == 0] = np.finfo(np.float32).tiny  # a triangle would degenerate there
+        mesh = extract_surface(nodes, cropped_affine(field.crop_affine, np.zeros(3), 0.5))
+    else:
+        mesh = extract_surface(values, field.crop_affine)
+    found = dataclasses.replace(field, values=values, shift=shift, matched=mesh)
+    return _Shifted(found, signed_volume(mesh) - field.voxel_volume, surface_area(mesh))
+
+
+def _volume_searched(field: ClassField, mask: np.ndarray, best: _Shifted) -> _Shifted:
+    """The shift that keeps the volume of a structure as thin as a voxel, or the best one.
+
+    The volume falls as the shift grows. Voxel centres keep their sides, so that no shift moves
+    the surface by a voxel.
+    """
+    bound = float(field.spacing.max())
+    finer = field.values.size <= FINER_VOXELS
+    if finer:
+        best = _at_shift(field, mask, best.field.shift, finer=True)
+    low, high = ((at, _at_shift(field, mask, at, finer=finer).excess) for at in (-bound, bound))
+    for number in range(VOLUME_SEARCH):
+        if best.error <= VOLUME_TOLERANCE or not low[1] > 0 > high[1]:
+            break
+        # Where the line between the ends is zero, and every third time the middle.
+        at = low[1] / (low[1] - high[1]) if number % 3 else 0.5
+        shift = low[0] + at * (high[0] - low[0])
+        found = _at_shift(field, mask, shift, finer=finer)
+        best = min(best, found, key=lambda shifted: shifted.error)
+        end = (shift, found.excess)
+        low, high = (end, high) if found.excess > 0 else (low, end)
+    return best
