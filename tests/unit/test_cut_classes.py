@@ -383,8 +383,6 @@ def test_whole_hearts_are_encoded_as_if_they_were_cut_where_others_are():
         item = PointDataset(cases, draw, completing=True)[0, number]
         tops.append(float(item["points"][:, 2].max()))
         assert item["surface"][:, 2].max() > 0.5, "what lies behind is asked for"
-        if tops[-1] <= 0.3 + 1e-6:
-            assert (item["near"][::2, 2] > 0.3).all(), "half of the points are there"
     as_if = np.array(tops) <= 0.3 + 1e-6
     assert 0.25 < as_if.mean() < 0.75, "as often as the scans of the cohort are cut"
     for items in (PointDataset(cases, draw), PointDataset(cases[:1], draw, completing=True)):

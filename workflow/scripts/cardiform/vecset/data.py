@@ -282,8 +282,8 @@ class PointDataset:
     """Cases in memory; ``dataset[index, draw]`` is an item, decided by (seed, draw) alone.
 
     completing : where scans cut some of the cases, the others are encoded as if they were cut
-        in the same places, as often, and half of their near points are those behind the cut.
-        Their distances are known there, so the network learns to complete.
+        in the same places, as often. Their distances are known there, so the network can learn
+        what lies behind a cut.
     """
 
     def __init__(self, cases: Sequence[CasePoints], draw: Draw, completing: bool = False):
@@ -301,9 +301,8 @@ class PointDataset:
         move = Similarity.draw(
             rng, draw.augment_rotation_deg, draw.augment_scale, draw.augment_shift
         )
-        seen, hidden = self._as_if_cut(case, number)
         points, fps = draw_input(
-            seen,
+            self._seen(case, number),
             classes,
             input_points=draw.input_points,
             latents=draw.latents,
@@ -312,8 +311,6 @@ class PointDataset:
         )
         points[:, :3] = move.apply(points[:, :3])
         near = case.near.draw(draw.near_queries, draw.balanced, rng)
-        if len(hidden):  # what lies behind the cut is what is to be learned
-            near[::2] = np.resize(hidden, len(near[::2]))
         volume = case.volume.draw(draw.volume_queries, draw.balanced, rng)
         surface = case.surface.draw(draw.surface_queries, draw.balanced, rng)
         return {
@@ -329,21 +326,17 @@ class PointDataset:
             "case_id": case.case_id,
         }
 
-    def _as_if_cut(self, case: CasePoints, number: int) -> tuple[Labelled, np.ndarray]:
-        """The surface that is encoded of a case: all of it, or what a cut would leave; and the
-        near points behind that cut, in random order."""
-        nothing = np.zeros(0, np.int64)
+    def _seen(self, case: CasePoints, number: int) -> Labelled:
+        """The surface that is encoded of a case: all of it, or what a cut would leave."""
         if not self.planes or case.planes is not None:
-            return case.surface, nothing
+            return case.surface
         rng = np.random.default_rng((self.draw.seed, number, 1))
         if rng.random() >= len(self.planes) / len(self.cases):
-            return case.surface, nothing
+            return case.surface
         planes = self.planes[rng.integers(len(self.planes))]
-        kept = _before(case.surface.points, planes)
-        if kept.mean() < LEAST_SEEN:  # planes of other hearts may fit a heart badly
-            return case.surface, nothing
-        hidden = np.flatnonzero(~_before(case.near.points, planes))
-        return case.surface.part(kept), rng.permutation(hidden)
+        kept = (case.surface.points @ planes[:, :3].T + planes[:, 3] >= 0).all(axis=1)
+        # planes of other hearts may fit a heart badly
+        return case.surface if kept.mean() < LEAST_SEEN else case.surface.part(kept)
 
 
 def _filled(sdf: np.ndarray, least: np.ndarray | None, truncation: float) -> np.ndarray:
@@ -354,11 +347,6 @@ def _filled(sdf: np.ndarray, least: np.ndarray | None, truncation: float) -> np.
         far = np.isnan(sdf) & (np.abs(least) >= truncation)
         sdf[far] = least[far]
     return sdf
-
-
-def _before(points: np.ndarray, planes: np.ndarray) -> np.ndarray:
-    """(N,) bool: which of (N, 3) points lie before all (P, 4) planes."""
-    return (points @ planes[:, :3].T + planes[:, 3] >= 0).all(axis=1)
 
 
 def _depths(*distances: np.ndarray) -> np.ndarray:
