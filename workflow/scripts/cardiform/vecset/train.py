@@ -37,11 +37,7 @@ def vecset_job(options: VecsetOptions, table: LabelTable, train: Path, validatio
     task = VecsetTask(options, table)
     latents = task.model.shape.latents
     sets = {
-        part: PointDataset(
-            found,
-            Draw.from_options(options, latents, augment=part == "train"),
-            completing=part == "train",
-        )
+        part: PointDataset(found, Draw.from_options(options, latents, augment=part == "train"))
         for part, found in cases.items()
     }
     return Job(
