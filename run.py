@@ -66,13 +66,13 @@ def demo_command(environment, rest):
 
 
 def pytest_command(environment, rest):
-    """All tests, one process per core: each of them computes on one thread."""
+    """All tests, each process on one thread, and one more of them than cores: some only wait."""
     os.chdir(ROOT)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         environment[name] = "1"
     # "-q" twice would hide the closing line; durations tell where the time went.
     # A file stays on one process, which makes its cohorts once; the integration tests come first.
-    workers = ["-n", str(min(os.cpu_count() or 1, 8)), "--dist", "loadfile"]
+    workers = ["-n", str(min((os.cpu_count() or 1) + 1, 8)), "--dist", "loadfile"]
     workers += ["--no-loadscope-reorder"]
     # The floor of coverage (pyproject.toml) holds for the whole suite, not for a part of it.
     coverage = [] if rest else ["--cov", "--cov-report", "term:skip-covered"]

@@ -72,6 +72,7 @@ def granted(cluster, tmp_path_factory):
     config = {
         "cohort": {"name": "acme", "table": "cohort.tsv"},
         "windows": {"windows": ["bone=300/1500", "brain=40/80"]},
+        "split": {"validation": 0.0, "test": 0.0},
     }
     windows = [f"results/acme/windows/{w}/512/manifest/a.tsv" for w in ("bone", "brain")]
     profile = with_site(tmp_path_factory.mktemp("profile"))
