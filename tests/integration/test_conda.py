@@ -16,7 +16,7 @@ from env_files import ENVIRONMENTS, ROOT, SCRIPTS, read_rules, third_party
 from tiny_config import TINY, changed
 
 RULES, _ = read_rules()
-DEMO = changed(TINY, "demo", cases=3, spacing_mm=5.0)
+DEMO = changed(TINY, "demo", cases=8, spacing_mm=5.0)
 # What the Python that runs the tests has, and an environment must not have.
 FOREIGN = ("snakemake", "pytest", "yaml", "spconv", "igl")
 FOREIGN_TO = {
