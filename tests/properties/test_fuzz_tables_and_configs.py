@@ -116,7 +116,7 @@ values = st.sampled_from([*filter(str.isprintable, CELLS), "true", "0.5", "1e-4"
 
 @examples(15)
 @given(st.data())
-def test_flags_of_any_value_are_obeyed_or_refused(hearts, tmp_path_factory, data):
+def test_flags_of_any_value_are_obeyed_or_refused(hearts, data):
     cohort = Cohort(hearts / "sound.tsv", hearts / "flags")
     if not (cohort.out / "cases.tsv").exists():
         cohort.check()

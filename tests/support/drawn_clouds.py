@@ -13,7 +13,7 @@ LAYOUTS = ("single", "stack", "ragged", "groups", "datasets")
 KINDS = ("<f4", ">f4", "<f8", ">f8", "<f2", "<i2", ">i4")
 FAULTS = (
     "nan", "inf", "empty", "transposed", "four columns", "text", "complex", "one place",
-    "too few classes", "classes as text", "other key", "no hdf5", "cut", "no class takes part",
+    "too few classes", "classes as text", "no hdf5", "cut", "no class takes part",
 )  # fmt: skip
 
 
@@ -76,9 +76,8 @@ def write_samples(path: Path, clouds: list[DrawnCloud]) -> None:
     layout = clouds[0].layout
     names = [f"s{k}" for k in range(len(clouds))]
     with h5py.File(path, "w") as archive:
-        key = "elsewhere" if clouds[0].fault == "other key" else "points"
         for word, parts in (
-            (key, [c.stored for c in clouds]),
+            ("points", [c.stored for c in clouds]),
             ("labels", [c.stored_labels for c in clouds]),
         ):
             if any(part is None for part in parts):
@@ -108,6 +107,6 @@ def clouds(draw, labelled: bool, fault: str = "") -> DrawnCloud:
     points[:2] = [-extent / 2, extent / 2]  # integers keep their extent, too
     points += np.rint(draw(st.tuples(*[st.floats(-900, 900)] * 3)))
     labels = rng.integers(1, 11, number).astype(np.uint8) if labelled else None
-    simple = fault in ("text", "complex", "transposed", "other key", "classes as text")
+    simple = fault in ("text", "complex", "transposed", "classes as text")
     layout = "single" if simple or fault == "four columns" else draw(st.sampled_from(LAYOUTS))
     return DrawnCloud(points, labels, draw(st.sampled_from(KINDS)), layout, fault)

@@ -9,13 +9,13 @@ import igl
 import numpy as np
 import trimesh
 from drawn_structures import has_core
-from scipy import ndimage
 
 from cardiform.files import load_npz
+from cardiform.geometry.closed_band import Solid
 from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.grids import lattice
 from cardiform.geometry.mesh_files import read_mesh
-from cardiform.geometry.narrowband import BLOCK, NarrowBand
+from cardiform.geometry.narrowband import NarrowBand
 from cardiform.geometry.sdf import class_fields, distances
 from cardiform.labels import LabelTable
 from cardiform.options.geometry import MeshesOptions
@@ -93,10 +93,10 @@ def _check_round_trip(band: NarrowBand, label_map: LabelMap, mask, where: str) -
     """The structure comes back from its sparse voxels, where these are small enough to hold it."""
     if band.voxel_mm > 0.6 * label_map.spacing.min():
         return
-    unit = band.frame.to_unit(centres(label_map))
-    index = (unit + 1) * band.resolution / 2 - 0.5
-    back = ndimage.map_coordinates(dense(band), index.T, order=1, mode="nearest") < 0
-    back = back.reshape(mask.shape)
+    solid = Solid.of_band(band.coords, band.sdf, band.resolution, band.frame)
+    box, found = solid.on_grid(mask.shape, label_map.affine)
+    back = np.zeros_like(mask)
+    back[box] = found < 0
     dice = 2 * (back & mask).sum() / (back.sum() + mask.sum())
     assert dice >= DICE, f"{where}: Dice {dice:.3f} after the round trip"
 
@@ -109,10 +109,3 @@ def _check_points(arrays: dict, values: list[int]) -> None:
     for name in ("near", "volume"):
         known = arrays[f"{name}_sdf"][:, arrays["annotated"]]
         assert np.isfinite(known).all()
-
-
-def dense(band: NarrowBand) -> np.ndarray:
-    """(R, R, R) float32: the sparse distances, and the sign of the blocks between them."""
-    values = np.kron(band.coarse_sign.astype(np.float32), np.ones((BLOCK,) * 3, np.float32))
-    values[tuple(band.coords.T.astype(int))] = band.sdf
-    return values
