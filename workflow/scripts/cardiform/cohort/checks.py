@@ -152,7 +152,8 @@ def describe(labels: LabelMap, table: LabelTable) -> dict:
     for label in table:
         voxels = int(counts[label.value])
         if voxels:
-            mask = _cropped(labels.data == label.value)
+            # without a rim cc3d raises on specks within one slice
+            mask = np.pad(_cropped(labels.data == label.value), 1)
             classes[label.name] = {
                 "voxels": voxels,
                 "volume_ml": round(voxels * voxel_ml, 4),
