@@ -14,7 +14,8 @@ from strategies import ORIENTATIONS, rotations
 
 KINDS = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 CODES = ((1, 1), (1, 0), (0, 1), (2, 4), (3, 0), (4, 2))  # of sform and qform
-ENDINGS = (".nii", ".nii.gz", ".nii.gz", ".NII.GZ")
+ENDINGS = (".nii", ".nii.gz", ".NII.GZ")
+UNITS = {"mm": 1.0, "unknown": 1.0, "micron": 1000.0, "meter": 0.001}  # of a millimetre
 FAULTS = (
     "no form", "forms differ", "sheared", "unknown label", "fractions", "negative", "not finite",
     "empty", "far away", "two volumes", "cut", "no volume", "missing",
@@ -37,13 +38,17 @@ class Drawn:
     intercept: int = 0
     codes: tuple[int, int] = (1, 1)
     second: bool = False
+    unit: str = "mm"
     ending: str = ".nii.gz"
     fault: str = ""
 
     def write(self, folder: Path, name: str) -> Path:
         """The file below ``folder``; none where it is missing."""
         path = folder / f"{name}{self.ending}"
-        content = self._content()
+        if self.ending == ".hdr":
+            self._image().to_filename(path)
+            return path
+        content = self._image().to_bytes()
         if self.ending.lower().endswith(".gz"):
             content = gzip.compress(content, 1, mtime=0)
         if self.fault == "cut":
@@ -54,24 +59,25 @@ class Drawn:
             path.write_bytes(content)
         return path
 
-    def _content(self) -> bytes:
+    def _image(self):
         kind = np.dtype(self.order + self.kind)
         values = self._values()
-        header = (nib.Nifti2Header if self.second else nib.Nifti1Header)(endianness=self.order)
+        number = 2 if self.second else 1
+        header = getattr(nib, f"Nifti{number}Header")(endianness=self.order)
         header.set_data_dtype(kind)
         stored = np.rint((values - self.intercept) / self.slope) if self.slope != 1 else values
-        image = (nib.Nifti2Image if self.second else nib.Nifti1Image)(
-            stored.astype(kind), self.affine, header
-        )
+        form = "Pair" if self.ending == ".hdr" else "Image"
+        affine = np.diag([*[UNITS[self.unit]] * 3, 1.0]) @ self.affine
+        image = getattr(nib, f"Nifti{number}{form}")(stored.astype(kind), affine, header)
         image.header.set_slope_inter(self.slope, self.intercept if self.slope != 1 else 0)
-        image.header.set_xyzt_units("mm")
+        image.header.set_xyzt_units(self.unit)
         sform, qform = (0, 0) if self.fault == "no form" else self.codes
-        image.set_sform(self.affine, sform)
-        other = self.affine.copy()
+        image.set_sform(affine, sform)
+        other = affine.copy()
         if self.fault == "forms differ":
-            other[:3, 3] += 3 * np.linalg.norm(self.affine[:3, :3], axis=0).max()
+            other[:3, 3] += 3 * np.linalg.norm(affine[:3, :3], axis=0).max()
         image.set_qform(other, qform)
-        return image.to_bytes()
+        return image
 
     def _values(self) -> np.ndarray:
         values = self.data.astype(np.float64)
@@ -116,7 +122,8 @@ def sound(draw) -> Drawn:
         intercept=draw(st.integers(-2, 0 if kind[0] == "u" else 2)) if scaled else 0,
         codes=codes,
         second=draw(st.booleans()),
-        ending=draw(st.sampled_from(ENDINGS)),
+        unit=draw(st.sampled_from(["mm", *UNITS])),
+        ending=draw(st.sampled_from([*ENDINGS, ".hdr"])),
     )
 
 
