@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import torch
+import trimesh
 from damage import damaged
 from drawn_clouds import DrawnCloud
 from drawn_label_maps import Drawn, plain
+from drawn_meshes import DrawnMesh
 from hypothesis import given
 from hypothesis import strategies as st
 from inside import apart
@@ -19,16 +22,21 @@ from stages import FEW_POINTS, Cohort, errors_of, tree
 from cardiform.artefact import torch_files
 from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.per_case import STATE
-from cardiform.cohort.table import read_case_table, read_checked_cases
+from cardiform.cohort.table import Case, read_case_table, read_checked_cases
 from cardiform.errors import InputError
 from cardiform.files import load_npz
 from cardiform.geometry.cases import FRAME
 from cardiform.geometry.mesh_files import read_mesh
+from cardiform.geometry.mesh_to_band import voxelize_mesh
+from cardiform.geometry.narrowband import NarrowBand
 from cardiform.labels import LabelTable, load_label_table
 from cardiform.ldm.clouds import CloudFile
+from cardiform.options.geometry import VoxelsOptions
 from cardiform.options.ldm import PointcloudsOptions
 from cardiform.volumes import load_image, load_label_map
 
+MESHES = ("binary.ply", "binary.stl", "text.obj", "ascii.ply", "ascii.stl")
+NATIVE = (".h5", ".stl", ".obj", ".ply")  # read by code that may crash
 MADE = "meshes/c0/frame.json", "meshes/c0/myocardium.ply", "meshes/state/c0.json", "cases.tsv"
 
 
@@ -43,6 +51,14 @@ def cohort(tmp_path_factory):
     rng = np.random.default_rng(0)
     labels = rng.integers(1, 11, 30).astype(np.uint8)
     DrawnCloud(rng.normal(size=(30, 3)) * 30, labels).write(folder / "cloud.h5")
+    ball = trimesh.creation.icosphere(subdivisions=1, radius=20)
+    for form in MESHES:
+        DrawnMesh(ball.vertices, ball.faces, ball.volume, form).write(folder, form.split(".")[0])
+    with h5py.File(folder / "packed.h5", "w") as archive:
+        rows = archive.create_dataset("points", (2,), dtype=h5py.vlen_dtype(np.dtype("f4")))
+        rows[0], rows[1] = rng.random(30), rng.random(60)
+        more = {"chunks": (1, 8), "compression": "gzip", "fletcher32": True}
+        archive.create_dataset("labels", data=rng.integers(1, 9, (2, 20)), **more)
     table = "\n".join("\t".join(map(str, row.values())) for row in LabelTable().as_dicts())
     (folder / "labels.tsv").write_text("value\tname\ttitle\tcolor\tcomponents\tpriority\n" + table)
     torch_files.save(folder / "model.pt", {"weights": torch.arange(9.0), "name": "a"}, 1)
@@ -85,6 +101,14 @@ def read_cloud(path):
         assert cloud.labels is None or len(cloud.labels) == len(cloud.points)
 
 
+def read_own_mesh(path):
+    """As voxelize_meshes does: damage must not reach native code."""
+    case = Case(case_id="a", patient_id="a", labels=str(path))
+    made, *_ = voxelize_mesh(case, options=VoxelsOptions(resolution=16), out=path.parent / "out")
+    band = NarrowBand.load(made)
+    assert np.isfinite(band.sdf).all() and np.isfinite(band.frame.scale) and len(band.coords)
+
+
 # file -> what reads it, whether checksums or formats tell of every change
 READERS = {
     "heart.nii.gz": (read_volume, True),
@@ -101,18 +125,20 @@ READERS = {
     "labels.tsv": (load_label_table, False),
     "model.pt": (read_weights, True),
     "cloud.h5": (read_cloud, False),
+    "packed.h5": (read_cloud, False),
+    **dict.fromkeys(MESHES, (read_own_mesh, False)),
 }
 
 
 @pytest.mark.parametrize("name", READERS)
-@examples(25)
+@examples(15)
 @given(data=st.data())
 def test_a_damaged_file_is_refused_or_read_as_it_was(cohort, tmp_path, name, data):
     read, exact = READERS[name]
     sound = cohort.table.parent / name.split(" ", maxsplit=1)[0]
     path = tmp_path / sound.name
     path.write_bytes(data.draw(damaged(sound.read_bytes())))
-    found = apart(outcome, read, path) if sound.suffix == ".h5" else outcome(read, path)
+    found = apart(outcome, read, path) if sound.suffix in NATIVE else outcome(read, path)
     if isinstance(found, InputError):
         assert found.problems and not any("\n" in line for line in found.problems)
         assert all(sound.name in line for line in found.problems)
