@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
 # Small real label maps that lie beside a developer's checkout; they are not in the project.
 REAL_DATA = ROOT.parent / "shared" / "data"
+REAL_HEARTS = ROOT.parent / "shared" / "data2"
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +37,11 @@ def real_data():
     if not REAL_DATA.is_dir():
         pytest.skip("no real label maps: the folder shared/data beside the checkout is absent")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def real_hearts():
+    """The folder of label maps of whole hearts; the test is skipped where it is absent."""
+    if not REAL_HEARTS.is_dir():
+        pytest.skip("no real hearts: the folder shared/data2 beside the checkout is absent")
+    return REAL_HEARTS

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import stand_in_conda
 import yaml
 
 from cardiform.cohort import splits
@@ -48,6 +49,25 @@ def run_workflow():
         text = result.stdout + result.stderr
         assert (result.returncode == 0) == succeeds, text[-6000:]
         return text
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def conda(tmp_path_factory):
+    """Folder of the stand-in's programs, and where the environments go."""
+    base = tmp_path_factory.mktemp("conda")
+    return stand_in_conda.install(base), base / "environments"
+
+
+@pytest.fixture(scope="session")
+def run_in_conda(conda, run_workflow):
+    """Run the workflow with an environment per rule; other arguments go to run_workflow."""
+    programs, prefix = conda
+
+    def run(folder, config, *arguments, **others) -> str:
+        options = ("--sdm", "conda", "--conda-prefix", str(prefix))
+        return run_workflow(folder, config, *arguments, *options, path=programs, **others)
 
     return run
 

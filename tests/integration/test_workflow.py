@@ -1,12 +1,17 @@
-"""The whole DAG for real, at the smallest size that still has every part."""
+"""The whole DAG for real, at the smallest size that still has every part.
+
+Every rule runs in the environment that its file describes (see test_conda.py).
+"""
 
 from __future__ import annotations
 
 import json
 import re
 
+import h5py
 import numpy as np
 import pytest
+from env_files import read_rules
 from tiny_config import TINY, changed
 
 from cardiform import volumes
@@ -14,22 +19,52 @@ from cardiform.cohort import splits
 from cardiform.cohort.table import demo_cases, read_checked_cases
 from cardiform.labels import LabelTable
 
+RULES, _ = read_rules()
+ALL = (
+    "all",
+    "results/tiny/windows/bone/64/manifest/chunk_000.tsv",
+    "results/tiny/ldm/pointclouds/split/train.csv",
+)
 
-def planned(run_workflow, folder, config) -> set[str]:
-    text = run_workflow(folder, config, "-n")
+
+def planned(run_in_conda, folder, config) -> set[str]:
+    text = run_in_conda(folder, config, "-n")
     table = re.search(r"^job +count\n-.*?\n(.*?)\ntotal", text, re.M | re.S)
     return {line.split()[0] for line in table[1].splitlines()} if table else set()
 
 
+def file_of_clouds(folder) -> str:
+    """Forty small point clouds."""
+    points = np.random.default_rng(0).normal(size=(40, 50, 3)) * 30
+    with h5py.File(folder / "clouds.h5", "w") as archive:
+        archive.create_dataset("points", data=points.astype(np.float32))
+    return str(folder / "clouds.h5")
+
+
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory, run_workflow, seed_that_fills_every_part):
-    """A finished run on five coarse hearts."""
+def made(tmp_path_factory, run_in_conda, seed_that_fills_every_part):
+    """A finished run on five coarse hearts: its folder, its config, what was printed."""
     folder = tmp_path_factory.mktemp("tiny")
     names = [case.case_id for case in demo_cases(5, "x")]
     seed = seed_that_fills_every_part(names, **TINY["split"])
     config = changed(TINY, "split", seed=seed)
-    run_workflow(folder, config)
+    config = changed(config, "pointclouds", file=file_of_clouds(folder))
+    return folder, config, run_in_conda(folder, config, *ALL)
+
+
+@pytest.fixture(scope="module")
+def tiny(made):
+    folder, config, _ = made
     return folder, config
+
+
+@pytest.fixture(scope="module")
+def refined(tiny, run_in_conda):
+    """The same with refined coronaries: its config, what was printed, the mesh of before."""
+    folder, config = tiny
+    config = changed(config, "cohort", use_refined=True)
+    mesh = (folder / "results" / "tiny" / "meshes" / "phantom_000" / "coronary.ply").read_bytes()
+    return config, run_in_conda(folder, config, "points"), mesh
 
 
 @pytest.mark.slow
@@ -97,19 +132,19 @@ def test_generated_hearts_and_their_figures(tiny):
 
 
 @pytest.mark.slow
-def test_a_changed_key_lists_its_stage_and_what_follows(tiny, run_workflow):
+def test_a_changed_key_lists_its_stage_and_what_follows(tiny, run_in_conda):
     folder, config = tiny
-    assert planned(run_workflow, folder, config) == set()
+    assert planned(run_in_conda, folder, config) == set()
     vecset = {"train_vecset", "reconstruct_vecset", "all"}
-    assert planned(run_workflow, folder, changed(config, "vecset", lr=3e-4)) == vecset
-    assert planned(run_workflow, folder, changed(config, "points", seed=1)) == {
+    assert planned(run_in_conda, folder, changed(config, "vecset", lr=3e-4)) == vecset
+    assert planned(run_in_conda, folder, changed(config, "points", seed=1)) == {
         "sample_sdf",
         *vecset,
     }
 
 
 @pytest.mark.slow
-def test_a_changed_label_map_is_the_only_case_done_again(tiny, run_workflow):
+def test_a_changed_label_map_is_the_only_case_done_again(tiny, run_in_conda):
     folder, config = tiny
     path = folder / "resources" / "demo" / "labels" / "phantom_001.nii.gz"
     points = folder / "results" / "tiny" / "points"
@@ -118,18 +153,16 @@ def test_a_changed_label_map_is_the_only_case_done_again(tiny, run_workflow):
     data = labels.data.copy()
     data[data == 9] = 0
     volumes.save_label_map(path, data, labels.affine)
-    run_workflow(folder, config, "points")
+    run_in_conda(folder, config, "points")
     after = {p.name: p.stat().st_mtime_ns for p in points.glob("*.npz")}
     assert {name for name in before if after[name] != before[name]} == {"phantom_001.npz"}
 
 
 @pytest.mark.slow
-def test_fused_label_maps_feed_the_other_stages(tiny, run_workflow):
-    folder, config = tiny
-    refined = changed(config, "cohort", use_refined=True)
+def test_fused_label_maps_feed_the_other_stages(tiny, refined, run_in_conda):
+    folder, _ = tiny
+    config, _, before = refined
     results = folder / "results" / "tiny"
-    before = (results / "meshes" / "phantom_000" / "coronary.ply").read_bytes()
-    run_workflow(folder, refined, "points")
     for name in ("manifest.tsv", "metrics.json", "phantom_000.png", "fine/phantom_000.nii.gz"):
         assert (results / "coronary" / "refined" / name).stat().st_size > 0, name
     metrics = json.loads((results / "coronary" / "refined" / "metrics.json").read_text())
@@ -146,4 +179,14 @@ def test_fused_label_maps_feed_the_other_stages(tiny, run_workflow):
     assert frame["classes"]["coronary"]["voxels"] == (fused.data == 9).sum()
     assert (results / "meshes" / "phantom_000" / "coronary.ply").read_bytes() != before
     vecset = {"train_vecset", "reconstruct_vecset", "all"}
-    assert vecset <= planned(run_workflow, folder, refined)
+    assert vecset <= planned(run_in_conda, folder, config)
+
+
+@pytest.mark.slow
+def test_every_rule_ran_in_its_environment(made, refined):
+    """In both runs together, and no job outside of one."""
+    text = made[2] + refined[1]
+    finished = re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)", text, flags=re.M)
+    assert set(finished) == {rule.name for rule in RULES} | {"all", "points"}
+    in_environments = [rule for rule in finished if rule not in ("all", "points")]
+    assert text.count("Activating conda environment: ") == len(in_environments)

@@ -30,7 +30,7 @@ from cardiform.geometry.mesh_files import read_mesh
 from cardiform.geometry.mesh_to_band import voxelize_mesh
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.labels import LabelTable, load_label_table
-from cardiform.ldm.clouds import CloudFile
+from cardiform.volumes.clouds import CloudFile
 from cardiform.options.geometry import VoxelsOptions
 from cardiform.options.ldm import PointcloudsOptions
 from cardiform.volumes import load_image, load_label_map

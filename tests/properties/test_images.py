@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nifti_files import write_nifti
 from scipy import ndimage
 from strategies import ORIENTATIONS, affines, blobs, label_maps, turned
 
@@ -18,7 +19,14 @@ from cardiform.geometry.sdf import class_boxes, class_fields, distances
 from cardiform.geometry.surface import is_watertight, signed_volume
 from cardiform.labels import LabelTable
 from cardiform.options.geometry import MeshesOptions
-from cardiform.volumes import LabelMap, load_label_map, save_label_map, spacing_of
+from cardiform.volumes import (
+    LabelMap,
+    axes_like,
+    load_label_map,
+    save_label_map,
+    save_like,
+    spacing_of,
+)
 from cardiform.volumes.affines import check_affine
 
 TABLE = LabelTable()
@@ -31,6 +39,22 @@ def test_a_file_keeps_voxels_and_places_under_any_affine(tmp_path, affine, data)
     found = load_label_map(path)
     np.testing.assert_array_equal(found.data, data)
     np.testing.assert_allclose(found.affine, affine, rtol=1e-6, atol=1e-4)
+
+
+@given(
+    affines() | affines(0.9), label_maps(most=12), st.sampled_from([(1, 1e-3), (2, 1), (3, 1e3)])
+)
+def test_a_file_with_both_forms_in_any_unit_is_read_in_millimetres(tmp_path, affine, data, unit):
+    """nibabel leaves a shear out of the qform."""
+    code, factor = unit
+    stored = affine.copy()
+    stored[:3] *= factor
+    path = write_nifti(tmp_path / "labels.nii", data, stored, xyzt_units=code)
+    np.testing.assert_allclose(load_label_map(path).affine, affine, rtol=1e-6, atol=1e-4)
+    save_like(tmp_path / "like.nii", data, path)
+    np.testing.assert_allclose(
+        load_label_map(tmp_path / "like.nii").affine, affine, rtol=1e-6, atol=1e-4
+    )
 
 
 @given(affines(max_shear_deg=0.9))
@@ -53,6 +77,16 @@ def test_an_affine_is_taken_up_to_a_shear_of_one_degree(affine):
     else:
         with pytest.raises(InputError, match="sheared"):
             check_affine("x.nii", affine)
+
+
+@given(label_maps(most=5), affines(0.9), st.sampled_from(ORIENTATIONS))
+def test_the_axes_of_an_image_can_be_put_as_those_of_another(data, affine, axes):
+    other_data, other_affine = turned(data, affine, axes)
+    shape, found = axes_like(other_data.shape, other_affine, affine)
+    assert shape == data.shape
+    np.testing.assert_allclose(found, affine, atol=1e-9)
+    shape, found = axes_like(data.shape, affine, affine)
+    assert shape == data.shape and (found == affine).all()
 
 
 @given(label_maps(values=(0, 1, 2, 9, 255)), st.sampled_from(ORIENTATIONS), st.booleans())

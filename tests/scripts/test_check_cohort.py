@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from answers import refused
+from inside import run_inside
 
 from cardiform.cohort import splits
 from cardiform.cohort.table import Case, read_checked_cases, write_cases
@@ -49,17 +50,17 @@ def good_and_bad(folder):
     two = labels()
     two[7:9, 9:, 12:] = 3
     write(folder, "good.nii.gz", two)
-    write(folder, "good_ct.nii.gz", labels().astype(np.int16) * 100)
+    write(folder, "good_ct.nii.gz", labels().astype(np.int16) * 400 - 1000)
     with h5py.File(folder / "points.h5", "w") as archive:
-        archive["points"] = np.zeros((4, 3))
+        archive["points"] = np.eye(4, 3)
     eleven = labels(11)
     eleven[7:9, 9:, 12:] = 13
     write(folder, "eleven.nii.gz", eleven)
     write(folder, "empty.nii.gz", labels(0))
     moved = AFFINE.copy()
     moved[0, 3] = 0.3
-    write(folder, "moved_ct.nii.gz", labels(), moved)
-    write(folder, "other_ct.nii.gz", labels()[:-1])
+    write(folder, "moved_ct.nii.gz", labels().astype(np.int16) * 400 - 1000, moved)
+    write(folder, "other_ct.nii.gz", labels()[:-1].astype(np.int16) * 400 - 1000)
     (folder / "broken.nii.gz").write_bytes(b"nothing")
     (folder / "broken.h5").write_bytes(b"nothing")
     table(
@@ -82,7 +83,7 @@ WORDS = (
     "moved_ct.nii.gz: lies up to 0.3 mm beside the label map",
     "other_ct.nii.gz: shape (9, 12, 14) differs from the label map's (10, 12, 14)",
     "none.nii.gz: does not exist",
-    "broken.h5: is not a readable HDF5 file",
+    "broken.h5: is no readable HDF5 file",
     "broken.nii.gz: is not a readable NIfTI file",
 )
 
@@ -209,8 +210,195 @@ def test_a_report_changes_with_the_bytes_of_a_file_and_not_with_its_place(tmp_pa
 
 def test_a_file_may_be_named_twice(tmp_path, check):
     write(tmp_path, "a.nii.gz", labels())
-    table(tmp_path, [("a", "a.nii.gz", "a.nii.gz")], columns="case_id\tlabels\timage")
+    table(tmp_path, [("a", "a.nii.gz", "a.nii.gz")], columns="case_id\tlabels\ttruth")
     result = check()
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "out" / "qc" / "cases" / "a.json").read_text())
     assert report["classes"]["left_ventricle"]["voxels"] == 36
+
+
+def clouds_good_and_bad(folder):
+    """case id -> what is wrong with its cloud, empty for good ones."""
+    points = np.random.default_rng(0).normal(size=(400, 3)) * 30
+    nan, far = points.copy(), points.copy()
+    nan[7, 1], far[3] = np.nan, 1e5
+    content = {
+        "good": (points, ""),
+        "nan": (nan, "points that are not finite (1 of 400)"),
+        "empty": (points[:0], "has the shape (0, 3), not (N, 3)"),
+        "turned": (points.T, "has the shape (3, 400), not (N, 3); transpose it"),
+        "equal": (points * 0 + 5, "has no extent: its 400 points are all equal"),
+        "far": (far, "1 of 400 points lie up to 1.732e+05 mm from the middle"),
+        "several": (points.reshape(4, 100, 3), "has 4 samples for one case"),
+    }
+    for name, (data, _) in content.items():
+        with h5py.File(folder / f"{name}.h5", "w") as archive:
+            archive["points"] = data
+    with h5py.File(folder / "foreign.h5", "w") as archive:
+        archive["points"], archive["labels"] = points, np.full(400, 99)
+    with h5py.File(folder / "damaged.h5", "w") as archive:
+        archive.create_dataset("points", data=points, chunks=(400, 3), fletcher32=True)
+    damaged = bytearray((folder / "damaged.h5").read_bytes())
+    damaged[damaged.index(points.tobytes()) + 1000] ^= 1
+    (folder / "damaged.h5").write_bytes(damaged)
+    facts = {name: fact for name, (_, fact) in content.items()} | {
+        "damaged": "cannot be read",
+        "foreign": "has no point of",
+    }
+    write(folder, "good.nii.gz", labels())
+    table(folder, [(name, "good.nii.gz", "", f"{name}.h5") for name in facts])
+    return facts
+
+
+def test_bad_clouds_are_reported_together_and_skipped(check, run_script, tmp_path):
+    facts = clouds_good_and_bad(tmp_path)
+    result = check()
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: case ")]
+    assert len(lines) == len(facts) - 1
+    for name, fact in facts.items():
+        found = [line for line in lines if line.startswith(f"error: case {name}: ")]
+        assert len(found) == bool(fact) and all(fact in line for line in found), (name, lines)
+
+    result = check("--on-bad-case", "skip")
+    assert result.returncode == 0 and "1 of 9 cases are usable" in result.stderr
+    out = ("--out", tmp_path / "voxels", "--manifest", tmp_path / "voxels.tsv")
+    result = run_script("convert_pointclouds.py", "--cases", tmp_path / "out" / "cases.tsv", *out)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "voxels" / "good.nii.gz").is_file()
+
+
+def test_bad_clouds_are_reported_together_when_they_are_converted(run_script, tmp_path):
+    facts = clouds_good_and_bad(tmp_path)
+    cases = [
+        Case(case_id=n, patient_id=n, labels="x", pointcloud=str(tmp_path / f"{n}.h5"))
+        for n in facts
+    ]
+    write_cases(tmp_path / "cases.tsv", cases)
+    out = ("--out", tmp_path / "voxels", "--manifest", tmp_path / "voxels.tsv")
+    result = run_script("convert_pointclouds.py", "--cases", tmp_path / "cases.tsv", *out)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    for name, fact in facts.items():
+        found = [line for line in result.stderr.splitlines() if f"/{name}.h5:" in line]
+        assert len(found) == bool(fact) and all(fact in line for line in found), (name, found)
+
+
+CONTENT = "case_id\tpatient_id\tlabels\timage\tpointcloud\ttruth"
+
+
+@pytest.fixture
+def judge(tmp_path):
+    """check_cohort in this process."""
+    places = ["--table", tmp_path / "cohort.tsv", "--out", tmp_path / "out"]
+    return lambda *arguments: run_inside("check_cohort.py", *places, *arguments)
+
+
+def every_file_bad(folder):
+    """A sound case, and one whose four files are readable and wrong."""
+    hu = labels().astype(np.int16) * 400 - 1000
+    hu[0] = -100
+    write(folder, "good.nii.gz", labels())
+    write(folder, "good_ct.nii.gz", hu)
+    write(folder, "eleven.nii.gz", labels() + np.uint8(8) * (labels() > 0))
+    write(folder, "stored_ct.nii.gz", hu + 1024)
+    write(folder, "binary.nii.gz", np.uint8(255) * (labels() > 0))
+    (folder / "broken.h5").write_bytes(b"nothing")
+    rows = [
+        ("good", "p", "good.nii.gz", "good_ct.nii.gz", "", "good.nii.gz"),
+        ("bad", "q", "eleven.nii.gz", "stored_ct.nii.gz", "broken.h5", "binary.nii.gz"),
+    ]
+    table(folder, rows, CONTENT)
+
+
+def test_all_files_of_a_case_are_judged_in_one_round_and_it_alone_is_skipped(tmp_path, judge):
+    every_file_bad(tmp_path)
+    words = [
+        "eleven.nii.gz: label 11 is not in the label table",
+        "stored_ct.nii.gz: has no value below 0",
+        "broken.h5: is no readable HDF5 file",
+        "binary.nii.gz: has label 255, no class of the label table",
+    ]
+    result = judge()
+    refused(result, *words)
+    assert sum(line.startswith("error: case bad: ") for line in result.stderr.splitlines()) == 4
+    result = judge("--on-bad-case", "skip")
+    assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
+    cases = {c.case_id: c for c in read_checked_cases(tmp_path / "out" / "cases.tsv")}
+    assert (cases["good"].status, cases["bad"].status) == ("ok", "skipped")
+    assert all(part in cases["bad"].reason for part in words)
+
+
+@pytest.mark.parametrize("kind", [np.complex64, [("R", "u1"), ("G", "u1"), ("B", "u1")]])
+@pytest.mark.parametrize("column", ["labels", "image", "truth"])
+def test_colours_and_complex_numbers_skip_their_case_alone(tmp_path, judge, kind, column):
+    every_file_bad(tmp_path)
+    write(tmp_path, "odd.nii.gz", np.zeros((10, 12, 14), kind))
+    files = {"labels": "good.nii.gz", "image": "good_ct.nii.gz", "truth": "good.nii.gz"}
+    odd = files | {column: "odd.nii.gz"}
+    rows = [("a", *files.values()), ("b", *odd.values())]
+    table(tmp_path, rows, "case_id\tlabels\timage\ttruth")
+    result = judge("--on-bad-case", "skip")
+    assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
+    assert f"skipped: b: {tmp_path / 'odd.nii.gz'}: holds " in result.stderr
+    assert "1 of 2 cases are usable" in result.stderr
+
+
+def test_the_same_file_under_two_patients_is_noted(tmp_path, judge):
+    """Under one patient it is fine: both cases are in the same part of the split."""
+    every_file_bad(tmp_path)
+    (tmp_path / "copy.nii.gz").write_bytes((tmp_path / "good.nii.gz").read_bytes())
+    write(tmp_path, "other.nii.gz", np.roll(labels(), 1, axis=1))
+
+    def notes(*rows):
+        table(tmp_path, rows, CONTENT)
+        result = judge()
+        assert result.returncode == 0, result.stderr
+        return [line for line in result.stderr.splitlines() if "same file" in line]
+
+    one = ("a", "p1", "good.nii.gz", "", "", "")
+    assert notes(one, ("b", "p1", "copy.nii.gz", "", "", "")) == []
+    assert notes(one, ("b", "p2", "other.nii.gz", "", "", "")) == []
+    (note,) = notes(one, ("b", "p2", "copy.nii.gz", "", "", ""))
+    assert "the label map is the same file under 2 patients (p1, p2): give them one" in note
+    assert note.endswith(": 2 of the cases (a, b)")
+    qc = json.loads((tmp_path / "out" / "qc" / "cohort.json").read_text())
+    assert all(any("same file" in w for w in case["warnings"]) for case in qc["cases"])
+    ct = ("b", "p2", "other.nii.gz", "good_ct.nii.gz", "", "")
+    (note,) = notes((*one[:3], "good_ct.nii.gz", "", ""), ct)
+    assert "the image is the same file under 2 patients (p1, p2)" in note
+    assert len(notes(one, ("b", "p2", "other.nii.gz", "", "", "copy.nii.gz"))) == 2
+
+
+def test_a_case_that_is_skipped_by_hand_is_not_looked_at(tmp_path, judge):
+    every_file_bad(tmp_path)
+    columns = "case_id\tlabels\tstatus\treason"
+    rows = [("a", "good.nii.gz", "", ""), ("b", "gone.nii.gz", "skipped", "moved in the scan")]
+    table(tmp_path, rows, columns)
+    result = judge()
+    assert result.returncode == 0, result.stderr
+    assert "skipped: b: moved in the scan" in result.stderr
+    assert "1 of 2 cases are usable" in result.stderr
+    cases = {c.case_id: c for c in read_checked_cases(tmp_path / "out" / "cases.tsv")}
+    assert (cases["b"].status, cases["b"].reason) == ("skipped", "moved in the scan")
+    manifest = (tmp_path / "out" / "qc" / "manifest" / "all.tsv").read_text()
+    assert "skipped: moved in the scan" in manifest, "what follows from the chunk is told"
+    table(tmp_path, [rows[0], ("b", "gone.nii.gz", "ok", "")], columns)
+    refused(judge(), "gone.nii.gz: does not exist")
+    table(tmp_path, [(*rows[0][:2], "skipped", ""), rows[1]], columns)
+    refused(judge(), "no usable case is left")
+
+
+def test_a_report_of_the_version_before_is_read(tmp_path, judge):
+    every_file_bad(tmp_path)
+    table(tmp_path, [("a", "good.nii.gz")], "case_id\tlabels")
+    assert judge().returncode == 0
+    before = {
+        "case_id": "a", "sha256": ["0" * 64, "", "", ""], "problems": [], "warnings": [],
+        "classes": {}, "shape": [10, 12, 14], "spacing_mm": [2.0, 1.0, 1.0],
+    }  # fmt: skip
+    path = tmp_path / "before.json"
+    path.write_text(json.dumps(before))
+    manifest = tmp_path / "before.tsv"
+    manifest.write_text(f"case_id\tpath\tbytes\tsha256\tstatus\na\t{path}\t1\t0\tok\n")
+    result = judge("--manifest", manifest)
+    assert result.returncode == 0, result.stderr

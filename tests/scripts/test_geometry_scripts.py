@@ -154,6 +154,40 @@ def test_meshes_of_any_format_become_voxels(finished, tmp_path, run_script):
     assert twice.returncode == 2 and "is called like" in twice.stderr
 
 
+def test_all_bad_meshes_of_a_call_are_reported(tmp_path, run_script):
+    """In a process of its own: none of them may end the interpreter."""
+    import trimesh
+
+    ball = trimesh.creation.icosphere(2, 20)
+    ball.export(tmp_path / "good.ply")
+    flat = np.array([[0, 0, 0], [9, 0, 0], [9, 9, 0], [0, 9, 0]], float)
+    bad = {
+        "point": (np.ones((3, 3)), [[0, 1, 2]], "has no extent"),
+        "flat": (flat, [[0, 1, 2], [0, 2, 3]], "is flat"),
+        "half": (ball.vertices, ball.faces[: len(ball.faces) // 2], "is open"),
+        "beyond": (flat, [[0, 1, 2], [0, 2, 70_000_000]], "none of its 4 vertices"),
+        "nan": (flat * np.nan, [[0, 1, 2]], "not finite"),
+    }
+    for name, (vertices, faces, _) in bad.items():
+        made = trimesh.Trimesh(vertices, faces, process=False, validate=False)
+        made.export(tmp_path / f"{name}.ply", vertex_normal=False)
+    paths = [tmp_path / f"{name}.ply" for name in ("good", *bad, "missing")]
+    places = ["--out", tmp_path / "sparse", "--manifest", tmp_path / "manifest.tsv"]
+    places += ["--resolution", 32]
+    for odd in ([], [tmp_path / "ä.ply"]):
+        result = run_script("voxelize_meshes.py", "--meshes", *paths, *odd, *places)
+        assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
+        lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        for name, (*_, words) in bad.items():
+            [line] = [line for line in lines if f"/{name}.ply: " in line]
+            assert words in line and line.count("; ") == 1
+        assert any("missing.ply: " in line for line in lines)
+        assert any("makes no case id" in line for line in lines) is bool(odd)
+        assert not (tmp_path / "manifest.tsv").exists()
+    result = run_script("voxelize_meshes.py", "--meshes", paths[0], *places)
+    assert result.returncode == 0 and "finished already" in result.stderr
+
+
 def test_a_second_run_does_nothing(finished):
     before = (finished.folder / "points" / "whole.npz").stat().st_mtime_ns
     for result in (finished.extract(), finished.sample()):
@@ -216,3 +250,32 @@ def test_real_label_maps_come_back_from_their_fields(real_data, name):
         mesh = field.surface()
         assert is_watertight(mesh)
         assert signed_volume(mesh) == pytest.approx(field.voxel_volume, rel=0.02)
+
+
+def test_cases_may_be_called_like_what_the_stages_make(tmp_path):
+    """All names that no table refuses: nothing is overwritten, and finished cases stay finished."""
+    names = ["frame", "all", "grid", "boxes", "aorta.ply"]
+    data = np.zeros((9, 9, 9), np.uint8)
+    data[2:6, 3:7, 2:7] = 6
+    for name in names:
+        volumes.save_label_map(tmp_path / f"{name}.nii.gz", data, np.eye(4))
+    rows = [f"{name}\t{name}.nii.gz" for name in names]
+    (tmp_path / "cohort.tsv").write_text("\n".join(["case_id\tlabels", *rows]) + "\n")
+    out = tmp_path / "out"
+    checked = ["--cases", out / "cases.tsv"]
+    meshes = ["--meshes", out / "meshes"]
+    calls = {
+        "check_cohort.py": ["--table", tmp_path / "cohort.tsv", "--out", out],
+        "extract_meshes.py": [*checked, "--out", out / "meshes"],
+        "sample_sdf.py": [*checked, *meshes, "--out", out / "points", *SMALL],
+        "voxelize_labels.py": [*checked, *meshes, "--out", out / "sparse", "--resolution", 16],
+        "repair_coronary.py": [*checked, "--out", out / "repaired", "--structure", "aorta"],
+        "resample_labels.py": [*checked, "--out", out / "voxels", "--voxel-size", 16],
+    }
+    for turn in ("first", "second"):
+        for script, arguments in calls.items():
+            more = ["--manifest", arguments[arguments.index("--out") + 1] / "manifest" / "all.tsv"]
+            result = run_inside(script, *arguments, *(more if script != "check_cohort.py" else ()))
+            assert result.returncode == 0, (script, result.stderr)
+            done = f"{len(names)} of {len(names)} cases are finished already"
+            assert (done in result.stderr) is (turn == "second"), (script, result.stderr)

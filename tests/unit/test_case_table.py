@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import tarfile
+from pathlib import Path, PurePosixPath
+
 import pytest
 
 from cardiform.cohort.table import (
     Case,
     assign_chunks,
+    id_remedy,
     read_case_table,
     read_checked_cases,
     write_cases,
 )
 from cardiform.errors import InputError
+
+RESULTS_BEFORE = Path(__file__).resolve().parents[1] / "data" / "results_before.tar.xz"
+RESULTS = PurePosixPath("results/before")
 
 
 def case(name, patient=None, **more):
@@ -94,4 +101,77 @@ def test_a_new_case_moves_no_other():
     assert sum(map(len, before.values())) == 300 and len(before) == 16
     assert [c for c in before if before[c] != after[c]] == [
         next(c for c in after if "aaa" in after[c])
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["state", "State", "manifest", "manifest.tsv", "metrics", "metrics.json", "summary"]
+)
+def test_names_that_the_stages_use_are_no_case_ids(tmp_path, name):
+    (tmp_path / "t.tsv").write_text(f"case_id\tlabels\na\tx\n{name}\tx\n")
+    with pytest.raises(InputError) as caught:
+        read_case_table(tmp_path / "t.tsv")
+    (line,) = caught.value.problems
+    assert line.startswith(f"{tmp_path / 't.tsv'}:3: case_id '{name}' is not usable; rename it")
+    write_cases(tmp_path / "cases.tsv", [case(name)])
+    with pytest.raises(InputError, match="rename it"):
+        read_checked_cases(tmp_path / "cases.tsv")
+    patient = f"case_id\tpatient_id\tlabels\na\t{name}\tx\n"
+    (tmp_path / "t.tsv").write_text(patient)
+    assert read_case_table(tmp_path / "t.tsv")[0].patient_id == name, "no file is called so"
+
+
+def test_no_other_name_meets_a_file_of_a_stage():
+    """In a folder with files of the cases, whatever else lies there is nobody's file."""
+    with tarfile.open(RESULTS_BEFORE) as archive:
+        paths = [PurePosixPath(name) for name in archive.getnames()]
+    paths = {part for path in paths for part in (path, *path.parents)}
+    cases = [f"phantom_{k:03d}" for k in range(4)]
+    endings: dict = {}
+    for path in paths:
+        for name in cases:
+            if path.name.startswith(name):
+                endings.setdefault(path.parent, set()).add(path.name.removeprefix(name))
+    for folder in ("coronary/refined", "fused", "ldm/labels/completion"):
+        # what was made of the cases there is not kept, or not all of it
+        endings.setdefault(RESULTS / folder, set()).update((".json", ".nii.gz", ".png"))
+    assert len(endings) > 20
+    met = {
+        path.name.removesuffix(ending)
+        for path in paths
+        for ending in endings.get(path.parent, ())
+        if path.name.endswith(ending) and not path.name.startswith(tuple(cases))
+    }
+    assert {"state", "manifest", "manifest.tsv", "metrics", "metrics.json", "summary"} <= met
+    assert [name for name in met if not id_remedy(name)] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "reason"),
+    [
+        ("\t", "ok", ""),
+        ("ok\tlooked at", "ok", ""),
+        ("OK\t", "ok", ""),
+        ("skipped\t", "skipped", "by the case table"),
+        ("Skipped\tno  contrast", "skipped", "no contrast"),
+    ],
+)
+def test_a_status_by_hand_is_obeyed(tmp_path, fields, status, reason):
+    (tmp_path / "t.tsv").write_text(f"case_id\tlabels\tstatus\treason\na\tx\t{fields}\n")
+    (found,) = read_case_table(tmp_path / "t.tsv")
+    assert (found.status, found.reason) == (status, reason)
+
+
+def test_a_case_that_is_skipped_by_hand_needs_no_label_map(tmp_path):
+    (tmp_path / "t.csv").write_text("case_id,labels,status\na,,skipped\nb,x,ok\n")
+    assert [c.files for c in read_case_table(tmp_path / "t.csv")] == [[], [str(tmp_path / "x")]]
+
+
+def test_any_other_status_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("case_id,labels,status\na,x,bad\nb,x,skip\nc,x,ok\n")
+    with pytest.raises(InputError) as caught:
+        read_case_table(tmp_path / "t.csv")
+    assert [line.partition(": ")[2] for line in caught.value.problems] == [
+        "status 'bad' is not usable; use ok or skipped",
+        "status 'skip' is not usable; use ok or skipped",
     ]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 
+from cardiform.anatomy.components import count_components
+from cardiform.cohort import checks
 from cardiform.cohort.checks import check_case
 from cardiform.cohort.table import Case
 from cardiform.labels import LabelTable
@@ -61,3 +64,64 @@ def test_parts_of_a_class_are_counted_up_to_its_ends(tmp_path, axis):
     (report,) = check_case(case, LabelTable(), tmp_path)
     (label,) = json.loads(report.read_text())["classes"].values()
     assert label["components"] == 3
+
+
+@pytest.mark.parametrize(("distance", "noted"), [(50.0, False), (600.0, True)])
+def test_points_far_from_the_others_are_warned_of(tmp_path, distance, noted):
+    """Not refused: the grid is coarser, and still shows the heart."""
+    points = np.random.default_rng(0).normal(size=(400, 3)) * 20
+    points[7] = (distance, 0, 0)
+    with h5py.File(tmp_path / "a.h5", "w") as archive:
+        archive["points"] = points
+    data = np.zeros((8, 8, 8), np.uint8)
+    data[2:6, 2:6, 2:6] = 1
+    save_label_map(tmp_path / "a.nii.gz", data, np.eye(4))
+    files = {"labels": str(tmp_path / "a.nii.gz"), "pointcloud": str(tmp_path / "a.h5")}
+    (report,) = check_case(Case(case_id="a", patient_id="a", **files), LabelTable(), tmp_path)
+    found = json.loads(report.read_text())
+    assert found["problems"] == []
+    lines = [w for w in found["warnings"] if w.startswith("point cloud: 1 of 400 points lie up to")]
+    assert len(lines) == noted
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_parts_in_a_row_are_counted(tmp_path, axis):
+    """Specks on one line, as automatic labels have them: their box is one voxel wide."""
+    data = np.zeros((12, 12, 12), np.uint8)
+    np.moveaxis(data, axis, 0)[[2, 4, 5, 7], 6, 6] = 1
+    path = tmp_path / "a.nii.gz"
+    save_label_map(path, data, np.eye(4))
+    case = Case(case_id="a", patient_id="a", labels=str(path))
+    (report,) = check_case(case, LabelTable(), tmp_path)
+    (label,) = json.loads(report.read_text())["classes"].values()
+    assert label["components"] == 3
+    row = np.ascontiguousarray(data[np.ix_(*[[6]] * axis, range(12), *[[6]] * (2 - axis))])
+    assert count_components(row > 0) == 3
+
+
+def test_whatever_a_library_says_of_a_file_is_a_problem_of_this_file(tmp_path, monkeypatch):
+    def surprise(path, **_):
+        raise IndexError("out of range\nand more")
+
+    monkeypatch.setattr(checks, "image_doubts", surprise)
+    save_label_map(tmp_path / "a.nii.gz", np.ones((4, 4, 4), np.uint8), np.eye(4))
+    path = str(tmp_path / "a.nii.gz")
+    (report,) = check_case(
+        Case(case_id="a", patient_id="a", labels=path, image=path), LabelTable(), tmp_path
+    )
+    assert json.loads(report.read_text())["problems"] == [
+        f"{path}: cannot be read (IndexError: out of range); export the file again"
+    ]
+
+
+def test_exhausted_memory_is_no_problem_of_the_file(tmp_path, monkeypatch):
+    def exhausted(path, **_):
+        raise MemoryError
+
+    monkeypatch.setattr(checks, "image_doubts", exhausted)
+    save_label_map(tmp_path / "a.nii.gz", np.ones((4, 4, 4), np.uint8), np.eye(4))
+    path = str(tmp_path / "a.nii.gz")
+    with pytest.raises(MemoryError):
+        check_case(
+            Case(case_id="a", patient_id="a", labels=path, image=path), LabelTable(), tmp_path
+        )

@@ -8,10 +8,11 @@ import pytest
 
 from cardiform.errors import InputError
 from cardiform.labels import LabelTable
-from cardiform.ldm.clouds import CloudFile, counts_on, fields_of, label_map_of, typical
+from cardiform.ldm.clouds import counts_on, fields_of, label_map_of, typical
 from cardiform.ldm.cube import Cube
 from cardiform.ldm.hearts_on_grid import CloudBounds, cloud_grid
 from cardiform.options.ldm import LdmOptions, PointcloudsOptions
+from cardiform.volumes.clouds import CloudFile, cloud_of_case
 
 POINTS = np.random.default_rng(0).normal(size=(4, 50, 3)) * (10, 20, 30)
 CLASSES = np.random.default_rng(1).integers(1, 4, (4, 50)).astype(np.uint8)
@@ -174,3 +175,155 @@ def test_damaged_bytes_and_groups_in_place_of_datasets_fail_one_sample(tmp_path)
     for name in ("a", "b"):
         with pytest.raises(InputError, match=rf"clouds\.h5:{name}: cannot be read .*export it"):
             file.read(name)
+
+
+def sample(path, **keys):
+    file = CloudFile(path, options(**keys))
+    return file.read(file.only())
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4", np.int64])
+def test_labels_that_are_whole_numbers_are_read_whatever_their_type(write, dtype):
+    def fill(archive):
+        archive["points"], archive["labels"] = POINTS[0], CLASSES[0].astype(dtype)
+
+    cloud = sample(write(fill))
+    assert cloud.labels.dtype == np.uint8 and (cloud.labels == CLASSES[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (CLASSES[0] + 0.5, r"has 50 classes \(float64\)"),
+        (np.where(CLASSES[0] == 1, np.nan, 1.0), r"has 50 classes \(float64\)"),
+        (np.full(50, 300), "has classes outside of 0-255"),
+        (np.full(50, 300.0), "has classes outside of 0-255"),
+        (np.full(50, -1), "has classes outside of 0-255"),
+        (np.full(50, 1e300), "has classes outside of 0-255"),
+        (np.eye(4)[CLASSES[0]], r"classes of the shape \(50, 4\)"),
+        (CLASSES[0].astype(complex), "complex128"),
+        (np.array([b"left"] * 50), r"has 50 classes \(\|S4\)"),
+        (CLASSES[0][:, None][:0], "has 0 classes"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(write, labels, words):
+    def fill(archive):
+        archive["points"], archive["labels"] = POINTS[0], labels
+
+    with pytest.raises(InputError, match=rf"clouds\.h5:clouds: .*{words}.*; store an integer"):
+        sample(write(fill))
+
+
+def compound():
+    return np.zeros(50, [("x", "f4"), ("y", "f4"), ("z", "f4")])
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        (POINTS[0].T, r"shape \(3, 50\), not \(N, 3\); transpose it"),
+        (POINTS[0][:0], r"shape \(0, 3\)"),
+        (POINTS[0][:, :2], r"shape \(50, 2\)"),
+        (np.hstack([POINTS[0], POINTS[0]]), r"shape \(50, 6\)"),
+        (POINTS[0].ravel(), r"points has the shape \(150,\)"),
+        (POINTS[0] > 0, "holds bool, not numbers"),
+        (POINTS[0] * 1j, "holds complex128, not numbers"),
+        (np.array([[b"1", b"2", b"3"]]), r"holds \|S1, not numbers"),
+        (compound(), r"points has the shape \(50,\) "),
+        (np.array(["1 2 3"] * 3, dtype=h5py.string_dtype()), r"points has the shape \(3,\)"),
+        (h5py.Empty("f8"), "points has the shape None"),
+        (np.full((9, 3), np.inf), r"not finite \(9 of 9\)"),
+        (np.full((9, 3), 7.0), "has no extent: its 9 points are all equal"),
+        (POINTS[0][:1], "has no extent: its 1 points"),
+        (POINTS[0] * 1e20, "has coordinates up to"),
+        (np.full((9, 3), 1e300) * np.arange(9)[:, None], "has coordinates up to"),
+    ],
+)
+def test_points_that_are_no_cloud_are_refused_in_one_line(write, points, words):
+    path = write(lambda archive: archive.create_dataset("points", data=points))
+    for judge in (sample, cloud_of_case):
+        with pytest.raises(InputError, match=rf"clouds\.h5.*{words}") as caught:
+            judge(path)
+        assert len(caught.value.problems) == 1 and "\n" not in caught.value.problems[0]
+
+
+def far_cloud(distance, count=1, padding=0):
+    points = POINTS[0].copy()
+    points[:count] = (distance, 0, 0)
+    return np.concatenate([points, np.repeat(points[-1:], padding, axis=0)])
+
+
+@pytest.mark.parametrize("padding", [0, 200])
+def test_points_far_from_the_others_are_noted_or_refused(write, padding):
+    def judged(*how):
+        return sample(write(lambda a: a.create_dataset("points", data=far_cloud(*how, padding))))
+
+    assert judged(100.0, 1).note == ""
+    note = judged(600.0, 2).note
+    assert note.startswith(f"2 of {50 + padding} points lie up to 6") and " mm from the mid" in note
+    with pytest.raises(InputError, match=r"1 of \d+ points lie up to 1e\+05 mm .*; remove them"):
+        judged(1e5, 1)
+
+
+def test_padding_is_not_odd(write):
+    points = np.concatenate([POINTS[0], np.zeros((500, 3))])
+    assert sample(write(lambda a: a.create_dataset("points", data=points))).note == ""
+
+
+def test_an_array_that_its_file_cannot_hold_is_refused(write):
+    """It would be filled with zeros: 24 TB of them."""
+    path = write(lambda a: a.create_dataset("points", (10**12, 3), "f8", chunks=(10**5, 3)))
+    with pytest.raises(InputError, match=r"more than its file can hold\); export it again"):
+        sample(path)
+
+
+def test_broken_links_and_links_to_other_files(write, tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as archive:
+        archive["a"] = POINTS[0]
+
+    def fill(archive):
+        archive["nowhere"] = h5py.SoftLink("/nothing")
+        archive["points"] = h5py.ExternalLink("other.h5", "/a")
+
+    path = write(fill)
+    assert np.allclose(sample(path).points, POINTS[0])
+    (tmp_path / "other.h5").unlink()
+    for judge in (sample, cloud_of_case):
+        with pytest.raises(InputError, match=r"clouds\.h5"):
+            judge(path)
+
+
+@pytest.mark.parametrize("key", ["xyz", "heart/points_mm", "clouds/a"])
+def test_a_check_that_does_not_know_the_key_accepts_what_some_key_reads(write, key):
+    def fill(archive):
+        archive[key], archive["about"], archive["labels"] = POINTS[0], "text", np.eye(50)
+
+    assert np.allclose(cloud_of_case(write(fill)).points, POINTS[0])
+
+
+def test_a_check_that_does_not_know_the_key_refuses_what_no_key_reads(write):
+    nan = np.full((5, 3), np.nan)
+    with pytest.raises(InputError, match="not finite"):
+        cloud_of_case(write(lambda archive: archive.create_dataset("xyz", data=nan)))
+    with pytest.raises(InputError, match="holds no dataset; export it again"):
+        cloud_of_case(write(lambda archive: archive.create_group("xyz")))
+
+
+def test_a_dataset_of_the_default_name_is_the_one_that_counts(write):
+    def fill(archive):
+        archive["points"], archive["normals"] = np.full((50, 3), np.nan), POINTS[0]
+
+    with pytest.raises(InputError, match="not finite"):
+        cloud_of_case(write(fill))
+
+
+def test_classes_that_leave_no_extent_are_refused(write):
+    def fill(archive):
+        archive["points"], archive["labels"] = POINTS[0], np.r_[1, np.full(49, 99)]
+
+    file = CloudFile(write(fill), options())
+    with pytest.raises(InputError, match="have no extent"):
+        CloudBounds.of([("clouds", file)], LabelTable())
+    with pytest.raises(InputError) as caught:
+        CloudBounds.of([("clouds", file)], LabelTable(), ["b.h5: one"])
+    assert caught.value.problems == ["b.h5: one"]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from ct_phantoms import chest, circular
+from strategies import ORIENTATIONS, turned
 
 from cardiform import volumes
+from cardiform.cohort.checks import check_case
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.geometry.closed_band import Solid
 from cardiform.geometry.ct_windows import (
-    check_hounsfield,
     ct_region,
     region_band,
     verdict,
@@ -22,8 +26,9 @@ from cardiform.geometry.ct_windows import (
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.geometry.surface import signed_volume
 from cardiform.geometry.window_names import CtWindow, parse_windows
+from cardiform.labels import LabelTable
 from cardiform.options.geometry import WindowsOptions
-from cardiform.volumes import LabelMap
+from cardiform.volumes import LabelMap, check_hounsfield
 
 BONE = CtWindow("bone", 300, 1500)
 OPTIONS = WindowsOptions(resolution=64, windows=("bone=300/1500",))
@@ -81,6 +86,25 @@ def test_slope_and_intercept_are_honoured(tmp_path, slope, intercept) -> None:
     assert volume == pytest.approx(4 / 3 * np.pi * RADIUS_MM**3, rel=0.02)
 
 
+@pytest.mark.parametrize("offset", [0, 1024])
+@pytest.mark.parametrize("padding", [0, -1000, -2000])
+def test_a_window_judges_as_the_check_of_the_cohort_does(tmp_path, offset, padding) -> None:
+    hu, labels, affine = chest()
+    path, given = str(tmp_path / "ct.nii.gz"), str(tmp_path / "labels.nii.gz")
+    volumes.save_image(path, circular(hu + offset, padding).astype(np.float32), affine)
+    volumes.save_label_map(given, labels, affine)
+    case = Case(case_id="a", patient_id="a", labels=given, image=path)
+    (report,) = check_case(case, LabelTable(), tmp_path)
+    at_check = [line for line in json.loads(report.read_text())["problems"] if path in line]
+    at_window = []
+    try:
+        window_case(case, window=BONE, options=OPTIONS, out=tmp_path)
+    except InputError as error:
+        at_window = error.problems
+    assert at_window == at_check
+    assert bool(at_check) is (offset > 0)
+
+
 def test_the_band_of_a_region_lies_in_the_frame_of_its_volume(tmp_path) -> None:
     path = ct(tmp_path / "ct.nii.gz")
     region, frame = ct_region(path, BONE)
@@ -93,6 +117,14 @@ def test_the_band_of_a_region_lies_in_the_frame_of_its_volume(tmp_path) -> None:
     assert np.linalg.norm(volume_frame((40, 44, 36), region.affine).to_unit(corners), axis=1) == (
         pytest.approx([0.95, 0.95])
     )
+
+
+def test_a_ct_stored_in_another_order_gives_the_same_region(tmp_path) -> None:
+    data, affine = volumes.load_image(ct(tmp_path / "a.nii"))
+    volumes.save_image(tmp_path / "b.nii", *turned(data, affine, ORIENTATIONS[-2]))
+    bands = [region_band(*ct_region(tmp_path / name, BONE), OPTIONS) for name in ("a.nii", "b.nii")]
+    np.testing.assert_array_equal(bands[0].coords, bands[1].coords)
+    np.testing.assert_allclose(bands[0].sdf, bands[1].sdf, atol=1e-3)
 
 
 def test_an_empty_region_has_no_voxels_and_is_filtered(tmp_path) -> None:

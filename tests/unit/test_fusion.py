@@ -158,6 +158,17 @@ def test_all_rules_on_a_table_that_lacks_their_classes():
         check_rules(FusionOptions(rules=("tidy",)))
 
 
+def test_three_trees_of_veins_are_as_expected(heart):
+    for x in (2, 6, 10):
+        heart[x : x + 2, 2:4, 2:4] = TABLE[TABLE.channel("pulmonary_veins")].value
+    report = {"rules": [], "classes": changes(heart, heart, TABLE)}
+    assert report["classes"]["pulmonary_veins"]["components_before"] >= 3
+    found = summarise(
+        {"a": report},
+    )["classes"]["pulmonary_veins"]
+    assert found["unexpected_before"] == found["unexpected_after"] == 0
+
+
 def test_the_summary_of_a_cohort(heart):
     heart[36:39, 36:39, 36:39] = LAA
     heart[25:28, 10:13, 28:30] = LAA
@@ -170,6 +181,8 @@ def test_the_summary_of_a_cohort(heart):
         "components_before": 2,
         "components_after": 1,
         "components_expected": 1,
+        "components_fewest": 1,
+        "components_most": 1,
     }
     quiet = {"rules": [{"rule": rules[0]["rule"], "voxels": {}, "components": 0}], "classes": {}}
     summary = summarise({"a": {"rules": rules, "classes": classes}, "b": quiet})

@@ -14,6 +14,8 @@ def test_stacom_defaults():
     table = LabelTable()
     assert table.values == tuple(range(1, 11))
     assert [c.components for c in table] == [1, 1, 1, 1, 1, 2, 1, 1, 2, 2]
+    assert [c.expected_text for c in table] == ["1"] * 5 + ["1-2", "1", "1", "2", "2-5"]
+    assert "fewest" not in table.as_dicts()[5], "hashes and files of earlier versions stay"
     ranked = [c.value for c in sorted(table, key=lambda c: c.priority)]
     assert ranked == [9, 8, 10, 2, 3, 1, 6, 4, 5, 7]
     assert table.channel("coronary") == 8

@@ -10,7 +10,7 @@ from cardiform.geometry.frame import Frame
 from cardiform.geometry.mesh_to_band import mesh_band
 from cardiform.geometry.narrowband import NarrowBand, field_band, narrow_band, voxel_keys
 from cardiform.geometry.sdf import class_fields
-from cardiform.geometry.surface import signed_volume
+from cardiform.geometry.surface import Mesh, signed_volume
 from cardiform.labels import LabelTable
 from cardiform.options.geometry import MeshesOptions
 from cardiform.volumes import LabelMap
@@ -133,6 +133,19 @@ def test_a_thin_vessel_on_thick_slices_keeps_its_volume(radius):
     solid = Solid.of_band(band.coords, band.sdf.astype(np.float32), 256, band.frame)
     found = signed_volume(solid.surface())
     assert found == pytest.approx(field.voxel_volume, rel=0.05)
+
+
+@pytest.mark.parametrize("faces", [[[0, 1, 3]], [[0, -1, 2]], np.zeros((0, 3))])
+def test_corners_that_are_no_vertices_never_reach_native_code(faces):
+    mesh = Mesh(np.eye(3, dtype=np.float32), np.array(faces, np.int32))
+    with pytest.raises(InputError, match="no usable triangles"):
+        mesh_band(mesh, FRAME, 64, 3.0)
+
+
+def test_a_frame_of_no_extent_never_reaches_native_code():
+    mesh = Mesh(np.ones((3, 3), np.float32), np.array([[0, 1, 2]], np.int32))
+    with np.errstate(all="ignore"), pytest.raises(InputError, match="no usable triangles"):
+        mesh_band(mesh, Frame.around(mesh.vertices), 64, 3.0)
 
 
 def test_a_mesh_band_is_exact(vessel):

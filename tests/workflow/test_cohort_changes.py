@@ -96,6 +96,20 @@ def test_a_changed_label_map_runs_its_chunk_and_the_trainings(project):
     assert planned(project) == {}
 
 
+def test_changed_voxels_of_a_pair_run_its_chunk(project):
+    """The case table has the header alone."""
+    for part in ("hdr", "img"):
+        (project / "data" / f"3.{part}").write_text(part)
+    edit(project / "cohort.tsv", "data/3.nii.gz", "data/3.hdr")
+    run(project, "points")
+    (project / "data" / "3.img").write_text("another segmentation")
+    plan = {**chunk(1), "check_cohort": 1, "points": 1}
+    del plan["voxelize_labels"]
+    assert planned(project, "points") == plan
+    assert run(project, "points")["check_cases"] == 1
+    assert planned(project, "points") == {}
+
+
 def test_another_patient_changes_the_split_and_no_geometry(project):
     edit(project / "cohort.tsv", "case5\tp5", "case5\tp6")
     plan = run(project)
@@ -245,3 +259,21 @@ def test_a_date_in_the_future_is_told_with_its_remedy(tmp_path):
     assert set(load.executed(text)) == {"check_cases"}
     (cohort.folder / "data" / "2.nii.gz").touch()
     assert "meshes/2" in cohort.computed()
+
+
+@pytest.mark.slow
+def test_a_case_that_is_skipped_by_hand_and_taken_back(tmp_path):
+    """Its chunk is told, though no file changed; what was computed before is not lost."""
+    cohort = Real(tmp_path / "a")
+    cohort.computed()
+    plain = cohort.table.read_text()
+    header, *rows = plain.splitlines()
+    rows = [row + ("\tskipped" if "case00003" in row else "\t") for row in rows]
+    cohort.table.write_text("\n".join([f"{header}\tstatus", *rows]) + "\n")
+    assert cohort.computed() == set()
+    status = cohort.meshed()
+    assert status.pop("3") == "skipped: by the case table" and set(status.values()) == {"ok"}
+    assert cohort.split() == set("01245")
+    cohort.table.write_text(plain)
+    assert cohort.computed() == set()
+    assert set(cohort.meshed().values()) == {"ok"} and cohort.split() == set("012345")

@@ -131,10 +131,12 @@ def test_a_bad_name_in_the_config_runs_nothing(tmp_path, sections):
 def test_samples_of_a_file_whose_names_are_no_ids_are_refused(tmp_path, run_script):
     with h5py.File(tmp_path / "clouds.h5", "w") as archive:
         for name in ("good", "$(touch canary)", ".. up"):
-            archive[f"{name}/points"] = np.zeros((4, 3))
+            archive[f"{name}/points"] = np.eye(4, 3)
+        archive["bad/points"] = np.full((4, 3), np.nan)
     arguments = ["--file", "clouds.h5", "--out", "out", "--manifest", "out/manifest.tsv"]
     done = run_script("convert_pointclouds.py", *arguments, cwd=tmp_path)
     assert done.returncode == 2 and "not usable as ids: '$(touch canary)', '.. up'" in done.stderr
+    assert "clouds.h5:bad: has points that are not finite" in done.stderr
     assert {p.name for p in tmp_path.iterdir()} == {"clouds.h5"}
 
 

@@ -31,9 +31,11 @@ MAY_IMPORT = {
     "launching": {"errors"},
     "cli": {"cohort", "errors", "files", "options"},
     "volumes": {"errors", "files", "volumes"},
+    "volumes.clouds": {"errors", "options"},
     "held_out": GROUND,
     "cohort": {"errors", "files", "formats", "options", "cohort"},
     "cohort.checks": LIGHT | {"cohort", "volumes"},
+    "cohort.contents": LIGHT | {"cohort", "volumes"},
     "geometry": LIGHT | {"cohort", "volumes", "geometry"},
     "geometry.window_names": {"errors"},
     "anatomy": LIGHT | {"geometry", "anatomy"},
@@ -50,6 +52,7 @@ MAY_IMPORT = {
 STANDARD_LIBRARY_ONLY = {
     "errors": True, "options": True, "labels": True, "files": True, "formats": True,
     "launching": True, "cli": True, "cohort": True, "cohort.checks": False,
+    "cohort.contents": False,
     "geometry.window_names": True, "ldm.option_checks": True, "fusion.summary": True,
 }  # fmt: skip
 MAY_USE_TORCH = {

@@ -14,8 +14,9 @@ sys.path.insert(0, str(SCRIPTS))
 
 from cardiform import cli, labels
 from cardiform.cohort import splits
-from cardiform.cohort.table import assign_chunks, demo_cases, read_case_table
+from cardiform.cohort.table import OK, assign_chunks, demo_cases, read_case_table
 from cardiform.errors import InputError
+from cardiform.files import parts_of
 from cardiform.geometry.window_names import parse_windows
 from cardiform.ldm.option_checks import check_ldm
 from cardiform.options.sections import SECTIONS
@@ -63,13 +64,19 @@ def chunk_files(wildcards):
     reported. They are inputs of no other job: many files make a plan slow.
     """
     paths = [path for case_id in CHUNKS[wildcards.chunk] for path in CASES[case_id].files]
-    return paths if IS_DEMO else existing(paths)
+    return paths if IS_DEMO else existing(part for path in paths for part in parts_of(path))
 
 
 def chunk_rows(wildcards):
-    """Which files each case of a chunk has, column by column."""
+    """Which files each case of a chunk has, column by column, and whether it is left out."""
     cases = [CASES[case_id] for case_id in CHUNKS[wildcards.chunk]]
-    return [[case.labels, case.image, case.pointcloud, case.truth] for case in cases]
+    return [
+        [
+            *(case.labels, case.image, case.pointcloud, case.truth),
+            *([case.status] if case.status != OK else []),
+        ]
+        for case in cases
+    ]
 
 
 def chunk_cases(wildcards):

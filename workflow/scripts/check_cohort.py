@@ -31,6 +31,7 @@ def main() -> None:
         parser.error("name the case table with --table")
 
     from cardiform.cohort.checks import check_cases, judge, late_files, notes, summarise
+    from cardiform.cohort.contents import warn_of_shared_files
 
     cases = read_case_table(options.table)
     table = labels.load_label_table(options.labels)
@@ -40,7 +41,10 @@ def main() -> None:
             cases, table, out=args.out / "qc", manifest=args.manifest[0], processes=args.processes
         )
     found = {
-        row["case_id"]: Path(row["path"]) for path in args.manifest for row in read_manifest(path)
+        row["case_id"]: Path(row["path"])
+        for path in args.manifest
+        for row in read_manifest(path)
+        if row["path"]
     }
     judged, reports = judge(
         cases,
@@ -50,6 +54,7 @@ def main() -> None:
         others=late_files(cases, options.table, options.labels),
     )
     good = [r for r in reports if not r["problems"]]
+    warn_of_shared_files(judged, good)
     for line in notes(good):
         log.info("note: %s", line)
     for case in judged:

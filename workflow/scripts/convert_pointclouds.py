@@ -18,33 +18,35 @@ import functools
 
 from cardiform import cli, labels
 from cardiform.cohort import per_case
-from cardiform.cohort.table import ID_PATTERN, ID_REMEDY, OK, Case, read_checked_cases, write_cases
+from cardiform.cohort.table import OK, Case, id_remedy, read_checked_cases, write_cases
 from cardiform.errors import InputError, problem
 from cardiform.files import future_problems, sha256_file, write_json
 from cardiform.options.ldm import LdmOptions, PointcloudsOptions
 
 
-def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict]:
-    """The cases, and case id -> (name of the sample, its file)."""
-    from cardiform.ldm.clouds import CloudFile
+def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict, list[str]]:
+    """The cases, case id -> (name of the sample, its file), and what is wrong with files."""
+    from cardiform.volumes.clouds import CloudFile
 
     if options.file:
-        if late := future_problems([options.file]):
-            raise InputError(late)
-        file = CloudFile(options.file, options)
-        unfit = [name for name in file.names if not ID_PATTERN.fullmatch(name)]
+        problems = future_problems([options.file])
+        try:
+            file = CloudFile(options.file, options)
+        except InputError as error:
+            raise InputError(problems + error.problems) from None
+        unfit = [name for name in file.names if id_remedy(name)]
         if unfit:
             fact = f"has samples that are not usable as ids: {', '.join(map(ascii, unfit[:5]))}"
-            raise InputError(problem(options.file, fact, ID_REMEDY))
+            problems.append(problem(options.file, fact, id_remedy(unfit[0])))
         cases = [
             Case(case_id=n, patient_id=n, labels=str(args.out / f"{n}.nii.gz"), status="ok")
             for n in file.names
         ]
-        return cases, {name: (name, file) for name in file.names}
+        return cases, {name: (name, file) for name in file.names}, problems
     if not args.cases:
         raise InputError("name --cases with a column pointcloud, or one --file")
     cases = read_checked_cases(args.cases, args.select)
-    files, problems = {}, []
+    problems, files = [], {}
     for case in cases:
         if case.status != OK:
             continue
@@ -53,15 +55,12 @@ def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict]:
                 fact = f"{case.case_id} has no point cloud"
                 raise InputError(problem(args.cases, fact, "name one in the column pointcloud"))
             file = CloudFile(case.pointcloud, options)
-            if len(file) != 1:
-                fact = f"has {len(file)} samples for one case"
-                raise InputError(problem(case.pointcloud, fact, "name it in pointclouds.file"))
-            files[case.case_id] = (file.names[0], file)
+            files[case.case_id] = (file.only(), file)
         except InputError as error:
             problems += error.problems
-    if problems:
-        raise InputError(problems)
-    return cases, files
+    if not files and not problems:
+        raise InputError(problem(args.cases, "has no usable case", "correct --select"))
+    return cases, files, problems
 
 
 def main() -> None:
@@ -72,9 +71,9 @@ def main() -> None:
     from cardiform.ldm.hearts_on_grid import CloudBounds, cloud_grid, convert_cloud, taking_part
 
     table = taking_part(labels.load_label_table(args.labels), ldm.drop_classes)
-    cases, files = clouds_of(options, args)
+    cases, files, problems = clouds_of(options, args)
     ordered = list(files.values())
-    bounds = CloudBounds.of(ordered, table)
+    bounds = CloudBounds.of(ordered, table, problems)
     grid = cloud_grid(ordered, bounds, ldm, options, table)
     write_json(args.out / "grid.json", grid.as_dict())
     centers = {name: bounds.center(i, options) for i, name in enumerate(files)}

@@ -4,7 +4,8 @@
         --manifest results/acme/sparse/512/manifest/all.tsv
 
 Writes <out>/<name of the file>/mesh.npz, each in a unit frame of its own (see docs/vqvae.md).
-Meshes with small holes are fine: the inside is found by winding number.
+Flaws of a mesh (turned or doubled faces, stray vertices, small holes) are repaired, and listed in
+repairs.json beside it; a mesh whose inside is not defined is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from cardiform import cli
 from cardiform.cohort import per_case
-from cardiform.cohort.table import ID_PATTERN, Case
+from cardiform.cohort.table import Case, id_remedy
 from cardiform.errors import InputError, problem
 from cardiform.options.geometry import VoxelsOptions
 
@@ -30,27 +31,43 @@ def main() -> None:
 
     from cardiform.geometry.mesh_to_band import voxelize_mesh
 
+    cases, problems = cases_of(args.meshes)
+    if problems:
+        raise InputError(problems + unusable(args.meshes))
     per_case.run_cases(
-        per_case.CaseRun(cases_of(args.meshes), args.out, args.manifest, args.processes),
+        per_case.CaseRun(cases, args.out, args.manifest, args.processes),
         functools.partial(voxelize_mesh, options=options, out=args.out),
         inputs=lambda case: [case.labels],
         parameters={"options": cli.flags(options)},
     )
 
 
-def cases_of(paths: list[Path]) -> list[Case]:
-    """A case per mesh, called like its file."""
+def cases_of(paths: list[Path]) -> tuple[list[Case], list[str]]:
+    """A case per mesh, called like its file, and what is wrong with the names."""
     problems: list[str] = []
     found: dict[str, Path] = {}
     for path in paths:
-        if not ID_PATTERN.fullmatch(path.stem):
-            problems.append(problem(path, "its name makes no case id", "use letters, digits, '_'"))
+        if remedy := id_remedy(path.stem):
+            problems.append(problem(path, "its name makes no case id", remedy))
         elif path.stem in found:
             problems.append(problem(path, f"is called like {found[path.stem]}", "rename one"))
         found.setdefault(path.stem, path)
-    if problems:
-        raise InputError(problems)
-    return [Case(case_id=n, patient_id=n, labels=str(p)) for n, p in sorted(found.items())]
+    cases = [Case(case_id=n, patient_id=n, labels=str(p)) for n, p in sorted(found.items())]
+    return cases, problems
+
+
+def unusable(paths: list[Path]) -> list[str]:
+    """What is wrong with the meshes themselves: a call reports all faults of its files."""
+    from cardiform.geometry.mesh_files import read_mesh
+    from cardiform.geometry.mesh_repair import repaired
+
+    problems = []
+    for path in paths:
+        try:
+            repaired(read_mesh(path), str(path))
+        except InputError as error:
+            problems += error.problems
+    return problems
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shlex
 import tempfile
 import time
@@ -23,6 +24,7 @@ NPZ_ERRORS = (
     ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError,
     SyntaxError, tokenize.TokenError,
 )  # fmt: skip
+PAIRED = re.compile(r"(.+\.)(hdr|img)((?:\.gz|\.bz2)?)", re.IGNORECASE | re.DOTALL)
 CLOCK_TOLERANCE_S = 60  # clocks of a network differ
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 NO_WRITING = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -109,7 +111,7 @@ def future_problems(paths: Iterable[str | Path]) -> list[str]:
     Snakemake goes by dates: a job with such an input fails when it is done, every time.
     """
     lines, limit = [], time.time() + CLOCK_TOLERANCE_S
-    for path in map(Path, paths):
+    for path in (Path(part) for whole in paths for part in parts_of(whole)):
         if path.exists() and (changed := path.stat().st_mtime) > limit:
             day = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed))
             fact = f"was changed in the future ({day})"
@@ -119,8 +121,28 @@ def future_problems(paths: Iterable[str | Path]) -> list[str]:
     return lines
 
 
+def parts_of(path: str | Path) -> list[str]:
+    """The files that hold what ``path`` names: header and voxels of a .hdr/.img pair, else itself.
+
+    Both are listed, in this order, whichever is named and whether they exist or not. Ends like
+    .IMG and .img.gz have partners that end alike.
+    """
+    found = PAIRED.fullmatch(str(path))
+    if not found:
+        return [str(path)]
+    stem, end, packed = found.groups()
+    return [f"{stem}{part.upper() if end.isupper() else part}{packed}" for part in ("hdr", "img")]
+
+
 def sha256_file(path: str | Path) -> str:
-    """Hex digest of the file's bytes."""
+    """Hex digest of the file's bytes; of a whole .hdr/.img pair, of the digests of both."""
+    parts = parts_of(path)
+    if len(parts) == 1 or not all(Path(part).is_file() for part in parts):
+        return _digest(path)
+    return sha256_text(" ".join(map(_digest, parts)))
+
+
+def _digest(path: str | Path) -> str:
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .errors import InputError, problem
@@ -19,8 +19,10 @@ class LabelClass:
     name : short identifier, used in file names and figures (letters, digits, ``_``).
     title : the name shown to people.
     color : ``#rrggbb`` in pictures.
-    components : connected parts that a complete structure has.
+    components : connected parts that a complete structure usually has.
     priority : where label maps overlap, the class with the smaller number wins.
+    fewest, most : connected parts that are nothing unusual; 0: as ``components``. What is
+        computed does not depend on them alone, so they are not stored with it.
     """
 
     value: int
@@ -29,13 +31,30 @@ class LabelClass:
     color: str
     components: int = 1
     priority: int = 0
+    fewest: int = field(default=0, compare=False)
+    most: int = field(default=0, compare=False)
+
+    @property
+    def expected(self) -> range:
+        """Numbers of connected parts that are nothing unusual."""
+        return range(self.fewest or self.components, (self.most or self.components) + 1)
+
+    @property
+    def expected_text(self) -> str:
+        """The same as people write it: 2, 1-2."""
+        first, last = self.expected[0], self.expected[-1]
+        return str(first) if first == last else f"{first}-{last}"
 
 
+STORED = ("value", "name", "title", "color", "components", "priority")
+# The aorta is one body where the scan shows its arch, and there are as many trees of veins as enter
+# the atrium apart from one another.
+EXPECTED = {"aorta": (1, 2), "pulmonary_veins": (2, 5)}
 # STACOM-2025 public cardiac CT labels. Colours: oxygenated blood red and orange,
 # venous blood blue, muscle brown, coronaries yellow.
 STACOM_2025 = tuple(
-    LabelClass(value=v, name=n, title=t, color=c, components=k, priority=p)
-    for v, n, t, c, k, p in (
+    LabelClass(**dict(zip(STORED, row)), **dict(zip(("fewest", "most"), EXPECTED.get(row[1], ()))))
+    for row in (
         (1, "myocardium", "Myocardium", "#b5654a", 1, 6),
         (2, "left_atrium", "Left atrium", "#e8543f", 1, 4),
         (3, "left_ventricle", "Left ventricle", "#c41e2a", 1, 5),
@@ -84,7 +103,7 @@ class LabelTable(Sequence[LabelClass]):
 
     def as_dicts(self) -> list[dict]:
         """Plain builtins, as stored in model files."""
-        return [asdict(c) for c in self.classes]
+        return [{k: v for k, v in asdict(c).items() if k in STORED} for c in self.classes]
 
     @classmethod
     def from_dicts(cls, rows: Sequence[dict]) -> LabelTable:
@@ -118,7 +137,7 @@ def load_label_table(path: str | Path = "") -> LabelTable:
     if not str(path):
         return LabelTable()
     path = Path(path)
-    columns = [f.name for f in fields(LabelClass)]
+    columns = list(STORED)
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, delimiter="\t", restval="")

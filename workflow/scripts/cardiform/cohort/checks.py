@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +18,14 @@ from ..formats import Format
 from ..labels import LabelTable
 from ..volumes import (
     LabelMap,
+    axes_like,
     corners_apart_mm,
     image_grid,
-    load_image,
     load_label_map,
     place_tolerance_mm,
 )
 from . import per_case
+from .contents import extent_problems, image_doubts, judged, truth_doubts
 from .table import OK, Case
 
 REPORT = Format(
@@ -47,6 +50,8 @@ REPORT = Format(
 # A surface is about a tenth of the coarsest voxel edge accurate: beyond these it shows.
 MAX_SPACING_MM = 3.0
 MAX_SPACING_RATIO = 4.0
+# Beyond these no heart is scanned: a header with another unit.
+PLAUSIBLE_SPACING_MM = (0.01, 50.0)
 # Fewer voxels than this make a speck, not a structure.
 MIN_CLASS_VOXELS = 9
 NAMED = 3  # cases that a note names
@@ -62,30 +67,27 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
     """
     report: dict[str, Any] = {
         "case_id": case.case_id,
-        "sha256": [sha256_file(p) if Path(p).is_file() else "" for p in _columns(case)],
+        "sha256": [sha256_file(p) if _is_readable(p) else "" for p in _columns(case)],
         "problems": [],
         "warnings": [],
         "classes": {},
     }
-    labels: LabelMap | None = None
-    try:
-        labels = load_label_map(case.labels)
-    except InputError as error:
-        report["problems"] += error.problems
-    for path, check in (
-        (case.image, load_image),
-        (case.pointcloud, check_point_cloud),
-        (case.truth, load_label_map),
-    ):
-        try:
-            if path:
-                check(path)
-        except InputError as error:
-            report["problems"] += error.problems
+    problems: list[str] = report["problems"]
+    labels = judged(load_label_map, case.labels, problems)
+    doubts = [
+        judged(check, path, problems) or []
+        for path, check in (
+            (case.image, functools.partial(image_doubts, labels=labels)),
+            (case.pointcloud, functools.partial(check_point_cloud, table=table)),
+            (case.truth, functools.partial(truth_doubts, labels=labels, table=table)),
+        )
+        if path
+    ]
     if labels is not None:
-        report["problems"] += _label_problems(case, labels, table)
+        report["problems"] += _label_problems(case, labels, table) + extent_problems(case, labels)
         report |= describe(labels, table)
         report["warnings"] = _warnings(report, table)
+    report["warnings"] += itertools.chain(*doubts)
     if report["problems"]:
         report["files"] = _columns(case)
     output = folder / f"{case.case_id}.json"
@@ -102,10 +104,14 @@ def check_cases(
     per_case.run_cases(
         per_case.CaseRun(cases, out, manifest, processes),
         functools.partial(check_case, table=table, folder=folder),
-        inputs=lambda case: [path for path in case.files if Path(path).is_file()],
+        inputs=lambda case: list(filter(_is_readable, case.files)),
         parameters={"labels": table.as_dicts()},
         verdict=_verdict,
     )
+
+
+def _is_readable(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)
 
 
 def late_files(cases: Iterable[Case], *tables: str) -> list[str]:
@@ -152,7 +158,7 @@ def describe(labels: LabelMap, table: LabelTable) -> dict:
     for label in table:
         voxels = int(counts[label.value])
         if voxels:
-            # without a rim cc3d raises on specks within one slice
+            # without a rim cc3d raises on specks within a slice
             mask = np.pad(_cropped(labels.data == label.value), 1)
             classes[label.name] = {
                 "voxels": voxels,
@@ -167,21 +173,17 @@ def describe(labels: LabelMap, table: LabelTable) -> dict:
     }
 
 
-def check_point_cloud(path: str | Path) -> None:
-    """Raise InputError where an HDF5 point cloud cannot be opened."""
-    import h5py
+def check_point_cloud(path: str | Path, table: LabelTable) -> list[str]:
+    """What is odd about an HDF5 point cloud; InputError where it cannot be converted."""
+    from ..volumes.clouds import cloud_of_case
 
     if not Path(path).is_file():
         raise InputError(problem(path, "does not exist", "correct the path in the case table"))
-    try:
-        with h5py.File(path) as archive:
-            empty = not len(archive)
-    except OSError as error:
-        raise InputError(
-            problem(path, f"is not a readable HDF5 file ({error})", "export the file again")
-        ) from None
-    if empty:
-        raise InputError(problem(path, "holds no dataset", "export the file again"))
+    cloud = cloud_of_case(path)
+    if cloud.labels is not None and not np.isin(cloud.labels, table.values).any():
+        fact = "has no point of a class of the label table"
+        raise InputError(problem(path, fact, "correct its labels, or the table"))
+    return [f"point cloud: {cloud.note}"] if cloud.note else []
 
 
 def judge(
@@ -192,7 +194,7 @@ def judge(
     max_bad_cases: int,
     others: Sequence[str] = (),
 ) -> tuple[list[Case], list[dict]]:
-    """Cases with their status, and their reports.
+    """Cases with their status, and the reports of those that the case table does not skip.
 
     found : case id -> its report of :func:`check_case`.
     others : problems that no skipping of cases removes.
@@ -203,28 +205,29 @@ def judge(
         A case has no report; or all problems of all cases, where ``on_bad_case`` is ``stop``
         or more than ``max_bad_cases`` are bad; or there are others, or no case is left.
     """
-    unseen = [case.case_id for case in cases if case.case_id not in found]
+    wanted = [case for case in cases if case.status == OK]
+    unseen = [case.case_id for case in wanted if case.case_id not in found]
     if unseen:
         raise InputError(f"cohort: {', '.join(unseen)} were not checked; run check_cases")
-    reports = [REPORT.load(found[case.case_id]) for case in cases]
+    reports = [REPORT.load(found[case.case_id]) for case in wanted]
     bad = {r["case_id"]: r["problems"] for r in reports if r["problems"]}
     lines = [f"case {name}: {line}" for name, found in bad.items() for line in found]
     lines += others
     if bad and on_bad_case == "stop":
         hint = "cohort: set cohort.on_bad_case to skip to go on without"
-        raise InputError([*lines, f"{hint} {len(bad)} of {len(cases)} cases"])
+        raise InputError([*lines, f"{hint} {len(bad)} of {len(wanted)} cases"])
     if others:
         raise InputError(lines)
     if len(bad) > max_bad_cases:
         raise InputError(
             [*lines, f"cohort: {len(bad)} bad cases; max_bad_cases is {max_bad_cases}"]
         )
-    if len(bad) == len(cases):
+    if len(bad) == len(wanted):
         raise InputError([*lines, "cohort: no usable case is left; repair the files above"])
     judged = [
         replace(case, status="skipped", reason=" ".join("; ".join(bad[case.case_id]).split()))
         if case.case_id in bad
-        else replace(case, status=OK, reason="")
+        else case
         for case in cases
     ]
     return judged, reports
@@ -245,7 +248,7 @@ def summarise(reports: Sequence[dict], table: LabelTable) -> dict:
                     "max": round(float(volumes.max()), 3),
                 },
                 "touches_border": sum(c["touches_border"] for c in found),
-                "other_components": sum(c["components"] != label.components for c in found),
+                "other_components": sum(c["components"] not in label.expected for c in found),
             }
             if found
             else {}
@@ -281,6 +284,8 @@ def _grid_problems(case: Case, labels: LabelMap) -> list[str]:
     except InputError:
         return []  # reported already, as the image's own problem
     remedy = "resample one to the other's grid"
+    # stored in another order, an image still has its voxels in the same places
+    shape, affine = axes_like(shape, affine, labels.affine)
     if tuple(shape) != labels.data.shape:
         text = f"shape {tuple(shape)} differs from the label map's {labels.data.shape}"
         return [problem(case.image, text, remedy)]
@@ -296,6 +301,10 @@ def _warnings(report: dict, table: LabelTable) -> list[str]:
     spacing = report["spacing_mm"]
     if max(spacing) > MAX_SPACING_MM or max(spacing) > MAX_SPACING_RATIO * min(spacing):
         warnings.append(f"coarse grid: {' x '.join(map(str, spacing))} mm")
+    least, most = PLAUSIBLE_SPACING_MM
+    if not least <= min(spacing) <= max(spacing) <= most:
+        text = " x ".join(f"{s:g}" for s in spacing)
+        warnings.append(f"spacing of {text} mm: are the header's units right?")
     for label in table:
         found = report["classes"].get(label.name)
         if found is None:
@@ -303,10 +312,9 @@ def _warnings(report: dict, table: LabelTable) -> list[str]:
             continue
         if found["voxels"] < MIN_CLASS_VOXELS:
             warnings.append(f"{label.name} has {found['voxels']} voxels only")
-        if found["components"] != label.components:
-            warnings.append(
-                f"{label.name} has {found['components']} components, expected {label.components}"
-            )
+        if found["components"] not in label.expected:
+            parts, expected = found["components"], label.expected_text
+            warnings.append(f"{label.name} has {parts} components, expected {expected}")
         if found["touches_border"]:
             warnings.append(f"{label.name} is cut by the image border")
     return warnings

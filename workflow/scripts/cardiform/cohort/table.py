@@ -21,10 +21,14 @@ CASES = Format("checked case table", dict.fromkeys(CASE_COLUMNS, "text"), marked
 # Ids become file names and shell words.
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 ID_REMEDY = "use up to 100 letters, digits, '.', '_' and '-', not first '.', '_' or '-'"
+# The stages keep state/ and manifest/ beside the folders of the cases, metrics.json and
+# summary.json beside <case>.json: a case of that name would be overwritten, or overwrite them.
+RESERVED = {"state", "manifest", "manifest.tsv", "metrics", "metrics.json", "summary"}
+RESERVED_REMEDY = "rename it: the stages keep files of their own under this name"
 PATH_COLUMNS = ("labels", "image", "pointcloud", "truth")
 # A job's command line names the cases of its chunk; Linux takes 128 KiB.
 MOST_CHARACTERS = 100_000
-OK = "ok"
+OK, SKIPPED = "ok", "skipped"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,7 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
     """Cases of a TSV or CSV table; relative paths count from the table's folder.
 
     Columns: case_id and labels; patient_id (default: the case id), image, pointcloud, truth.
-    What status and reason say is for check_cohort to find.
+    A status ``skipped`` leaves a case out, with its reason; all else is for check_cohort to find.
 
     select : case ids to keep, all where empty.
 
@@ -83,7 +87,11 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
         row = {key: (value or "").strip() for key, value in row.items() if key}
         row["patient_id"] = row.get("patient_id") or row["case_id"]
         problems += _unusable(row, f"{path}:{line}")
-        if not row["labels"]:
+        by_hand = _status_by_hand(row)
+        if by_hand["status"] not in (OK, SKIPPED):
+            fact, remedy = f"status {row['status']!r} is not usable", "use ok or skipped"
+            problems.append(problem(f"{path}:{line}", fact, remedy))
+        if not row["labels"] and by_hand["status"] != SKIPPED:
             problems.append(problem(f"{path}:{line}", "labels is empty", "name the label map"))
         if row["case_id"] in seen:
             problems.append(
@@ -97,7 +105,7 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
         for column in PATH_COLUMNS:
             if row.get(column):
                 row[column] = str(path.parent / row[column])
-        cases.append(Case(**row | {"status": OK, "reason": ""}))
+        cases.append(Case(**row | by_hand))
     if not rows:
         problems.append(problem(path, "has no cases", "list at least one"))
     if problems:
@@ -118,12 +126,31 @@ def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Cas
     return _selected([Case(**row) for _, row in rows], select, path, ANEW)
 
 
+def id_remedy(name: str) -> str:
+    """What to do about a name that no case may have; empty where it may.
+
+    It is part of file names and a shell word, and lies beside the stages' own files.
+    """
+    if not ID_PATTERN.fullmatch(name):
+        return ID_REMEDY
+    return RESERVED_REMEDY if name.lower() in RESERVED else ""
+
+
+def _status_by_hand(row: dict[str, str]) -> dict[str, str]:
+    """Status and reason that a case table gives a case."""
+    status = row.get("status", "").lower() or OK
+    reason = " ".join(row.get("reason", "").split()) or "by the case table"
+    return {"status": status, "reason": reason if status == SKIPPED else ""}
+
+
 def _unusable(row: dict[str, str], where: str) -> list[str]:
     """Problems of ids and paths that must go no further than the table that they stand in."""
     found = {c: row[c] for c in ("case_id", "patient_id") if not ID_PATTERN.fullmatch(row[c])}
     if found.get("patient_id") == found.get("case_id"):
         found.pop("patient_id", None)
     bad = [(f"{column} {text[:60]!r}", ID_REMEDY) for column, text in found.items()]
+    if "case_id" not in found and (remedy := id_remedy(row["case_id"])):
+        bad.append((f"case_id {row['case_id']!r}", remedy))
     for column in PATH_COLUMNS:
         if not row.get(column, "").isprintable():
             remedy = "rename the file: tabs, line breaks and the like cannot be part of its name"

@@ -148,7 +148,7 @@ def _largest(state: _State) -> dict:
         if mask is None or label.name not in state.options.largest:
             continue
 
-        def keep(labelled, voxels, number=label.components):
+        def keep(labelled, voxels, number=label.expected[-1]):
             order = np.argsort(np.r_[-1, voxels[1:]], kind="stable")[::-1]
             staying = np.zeros(len(voxels), bool)
             staying[order[:number]] = True
@@ -234,5 +234,7 @@ def changes(before: np.ndarray, after: np.ndarray, table: LabelTable) -> dict:
             "components_before": parts[0],
             "components_after": parts[1],
             "components_expected": label.components,
+            "components_fewest": label.expected[0],
+            "components_most": label.expected[-1],
         }
     return result

@@ -15,7 +15,7 @@ from ..files import save_npz, write_json
 from ..formats import Format
 from ..labels import LabelTable
 from ..options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
-from ..volumes import LabelMap, load_label_map
+from ..volumes import LabelMap, check_extent, labelled_box, load_label_map
 from .frame import Frame
 from .mesh_files import MESH_ENDING, read_mesh, write_mesh
 from .narrowband import field_band
@@ -119,10 +119,12 @@ def sample_case(
     Raises
     ------
     InputError
-        Missing or unfit meshes, or points that fail
+        Missing or unfit meshes, a label map of a few voxels, or points that fail
         :func:`cardiform.geometry.points_check.check_points`.
     """
     label_map, frame, made = _load_meshed(case, meshes)
+    low, high = labelled_box(label_map.data)
+    check_extent(case.labels, high - low + 1, label_map.spacing)
     fields = dict(_fields(case, label_map, table, made.smoothing, made.shifts))
     del label_map  # the fields hold all that is needed, and much memory
     names = dict(zip(table.values, table.names))

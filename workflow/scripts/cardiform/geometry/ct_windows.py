@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..labels import LabelClass, LabelTable
 from ..options.geometry import MeshesOptions, WindowsOptions
-from ..volumes import LabelMap, load_image
+from ..volumes import LabelMap, check_hounsfield, labels_on, load_image, load_label_map
 from .closed_band import voxel_affine
 from .frame import Frame, apply_affine
 from .grids import box_corners
@@ -18,8 +19,8 @@ from .narrowband import NarrowBand, field_band
 from .sdf import class_fields
 from .window_names import CtWindow
 
-LEAST_SPAN_HU = 300  # air, soft tissue and bone lie further apart
-MOST_HU = 20_000  # dense metal shows less
+log = logging.getLogger(__name__)
+
 REGION = 1
 ONE_REGION = LabelTable((LabelClass(value=REGION, name="region", title="", color="#000000"),))
 
@@ -35,18 +36,32 @@ def window_case(case: Case, *, window: CtWindow, options: WindowsOptions, out: P
     if options.volumes:
         region, frame = volume_region(volume_path(case, window, options))
     else:
-        region, frame = ct_region(case.image, window)
+        region, frame = ct_region(case.image, window, _labels_of(case))
     path = out / case.case_id / f"{window.name}.npz"
     region_band(region, frame, options).save(path)
     return [path]
 
 
-def ct_region(path: str | Path, window: CtWindow) -> tuple[LabelMap, Frame]:
-    """Where a CT lies within the window (1), and the frame around the corners of its grid."""
+def ct_region(
+    path: str | Path, window: CtWindow, labels: LabelMap | None = None
+) -> tuple[LabelMap, Frame]:
+    """Where a CT lies within the window (1), and the frame around the corners of its grid.
+
+    labels : of the same case: the check of the cohort knows them, and judges by them, too.
+    """
     image, affine = load_image(path)
-    check_hounsfield(path, image)
+    for doubt in check_hounsfield(path, image, labels_on(labels, image.shape, affine)):
+        log.warning("%s: %s", path, doubt)
     inside = (image >= window.low) & (image <= window.high)
     return LabelMap(inside.astype(np.uint8), affine), volume_frame(image.shape, affine)
+
+
+def _labels_of(case: Case) -> LabelMap | None:
+    """None where a case has no label map that can be read: a window does not need one."""
+    try:
+        return load_label_map(case.labels) if case.labels else None
+    except InputError:
+        return None
 
 
 def volume_region(path: Path) -> tuple[LabelMap, Frame]:
@@ -99,24 +114,6 @@ def volume_frame(shape: tuple[int, ...], affine: np.ndarray) -> Frame:
     """The frame with the corners of a grid in the ball of radius 0.95."""
     corners = box_corners(np.zeros(3) - 0.5, np.array(shape[:3]) - 0.5)
     return Frame.around(apply_affine(affine, corners))
-
-
-def check_hounsfield(path: str | Path, image: np.ndarray) -> None:
-    """InputError where the values cannot be Hounsfield units.
-
-    Air is near -1000, soft tissue near 40, cortical bone above 300; scanners pad with values
-    down to about -8000 outside of the field of view.
-    """
-    if not np.isfinite(image).all():
-        raise InputError(problem(path, "has values that are not finite", "repair the CT"))
-    low, high = float(image.min()), float(image.max())
-    remedy = "give the CT in Hounsfield units, with slope and intercept in its header"
-    if low >= 0:
-        fact = f"has no value below 0 ({low:g} to {high:g}): not Hounsfield units"
-        raise InputError(problem(path, fact, remedy))
-    if high - low < LEAST_SPAN_HU or high > MOST_HU:
-        fact = f"has values from {low:g} to {high:g}: not Hounsfield units"
-        raise InputError(problem(path, fact, remedy))
 
 
 def verdict(path: Path, options: WindowsOptions) -> str:

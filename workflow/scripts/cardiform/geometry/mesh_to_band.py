@@ -2,26 +2,130 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from ..cohort.table import Case
-from ..errors import InputError
+from ..errors import InputError, problem
+from ..files import write_json
 from ..options.geometry import VoxelsOptions
 from .frame import Frame
 from .mesh_files import read_mesh
-from .narrowband import NarrowBand, narrow_band
-from .surface import Mesh
+from .mesh_repair import library, repaired
+from .narrowband import BLOCK, NarrowBand, narrow_band
+from .surface import Mesh, signed_volume, surface_area
+
+log = logging.getLogger(__name__)
+
+VOLUME_SHARE = 0.02  # the voxels hold the volume of the mesh within this share
+THIN_SHARE = 0.3  # or, where a part is hardly thicker than a voxel, this one
+POINTS = 100_000  # to see how often parts overlap
+BLOCKS_AT_A_TIME = 4096
 
 
 def voxelize_mesh(case: Case, *, options: VoxelsOptions, out: Path) -> list[Path]:
-    """Write ``out/<case>/mesh.npz`` from the mesh file ``case.labels``, in a frame of its own."""
-    mesh = read_mesh(case.labels)
-    path = out / case.case_id / "mesh.npz"
+    """Write ``out/<case>/mesh.npz`` from the mesh file ``case.labels``, in a frame of its own.
+
+    What had to be repaired is logged, and written to ``out/<case>/repairs.json``.
+
+    Raises
+    ------
+    InputError
+        The mesh cannot be read, or has no defined inside.
+    """
+    mesh, repairs = repaired(read_mesh(case.labels), case.labels)
+    for line in repairs:
+        log.warning("%s: %s", case.labels, line)
+    paths = [out / case.case_id / "mesh.npz"]
     band = mesh_band(mesh, Frame.around(mesh.vertices), options.resolution, options.band_voxels)
-    band.save(path)
-    return [path]
+    check_inside(band, mesh, case.labels)
+    band.save(paths[0])
+    notes = out / case.case_id / "repairs.json"
+    if repairs:
+        volume = signed_volume(mesh)
+        write_json(notes, {"repairs": repairs, "volume_mm3": abs(volume), "faces": len(mesh.faces)})
+        paths.append(notes)
+    else:
+        notes.unlink(missing_ok=True)
+    return paths
+
+
+def check_inside(band: NarrowBand, mesh: Mesh, where: str) -> None:
+    """InputError where no voxel lies inside, or not the volume that the triangles enclose.
+
+    Voxels at the surface count by the share that is inside, which is as good as the surface is
+    flat within a voxel: thin parts are allowed more, with a warning.
+    """
+    voxels, shares = inside_of(band)
+    if not voxels:
+        fact = f"has no voxel inside at resolution {band.resolution}"
+        raise InputError(problem(where, fact, "raise --resolution, or leave it out"))
+    volume, area = abs(signed_volume(mesh)), surface_area(mesh)
+    wanted = volume / band.voxel_mm**3
+    off = shares / wanted - 1
+    thin = min((area * band.voxel_mm / volume) ** 2 / 24, THIN_SHARE)
+    if off < -VOLUME_SHARE:  # parts that overlap count once, and their inner walls are no surface
+        off = min(off, voxels * _mean_winding(mesh) / wanted - 1, key=abs)
+    if abs(off) > VOLUME_SHARE + thin:
+        fact = f"its voxels hold {off:+.0%} of the volume within its triangles"
+        remedy = "its parts cross each other inside out: repair it in a mesh editor"
+        raise InputError(problem(where, fact, remedy))
+    if abs(off) > VOLUME_SHARE:
+        log.warning(
+            "%s: its voxels hold %+.0f %% of its volume: it is thin for resolution %d",
+            where, 100 * off, band.resolution,
+        )  # fmt: skip
+
+
+def inside_of(band: NarrowBand) -> tuple[int, float]:
+    """Voxels whose centres are inside; and their number with those at the surface by share."""
+    count = band.resolution // BLOCK
+    block = np.ravel_multi_index(tuple(band.coords.T.astype(np.int64) // BLOCK), (count,) * 3)
+    stored = np.unique(block)
+    full = band.coarse_sign.ravel() < 0
+    full[stored] = False
+    voxels = int(full.sum()) * BLOCK**3
+    shares = float(voxels)
+    order = np.argsort(block, kind="stable")
+    block = block[order]
+    for start in range(0, len(stored), BLOCKS_AT_A_TIME):
+        some = stored[start : start + BLOCKS_AT_A_TIME]
+        part = slice(*np.searchsorted(block, [some[0], some[-1] + 1]))
+        rows = order[part]
+        share = np.full((len(some), *(BLOCK,) * 3), np.nan, np.float32)
+        sdf = band.sdf[rows].astype(np.float32)
+        at = (np.searchsorted(some, block[part]), *band.coords[rows].T.astype(np.int64) % BLOCK)
+        share[at] = np.clip(0.5 - sdf * band.band_voxels, 0, 1)
+        side = np.where(np.isnan(share), np.nan, share > 0.5)
+        side[at] = sdf < 0
+        _spread(side)
+        voxels += int(side.sum())
+        shares += float(np.where(np.isnan(share), side, share).sum())
+    return voxels, shares
+
+
+def _spread(side: np.ndarray) -> None:
+    """Give voxels of (N, 8, 8, 8) blocks that are not known (NaN) the side of their neighbours.
+
+    In place. A voxel beyond the band is on the side of the voxels next to it: the sides meet
+    within the band alone.
+    """
+    while np.isnan(side).any():
+        for axis in (1, 2, 3):
+            lines = np.moveaxis(side, axis, 0)
+            for to, of in ((lines[1:], lines[:-1]), (lines[:-1], lines[1:])):
+                np.copyto(to, of.copy(), where=np.isnan(to))
+
+
+def _mean_winding(mesh: Mesh) -> float:
+    """How often the points inside are enclosed on average: more than once where parts overlap."""
+    vertices = mesh.vertices.astype(np.float64)
+    points = np.random.default_rng(0).uniform(vertices.min(0), vertices.max(0), (POINTS, 3))
+    winding = np.abs(library().fast_winding_number(vertices, mesh.faces.astype(np.int64), points))
+    inside = winding[winding > 0.5]
+    return float(inside.mean()) if len(inside) else 1.0
 
 
 def mesh_band(mesh: Mesh, frame: Frame, resolution: int, band_voxels: float) -> NarrowBand:
@@ -33,14 +137,15 @@ def mesh_band(mesh: Mesh, frame: Frame, resolution: int, band_voxels: float) -> 
     Raises
     ------
     InputError
-        libigl is not installed.
+        libigl is not installed, or would read beyond its arrays: corners that are no vertices,
+        vertices that are not finite in the frame.
     """
-    try:
-        import igl
-    except ImportError:
-        raise InputError("libigl is not installed; run: pip install libigl") from None
+    igl = library()
     vertices = np.ascontiguousarray(frame.to_unit(mesh.vertices.astype(np.float64)))
     faces = np.ascontiguousarray(mesh.faces, np.int64)
+    known = len(faces) and faces.min() >= 0 and faces.max() < len(vertices)
+    if not known or not np.isfinite(vertices).all():
+        raise InputError(problem("mesh", "has no usable triangles", "export it again"))
 
     def distance(points: np.ndarray) -> np.ndarray:
         points = np.ascontiguousarray(points, np.float64)

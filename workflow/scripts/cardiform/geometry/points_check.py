@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..errors import InputError, problem
+from .frame import UNIT_RADIUS
 from .sampling import LIMIT, Evidence
 
 MAX_NEAR = 2.0
@@ -22,6 +23,10 @@ SLOPE = (0.9, 1.1)
 # make the first ones shorter, rightly; only far too short means another unit.
 RATIO = (0.5, 1.1)
 RATIO_POINTS = 500
+# Where the anatomy is but a few voxels, a tenth of one, which the fields are exact to, is much of
+# every distance. What is smaller yet is refused before (cardiform.volumes.check_extent).
+COARSE_VOX = 8  # radius of the anatomy, in its longest voxel edges
+COARSE_SLOPE, COARSE_RATIO, FIELD_VOX = (0.5, 1.5), (0.5, 1.5), 0.1
 REMEDY = "look at the label map; if it is sound, report this as a defect"
 
 
@@ -88,16 +93,21 @@ def _class_facts(arrays, channel: int, sigma: float, slopes) -> list[str]:
     if not len(own):
         return [f"class {value} has no near points"]
     facts = []
+    voxel = float(arrays["spacing"].max() * arrays["scale"])
+    coarse = voxel * COARSE_VOX > UNIT_RADIUS
+    slope, around = (COARSE_SLOPE, COARSE_RATIO) if coarse else (SLOPE, RATIO)
+    width = 3 * sigma + (FIELD_VOX * voxel if coarse else 0)
     inside = float((own < 0).mean())
     if len(own) >= BALANCE_POINTS and not BALANCE[0] <= inside <= BALANCE[1]:
         facts.append(f"class {value}: {inside:.0%} of the near points lie inside (40-60 %)")
     median = float(np.median(np.abs(own)))
-    if not median < 3 * sigma:
+    if not median < width:
         facts.append(f"class {value}: near points are {median:.3g} away (sigma {sigma:.3g})")
-    if not SLOPE[0] <= slopes[value] <= SLOPE[1]:
-        facts.append(f"class {value}: the slope of the distances is {slopes[value]:.3g} (0.9-1.1)")
+    if not slope[0] <= slopes[value] <= slope[1]:
+        limits = "-".join(map(str, slope))
+        facts.append(f"class {value}: the slope of the distances is {slopes[value]:.3g} ({limits})")
     ratio = _ratio(arrays, channel, value)
-    if not RATIO[0] <= ratio <= RATIO[1]:
+    if not around[0] <= ratio <= around[1]:
         facts.append(f"class {value}: distances are {ratio:.3g} of those to the surface points")
     return facts
 

@@ -43,8 +43,9 @@ SURPLUS = 1.3
 # Wide offsets leave a thin vessel at once: rounds that lack inside points halve them. Beside a
 # few voxels, whose field and mesh differ, narrow ones stay inside: the other rounds double them.
 ROUNDS = 8
-# Slopes are taken at the first volume points, over this many voxels to either side.
-SLOPE_POINTS, STEP_VOX = 500, 2.0
+# Slopes are taken at the first volume points, over this many voxels to either side, but less than
+# the anatomy: across it a distance does not rise all the way.
+SLOPE_POINTS, STEP_VOX, STEP_UNIT = 500, 2.0, 0.095
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def case_points(
     near_sdf = distances(channels, frame.to_world(near))
     volume = rng.uniform(-1, 1, (options.volume_points, 3)).astype(np.float32)
     volume_sdf = distances(channels, frame.to_world(volume))
-    slopes = {v: _slope(f, frame.to_world(volume[:SLOPE_POINTS])) for v, f in fields.items()}
+    slopes = {v: _slope(f, volume[:SLOPE_POINTS], frame) for v, f in fields.items()}
     first = next(iter(fields.values()))
     order, near_order = rng.permutation(len(surface)), rng.permutation(len(near))
     return {
@@ -233,9 +234,15 @@ def _own_distances(fields, points, labels) -> np.ndarray:
     return result
 
 
-def _slope(field: ClassField, points: np.ndarray) -> float:
-    """Median length of the gradient at (N, 3) world points."""
-    step = STEP_VOX * field.spacing.max()
+def _slope(field: ClassField, unit: np.ndarray, frame: Frame) -> float:
+    """Median length of the gradient at the farther half of (N, 3) unit points.
+
+    Between the parts of a class, or beside a few voxels, distances rise and fall within a step.
+    """
+    points = frame.to_world(unit)
+    away = np.abs(field.lookup(points))
+    points = points[away >= np.median(away)]
+    step = min(STEP_VOX * field.spacing.max(), STEP_UNIT / frame.scale)
     rise = [
         field.lookup(points + step * axis) - field.lookup(points - step * axis)
         for axis in np.eye(3)

@@ -17,7 +17,8 @@ from ..formats import Format
 from ..labels import LabelClass, LabelTable, channel_of_value
 from ..options.ldm import LdmOptions, PointcloudsOptions
 from ..volumes import load_label_map, save_image, save_label_map
-from .clouds import Cloud, CloudFile, counts_on, fields_of, label_map_of, typical, volume_of
+from ..volumes.clouds import Cloud, CloudFile
+from .clouds import counts_on, fields_of, label_map_of, typical, volume_of
 from .cube import Cube, edge_mm, labelled_box, on_cube
 
 log = logging.getLogger(__name__)
@@ -202,16 +203,26 @@ class CloudBounds:
     values: frozenset[int]
 
     @classmethod
-    def of(cls, clouds: Sequence[tuple[str, CloudFile]], table: LabelTable) -> CloudBounds:
-        """Read every sample once; InputError names all bad ones."""
-        boxes, labelled, problems = [], [], []
+    def of(
+        cls,
+        clouds: Sequence[tuple[str, CloudFile]],
+        table: LabelTable,
+        faults: Sequence[str] = (),
+    ) -> CloudBounds:
+        """Read every sample once; InputError lists all bad ones.
+
+        faults : of other samples, found before: they are reported with those found here.
+        """
+        boxes, labelled, problems = [], [], list(faults)
         values: set[int] = set()
         for number, (name, file) in enumerate(clouds, start=1):
             try:
-                cloud = _chosen(file.read(name), table)
+                cloud = _chosen(file.read(name), table, f"{file.path}:{name}")
             except InputError as error:
                 problems += error.problems
                 continue
+            if cloud.note:
+                log.warning("%s:%s: %s", file.path, name, cloud.note)
             boxes.append([cloud.points.min(axis=0), cloud.points.max(axis=0)])
             labelled.append(cloud.labels is not None)
             if cloud.labels is not None:
@@ -221,6 +232,10 @@ class CloudBounds:
         if len(set(labelled)) > 1:
             problems.append(
                 "some clouds have classes and some have none; unset pointclouds.labels_key"
+            )
+        if not problems and not np.ptp(boxes, axis=1).any():
+            problems.append(
+                "the points of the classes that take part have no extent; drop fewer classes"
             )
         if problems:
             raise InputError(problems)
@@ -252,7 +267,10 @@ def cloud_grid(
         typical(_fields(_chosen(file.read(name), table), grid, bounds.center(i, options), options))
         for i, (name, file) in enumerate(clouds)
     ]
-    return dataclasses.replace(grid, scale=float(np.median(found)))
+    scale = float(np.median(found))
+    if not scale > 0:
+        raise InputError("ldm.extent_mm: most clouds have no point on the grid; raise it, or set 0")
+    return dataclasses.replace(grid, scale=scale)
 
 
 def convert_cloud(
@@ -289,12 +307,14 @@ def _fields(cloud: Cloud, grid: Grid, center, options: PointcloudsOptions) -> np
     return fields_of(counts_on(grid.cube(center), cloud.points, channels, number), options)
 
 
-def _chosen(cloud: Cloud, table: LabelTable) -> Cloud:
+def _chosen(cloud: Cloud, table: LabelTable, where: str = "") -> Cloud:
     """The points of the classes that take part."""
     if cloud.labels is None:
         return cloud
     rows = np.isin(cloud.labels, table.values)
     if not rows.any():
         fact = "has no point of the classes that take part"
-        raise InputError(problem(cloud.name, fact, "remove this sample, or drop fewer classes"))
-    return Cloud(cloud.name, cloud.points[rows], cloud.labels[rows])
+        raise InputError(
+            problem(where or cloud.name, fact, "remove this sample, or drop fewer classes")
+        )
+    return dataclasses.replace(cloud, points=cloud.points[rows], labels=cloud.labels[rows])

@@ -1,6 +1,8 @@
 """Label maps and images, whatever file format they come in: the one door to volume files."""
 
-from .affines import corners_apart_mm, place_tolerance_mm, spacing_of
+from .affines import axes_like, corners_apart_mm, place_tolerance_mm, spacing_of
+from .agreement import check_truth
+from .extent import check_extent, labelled_box
 from .files import (
     LabelMap,
     image_grid,
@@ -10,11 +12,18 @@ from .files import (
     save_label_map,
     save_like,
 )
+from .hounsfield import check_hounsfield, labels_on
 
 __all__ = [
     "LabelMap",
+    "axes_like",
+    "check_extent",
+    "check_hounsfield",
+    "check_truth",
     "corners_apart_mm",
     "image_grid",
+    "labelled_box",
+    "labels_on",
     "load_image",
     "load_label_map",
     "place_tolerance_mm",

@@ -41,16 +41,49 @@ def place_tolerance_mm(shape: Sequence[int], spacing: np.ndarray) -> float:
     return PLACE_TOLERANCE_VOX * float(spacing.min()) + QUATERNION_ROUNDING * size_mm
 
 
+def shear_deg(affine: np.ndarray) -> float:
+    """By how much the angle between two axes of a (4, 4) affine is off 90 degrees, at most."""
+    axes = affine[:3, :3] / spacing_of(affine)
+    cosine = np.abs(axes.T @ axes - np.eye(3)).max()
+    return float(np.degrees(np.arcsin(min(cosine, 1.0))))
+
+
+def axes_like(
+    shape: Sequence[int], affine: np.ndarray, other: np.ndarray
+) -> tuple[tuple[int, int, int], np.ndarray]:
+    """The same voxels with the axes in the order and direction of another image's.
+
+    shape, affine : of the grid, (X, Y, Z) and (4, 4).    other : (4, 4).
+    Returns its shape and affine then; those it has where no order of the axes fits.
+    """
+    axes, others = (a[:3, :3] / spacing_of(a) for a in (affine, other))
+    cosines = others.T @ axes
+    order = np.abs(cosines).argmax(axis=1)
+    if sorted(order) != [0, 1, 2]:
+        return (shape[0], shape[1], shape[2]), affine
+    turned = affine.copy()
+    for axis, own in enumerate(order):
+        turned[:3, axis] = affine[:3, own]
+        if cosines[axis, own] < 0:
+            turned[:3, axis] *= -1
+            turned[:3, 3] += affine[:3, own] * (shape[own] - 1)
+    first, second, third = order
+    return (shape[first], shape[second], shape[third]), turned
+
+
 def check_affine(path: str | Path, affine: np.ndarray) -> None:
     """Refuse an affine, (4, 4) float64, that nothing can be measured by.
 
     Raises
     ------
     InputError
-        Not finite, singular or zero spacing, far from the origin, sheared.
+        Not finite, singular, zero or enormous spacing, far from the origin, sheared.
     """
     if not np.isfinite(affine).all():
         raise InputError(problem(path, "affine is not finite", "repair the header"))
+    if np.abs(affine[:3, :3]).max() > MAX_AWAY_MM:
+        text = f"has voxels of {np.abs(affine[:3, :3]).max():.2g} mm"
+        raise InputError(problem(path, text, "repair the affine in the header"))
     spacing = spacing_of(affine)
     if spacing.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3])) < 1e-9 * spacing.prod():
         raise InputError(
@@ -60,9 +93,7 @@ def check_affine(path: str | Path, affine: np.ndarray) -> None:
     if away > MAX_AWAY_MM:
         text = f"lies {away:.2g} mm from the origin of its space"
         raise InputError(problem(path, text, "repair the translation in the header"))
-    axes = affine[:3, :3] / spacing
-    cosine = np.abs(axes.T @ axes - np.eye(3)).max()
-    shear = float(np.degrees(np.arcsin(min(cosine, 1.0))))
+    shear = shear_deg(affine)
     if shear > MAX_SHEAR_DEG:
         raise InputError(
             problem(

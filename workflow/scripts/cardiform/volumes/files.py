@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +14,8 @@ from . import nifti
 from .affines import spacing_of
 
 INTEGER_TOLERANCE = 1e-3
+# Read at a time, so that labels stored as float64 need no more memory than uint8 ones.
+SLAB_VOXELS = 2**18
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,15 @@ class LabelMap:
         return spacing_of(self.affine)
 
 
+class Values(Protocol):
+    """An array, or what is indexed like one: a file is read part by part, along its last axis."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, part: tuple[slice, ...], /) -> np.ndarray: ...
+
+
 class Volume(Protocol):
     """A volume file that was opened. Everything may raise InputError."""
 
@@ -41,7 +52,7 @@ class Volume(Protocol):
         """(X, Y, Z), from the header alone."""
         ...
 
-    def values(self) -> np.ndarray:
+    def values(self) -> Values:
         """(X, Y, Z) values as they are meant: rescaled, of any type of number."""
         ...
 
@@ -82,9 +93,19 @@ def load_label_map(path: str | Path) -> LabelMap:
 
 
 def load_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image with slope and intercept applied: (X, Y, Z) float32 and its affine."""
+    """Read an image with slope and intercept applied: (X, Y, Z) float32 and its affine.
+
+    Raises
+    ------
+    InputError
+        As of a label map, but for the values: colours and complex numbers are refused.
+    """
     volume = _format_of(path).open(path)
-    return np.asarray(volume.values(), dtype=np.float32), volume.affine()
+    values = volume.values()
+    image = np.empty(values.shape, np.float32, order="F")
+    for part, slab in _slabs(path, values):
+        image[:, :, part] = slab
+    return image, volume.affine()
 
 
 def image_grid(path: str | Path) -> tuple[tuple[int, int, int], np.ndarray]:
@@ -117,29 +138,45 @@ def _format_of(path: str | Path) -> VolumeFormat:
     return next((form for ending, form in FORMATS.items() if name.endswith(ending)), NIFTI)
 
 
-def _to_labels(path, raw: np.ndarray) -> np.ndarray:
-    """(X, Y, Z) raw values as uint8 class values."""
-    if raw.dtype.kind not in "fiub":
-        raise InputError(problem(path, f"holds {raw.dtype} values", "export integer labels"))
-    if raw.dtype.kind == "f":
-        if not np.isfinite(raw).all():
-            raise InputError(
-                problem(path, "holds values that are not finite", "export integer labels")
-            )
-        rounded = np.rint(raw)
-        worst = float(np.abs(raw - rounded).max())
-        if worst > INTEGER_TOLERANCE:
-            raise InputError(
-                problem(
-                    path,
-                    f"values are not integers (off by {worst:.3g})",
-                    "export labels, not probabilities, and resample by nearest neighbour",
+def _slabs(path, values: Values) -> Iterator[tuple[slice, np.ndarray]]:
+    """(X, Y, Z) values in parts: where on the last axis, and what is there."""
+    across = max(1, SLAB_VOXELS // (values.shape[0] * values.shape[1]))
+    for first in range(0, values.shape[2], across):
+        part = slice(first, min(first + across, values.shape[2]))
+        slab = values[:, :, part]
+        if slab.dtype.kind not in "fiub":
+            remedy = "export integer labels, or grey values"
+            raise InputError(problem(path, f"holds {slab.dtype} values", remedy))
+        yield part, slab
+
+
+def _to_labels(path, values: Values) -> np.ndarray:
+    """(X, Y, Z) values as uint8 class values."""
+    labels = np.empty(values.shape, np.uint8, order="F")
+    worst, low, high = 0.0, np.inf, -np.inf
+    for part, slab in _slabs(path, values):
+        if slab.dtype.kind == "f":
+            if not np.isfinite(slab).all():
+                raise InputError(
+                    problem(path, "holds values that are not finite", "export integer labels")
                 )
+            rounded = np.rint(slab)
+            off = slab - rounded
+            worst = max(worst, float(off.max()), -float(off.min()))
+            slab = rounded
+        low, high = min(low, slab.min()), max(high, slab.max())
+        if low >= 0 and high <= 255:
+            labels[:, :, part] = slab
+    if worst > INTEGER_TOLERANCE:
+        raise InputError(
+            problem(
+                path,
+                f"values are not integers (off by {worst:.3g})",
+                "export labels, not probabilities, and resample by nearest neighbour",
             )
-        raw = rounded
-    low, high = raw.min(), raw.max()
+        )
     if low < 0 or high > 255:
         raise InputError(
             problem(path, f"values run from {low:g} to {high:g}", "labels lie within 0-255")
         )
-    return raw.astype(np.uint8, copy=False)
+    return labels

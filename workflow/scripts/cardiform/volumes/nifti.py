@@ -1,43 +1,76 @@
-"""NIfTI files, and whatever else nibabel reads: values, affine, header."""
+"""NIfTI and FreeSurfer files, read by nibabel: values, affine, header."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import logging
+import math
+import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.openers import ImageOpener
 
 from ..errors import InputError, first_line, problem
-from ..files import atomic_path
+from ..files import atomic_path, parts_of
 from .affines import check_affine, corners_apart_mm, place_tolerance_mm, spacing_of
+from .headers import affine_mm, settle_qform
 
-nib.imageglobals.logger.setLevel(logging.ERROR)  # header repairs are reported here, once
+nib.imageglobals.logger.setLevel(logging.CRITICAL)  # what it logs is raised or checked here
+
+# What is read. nibabel opens more, but of Analyze, AFNI, PAR/REC and MINC files it makes up the
+# place, or leaves it to other files beside them.
+CLASSES: tuple[Any, ...] = (
+    nib.Nifti1Pair, nib.Nifti1Image, nib.Nifti2Pair, nib.Nifti2Image, nib.MGHImage,
+)  # fmt: skip
+CONVERT = "convert it to NIfTI (.nii, .nii.gz, .hdr with .img) or FreeSurfer (.mgh, .mgz)"
+# By the end of the name, as nibabel does it.
+DECOMPRESS: dict[str, Any] = {".gz": gzip.open, ".mgz": gzip.open, ".bz2": bz2.open}
+NOT_NUMBERS = {"V": "colours (RGB)", "c": "complex numbers"}  # by numpy's kind
+READABLE = "is not a readable NIfTI file"
+WHOLE = "cannot be read to its end"
 
 
 class NiftiVolume:
-    """A NIfTI file that was opened: its header is read, its values are not.
+    """A file that was opened: its header is read, its values are not.
 
     Raises
     ------
     InputError
-        Missing or unreadable file; not one 3-D volume.
+        Missing, unreadable or of another format; not one 3-D volume of numbers.
     """
 
     def __init__(self, path: str | Path):
-        self.path, self.image = path, _open(path)
-        _check_volume_shape(path, self.image.shape)
+        self.path, self.files, self.qform_fault = path, parts_of(path), ""
+        check_present(path)
+        kind = _kind_of(path)
+        with one_line(path, READABLE, "export the file again"):
+            with ImageOpener(self.files[0]) as stream:
+                self.header = self._read_header(kind.header_class, cast(BinaryIO, stream))
+            self.voxels = ArrayProxy(self.files[-1], self.header, mmap=False, keep_file_open=True)
+        self._check_shape_and_type()
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self.image.shape[:3]
+        return self.voxels.shape[:3]
 
-    def values(self) -> np.ndarray:
-        """(X, Y, Z) values with slope and intercept applied; InputError where they are cut off."""
-        return _read(self.path, self.image).reshape(self.shape)
+    def values(self) -> StoredValues:
+        """(X, Y, Z) values with slope and intercept applied, read where they are indexed.
+
+        Raises
+        ------
+        InputError
+            The file is cut off, or a checksum is not that of its bytes.
+        """
+        self._check_whole()
+        return StoredValues(self.path, self.voxels)
 
     def affine(self) -> np.ndarray:
         """(4, 4) float64, voxel indices to RAS mm.
@@ -45,12 +78,65 @@ class NiftiVolume:
         Raises
         ------
         InputError
-            Unusable (:func:`check_affine`); sform and qform absent, or in different places.
+            Unusable (:func:`check_affine`); absent, or two different ones
+            (:func:`cardiform.volumes.headers.affine_mm`).
         """
-        affine = np.asarray(self.image.affine, np.float64)
+        if isinstance(self.header, nib.Nifti1Header):
+            return affine_mm(self.path, self.header, self.shape, self.qform_fault)
+        affine = np.asarray(self.header.get_affine(), np.float64)
         check_affine(self.path, affine)
-        _check_forms(self.path, self.image, spacing_of(affine))
         return affine
+
+    def _read_header(self, kind: type, stream: BinaryIO) -> Any:
+        """The header, repaired by nibabel where the repair does not touch the place."""
+        if not issubclass(kind, nib.Nifti1Header):
+            raw = stream.read(30)
+            stream.seek(0)
+            if int.from_bytes(raw[28:30], "big", signed=True) <= 0:  # goodRASFlag
+                fact = "has no orientation (its goodRASFlag is not set)"
+                raise InputError(problem(self.path, fact, "export it with its orientation"))
+            return cast(Any, kind).from_fileobj(stream)
+        header = cast(Any, kind).from_fileobj(stream, check=False)
+        self.qform_fault = settle_qform(header)
+        header.check_fix()
+        return header
+
+    def _check_shape_and_type(self) -> None:
+        shape, kind = self.voxels.shape, self.voxels.dtype.kind
+        if len(shape) < 3 or min(shape) < 1 or any(n != 1 for n in shape[3:]):
+            fact = f"shape {'x'.join(map(str, shape))} is not one 3-D volume"
+            raise InputError(problem(self.path, fact, "export a single volume"))
+        if kind not in "iuf":
+            fact = f"holds {NOT_NUMBERS.get(kind, self.voxels.dtype)}, not one number a voxel"
+            raise InputError(problem(self.path, fact, "export integer labels, or grey values"))
+
+    def _check_whole(self) -> None:
+        """InputError where a file is cut off or damaged, before memory is taken for its values.
+
+        Compressed files are read to their end, where the checksum is: nibabel stops at the last
+        voxel, short of it, and a changed byte would pass as other labels.
+        """
+        voxels = self.voxels
+        needed = voxels.offset + math.prod(voxels.shape) * voxels.dtype.itemsize
+        with one_line(self.path, WHOLE, "copy or export the file again"):
+            found = [_length(path) for path in self.files][-1]
+            if found < needed or voxels.offset < 0:
+                fact = f"it is shorter than its header says: {found} bytes, not {needed}"
+                raise EOFError(fact)
+
+
+class StoredValues:
+    """The values of a volume, read where they are indexed.
+
+    shape : (X, Y, Z).
+    """
+
+    def __init__(self, path: str | Path, voxels: ArrayProxy):
+        self.path, self.voxels, self.shape = path, voxels, voxels.shape[:3]
+
+    def __getitem__(self, part: tuple[slice, ...]) -> np.ndarray:
+        with one_line(self.path, WHOLE, "copy or export the file again"):
+            return np.asarray(self.voxels[part + (0,) * (self.voxels.ndim - 3)])
 
 
 def save(path: str | Path, data: np.ndarray, affine: np.ndarray) -> None:
@@ -70,91 +156,83 @@ def save_like(path: str | Path, data: np.ndarray, like: str | Path) -> None:
 
     data : (X, Y, Z) integers on the grid of ``like``.
     """
-    image = _open(like)
-    header = image.header.copy()
-    header.set_slope_inter(1, 0)
-    kind = header.get_data_dtype()
-    _save(nib.Nifti1Image(data.reshape(image.shape).astype(kind), image.affine, header), path)
-
-
-def _check_forms(path, image, spacing) -> None:
-    """InputError where the header says no place, or two of them."""
-    header = image.header
-    if not hasattr(header, "get_sform"):
+    volume = NiftiVolume(like)
+    kind, header = volume.voxels.dtype, volume.header.copy()
+    if not isinstance(header, nib.Nifti1Header):
+        save(path, data.astype(kind), volume.affine())
         return
-    sform, scode = header.get_sform(coded=True)
-    qform, qcode = header.get_qform(coded=True)
-    if not scode and not qcode:
-        raise InputError(
-            problem(
-                path,
-                "has neither sform nor qform, so its place in space is unknown",
-                "set the affine in the header",
-            )
-        )
-    if scode and qcode:
-        shift_mm = corners_apart_mm(image.shape, sform, qform)
-        voxels = shift_mm / spacing.min()
-        if shift_mm > place_tolerance_mm(image.shape, spacing):
-            raise InputError(
-                problem(
-                    path,
-                    f"sform and qform differ by {voxels:.2g} voxels",
-                    "correct one of them in the header",
-                )
-            )
+    header.set_slope_inter(1, 0)
+    # in the header's own unit, which stays
+    affine = header.get_best_affine()
+    _save(nib.Nifti1Image(data.reshape(volume.voxels.shape).astype(kind), affine, header), path)
 
 
-def _open(path):
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(problem(path, "does not exist", "correct the path in the case table"))
-    try:
-        return nib.load(path)
-    except (ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:
-        raise InputError(
-            problem(
-                path,
-                f"is not a readable NIfTI file ({first_line(error)})",
-                "export the file again",
-            )
-        ) from None
+def check_present(path: str | Path) -> None:
+    """InputError where there is no file, or half a pair of files, or a folder."""
+    correct = "correct the path in the case table"
+    if os.path.isdir(path):
+        raise InputError(problem(path, "is a folder", f"name the file in it, or {CONVERT}"))
+    if not os.path.isfile(path):
+        dead = f"is a link to {os.readlink(path)}, which" if os.path.islink(path) else ""
+        raise InputError(problem(path, f"{dead} does not exist".strip(), correct))
+    if not os.access(path, os.R_OK):
+        raise InputError(problem(path, "may not be read by you", "change its permissions"))
+    missing = [part for part in parts_of(path) if not os.path.isfile(part)]
+    if missing:
+        fact = f"is one of two files, and {Path(missing[0]).name} is not beside it"
+        raise InputError(problem(path, fact, "put both into one folder"))
 
 
-def _read(path, image) -> np.ndarray:
-    try:
-        _check_gzip(path)
-        return np.asanyarray(image.dataobj)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise InputError(
-            problem(
-                path,
-                f"cannot be read to its end ({first_line(error)})",
-                "copy or export the file again",
-            )
-        ) from None
+@contextmanager
+def one_line(path: str | Path, fact: str, remedy: str) -> Iterator[None]:
+    """Whatever goes wrong within the block as an InputError of one line.
 
-
-def _check_gzip(path) -> None:
-    """Read a .gz file to its end, where its checksum is compared.
-
-    nibabel stops at the last voxel, short of it: a changed byte would pass as other labels.
+    Of a damaged header nibabel raises errors of any type. Memory is another matter.
     """
-    if str(path).endswith(".gz"):
-        with gzip.open(path) as stream:
-            while stream.read(1 << 20):
-                pass
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(problem(path, f"{fact} ({first_line(error)})", remedy)) from None
 
 
-def _check_volume_shape(path, shape) -> None:
-    if len(shape) < 3 or any(n != 1 for n in shape[3:]) or 0 in shape:
-        raise InputError(
-            problem(
-                path,
-                f"shape {'x'.join(map(str, shape))} is not one 3-D volume",
-                "export a single volume",
-            )
-        )
+def _kind_of(path: str | Path) -> Any:
+    """nibabel's class for a file, by the end of its name and its first bytes."""
+    with one_line(path, READABLE, "export the file again"):
+        sniff, name = None, os.path.abspath(path)  # a ~ at its start is part of the name
+        for kind in CLASSES:
+            fits, sniff = kind.path_maybe_image(name, sniff)
+            if fits:
+                return kind
+        if nib.AnalyzeImage.path_maybe_image(name, sniff)[0]:
+            fact = "is an Analyze file, which does not say where left and right are"
+            raise InputError(problem(path, fact, "convert it to NIfTI where that is known"))
+        with open(path, "rb") as stream:
+            packed = stream.read(2) == b"\x1f\x8b"
+    named = Path(path).suffix.lower() in (".gz", ".mgz")
+    if named and not packed:
+        fact, remedy = "not compressed, whatever its name says", "rename it, or compress it by gzip"
+    elif packed and not named:
+        fact, remedy = "compressed by gzip, which its name does not say", "add .gz to its name"
+    else:
+        with one_line(path, WHOLE, "copy or export the file again"):
+            for part in parts_of(path):
+                _length(part)  # of a damaged one, the first bytes could not be read
+        fact, remedy = "its name or its first bytes are those of another format", CONVERT
+    raise InputError(problem(path, f"{READABLE} ({fact})", remedy))
+
+
+def _length(path: str) -> int:
+    """Bytes in a file; a compressed one is read to its end for them."""
+    opened = DECOMPRESS.get(os.path.splitext(path)[1].lower())
+    if opened is None:
+        return os.path.getsize(path)
+    length = 0
+    with opened(path) as stream:
+        while block := stream.read(1 << 20):
+            length += len(block)
+    return length
 
 
 def _save(image, path) -> None:

@@ -1,0 +1,103 @@
+"""What is in the files of a case beside its label map, and in those of several cases."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, first_line, memory_fact, problem
+from ..files import NO_ROOM
+from ..labels import LabelTable
+from ..volumes import (
+    LabelMap,
+    check_extent,
+    check_hounsfield,
+    check_truth,
+    labelled_box,
+    labels_on,
+    load_image,
+    load_label_map,
+)
+from .table import Case
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("label map", "image", "point cloud", "truth")  # as the reports have their hashes
+NAMED = 3  # patients that a warning names
+
+
+def judged(check: Callable[[str], Any], path: str, problems: list[str]) -> Any:
+    """What ``check`` makes of a file; None where it finds problems, which are added.
+
+    Whatever a library says of a file that it cannot read is a problem of this file alone.
+    """
+    try:
+        return check(path)
+    except InputError as error:
+        problems += error.problems
+    except Exception as error:
+        if memory_fact(error) or (isinstance(error, OSError) and error.errno in NO_ROOM):
+            raise
+        log.debug("%s", path, exc_info=True)
+        fact = f"cannot be read ({type(error).__name__}: {first_line(error)})"
+        problems.append(problem(path, fact, "export the file again"))
+    return None
+
+
+def image_doubts(path: str | Path, labels: LabelMap | None) -> list[str]:
+    """Warnings of a CT, which is judged as a CT window judges it.
+
+    labels : of the same case; None where they could not be read.
+
+    Raises
+    ------
+    InputError
+        Unreadable file, or no Hounsfield units (:func:`cardiform.volumes.check_hounsfield`).
+    """
+    image, affine = load_image(path)
+    return check_hounsfield(path, image, labels_on(labels, image.shape, affine))
+
+
+def extent_problems(case: Case, labels: LabelMap) -> list[str]:
+    """That the label map is too small to be sampled; empty where it holds nothing."""
+    if not labels.data.any():
+        return []
+    low, high = labelled_box(labels.data)
+    try:
+        check_extent(case.labels, high - low + 1, labels.spacing)
+    except InputError as error:
+        return error.problems
+    return []
+
+
+def truth_doubts(path: str | Path, labels: LabelMap | None, table: LabelTable) -> list[str]:
+    """Warnings of an expert's label map (:func:`cardiform.volumes.check_truth`)."""
+    return check_truth(path, load_label_map(path), labels, dict(zip(table.values, table.names)))
+
+
+def warn_of_shared_files(cases: Iterable[Case], reports: Iterable[dict]) -> None:
+    """Add a warning to the reports of cases that have a file of another patient.
+
+    One of them may be trained on and the other tested; two cases of one patient never are.
+    """
+    patients = {case.case_id: case.patient_id for case in cases}
+    having: dict[str, set[str]] = {}
+    reports = list(reports)
+    for report in reports:
+        for sha256 in filter(None, report["sha256"]):
+            having.setdefault(sha256, set()).add(patients[report["case_id"]])
+    for report in reports:
+        for column, sha256 in zip(COLUMNS, report["sha256"]):
+            if len(having.get(sha256, ())) > 1:
+                report["warnings"].append(_shared(column, having[sha256]))
+
+
+def _shared(column: str, patients: Iterable[str]) -> str:
+    names = sorted(patients)
+    named = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return (
+        f"the {column} is the same file under {len(names)} patients ({named}): "
+        "give them one patient_id, or training and test may share it"
+    )
