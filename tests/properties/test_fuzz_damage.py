@@ -30,10 +30,10 @@ from cardiform.geometry.mesh_files import read_mesh
 from cardiform.geometry.mesh_to_band import voxelize_mesh
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.labels import LabelTable, load_label_table
-from cardiform.volumes.clouds import CloudFile
 from cardiform.options.geometry import VoxelsOptions
 from cardiform.options.ldm import PointcloudsOptions
 from cardiform.volumes import load_image, load_label_map
+from cardiform.volumes.clouds import CloudFile
 
 MESHES = ("binary.ply", "binary.stl", "text.obj", "ascii.ply", "ascii.stl")
 NATIVE = (".h5", ".stl", ".obj", ".ply")  # read by code that may crash
