@@ -151,7 +151,7 @@ class CloudFile:
         elsewhere = found.is_virtual or found.external
         if not elsewhere and claimed > DENSEST * os.path.getsize(found.file.filename):
             raise ValueError(f"{claimed / 1e9:.1f} GB, more than its file can hold")
-        return found[()] if whole else found[self.names.index(name)]
+        return found[()] if whole else _as_stored(found[self.names.index(name)], found.dtype)
 
     def _classes(self, labels, count: int, where: str) -> np.ndarray | None:
         if labels is None:
@@ -170,6 +170,14 @@ class CloudFile:
         if labels.min() < 0 or labels.max() > 255:
             raise InputError(problem(where, "has classes outside of 0-255", remedy))
         return labels.astype(np.uint8)
+
+
+def _as_stored(row, kind: np.dtype):
+    """A row of a dataset of this ``kind``. Where rows are of variable length, h5py 3.16 takes the
+    bytes for native numbers, whatever their order in the file."""
+    stored = h5py.check_vlen_dtype(kind)
+    misread = stored is not None and row.dtype == stored.newbyteorder("=")
+    return row.view(stored) if misread else row
 
 
 def opened(path: Path) -> h5py.File:
