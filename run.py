@@ -53,6 +53,8 @@ def main():
     environment.pop("PYTHONHOME", None)
     command = {"demo": demo_command, "test": pytest_command}.get(args.command)
     arguments = command(environment, args.rest) if command else [args.command, *args.rest]
+    if args.command == "snakemake":
+        check_configs(args.rest)
     return hand_over(arguments, environment)
 
 
@@ -75,6 +77,28 @@ def pytest_command(environment, rest):
     # The floor of coverage (pyproject.toml) holds for the whole suite, not for a part of it.
     coverage = [] if rest else ["--cov", "--cov-report", "term:skip-covered"]
     return ["python", "-m", "pytest", *workers, "--durations", "15", *coverage, *rest]
+
+
+def check_configs(arguments):
+    """Config files that Snakemake would meet with a traceback, before it starts."""
+    reading, problems = False, []
+    for word in arguments:
+        if word.startswith("-"):
+            option, equals, word = word.partition("=")
+            reading = option in ("--configfile", "--configfiles")
+            if not equals:
+                continue
+        if reading:
+            try:
+                Path(word).read_bytes().decode("utf-8")
+            except OSError as error:
+                problems.append(f"{word}: cannot be read ({error.strerror}); correct --configfile")
+            except UnicodeDecodeError as error:
+                line = error.object[: error.start].count(b"\n") + 1
+                fact = f"is no UTF-8 text (byte 0x{error.object[error.start]:02x})"
+                problems.append(f"{word}:{line}: {fact}; save it as UTF-8")
+    if problems:
+        fail("\nerror: ".join(problems))
 
 
 def hand_over(arguments, environment):

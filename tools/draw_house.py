@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 PICTURE = ROOT / "docs" / "images" / "house.png"
 
 # The cellar: every room stands on these files, so no arrow is drawn to them.
-CELLAR = ("errors", "labels", "files", "formats", "options")
+CELLAR = ("errors", "labels", "files", "tables", "formats", "options")
 # room: left edge, floor (0 is the lowest), width, what is in it.
 PLAN = {
     "volumes": (0.0, 0, 1.9, "label maps and\nimages in files"),
@@ -153,7 +153,7 @@ def _walls(axes, edges: dict[str, set[str]]) -> None:
     number = len(list(SCRIPTS.glob("*.py")))
     words = f"{number} command lines: options, main, guard; argparse ends here"
     _box(axes, 0, SCRIPTS_AT, WIDTH, 0.95, "white", "scripts", words)
-    words = "input errors, the label table, atomic files, versions of formats, every option"
+    words = "input errors, the label table, atomic files, tables, versions of formats, every option"
     _box(axes, 0, -1.65, WIDTH, 0.95, STONE, "   ·   ".join(CELLAR), words)
     called = set().union(*(_imported(path, ()) for path in SCRIPTS.glob("*.py")))
     between = set().union(*edges.values())  # these are reached through a room

@@ -16,6 +16,7 @@ from strategies import texts
 
 from cardiform import cli
 from cardiform.errors import InputError
+from cardiform.options.field import INTEGER_MAX
 from cardiform.options.sections import SECTIONS
 
 VALIDATOR = jsonschema.Draft202012Validator(cli.json_schema(SECTIONS))
@@ -46,9 +47,10 @@ def values_of_one(meta, kind):
         return st.booleans()
     if kind is int:
         first = -(-low // step) if low is not None else None
-        return st.integers(first, high // step if high is not None else None).map(step.__mul__)
+        last = (INTEGER_MAX if high is None else high) // step
+        return st.integers(first, last).map(step.__mul__)
     if kind is float:
-        return st.floats(low, high, allow_nan=False)
+        return st.floats(low, high, allow_nan=False, allow_infinity=False)
     return free_texts.filter(no_dash)
 
 

@@ -94,6 +94,19 @@ def test_environment_comes_first_on_path(run, monkeypatch):
     assert "config/demo.yaml" in seen["arguments"]
 
 
+def test_config_files_that_cannot_be_read_are_told_before_snakemake_starts(run, tmp_path, capsys):
+    (tmp_path / "latin.yaml").write_bytes("cohort: {}\n# für\n".encode("latin-1"))
+    (tmp_path / "good.yaml").write_text("# für\n", encoding="utf-8")
+    latin, good, none = (str(tmp_path / f"{name}.yaml") for name in ("latin", "good", "none"))
+    run.check_configs(["-n", "--configfile", good, good, "--config", none, "-s", latin, none])
+    for words in (["--configfile", good, latin, none], [f"--configfile={latin}", none, "-n"]):
+        with pytest.raises(SystemExit):
+            run.check_configs(words)
+        text = capsys.readouterr().err
+        assert f"error: {latin}:2: is no UTF-8 text (byte 0xfc); save it as UTF-8" in text
+        assert f"error: {none}: cannot be read (No such file or directory); correct" in text
+
+
 def test_unknown_program_is_told(run, capsys):
     with pytest.raises(SystemExit):
         run.hand_over(["no-such-program"], {"PATH": ""})

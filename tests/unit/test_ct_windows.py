@@ -61,6 +61,8 @@ def test_windows_by_name_level_and_width() -> None:
 def test_bad_windows_are_named_all_at_once() -> None:
     with pytest.raises(InputError) as caught:
         parse_windows(["bone", "lung=-600/0", "a/b=1/2", "liver=60/150", "liver=30/10"])
+    with pytest.raises(InputError, match="write name=level/width"):
+        parse_windows(["bone=300/" + "9" * 400])
     assert len(caught.value.problems) == 4
 
 

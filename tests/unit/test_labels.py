@@ -36,6 +36,18 @@ def test_own_table(tmp_path):
     assert table.values == (7, 3) and table.names == ("liver", "spleen")
 
 
+def test_components_may_be_a_range(tmp_path):
+    path = tmp_path / "labels.tsv"
+    path.write_text(HEADER + "7\taorta\tAorta\t#884422\t1-2\t2\n3\tlv\tLV\t#aa0000\t2\t1\n")
+    aorta, ventricle = load_label_table(path)
+    assert (aorta.components, list(aorta.expected), aorta.expected_text) == (2, [1, 2], "1-2")
+    assert (ventricle.components, list(ventricle.expected)) == (2, [2])
+    for text in ("2-1", "0-2", "1-", "-2", "1-2-3", "one"):
+        path.write_text(HEADER + f"7\taorta\tAorta\t#884422\t{text}\t2\n")
+        with pytest.raises(InputError, match=f":2: components '?{text}"):
+            load_label_table(path)
+
+
 def test_every_bad_row_is_named(tmp_path):
     path = tmp_path / "labels.tsv"
     path.write_text(
@@ -47,7 +59,7 @@ def test_every_bad_row_is_named(tmp_path):
     with pytest.raises(InputError) as caught:
         load_label_table(path)
     text = str(caught.value)
-    for part in (":2: value 0", ":3: invalid literal", ":4: name 'c d'", ":5: color 'red'",
+    for part in (":2: value 0", ":3: value 'x' is no", ":4: name 'c d'", ":5: color 'red'",
                  ":6: components 0", "value 5 occurs twice", "name g occurs twice"):  # fmt: skip
         assert part in text
     path.write_text("value\tname\n1\ta\n")
@@ -63,5 +75,5 @@ def test_a_table_that_is_cut_or_no_text_is_refused(tmp_path):
     with pytest.raises(InputError, match=":2: "):
         load_label_table(path)
     path.write_bytes((HEADER + "1\taorta\tÄ\t#00ff00\t1\t1\n").encode("latin-1"))
-    with pytest.raises(InputError, match="is no table"):
+    with pytest.raises(InputError, match=r":2: column title: is no table in UTF-8"):
         load_label_table(path)

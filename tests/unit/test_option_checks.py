@@ -5,18 +5,27 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 
 from cardiform.errors import InputError
 from cardiform.ldm.option_checks import (
     check_autoencoder,
+    check_completion,
     check_diffusion,
+    check_discriminator,
     check_ldm,
     check_sizes,
     check_sources,
     chosen_sampler,
     wanted_volumes,
 )
-from cardiform.options.ldm import AutoencoderOptions, DiffusionOptions, LdmOptions, SamplingOptions
+from cardiform.options.ldm import (
+    AutoencoderOptions,
+    CompletionOptions,
+    DiffusionOptions,
+    LdmOptions,
+    SamplingOptions,
+)
 
 DDPM = DiffusionOptions(objective="ddpm")
 
@@ -26,7 +35,13 @@ def sampling(sampler="auto", steps=30, **more):
 
 
 def test_the_defaults_are_fine():
-    check_ldm(LdmOptions(), AutoencoderOptions(), DiffusionOptions(), SamplingOptions())
+    check_ldm(
+        LdmOptions(),
+        AutoencoderOptions(),
+        DiffusionOptions(),
+        SamplingOptions(),
+        CompletionOptions(),
+    )
 
 
 @pytest.mark.parametrize(("size", "near"), [(60, "48 or 64"), (72, "64 or 80"), (8, "16")])
@@ -52,6 +67,27 @@ def test_perceptual_loss_needs_a_file_and_downloads_nothing(tmp_path):
         check_autoencoder(gone)
     (tmp_path / "w.pt").write_bytes(b"x")
     check_autoencoder(gone)
+
+
+@pytest.mark.parametrize(("size", "most"), [(8, 1), (16, 2), (24, 3), (40, 3), (48, 4), (64, 4)])
+def test_a_discriminator_that_is_too_deep(size, most):
+    """As the network itself finds it: its norm needs more than one voxel."""
+    from monai.networks.nets import PatchDiscriminator
+
+    def deep(layers):
+        return AutoencoderOptions(adversarial_weight=0.1, discriminator_layers=layers)
+
+    def network(layers):
+        shape = {"spatial_dims": 3, "channels": 4, "in_channels": 1, "norm": "INSTANCE"}
+        return PatchDiscriminator(**shape, num_layers_d=layers)(torch.zeros(1, 1, *[size] * 3))
+
+    check_discriminator(size, deep(most))
+    network(most)
+    with pytest.raises(InputError, match=f"is {most + 1}: too deep .* {size}; take {most}$"):
+        check_discriminator(size, deep(most + 1))
+    with pytest.raises(ValueError, match="more than 1 spatial element"):
+        network(most + 1)
+    check_discriminator(size, AutoencoderOptions(discriminator_layers=9))  # there is none
 
 
 def test_norms_and_heads_that_do_not_divide():
@@ -92,8 +128,18 @@ def test_wanted_volumes():
     assert wanted_volumes(asked, model) == {"aorta": 30.0, "left_atrium": 60.5}
     with pytest.raises(InputError, match="volumes_share"):
         wanted_volumes(asked, DiffusionOptions())
-    with pytest.raises(InputError, match="class=ml"):
-        wanted_volumes(sampling(volumes=("aorta",)), model)
+    for text in ("aorta", "aorta=much", "aorta=inf", "aorta=nan", "aorta=-1"):
+        with pytest.raises(InputError, match="class=ml"):
+            wanted_volumes(sampling(volumes=(text,)), model)
+
+
+def test_completion_needs_steps_that_its_sampler_takes():
+    few = CompletionOptions(num_inference_steps=7)
+    with pytest.raises(InputError, match=r"^completion\.num_inference_steps is 7; ddim needs"):
+        check_completion(LdmOptions(), few, DDPM)
+    check_completion(LdmOptions(), few, DiffusionOptions())
+    check_completion(LdmOptions(sources=("pointclouds",)), few, DDPM)  # completes nothing
+    check_completion(LdmOptions(), few, DiffusionOptions(objective="ddpm", known_share=0.0))
 
 
 def test_all_problems_are_told_at_once():
@@ -103,5 +149,6 @@ def test_all_problems_are_told_at_once():
             AutoencoderOptions(perceptual_weight=1.0),
             DDPM,
             dataclasses.replace(SamplingOptions(), num_inference_steps=7),
+            CompletionOptions(),
         )
     assert len(caught.value.problems) == 4

@@ -18,14 +18,17 @@ BIN = Path(sys.executable).parent
 # is a room or a file; the longest that a module's name begins with holds. So ``cohort.checks`` may
 # do what the other files of ``cohort`` may not.
 FAMILIES = {"vecset", "vqvae", "coronary", "fusion", "ldm"}
-LIGHT = {"errors", "files", "formats", "labels", "options"}
+LIGHT = {"errors", "files", "formats", "labels", "options", "tables"}
 GROUND = LIGHT | {"cohort", "volumes", "geometry", "anatomy", "pictures", "metrics"}
 TORCH_GROUND = {"sparse", "training", "artefact"}
 MAY_IMPORT = {
     "errors": set(),
     "options": {"options"},
     "options.field": {"errors"},
-    "labels": {"errors"},
+    "options.checks": {"errors", "options"},
+    "options.config_files": {"errors", "options"},
+    "labels": {"errors", "tables"},
+    "tables": {"errors", "files"},
     "files": {"errors"},
     "formats": {"errors", "files"},
     "launching": {"errors"},
@@ -33,7 +36,7 @@ MAY_IMPORT = {
     "volumes": {"errors", "files", "volumes"},
     "volumes.clouds": {"errors", "options"},
     "held_out": GROUND,
-    "cohort": {"errors", "files", "formats", "options", "cohort"},
+    "cohort": {"errors", "files", "formats", "options", "tables", "cohort"},
     "cohort.checks": LIGHT | {"cohort", "volumes"},
     "cohort.contents": LIGHT | {"cohort", "volumes"},
     "geometry": LIGHT | {"cohort", "volumes", "geometry"},
@@ -50,7 +53,7 @@ MAY_IMPORT = {
     "ldm.option_checks": {"errors", "options"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {
-    "errors": True, "options": True, "labels": True, "files": True, "formats": True,
+    "errors": True, "options": True, "labels": True, "files": True, "formats": True, "tables": True,
     "launching": True, "cli": True, "cohort": True, "cohort.checks": False,
     "cohort.contents": False,
     "geometry.window_names": True, "ldm.option_checks": True, "fusion.summary": True,

@@ -47,6 +47,8 @@ rule check_cases:
         " {params.label_table} 2>&1 | tee {log}"
 
 
+# Tables made in a second or two are localrules: on a cluster the controller makes them itself, as
+# it takes the targets.
 # The judge of the cohort, before any compute is spent. Chunk stages read its cases.tsv as
 # ancient(), so a verdict on another case does not rerun them. It is a checkpoint for one reason:
 # Snakemake does not re-examine jobs tied to a running job only by ancient(); after a checkpoint
@@ -63,6 +65,7 @@ checkpoint check_cohort:
         f"{LOGS}/check_cohort.log",
     # What is wrong with the files is reported once, whatever a profile says.
     retries: 0
+    localrule: True
     conda:
         "../envs/geometry.yaml"
     params:
@@ -76,11 +79,12 @@ checkpoint check_cohort:
 
 rule split_cohort:
     input:
-        cases=f"{RESULTS}/cases.tsv",
+        cases=lambda wildcards: if_fit(split_possible, f"{RESULTS}/cases.tsv"),
     output:
         expand(f"{RESULTS}/split/{{part}}.csv", part=["train", "val", "test"]),
     log:
         f"{LOGS}/split_cohort.log",
+    localrule: True
     conda:
         "../envs/geometry.yaml"
     params:

@@ -8,17 +8,25 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-WORKFLOW = Path(workflow.basedir)
+# Of this file: where another workflow takes this one as a module, workflow.basedir is its own.
+WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 SCRIPTS = WORKFLOW / "scripts"
+if not SCRIPTS.is_dir():
+    raise WorkflowError(
+        f"{WORKFLOW}: no folder of this machine; clone the repository, and name the path of its "
+        "workflow/Snakefile"
+    )
 sys.path.insert(0, str(SCRIPTS))
 
 from cardiform import cli, labels
 from cardiform.cohort import splits
 from cardiform.cohort.table import OK, assign_chunks, demo_cases, read_case_table
-from cardiform.errors import InputError
-from cardiform.files import parts_of
+from cardiform.errors import InputError, together
+from cardiform.files import check_writable, parts_of, unwritable
 from cardiform.geometry.window_names import parse_windows
 from cardiform.ldm.option_checks import check_ldm
+from cardiform.options.checks import check_classes, check_sections, check_structure
+from cardiform.options.config_files import check_repeats, typed
 from cardiform.options.sections import SECTIONS
 
 
@@ -125,37 +133,80 @@ def texts_of_config():
     return [*texts, *(path for case in CASES.values() for path in case.files)]
 
 
+def known_cases():
+    if IS_DEMO:
+        return demo_cases(OPTIONS["demo"].cases, DEMO_FOLDER)
+    return read_case_table(COHORT.table)
+
+
+def label_table_of_config():
+    """The label table, and notes on classes that the config names and it does not have."""
+    table = labels.load_label_table(COHORT.labels)
+    return table, check_classes(OPTIONS, table.names, COHORT.labels, labels.BUILT_IN)
+
+
+def if_fit(check, path):
+    """An input of a job that can be done where ``check`` finds nothing; its lines otherwise.
+
+    For what concerns some targets alone. Snakemake shows an error that a function of an input
+    raises with a traceback, and the name of a missing file as it is.
+    """
+    try:
+        check()
+    except InputError as error:
+        return error.problems
+    return path
+
+
+def structure_known():
+    check_structure(OPTIONS, TABLE.names, COHORT.labels)
+
+
+def split_possible():
+    """Cases that are skipped later only make the parts smaller."""
+    splits.split_cases(CASES.values(), OPTIONS["split"])
+
+
 try:
     # Before the schema: these messages name the key in one line.
-    OPTIONS = cli.from_config(SECTIONS, config)
-    splits.check_shares(OPTIONS["split"])
-    WINDOWS = parse_windows(OPTIONS["windows"].windows)
-    check_ldm(*(OPTIONS[name] for name in ("ldm", "autoencoder", "diffusion", "sampling")))
+    CONFIG = typed(config, SECTIONS)
+    *_, OPTIONS = together(
+        lambda: check_writable((".", ".snakemake")) if workflow.is_main_process else None,
+        lambda: check_repeats([*workflow.configfiles, *workflow.overwrite_configfiles], SECTIONS),
+        lambda: cli.from_config(SECTIONS, CONFIG),
+    )
     COHORT = OPTIONS["cohort"]
     IS_DEMO = not COHORT.table
     DEMO_FOLDER = "resources/demo"
     CASE_TABLE = COHORT.table or f"{DEMO_FOLDER}/cases.tsv"
-    CASES = {
-        case.case_id: case
-        for case in (
-            demo_cases(OPTIONS["demo"].cases, f"{DEMO_FOLDER}")
-            if IS_DEMO
-            else read_case_table(COHORT.table)
-        )
-    }
-    CHUNKS = assign_chunks(CASES, COHORT.chunks)
-    cli.check_plannable(texts_of_config())
-    labels.load_label_table(COHORT.labels)
+    LDM_SECTIONS = ("ldm", "autoencoder", "diffusion", "sampling", "completion")
+    WINDOWS, (TABLE, NOTES), CASES, *_ = together(
+        lambda: parse_windows(OPTIONS["windows"].windows),
+        label_table_of_config,
+        lambda: {case.case_id: case for case in known_cases()},
+        lambda: splits.check_shares(OPTIONS["split"]),
+        lambda: check_sections(OPTIONS),
+        lambda: check_ldm(*(OPTIONS[name] for name in LDM_SECTIONS)),
+    )
+    CHUNKS, _ = together(
+        lambda: assign_chunks(CASES, COHORT.chunks),
+        lambda: cli.check_plannable(texts_of_config()),
+    )
 except InputError as error:
     raise WorkflowError("\n".join(error.problems)) from None
 
 validate(
-    {name: section or {} for name, section in config.items()},
+    {name: section or {} for name, section in CONFIG.items()},
     str(WORKFLOW / "schemas" / "config.schema.json"),
 )
 
 RESULTS = f"results/{COHORT.name}"
 LOGS = f"logs/{COHORT.name}"
+if workflow.is_main_process:
+    # a dry-run may look at results that it could not write
+    for note in [*NOTES, *unwritable((RESULTS, LOGS))]:
+        logger.warning(f"note: {note}")
+HAS_STRUCTURE = OPTIONS["coronary_repair"].structure in TABLE.names
 LABEL_TABLE = [COHORT.labels] if COHORT.labels else []
 # What the geometry stages read: the case table of the given label maps, or of the fused ones.
 CASE_LIST = f"{RESULTS}/fused/cases.tsv" if COHORT.use_refined else f"{RESULTS}/cases.tsv"

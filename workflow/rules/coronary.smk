@@ -12,14 +12,17 @@ wildcard_constraints:
     preset="cardiform|near",
 
 
+# A label table without the structure has nothing to refine: a note says so.
 rule coronary:
     input:
-        f"{THIN}/refined/metrics.json",
+        [f"{THIN}/refined/metrics.json"] if HAS_STRUCTURE else [],
 
 
 rule repair_coronary:
     input:
-        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        checked=lambda wildcards: if_fit(
+            structure_known, f"{RESULTS}/qc/manifest/{wildcards.chunk}.tsv"
+        ),
         cases=ancient(f"{RESULTS}/cases.tsv"),
         label_table=LABEL_TABLE,
     output:

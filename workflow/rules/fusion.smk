@@ -1,6 +1,6 @@
 rule fused:
     input:
-        f"{RESULTS}/fused/cases.tsv",
+        [f"{RESULTS}/fused/cases.tsv"] if HAS_STRUCTURE else [],
 
 
 rule fuse_labels:
@@ -42,6 +42,7 @@ rule collect_fused:
         summary=f"{RESULTS}/fused/summary.json",
     log:
         f"{LOGS}/collect_fused.log",
+    localrule: True
     conda:
         "../envs/geometry.yaml"
     params:

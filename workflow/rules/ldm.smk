@@ -5,8 +5,12 @@ SPLIT_OF = {
     "labels": f"{RESULTS}/split",
     "pointclouds": f"{LDM}/pointclouds/split" if ONE_FILE else f"{RESULTS}/split",
 }
-# Completion compares with label maps.
-COMPLETES = "labels" in OPTIONS["ldm"].sources and OPTIONS["diffusion"].known_share
+# Completion compares with label maps, and makes a class from the others.
+COMPLETES = (
+    "labels" in OPTIONS["ldm"].sources
+    and OPTIONS["diffusion"].known_share
+    and len({*TABLE.names} - {*OPTIONS["ldm"].drop_classes}) > 1
+)
 
 
 wildcard_constraints:

@@ -17,6 +17,7 @@ from pathlib import Path
 from cardiform import cli, labels
 from cardiform.cohort import per_case
 from cardiform.errors import InputError
+from cardiform.options.checks import check_classes
 from cardiform.options.fusion import FusionOptions
 
 
@@ -42,6 +43,7 @@ def main() -> None:
     from cardiform.fusion.rules import check_rules
 
     table = labels.load_label_table(args.labels)
+    check_classes({"fusion": options}, table.names, args.labels, labels.BUILT_IN)
     check_rules(options)
     masks = parse_masks(args.masks, table)
     per_case.run_cases(

@@ -14,6 +14,7 @@ import functools
 
 from cardiform import cli, labels
 from cardiform.cohort import per_case
+from cardiform.options.checks import check_classes
 from cardiform.options.coronary import CoronaryRepairOptions
 
 
@@ -25,6 +26,7 @@ def main() -> None:
     from cardiform.coronary.repair_case import repair_case
 
     table = labels.load_label_table(args.labels)
+    check_classes({"coronary_repair": options}, table.names, args.labels, labels.BUILT_IN)
     table.channel(options.structure)  # refused at once if it is unknown
     per_case.run_cases(
         cli.case_run(args),

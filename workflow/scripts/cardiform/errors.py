@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from os import PathLike
+from typing import Any
 
 
 class InputError(Exception):
@@ -31,6 +32,19 @@ class InputError(Exception):
 def problem(where: str | PathLike[str], fact: str, remedy: str) -> str:
     """One problem line in the form of all messages: ``file: fact; remedy``."""
     return f"{where}: {fact}; {remedy}"
+
+
+def together(*steps: Callable[[], Any]) -> list[Any]:
+    """What the steps return; the problems of all of them are reported in one InputError."""
+    results, problems = [], []
+    for step in steps:
+        try:
+            results.append(step())
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return results
 
 
 def again(*rules: str) -> str:

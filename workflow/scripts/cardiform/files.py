@@ -80,6 +80,22 @@ def write_problem(path: str | Path, error: OSError) -> str:
     return ""
 
 
+def unwritable(folders: Iterable[str | Path]) -> list[str]:
+    """Problem lines of those of the folders that are there and may not be written to."""
+    remedy = "work in a folder of your own (snakemake --directory FOLDER)"
+    return [
+        problem(Path(folder).resolve(), "may not be written to", remedy)
+        for folder in folders
+        if os.path.isdir(folder) and not os.access(folder, os.W_OK)
+    ]
+
+
+def check_writable(folders: Iterable[str | Path]) -> None:
+    """InputError with the lines of :func:`unwritable`, if there are any."""
+    if lines := unwritable(folders):
+        raise InputError(lines)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
     with atomic_path(path) as temporary:

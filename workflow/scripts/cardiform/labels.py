@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .errors import InputError, problem
+from .tables import read_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,8 @@ class LabelClass:
     name : short identifier, used in file names and figures (letters, digits, ``_``).
     title : the name shown to people.
     color : ``#rrggbb`` in pictures.
-    components : connected parts that a complete structure usually has.
+    components : connected parts that a complete structure usually has (of a range in a file: at
+        most).
     priority : where label maps overlap, the class with the smaller number wins.
     fewest, most : connected parts that are nothing unusual; 0: as ``components``. What is
         computed does not depend on them alone, so they are not stored with it.
@@ -46,15 +48,26 @@ class LabelClass:
         return str(first) if first == last else f"{first}-{last}"
 
 
+INTEGERS = ("value", "priority")
 STORED = ("value", "name", "title", "color", "components", "priority")
+NEEDED = tuple(name for name in STORED if name != "title")  # a title may be empty
 # The aorta is one body where the scan shows its arch, and there are as many trees of veins as enter
 # the atrium apart from one another.
-EXPECTED = {"aorta": (1, 2), "pulmonary_veins": (2, 5)}
+FEWEST_AND_MOST = {"aorta": (1, 2), "pulmonary_veins": (2, 5)}
 # STACOM-2025 public cardiac CT labels. Colours: oxygenated blood red and orange,
 # venous blood blue, muscle brown, coronaries yellow.
 STACOM_2025 = tuple(
-    LabelClass(**dict(zip(STORED, row)), **dict(zip(("fewest", "most"), EXPECTED.get(row[1], ()))))
-    for row in (
+    LabelClass(
+        value=v,
+        name=n,
+        title=t,
+        color=c,
+        components=k,
+        priority=p,
+        fewest=FEWEST_AND_MOST.get(n, (0, 0))[0],
+        most=FEWEST_AND_MOST.get(n, (0, 0))[1],
+    )
+    for v, n, t, c, k, p in (
         (1, "myocardium", "Myocardium", "#b5654a", 1, 6),
         (2, "left_atrium", "Left atrium", "#e8543f", 1, 4),
         (3, "left_ventricle", "Left ventricle", "#c41e2a", 1, 5),
@@ -68,6 +81,7 @@ STACOM_2025 = tuple(
     )
 )
 
+BUILT_IN = tuple(c.name for c in STACOM_2025)
 # What a mean figure over large structures covers; the rest is thin or small.
 CHAMBERS_AND_GREAT_VESSELS = tuple(c.name for c in STACOM_2025 if c.value <= 7)
 
@@ -124,41 +138,33 @@ def channel_of_value(values: Iterable[int], *, first: int = 0, unknown: int = 0)
 
 
 def load_label_table(path: str | Path = "") -> LabelTable:
-    """The label table of a TSV file; the STACOM-2025 table where no file is named.
+    """The label table of a TSV or CSV file; the STACOM-2025 table where no file is named.
 
-    The file has a header line and the columns value, name, title, color, components,
-    priority, separated by tabs.
+    The file has a header line and the columns value, name, title, color, components, priority.
 
     Raises
     ------
     InputError
-        Naming every missing column and every bad row.
+        It is no table (see :func:`cardiform.tables.read_table`). All that is wrong with its
+        columns and rows is reported at once, with the line.
     """
     if not str(path):
         return LabelTable()
-    path = Path(path)
     columns = list(STORED)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, delimiter="\t", restval="")
-            missing = [c for c in columns if c not in (reader.fieldnames or [])]
-            if missing:
-                raise InputError(
-                    problem(path, f"no column {', '.join(missing)}", f"name {', '.join(columns)}")
-                )
-            rows = list(reader)
-    except OSError as error:
-        raise InputError(
-            problem(path, f"cannot be read ({error.strerror})", "see labels: in the config")
-        ) from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(problem(path, f"is no table ({error})", "save it as UTF-8 TSV")) from None
+    header, rows = read_table(path)
+    if missing := [c for c in columns if c not in header]:
+        remedy = f"name {', '.join(columns)} in the header, separated by tabs or commas"
+        raise InputError(problem(path, f"no column {', '.join(missing)}", remedy))
     problems, classes = [], []
-    for line, row in enumerate(rows, start=2):
-        try:
-            classes.append(_checked_row(row))
-        except (ValueError, TypeError) as error:
-            problems.append(problem(f"{path}:{line}", str(error), "correct this row"))
+    for line, row in rows:
+        facts = _facts(row)
+        problems += [problem(f"{path}:{line}", fact, "correct this row") for fact in facts]
+        if not facts:
+            fewest, _, most = row["components"].partition("-")
+            made: dict[str, Any] = {name: row[name] for name in columns}
+            made |= {name: int(row[name]) for name in INTEGERS}
+            made |= {"components": int(most or fewest), "fewest": int(fewest)}
+            classes.append(LabelClass(**made))
     for what in ("value", "name"):
         seen = [getattr(c, what) for c in classes]
         for twice in sorted({x for x in seen if seen.count(x) > 1}):
@@ -170,21 +176,26 @@ def load_label_table(path: str | Path = "") -> LabelTable:
     return LabelTable(tuple(classes))
 
 
-def _checked_row(row: dict[str, str]) -> LabelClass:
-    label = LabelClass(
-        value=int(row["value"]),
-        name=row["name"].strip(),
-        title=row["title"].strip(),
-        color=row["color"].strip(),
-        components=int(row["components"]),
-        priority=int(row["priority"]),
-    )
-    if not 1 <= label.value <= 255:
-        raise ValueError(f"value {label.value} is not within 1-255")
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,99}", label.name):
-        raise ValueError(f"name {label.name[:60]!r} is not made of up to 100 letters, digits and _")
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", label.color):
-        raise ValueError(f"color {label.color!r} is not of the form #rrggbb")
-    if label.components < 1:
-        raise ValueError(f"components {label.components} is less than 1")
-    return label
+def _facts(row: dict[str, str]) -> list[str]:
+    """What is wrong with a row; whole numbers are of up to nine digits."""
+    if empty := [name for name, text in row.items() if name in NEEDED and not text]:
+        return [f"has no {', '.join(empty)}"]
+    facts = [
+        f"{name} {row[name][:60]!r} is no whole number"
+        for name in INTEGERS
+        if not re.fullmatch(r"[+-]?[0-9]{1,9}", row[name])
+    ]
+    if not re.fullmatch(r"[0-9]{1,9}(-[0-9]{1,9})?", row["components"]):
+        facts.append(f"components {row['components'][:60]!r} is no number and no range like 1-2")
+    if facts:
+        return facts
+    if not 1 <= int(row["value"]) <= 255:
+        facts.append(f"value {row['value']} is not within 1-255")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,99}", row["name"]):
+        facts.append(f"name {row['name'][:60]!r} is not made of up to 100 letters, digits and _")
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", row["color"]):
+        facts.append(f"color {row['color'][:60]!r} is not of the form #rrggbb")
+    fewest, _, most = row["components"].partition("-")
+    if not 1 <= int(fewest) <= int(most or fewest):
+        facts.append(f"components {row['components']} is not 1 or more, or a range like 1-2")
+    return facts

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, problem
-from ..files import ANEW, write_text
+from ..files import ANEW
 from ..formats import Format
+from ..tables import read_table, write_table
 
 CASE_COLUMNS = (
     "case_id", "patient_id", "labels", "image", "pointcloud", "truth", "status", "reason"
@@ -84,7 +83,6 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
     problems, cases = [], []
     seen: dict[str, int] = {}
     for line, row in rows:
-        row = {key: (value or "").strip() for key, value in row.items() if key}
         row["patient_id"] = row.get("patient_id") or row["case_id"]
         problems += _unusable(row, f"{path}:{line}")
         by_hand = _status_by_hand(row)
@@ -213,49 +211,3 @@ def assign_chunks(case_ids: Iterable[str], chunks: int) -> dict[str, list[str]]:
             f"{MOST_CHARACTERS} characters; raise it"
         )
     return dict(sorted(result.items()))
-
-
-def read_table(
-    path: Path, whole: bool = False
-) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Header and (line, row) of a TSV or CSV file, the delimiter read off its header.
-
-    whole : it is a file of this project: a row that lacks columns, or a last line without an
-        end, is no matter of taste but damage.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            first = stream.readline()
-            stream.seek(0)
-            delimiter = "\t" if "\t" in first else ","
-            reader = csv.DictReader(stream, delimiter=delimiter, restval="", strict=True)
-            header = list(reader.fieldnames or [])
-            rows = [(reader.line_num, row) for row in reader]
-        if whole:
-            _check_whole(path, len(header), delimiter)
-        return header, rows
-    except OSError as error:
-        raise InputError(
-            problem(path, f"cannot be read ({error.strerror})", "correct the path")
-        ) from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(problem(path, f"is no table ({error})", "save it as UTF-8 TSV")) from None
-
-
-def _check_whole(path: Path, columns: int, delimiter: str) -> None:
-    """InputError where a table of this project was cut; no field holds a tab or line break."""
-    text = path.read_text(encoding="utf-8-sig")
-    # by the line feed alone: Unicode has other line ends, and a reason may hold them
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
-        found = line.count(delimiter) + 1
-        if found != columns:
-            raise InputError(problem(f"{path}:{number}", f"has {found} of {columns} columns", ANEW))
-    if not text.endswith("\n"):
-        raise InputError(problem(path, "is cut off in its last line", ANEW))
-
-
-def write_table(path, columns, rows) -> None:
-    """Write a TSV; a field with a quote in it is quoted."""
-    text = io.StringIO()
-    csv.writer(text, delimiter="\t", lineterminator="\n").writerows([columns, *rows])
-    write_text(path, text.getvalue())

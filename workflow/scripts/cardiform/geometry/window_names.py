@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,14 +43,15 @@ def parse_windows(texts: Iterable[str]) -> dict[str, CtWindow]:
     problems = []
     for text in texts:
         match = FORM.fullmatch(text)
-        if match is None or float(match["width"]) == 0:
+        level, width = (float(match["level"]), float(match["width"])) if match else (0.0, 0.0)
+        if match is None or width == 0 or not math.isfinite(level - width):
             problems.append(
                 f"windows.windows: {text[:60]!r}; write name=level/width, bone=300/1500 say"
             )
         elif match["name"] in windows:
             problems.append(f"windows.windows: {match['name']} is there twice; rename one")
         else:
-            window = CtWindow(match["name"], float(match["level"]), float(match["width"]))
+            window = CtWindow(match["name"], level, width)
             windows[window.name] = window
     if problems:
         raise InputError(problems)

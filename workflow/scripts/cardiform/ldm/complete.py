@@ -48,7 +48,7 @@ class Completer:
             remedy = "train it with diffusion.known_share above 0, on label maps"
             raise InputError(problem(path, "was not trained to complete", remedy))
         sampling = SamplingOptions(num_inference_steps=options.num_inference_steps)
-        self.sampler = chosen_sampler(sampling, self.generator.options)
+        self.sampler = chosen_sampler(sampling, self.generator.options, "completion")
 
     @property
     def table(self) -> LabelTable:

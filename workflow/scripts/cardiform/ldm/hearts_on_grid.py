@@ -14,7 +14,7 @@ from ..cohort.table import Case
 from ..errors import InputError, again, problem
 from ..files import write_json
 from ..formats import Format
-from ..labels import LabelClass, LabelTable, channel_of_value
+from ..labels import BUILT_IN, LabelClass, LabelTable, channel_of_value
 from ..options.ldm import LdmOptions, PointcloudsOptions
 from ..volumes import load_label_map, save_image, save_label_map
 from ..volumes.clouds import Cloud, CloudFile
@@ -115,9 +115,13 @@ def load_grid(path: str | Path) -> Grid:
 
 
 def taking_part(table: LabelTable, drop: Sequence[str]) -> LabelTable:
-    """The label table without the classes called ``drop``; InputError for unknown names."""
+    """The label table without the classes called ``drop``; InputError for unknown names.
+
+    Classes of the built-in table may be missing: the same config serves other tables.
+    """
     for name in drop:
-        table.channel(name)
+        if name not in BUILT_IN:
+            table.channel(name)
     left = tuple(c for c in table if c.name not in drop)
     if not left:
         raise InputError("ldm.drop_classes leaves no class; keep at least one")

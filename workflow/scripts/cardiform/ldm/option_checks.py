@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-from ..errors import InputError
-from ..options.ldm import AutoencoderOptions, DiffusionOptions, LdmOptions, SamplingOptions
+from ..errors import InputError, together
+from ..options.ldm import (
+    AutoencoderOptions,
+    CompletionOptions,
+    DiffusionOptions,
+    LdmOptions,
+    SamplingOptions,
+)
 
+DEFAULT_COMPLETION = CompletionOptions()
 SOURCES = ("labels", "pointclouds")
+LEAST_JUDGED = 3  # voxels along the edge before the last two convolutions of the discriminator
 
 
 def check_ldm(
@@ -15,29 +24,25 @@ def check_ldm(
     autoencoder: AutoencoderOptions,
     diffusion: DiffusionOptions,
     sampling: SamplingOptions,
+    completion: CompletionOptions = DEFAULT_COMPLETION,
 ) -> None:
-    """All that can be wrong with the four sections together, reported at once.
+    """All that can be wrong with the five sections together, reported at once.
 
     Raises
     ------
     InputError
         Naming each key, its value and what would do.
     """
-    problems = []
-    for check in (
+    together(
         lambda: check_sources(ldm),
         lambda: check_sizes(ldm.voxel_size, len(autoencoder.channels), len(diffusion.channels)),
         lambda: check_autoencoder(autoencoder),
+        lambda: check_discriminator(ldm.voxel_size, autoencoder),
         lambda: check_diffusion(diffusion),
         lambda: chosen_sampler(sampling, diffusion),
         lambda: wanted_volumes(sampling, diffusion),
-    ):
-        try:
-            check()
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(problems)
+        lambda: check_completion(ldm, completion, diffusion),
+    )
 
 
 def check_sources(ldm: LdmOptions) -> None:
@@ -57,6 +62,17 @@ def check_sizes(voxel_size: int, autoencoder_levels: int, diffusion_levels: int)
             f"ldm.voxel_size is {voxel_size}: the autoencoder halves it {autoencoder_levels - 1} "
             f"times and the diffusion {diffusion_levels - 1} times; take "
             f"{' or '.join(map(str, near))}, or fewer channels"
+        )
+
+
+def check_discriminator(voxel_size: int, options: AutoencoderOptions) -> None:
+    """Each of its layers halves the grid, and the last one needs a few voxels to judge."""
+    layers = options.discriminator_layers
+    if options.adversarial_weight > 0 and voxel_size >> layers < LEAST_JUDGED:
+        most = max((voxel_size // LEAST_JUDGED).bit_length() - 1, 1)
+        raise InputError(
+            f"autoencoder.discriminator_layers is {layers}: too deep for ldm.voxel_size "
+            f"{voxel_size}; take {most}"
         )
 
 
@@ -96,8 +112,21 @@ def check_diffusion(options: DiffusionOptions) -> None:
         raise InputError(problems)
 
 
-def chosen_sampler(sampling: SamplingOptions, diffusion: DiffusionOptions) -> str:
+def check_completion(
+    ldm: LdmOptions, completion: CompletionOptions, diffusion: DiffusionOptions
+) -> None:
+    """Completion draws like a sampler that is chosen by itself."""
+    if "labels" in ldm.sources and diffusion.known_share:
+        steps = SamplingOptions(num_inference_steps=completion.num_inference_steps)
+        chosen_sampler(steps, diffusion, "completion")
+
+
+def chosen_sampler(
+    sampling: SamplingOptions, diffusion: DiffusionOptions, section: str = "sampling"
+) -> str:
     """``flow``, ``ddim`` or ``ddpm``, where the steps fit to it.
+
+    section : of the config, in messages.
 
     Raises
     ------
@@ -113,7 +142,7 @@ def chosen_sampler(sampling: SamplingOptions, diffusion: DiffusionOptions) -> st
             f"sampling.sampler is {sampler}, the model's objective {diffusion.objective}; "
             f"take {default}"
         )
-    where = f"sampling.num_inference_steps is {steps}"
+    where = f"{section}.num_inference_steps is {steps}"
     if sampler == "ddpm" and steps != trained:
         raise InputError(f"{where}; ddpm needs all {trained}: set it, or take ddim")
     if sampler == "ddim" and trained % steps:
@@ -134,6 +163,8 @@ def wanted_volumes(sampling: SamplingOptions, diffusion: DiffusionOptions) -> di
         try:
             result[name] = float(value)
         except ValueError:
+            result[name] = math.nan
+        if not 0 <= result[name] < math.inf:
             problems.append(f"sampling.volumes: {text!r}; write class=ml, left_ventricle=120 say")
     if result and not diffusion.volumes_share:
         problems.append(

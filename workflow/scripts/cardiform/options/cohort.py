@@ -27,7 +27,7 @@ class CohortOptions:
         "demo", "name of the cohort: results go to results/<name>/", pattern=NAME_PATTERN
     )
     table: str = option("", "case table, TSV or CSV; empty: the built-in demo cohort")
-    labels: str = option("", "label table, TSV; empty: STACOM-2025")
+    labels: str = option("", "label table, TSV or CSV; empty: STACOM-2025")
     on_bad_case: str = option(
         "stop", "stop at bad cases, or skip and list them", choices=("stop", "skip")
     )

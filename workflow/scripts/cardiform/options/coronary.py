@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from .field import CLASS_PATTERN, device_option, option, redefault
 from .training import TrainingOptions
 
+# Of noise, in the order in which they act.
+KINDS = (
+    "jagged", "dilation", "missing_ends", "breaks", "blobs", "speckle", "slabs", "coarse"
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class CoronaryRepairOptions:
     """Repair of a thin structure without learning, on the grid that its refinement works on."""
 
     structure: str = option(
-        "coronary", "class of the label table that is refined", pattern=CLASS_PATTERN
+        "coronary", "class of the label table that is refined", pattern=CLASS_PATTERN, classes=True
     )
     spacing_mm: float = option(
         0.5, "edge of the isotropic grid that is worked on, mm", minimum=0.1, maximum=5.0
@@ -30,7 +35,9 @@ class CoronaryRepairOptions:
         20.0, "loose pieces below this go after the bridging, mm^3", minimum=0.0
     )
     evidence: tuple[str, ...] = option(
-        ("myocardium", "aorta"), "classes that a loose piece has to be near to, where there are any"
+        ("myocardium", "aorta"),
+        "classes that a loose piece has to be near to, where there are any",
+        classes=True,
     )
     evidence_mm: float = option(8.0, "how near, mm", minimum=0.0)
     certain_mm3: float = option(150.0, "pieces of this size stay anywhere, mm^3", minimum=0.0)
@@ -62,7 +69,9 @@ class CoronaryOptions(TrainingOptions):
         0.5, "share of them near the wall; the others anywhere", minimum=0, maximum=1
     )
     kinds: tuple[str, ...] = option(
-        ("jagged", "breaks", "blobs", "speckle"), "how patches are corrupted again"
+        ("jagged", "breaks", "blobs", "speckle"),
+        "how patches are corrupted again",
+        choices=KINDS,
     )
     strength: float = option(
         2.0, "most of each kind; 1 is a typical label (jagged: three quarters of it)", minimum=0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from ..errors import InputError
 # Names become folders and shell words.
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 SEED_MAX = 2**32 - 1  # every generator of random numbers takes these
+INTEGER_MAX = 2**63 - 1  # of the integers of numpy and torch
 CLASS_PATTERN = "[A-Za-z][A-Za-z0-9_]{0,99}"
 
 
@@ -24,14 +26,18 @@ def option(
     maximum=None,
     multiple=None,
     pattern=None,
+    classes=False,
     resumable=False,
     alias=None,
     memory=None,
 ):
-    """A field with its documentation.
+    """A field with its documentation. Numbers are finite, whatever their range.
 
+    choices : what the value, or each item of a list, may be.
     multiple : the value is a multiple of this.
     pattern : regular expression that the whole text matches.
+    classes : it names classes of the label table: ``name``, or ``name=...``
+        (see ``cardiform.options.checks``).
     resumable : the key does not change what is computed, so a training resumes when it
         changes (see ``cardiform.training.checkpoint``).
     alias : another name of the key that earlier configs use.
@@ -44,6 +50,7 @@ def option(
         "maximum": maximum,
         "multiple": multiple,
         "pattern": pattern,
+        "classes": classes,
         "resumable": resumable,
         "alias": alias,
         "memory": memory,
@@ -67,26 +74,42 @@ def checked(options: type, values: Mapping[str, Any], where: str = "--"):
     problems = []
     for field in dataclasses.fields(options):
         value = values.get(field.name, field.default)
-        meta = field.metadata
         name = where + (field.name.replace("_", "-") if where == "--" else field.name)
-        if meta["choices"] and value not in meta["choices"]:
-            problems.append(f"{name} is {value!r}; one of {', '.join(meta['choices'])}")
-        if meta["pattern"] and not re.fullmatch(meta["pattern"], value):
-            problems.append(f"{name} is {value[:60]!r}; it must match {meta['pattern']}")
         for item in value if isinstance(value, tuple) else (value,):
-            if isinstance(item, str) and (item.startswith("-") or not item.isprintable()):
-                problems.append(
-                    f"{name} is {item[:60]!r}; a text of one line that does not begin with -"
-                )
-                continue
-            if isinstance(value, tuple) and (item == "" or (isinstance(item, str) and "," in item)):
-                problems.append(f"{name} has the item {item[:60]!r}; a text without commas")
-            if meta["minimum"] is not None and not item >= meta["minimum"]:
-                problems.append(f"{name} is {item}; at least {meta['minimum']}")
-            if meta["maximum"] is not None and not item <= meta["maximum"]:
-                problems.append(f"{name} is {item}; at most {meta['maximum']}")
-            if meta["multiple"] is not None and item % meta["multiple"]:
-                problems.append(f"{name} is {item}; a multiple of {meta['multiple']}")
+            facts = _facts(item, field.metadata, isinstance(value, tuple))
+            problems += [f"{name} {fact}" for fact in facts]
     if problems:
         raise InputError(problems)
     return options(**values)
+
+
+def _facts(item: Any, meta: Mapping[str, Any], of_list: bool) -> list[str]:
+    """What is wrong with a value, or with an item of a list."""
+    facts = []
+    if meta["choices"] and item not in meta["choices"]:
+        facts.append(f"is {item!r}; one of {', '.join(meta['choices'])}")
+    if meta["pattern"] and not re.fullmatch(meta["pattern"], item):
+        facts.append(f"is {item[:60]!r}; it must match {meta['pattern']}")
+    if not isinstance(item, str):
+        return facts + _number_facts(item, meta)
+    if item.startswith("-") or not item.isprintable():
+        facts.append(f"is {item[:60]!r}; a text of one line that does not begin with -")
+    elif of_list and (item == "" or "," in item):
+        facts.append(f"has the item {item[:60]!r}; a text without commas")
+    return facts
+
+
+def _number_facts(item: Any, meta: Mapping[str, Any]) -> list[str]:
+    if isinstance(item, float) and not math.isfinite(item):
+        return [f"is {item}; a finite number"]
+    low, high, text = meta["minimum"], meta["maximum"], str(item)[:60]
+    if high is None and isinstance(item, int):
+        high = INTEGER_MAX
+    facts = []
+    if low is not None and item < low:
+        facts.append(f"is {text}; at least {low}")
+    if high is not None and item > high:
+        facts.append(f"is {text}; at most {high}")
+    if meta["multiple"] is not None and item % meta["multiple"]:
+        facts.append(f"is {text}; a multiple of {meta['multiple']}")
+    return facts

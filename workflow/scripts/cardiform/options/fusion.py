@@ -6,22 +6,21 @@ from dataclasses import dataclass
 
 from .field import option
 
+RULES = (
+    "appendage_touches_atrium",
+    "veins_touch_atrium",
+    "coronary_on_heart",
+    "myocardium_holes",
+    "largest_components",
+    "enclosed_voxels",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FusionOptions:
     """Label fusion by priority, and the rules of anatomical consistency."""
 
-    rules: tuple[str, ...] = option(
-        (
-            "appendage_touches_atrium",
-            "veins_touch_atrium",
-            "coronary_on_heart",
-            "myocardium_holes",
-            "largest_components",
-            "enclosed_voxels",
-        ),
-        "rules in the order in which they act",
-    )
+    rules: tuple[str, ...] = option(RULES, "rules in the order in which they act", choices=RULES)
     touch_mm: float = option(
         0.5, "what is no farther apart than this touches, mm (and a voxel's diagonal)", minimum=0.0
     )
@@ -43,4 +42,5 @@ class FusionOptions:
             "pulmonary_artery",
         ),
         "classes that keep as many components as the label table expects",
+        classes=True,
     )

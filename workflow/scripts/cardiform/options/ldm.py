@@ -20,7 +20,7 @@ class LdmOptions:
         0.0, "edge of the grid, mm (0: as large as the largest heart needs)", minimum=0.0
     )
     drop_classes: tuple[str, ...] = option(
-        (), "classes that are left out: a coronary is one voxel wide at 64^3"
+        (), "classes that are left out: a coronary is one voxel wide at 64^3", classes=True
     )
 
 
@@ -188,7 +188,7 @@ class SamplingOptions:
         choices=("auto", "flow", "ddim", "ddpm"),
     )
     volumes: tuple[str, ...] = option(
-        (), "wanted volumes, class=ml; a model with volumes_share > 0 follows them"
+        (), "wanted volumes, class=ml; a model with volumes_share > 0 follows them", classes=True
     )
     guidance: float = option(
         1.0, "strength of the conditioning on volumes; above 1 costs twice the time", minimum=0.0

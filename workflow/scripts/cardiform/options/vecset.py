@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from .field import SEED_MAX, device_option, option
 from .training import TrainingOptions
 
+# Preset -> its latents. Those of ANCHORED presets keep their places on the surface.
+LATENTS = {"demo": 512, "small": 512, "base": 512, "xl": 1024}
+ANCHORED = ("demo",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class VecsetOptions(TrainingOptions):
     """The VecSet autoencoder (see docs/vecset.md)."""
 
-    preset: str = option("base", "network size", choices=("demo", "small", "base", "xl"))
+    preset: str = option("base", "network size", choices=tuple(LATENTS))
     queries: str = option(
         "fps", "encoder queries: farthest-point subset or learned", choices=("fps", "learned")
     )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..artefact.model import Kind
 from ..errors import InputError
-from ..options.vecset import VecsetOptions
+from ..options.vecset import LATENTS, VecsetOptions
 from .attention import AttentionBlock, CrossAttention, FeedForward, PointEmbedding
 from .bottleneck import BOTTLENECKS
 from .neighbours import NeighbourAttention, gather
@@ -56,15 +56,15 @@ PRESETS = {
         dim=64,
         depth=2,
         heads=4,
-        latents=512,
+        latents=LATENTS["demo"],
         latent_dim=32,
         octaves=4,
         encode_neighbours=24,
         decode_neighbours=8,
     ),
-    "small": Shape(dim=256, depth=8, heads=4, latents=512, latent_dim=16),
-    "base": Shape(dim=512, depth=12, heads=8, latents=512, latent_dim=16),
-    "xl": Shape(dim=1024, depth=24, heads=16, latents=1024, latent_dim=16),
+    "small": Shape(dim=256, depth=8, heads=4, latents=LATENTS["small"], latent_dim=16),
+    "base": Shape(dim=512, depth=12, heads=8, latents=LATENTS["base"], latent_dim=16),
+    "xl": Shape(dim=1024, depth=24, heads=16, latents=LATENTS["xl"], latent_dim=16),
 }
 
 

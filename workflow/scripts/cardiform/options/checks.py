@@ -1,0 +1,181 @@
+"""What options must hold to together, and with the label table: checked when a run is planned.
+
+What concerns one option alone stands in its declaration (cardiform.options.field).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..errors import InputError
+from .sections import base_of
+from .training import TrainingOptions
+from .vecset import ANCHORED, LATENTS
+
+VQVAE_WIDTHS = 4  # at full, half, quarter and eighth resolution
+BUILT_IN = "STACOM-2025"
+STRUCTURE = "coronary_repair.structure"
+STAGES = ("vqvae_pretrain", "vqvae_codebook", "vqvae_joint")
+
+
+def check_sections(options: Mapping[str, Any]) -> None:
+    """InputError with all that a job would refuse, or fail at: a line for each.
+
+    options : section -> its options, of all sections.
+    """
+    checks = (_vecset, _vqvae, _coronary, _windows, _batches)
+    if problems := [line for check in checks for line in check(options)]:
+        raise InputError(problems)
+
+
+def _vecset(options: Mapping[str, Any]) -> Iterator[str]:
+    vecset = options["vecset"]
+    latents = LATENTS[vecset.preset]
+    for section in ("vecset", "vecset_reconstruct"):
+        points = options[section].input_points
+        if points < latents and not (section == "vecset_reconstruct" and points == 0):
+            yield (
+                f"{section}.input_points is {points}: too few for the {latents} latents of "
+                f"vecset.preset {vecset.preset}; take {latents} or more"
+            )
+    if vecset.preset in ANCHORED and vecset.queries != "fps":
+        yield (
+            f"vecset.queries is {vecset.queries}: preset {vecset.preset} keeps its latents at "
+            "surface points; set it to fps, or take a larger preset"
+        )
+
+
+def _vqvae(options: Mapping[str, Any]) -> Iterator[str]:
+    vqvae = options["vqvae"]
+    for key in ("channels", "blocks"):
+        if (number := len(getattr(vqvae, key))) != VQVAE_WIDTHS:
+            yield f"vqvae.{key} has {number} entries; give {VQVAE_WIDTHS}"
+    codes = options["vqvae_codebook"]
+    by_kmeans = codes.quantizer == "codebook" and codes.method != "gradient"
+    if by_kmeans and codes.codebook_size > codes.kmeans_latents:
+        yield (
+            f"vqvae_codebook.codebook_size is {codes.codebook_size}: more codes than k-means sees "
+            f"latents (kmeans_latents: {codes.kmeans_latents}); lower it"
+        )
+    if vqvae.backend == "spconv":
+        for section in (*STAGES, "vqvae_reconstruct"):
+            if options[section].device == "cpu":
+                yield f"{section}.device is cpu: vqvae.backend spconv needs CUDA; set it to torch"
+
+
+def _coronary(options: Mapping[str, Any]) -> Iterator[str]:
+    coronary = options["coronary"]
+    widths, blocks = len(coronary.channels), len(coronary.blocks)
+    if widths != blocks:
+        yield f"coronary.blocks has {blocks} entries for {widths} channels; give one each"
+    halvings = (coronary.patch - 1).bit_length()
+    if widths - 1 > halvings:
+        yield (
+            f"coronary.channels has {widths} entries: a patch of {coronary.patch} voxels can be "
+            f"halved {halvings} times; give fewer, or raise coronary.patch"
+        )
+
+
+def _windows(options: Mapping[str, Any]) -> Iterator[str]:
+    windows = options["windows"]
+    if 0 < windows.max_points < windows.min_points:
+        yield (
+            f"windows.max_points is {windows.max_points}, below windows.min_points "
+            f"({windows.min_points}): no band would be left; raise it"
+        )
+
+
+def _batches(options: Mapping[str, Any]) -> Iterator[str]:
+    """Whatever the number of GPUs, every micro-batch has the same size."""
+    for section, training in options.items():
+        heir = isinstance(training, TrainingOptions) and base_of(type(training))
+        unused = section == "coronary_near" and options["coronary_refine"].preset != "near"
+        if heir and not unused and training.batch_size % training.accumulate:
+            yield (
+                f"{section}.batch_size is {training.batch_size}, no multiple of its accumulate "
+                f"({training.accumulate}); change one of them"
+            )
+
+
+def check_classes(
+    options: Mapping[str, Any], known: Sequence[str], table: str, built_in: Sequence[str]
+) -> list[str]:
+    """Whether the classes that options name are in the label table.
+
+    options : section -> its options.    known : the classes of the table.
+    table : its file, in messages; empty: the built-in table.
+    built_in : the classes of that one. Defaults name them, and ``ldm.drop_classes`` may: a table
+        of other structures needs no config of its own.
+
+    Returns
+    -------
+    Notes on such classes that the table lacks.
+
+    Raises
+    ------
+    InputError
+        Every other class that the table lacks: key, class, what the table has.
+    """
+    table = table or BUILT_IN
+    problems, notes = [], []
+    repair = options.get("coronary_repair")
+    nothing_refined = repair is not None and repair.structure not in known
+    for key, field, names in _class_names(options):
+        absent = [name for name in names if name not in known]
+        usual = names == _names(field.default) or key == "ldm.drop_classes"
+        if unknown := [name for name in absent if not (usual and name in built_in)]:
+            fact = f"names {', '.join(unknown)}; the label table {table} has {', '.join(known)}"
+            problems.append(f"config: {key} {fact}")
+        elif absent and key == STRUCTURE:
+            notes.append(
+                f"targets coronary and fused are left out: {key} is {absent[0]}, which {table} "
+                f"does not have; set it to one of {', '.join(known)}"
+            )
+        elif absent and not (nothing_refined and key.startswith(("coronary_repair", "fusion"))):
+            notes.append(f"{key}: without {', '.join(absent)}, which {table} does not have")
+    problems += _dropped(options, known)
+    if problems:
+        raise InputError(problems)
+    if "cohort" in options and options["cohort"].use_refined:
+        check_structure(options, known, table)
+    return notes
+
+
+def _dropped(options: Mapping[str, Any], known: Sequence[str]) -> Iterator[str]:
+    """Problems of classes that latent diffusion leaves out."""
+    if "ldm" not in options:
+        return
+    drop = options["ldm"].drop_classes
+    if set(known) <= set(drop):
+        yield "config: ldm.drop_classes leaves no class; keep at least one"
+    if "sampling" in options and (lost := set(_names(options["sampling"].volumes)) & set(drop)):
+        yield (
+            f"config: sampling.volumes names {', '.join(sorted(lost))}, which ldm.drop_classes "
+            "leaves out; take it out of one of them"
+        )
+
+
+def check_structure(options: Mapping[str, Any], known: Sequence[str], table: str) -> None:
+    """InputError where the label table lacks the class that is refined: a default that is needed
+    by nothing but its own targets."""
+    name = options["coronary_repair"].structure
+    if name not in known:
+        raise InputError(
+            f"{STRUCTURE} is {name}, which the label table {table or BUILT_IN} does not have; "
+            f"set it to one of {', '.join(known)}"
+        )
+
+
+def _class_names(options: Mapping[str, Any]) -> Iterator[tuple[str, dataclasses.Field, list[str]]]:
+    """(section.key, field, classes) of every option that names classes."""
+    for section, values in options.items():
+        for field in dataclasses.fields(values):
+            if field.metadata["classes"]:
+                yield f"{section}.{field.name}", field, _names(getattr(values, field.name))
+
+
+def _names(value: Any) -> list[str]:
+    items = [value] if isinstance(value, str) else value
+    return [item.partition("=")[0] for item in items]
