@@ -16,6 +16,8 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 
+LONGEST_S = 120
+
 
 @dataclass
 class Result:
@@ -48,12 +50,13 @@ def apart(work: Callable, *arguments):
     Raises
     ------
     AssertionError
-        The process was killed, or ``work`` raised.
+        The process was killed, as it is after LONGEST_S, or ``work`` raised.
     """
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.close(reading)
+        signal.alarm(LONGEST_S)
         try:
             answer = True, work(*arguments)
         except BaseException as error:

@@ -342,3 +342,14 @@ def test_rows_of_variable_length_are_read_in_any_byte_order(write, points, class
     np.testing.assert_allclose(first.points, POINTS[0, :20], rtol=1e-6)
     np.testing.assert_allclose(second.points, POINTS[1, :21], rtol=1e-6)
     assert second.labels.tolist() == CLASSES[1, :21].tolist()
+
+
+def test_zeroed_rows_of_variable_length_are_refused_before_hdf5_looks_for_them(write):
+    path = write(fill_ragged)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"GCOL") + 16
+    content[start : start + 1000] = bytes(1000)
+    path.write_bytes(content)
+    for judge in (lambda path: CloudFile(path, options()), cloud_of_case):
+        with pytest.raises(InputError, match=r"clouds\.h5: .*rows of variable length are lost"):
+            judge(path)
