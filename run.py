@@ -117,12 +117,18 @@ def set_up(index):
     wanted = stamp_text(index)
     if STAMP.is_file() and (STAMP.read_text() == wanted or (index is None and same_lock(wanted))):
         return
-    with exclusive(ROOT / ".venv.lock"):
+    lock = ROOT / ".venv.lock"
+    ours = STAMP.is_file() or lock.exists() or not VENV.exists()  # a set-up may have been ended
+    with exclusive(lock):
         if STAMP.is_file() and STAMP.read_text() == wanted:
             return  # another run did it meanwhile
         say("Setting up .venv (once; a few minutes and 1.5 GB or more, mostly PyTorch)")
+        usable = usable_interpreter()
+        if not usable and not ours:
+            lock.unlink()
+            fail(".venv: is there already, not usable and not made by run.py; move it away")
         STAMP.unlink(missing_ok=True)
-        if not usable_interpreter():
+        if not usable:
             shutil.rmtree(VENV, ignore_errors=True)
             venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(VENV)
         pip = pip_command()

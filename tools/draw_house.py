@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 PICTURE = ROOT / "docs" / "images" / "house.png"
 
 # The cellar: every room stands on these files, so no arrow is drawn to them.
-CELLAR = ("errors", "labels", "files", "tables", "formats", "options")
+CELLAR = ("errors", "labels", "files", "tables", "formats", "options", "outputs")
 # room: left edge, floor (0 is the lowest), width, what is in it.
 PLAN = {
     "volumes": (0.0, 0, 1.9, "label maps and\nimages in files"),

@@ -56,6 +56,18 @@ def test_a_failed_installation_is_told_and_not_stamped(run, monkeypatch, capsys)
     assert not run.STAMP.exists() and any("--require-hashes" in c for c in calls)
 
 
+def test_a_users_own_environment_is_not_deleted(run, monkeypatch, capsys):
+    """One of another Python, say, that lies where run.py would make its own."""
+    run.VENV.mkdir()
+    (run.VENV / "pyvenv.cfg").write_text("mine")
+    monkeypatch.setattr(run, "usable_interpreter", lambda: False)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run.set_up(None)
+        assert "move it away" in capsys.readouterr().err
+    assert (run.VENV / "pyvenv.cfg").read_text() == "mine"
+
+
 def test_second_setup_does_nothing_until_the_requirements_change(run, monkeypatch):
     installed = []
     monkeypatch.setattr(run, "usable_interpreter", lambda: True)

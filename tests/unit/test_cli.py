@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import subprocess
@@ -271,3 +272,24 @@ def test_other_errors_keep_their_traceback(tmp_path):
 def test_values_that_no_flag_could_hand_on(section, values, words):
     with pytest.raises(InputError, match=words):
         cli.from_section(SECTIONS[section], values, section)
+
+
+PLACES = (
+    NotADirectoryError(errno.ENOTDIR, "Not a directory", "a_file/below"),
+    PermissionError(errno.EACCES, "Permission denied", "theirs.npz"),
+    IsADirectoryError(errno.EISDIR, "Is a directory", "folder"),
+    OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300),
+    OSError(errno.EROFS, "Read-only file system", "out/x"),
+)
+
+
+@pytest.mark.parametrize("error", PLACES, ids=lambda e: e.strerror)
+def test_a_place_that_cannot_be_used_is_one_line(error, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert said.startswith(f"error: {error.filename}: cannot be used ({error.strerror}); correct")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from damage import flip
 
-from cardiform.artefact.model import Kind, Model, case_hash, load_model, save_model
+from cardiform.artefact.model import Kind, Model, case_hash, check_weights, load_model, save_model
 from cardiform.coronary.model import DENOISER, NEAR
 from cardiform.errors import InputError
 from cardiform.labels import LabelTable
@@ -310,3 +310,13 @@ def test_a_foreign_model_of_format_1(tmp_path):
     torch.save({"format_version": 1, **content}, tmp_path / "model.pt")
     with pytest.raises(InputError, match="format 1 that is not recognised"):
         load_model(tmp_path / "model.pt")
+
+
+def test_weights_that_do_not_fit_are_a_short_line():
+    wanted = {f"layer.{i}.weight": torch.zeros(4, 4) for i in range(200)}
+    given = {name: torch.zeros(2, 4) for name in wanted}
+    with pytest.raises(InputError) as caught:
+        check_weights(given, wanted, "model.pt")
+    (line,) = caught.value.problems
+    assert len(line) < 300 and "layer.0.weight is (2, 4)" in line and "200 differ" in line
+    assert "layer.199.weight" in line

@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 # is a room or a file; the longest that a module's name begins with holds. So ``cohort.checks`` may
 # do what the other files of ``cohort`` may not.
 FAMILIES = {"vecset", "vqvae", "coronary", "fusion", "ldm"}
-LIGHT = {"errors", "files", "formats", "labels", "options", "tables"}
+LIGHT = {"errors", "files", "formats", "labels", "options", "outputs", "tables"}
 GROUND = LIGHT | {"cohort", "volumes", "geometry", "anatomy", "pictures", "metrics"}
 TORCH_GROUND = {"sparse", "training", "artefact"}
 MAY_IMPORT = {
@@ -29,14 +29,15 @@ MAY_IMPORT = {
     "options.config_files": {"errors", "options"},
     "labels": {"errors", "tables"},
     "tables": {"errors", "files"},
-    "files": {"errors"},
+    "outputs": {"errors", "outputs"},
+    "files": {"errors", "outputs"},
     "formats": {"errors", "files"},
     "launching": {"errors"},
-    "cli": {"cohort", "errors", "files", "options"},
+    "cli": {"cohort", "errors", "files", "options", "outputs"},
     "volumes": {"errors", "files", "volumes"},
     "volumes.clouds": {"errors", "options"},
     "held_out": GROUND,
-    "cohort": {"errors", "files", "formats", "options", "tables", "cohort"},
+    "cohort": {"errors", "files", "formats", "options", "outputs", "tables", "cohort"},
     "cohort.checks": LIGHT | {"cohort", "volumes"},
     "cohort.contents": LIGHT | {"cohort", "volumes"},
     "geometry": LIGHT | {"cohort", "volumes", "geometry"},
@@ -47,13 +48,14 @@ MAY_IMPORT = {
     "phantom": {"files", "labels", "geometry", "anatomy", "phantom"},
     "sparse": {"errors", "sparse"},
     "artefact": LIGHT | {"artefact"},
-    "metrics.record": {"files", "formats"},
+    "metrics.record": {"errors", "files", "formats"},
     "training": LIGHT | {"artefact", "metrics", "pictures", "training"},
     "fusion.summary": {"errors", "formats"},
     "ldm.option_checks": {"errors", "options"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {
     "errors": True, "options": True, "labels": True, "files": True, "formats": True, "tables": True,
+    "outputs": True,
     "launching": True, "cli": True, "cohort": True, "cohort.checks": False,
     "cohort.contents": False,
     "geometry.window_names": True, "ldm.option_checks": True, "fusion.summary": True,

@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 
 from cardiform import cli, labels
-from cardiform.cohort.manifest import read_manifest
+from cardiform.cohort.manifest import read_manifests
 from cardiform.cohort.table import OK, read_case_table, write_cases
 from cardiform.files import write_json
 from cardiform.options.cohort import CohortOptions
@@ -41,10 +41,7 @@ def main() -> None:
             cases, table, out=args.out / "qc", manifest=args.manifest[0], processes=args.processes
         )
     found = {
-        row["case_id"]: Path(row["path"])
-        for path in args.manifest
-        for row in read_manifest(path)
-        if row["path"]
+        row["case_id"]: Path(row["path"]) for row in read_manifests(args.manifest) if row["path"]
     }
     judged, reports = judge(
         cases,

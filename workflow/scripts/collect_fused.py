@@ -10,13 +10,15 @@ volume and components, and the cases that changed most.
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import replace
 from pathlib import Path
 
 from cardiform import cli
-from cardiform.cohort.manifest import read_manifest
+from cardiform.cohort.manifest import read_manifests
 from cardiform.cohort.table import read_checked_cases, write_cases
+from cardiform.errors import together
 from cardiform.files import write_json
 from cardiform.fusion.summary import REPORT, lines, summarise
 
@@ -30,9 +32,11 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="output folder")
     (args,) = cli.parse(parser)
 
-    rows = [row for path in args.manifest for row in read_manifest(path)]
+    rows = read_manifests(args.manifest)
     maps = {r["case_id"]: r["path"] for r in rows if r["path"].endswith(".nii.gz")}
-    reports = {r["case_id"]: REPORT.load(r["path"]) for r in rows if r["path"].endswith(".json")}
+    paths = {r["case_id"]: r["path"] for r in rows if r["path"].endswith(".json")}
+    loaded = together(*(functools.partial(REPORT.load, path) for path in paths.values()))
+    reports = dict(zip(paths, loaded))
     cases = [
         replace(case, labels=maps.get(case.case_id, case.labels))
         for case in read_checked_cases(args.cases)

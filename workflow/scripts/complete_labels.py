@@ -53,7 +53,8 @@ def main() -> None:
     from cardiform.ldm.complete import (
         ClassFrequencies,
         Completer,
-        complete_file,
+        check_names,
+        complete_files,
         evaluate_case,
         summarise,
         table_of_figures,
@@ -61,14 +62,13 @@ def main() -> None:
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
 
+    check_names(args.label_maps, args.out)
     completer = Completer(args.model, options, choose_device(options.device))
     if args.label_maps:
-        for path in args.label_maps:
-            made = complete_file(path, args.missing, completer, args.out / path.name)
-            log.info("%s", made)
+        complete_files(args.label_maps, args.missing, completer, args.out)
         return
-    training = [name for name, _ in splits.read_split(args.train)]
-    tested = [name for name, _ in splits.read_split(args.test)]
+    rows = splits.read_splits({"train": args.train, "test": args.test})
+    training, tested = ([name for name, _ in rows[part]] for part in ("train", "test"))
     files = [f.path for f in made_files([args.voxels], training, ".nii.gz")]
     cases = read_checked_cases(args.cases, tested)
     per_case.run_cases(

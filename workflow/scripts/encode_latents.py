@@ -43,10 +43,8 @@ def main() -> None:
     from cardiform.training.distributed import choose_device
 
     coder = ShapeCoder.load(args.autoencoder).to(choose_device(options.device))
-    parts = {
-        part: [name for name, _ in splits.read_split(getattr(args, part))]
-        for part in ("train", "validation", "test")
-    }
+    files = {part: getattr(args, part) for part in ("train", "validation", "test")}
+    parts = {part: [name for name, _ in rows] for part, rows in splits.read_splits(files).items()}
     names = [name for part in parts.values() for name in part]
     voxels = {f.case_id: f.path for f in made_files([args.voxels], names, ".nii.gz")}
     training = {name for name in parts["train"] if name in voxels}

@@ -36,7 +36,7 @@ def main() -> None:
     group.add_argument("--grid", required=True, type=Path, help="grid.json beside the voxels")
     cli.add_split_arguments(group, "train", "test")
     group.add_argument("--out", required=True, type=Path, help="figures to write, JSON")
-    options, args = cli.parse(parser, GenerationOptions)
+    options, args = cli.parse(parser, GenerationOptions, out_is_file=True)
 
     from cardiform.ldm.evaluate import References, evaluate, load_hearts, table_of_figures
     from cardiform.ldm.hearts_on_grid import load_grid
@@ -50,7 +50,8 @@ def main() -> None:
         raise InputError(problem(args.samples, "lists no samples", remedy))
     folder = args.samples.parent / "nifti"
     made = load_hearts([folder / f"{name}.nii.gz" for name in samples], grid)
-    cases = {p: [n for n, _ in splits.read_split(getattr(args, p))] for p in ("train", "test")}
+    rows = splits.read_splits({part: getattr(args, part) for part in ("train", "test")})
+    cases = {part: [name for name, _ in found] for part, found in rows.items()}
     real = {
         part: load_hearts([f.path for f in made_files([args.voxels], names, ".nii.gz")], grid)
         for part, names in cases.items()
@@ -63,6 +64,13 @@ def main() -> None:
     reconstructed = load_hearts(
         [f.path for f in made_files([args.latents], cases["test"], ".nii.gz")], grid
     )
+    lacking = [(args.train, real["train"], "voxels"), (args.latents, reconstructed, "test cases")]
+    if problems := [
+        problem(path, f"has no case among the {of}", "give the files of one split and one run")
+        for path, hearts, of in lacking
+        if not hearts
+    ]:
+        raise InputError(problems)
     references = References(real["train"], real["test"], reconstructed)
     figures = evaluate(made, references, grid, options)
     for line in table_of_figures(figures):

@@ -16,21 +16,22 @@ from pathlib import Path
 
 from cardiform import cli, labels
 from cardiform.cohort import per_case
-from cardiform.errors import InputError
+from cardiform.errors import InputError, together
 from cardiform.options.checks import check_classes
 from cardiform.options.fusion import FusionOptions
 
 
 def parse_masks(words: list[str], table: labels.LabelTable) -> dict[str, Path]:
-    """``class=folder`` words; InputError where one is none, or names no class."""
-    masks = {}
-    for word in words:
+    """``class=folder`` words; InputError where any is none, or names no class."""
+
+    def parsed(word: str) -> tuple[str, Path]:
         name, equals, folder = word.partition("=")
         if not equals or not folder:
             raise InputError(f"--masks {word}: write class=folder")
         table.channel(name)
-        masks[name] = Path(folder)
-    return masks
+        return name, Path(folder)
+
+    return dict(together(*(functools.partial(parsed, word) for word in words)))
 
 
 def main() -> None:

@@ -10,14 +10,15 @@ are flipped, oblique and anisotropic grids, a missing class and a heart cut by t
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
-from cardiform import cli
+from cardiform import cli, outputs
 from cardiform.cohort import per_case
 from cardiform.cohort.table import Case, demo_cases
+from cardiform.errors import InputError
 from cardiform.files import write_text
 from cardiform.options.cohort import DemoOptions
 
@@ -52,10 +53,15 @@ def main() -> None:
     options, args = cli.parse(parser, DemoOptions)
 
     cases = demo_cases(options.cases, args.out)
-    with concurrent.futures.ProcessPoolExecutor(
-        args.processes, initializer=per_case.end_with_parent
-    ) as pool:
-        for case_id in pool.map(functools.partial(draw, options=options), enumerate(cases)):
+    files = [Path(path) for case in cases for path in case.files]
+    if foreign := outputs.problems_of(files):
+        raise InputError(foreign)
+    for path in files:  # in order: the same cohort has the same list
+        outputs.enlist(path)
+    several = per_case.process_pool(args.processes) if args.processes > 1 else nullcontext()
+    with several as pool:
+        each = pool.map if pool else map
+        for case_id in each(functools.partial(draw, options=options), enumerate(cases)):
             log.info("%s drawn", case_id)
     rows = [
         [c.case_id, c.patient_id, *(str(Path(path).relative_to(args.out)) for path in c.files)]

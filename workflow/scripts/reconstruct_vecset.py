@@ -45,9 +45,7 @@ def main() -> None:
 
     network = reconstruct.Reconstructor.load(args.model, options, choose_device(options.device))
     known = {case.case_id: case for case in read_checked_cases(args.cases)}
-    rows = {
-        part: splits.read_split(getattr(args, part)) for part in ("train", "validation", "test")
-    }
+    rows = splits.read_splits({p: getattr(args, p) for p in ("train", "validation", "test")})
     parts = {p: held_out.checked_cases(r, known, args.cases) for p, r in rows.items()}
     rest = [*parts["validation"], *parts["test"]]
     points = {case.case_id: path for case, path in rest}

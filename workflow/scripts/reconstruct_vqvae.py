@@ -22,6 +22,7 @@ from pathlib import Path
 from cardiform import cli, labels
 from cardiform.cohort import per_case, splits
 from cardiform.cohort.table import Case, read_checked_cases
+from cardiform.errors import together
 from cardiform.options.vqvae import VqvaeReconstructOptions
 
 log = logging.getLogger("reconstruct_vqvae")
@@ -59,11 +60,15 @@ def main() -> None:
 
     device = choose_device(options.device)
     weights = {"model": args.model, "stage1": args.stage1, "continuous": args.continuous}
-    networks = {
-        method: BandNetwork(load_network(path, quantised=method != "continuous").to(device), device)
-        for method, path in weights.items()
-    }
-    rows = {part: splits.read_split(getattr(args, part)) for part in ("validation", "test")}
+    table = labels.load_label_table(args.labels)
+    loaded = together(
+        *(
+            functools.partial(load_network, path, method != "continuous", table)
+            for method, path in weights.items()
+        )
+    )
+    networks = {method: BandNetwork(n.to(device), device) for method, n in zip(weights, loaded)}
+    rows = splits.read_splits({part: getattr(args, part) for part in ("validation", "test")})
     instances: dict[str, list] = {}
     for instance in find_instances(args.manifest, [c for p in rows.values() for c, _ in p]):
         instances.setdefault(instance.case_id, []).append(instance)
@@ -74,7 +79,6 @@ def main() -> None:
     else:
         known = {case.case_id: case for case in read_checked_cases(args.cases)}
         cases = [case for case, _ in held_out.checked_cases(held, known, args.cases)]
-    table = labels.load_label_table(args.labels)
     per_case.run_cases(
         per_case.CaseRun(cases, args.out, args.out / "manifest.tsv"),
         functools.partial(

@@ -56,6 +56,8 @@ def main() -> None:
     from cardiform.training.distributed import choose_device
 
     table = labels.load_label_table(args.labels)
+    given = {part: getattr(args, part) for part in ("train", "validation", "test")}
+    split = splits.read_splits({part: path for part, path in given.items() if path is not None})
     cases = read_checked_cases(args.cases, args.select)
     files = {f.case_id: f.path for f in find_repaired(args.manifest, [c.case_id for c in cases])}
     refiner = load_refiner(args.model, options, repair, choose_device(options.device))
@@ -76,11 +78,8 @@ def main() -> None:
         },
         memory=memory_advice(CoronaryRefineOptions),
     )
-    parts = {
-        part: [c for c, _ in splits.read_split(path) if c in files]
-        for part in ("train", "validation", "test")
-        if (path := getattr(args, part)) is not None
-    } or {"all": list(files)}
+    parts = {part: [c for c, _ in rows if c in files] for part, rows in split.items()}
+    parts = parts or {"all": list(files)}
     trained = {} if args.model is None else load_model(args.model).figures
     figures = summarise(parts, args.out, trained)
     for line in table_of_figures(figures):

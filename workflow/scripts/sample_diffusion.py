@@ -32,6 +32,7 @@ def main() -> None:
     from cardiform.ldm.generator import ShapeGenerator
     from cardiform.ldm.samples import (
         draw_overview,
+        refuse_foreign,
         remove_others,
         sampled_latents,
         spread,
@@ -41,6 +42,7 @@ def main() -> None:
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
 
+    refuse_foreign(args.out, options)
     generator = ShapeGenerator.load(args.model, choose_device(options.device))
     sampler = chosen_sampler(options, generator.options)
     wanted = wanted_volumes(options, generator.options)

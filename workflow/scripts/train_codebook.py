@@ -20,7 +20,9 @@ def main() -> None:
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaeCodebookOptions)
 
     from cardiform.vqvae.train import Sets, train_codebook
+    from cardiform.vqvae.trained import check_start
 
+    check_start(args.weights, options, stage)
     table = labels.load_label_table(args.labels)
     sets = Sets.load(args.manifest, args.train, args.validation, table, options, stage.seed)
     train_codebook(options, stage, sets, args.weights, args.out)

@@ -21,7 +21,9 @@ def main() -> None:
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaeJointOptions)
 
     from cardiform.vqvae.train import Sets, train_jointly
+    from cardiform.vqvae.trained import check_start
 
+    check_start(args.weights, options)
     table = labels.load_label_table(args.labels)
     sets = Sets.load(args.manifest, args.train, args.validation, table, options, stage.seed)
     train_jointly(options, stage, sets, args.weights, args.out)

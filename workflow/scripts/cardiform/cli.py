@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, memory_fact, problem
-from .files import NO_ROOM, write_problem
+from . import outputs
+from .errors import InputError, limit_fact, memory_fact, name_options, problem
+from .files import os_problem
 from .options.field import checked
 from .options.sections import memory_advice
 
@@ -58,9 +59,23 @@ def build_parser(description: str | None, *options: type) -> argparse.ArgumentPa
 
 
 def parse(
-    parser: argparse.ArgumentParser, *options: type, arguments: Sequence[str] | None = None
+    parser: argparse.ArgumentParser,
+    *options: type,
+    arguments: Sequence[str] | None = None,
+    out_is_file: bool = False,
 ) -> tuple[Any, ...]:
-    """Parse the command line into checked options of each class and the remaining arguments."""
+    """Parse the command line into checked options of each class and the remaining arguments.
+
+    Its outputs are registered (:mod:`cardiform.outputs`): --out, and --manifest and --metrics
+    where they are written.
+
+    out_is_file : --out names a file, not a folder.
+
+    Raises
+    ------
+    InputError
+        An output cannot be written, or would be written over a file that is not ours.
+    """
     namespace = parser.parse_args(arguments)
     _SECTIONS_IN_USE[:] = options
     result, problems = [], []
@@ -73,6 +88,10 @@ def parse(
             problems += error.problems
     if problems:
         parser.error("\n".join(problems))
+    groups = [vars(namespace), *(vars(values) for values in result)]
+    name_options(groups)
+    maker = " ".join([Path(sys.argv[0]).stem, *map(flags, result)])
+    outputs.register_command(groups, out_is_file, maker)
     return *result, namespace
 
 
@@ -219,13 +238,18 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
             raise
         print(f"error: {line}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
+    finally:
+        name_options(())
+        outputs.register(outputs.Places())
 
 
 def _shortage(error: Exception) -> str:
     """What the machine ran out of, as a problem line; empty for any other error."""
     script = Path(sys.argv[0]).name
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return write_problem(error.filename or f"an output of {script}", error)
+    if limit := limit_fact(error):
+        return problem(script, *limit)
+    if line := os_problem(error, f"an output of {script}"):
+        return line
     if fact := memory_fact(error):
         return problem(script, fact, memory_advice(*_SECTIONS_IN_USE))
     return ""

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from . import outputs
 from .errors import InputError, problem
 
 # What numpy raises on truncated, foreign or damaged npz files, tried on each.
@@ -28,6 +29,8 @@ PAIRED = re.compile(r"(.+\.)(hdr|img)((?:\.gz|\.bz2)?)", re.IGNORECASE | re.DOTA
 CLOCK_TOLERANCE_S = 60  # clocks of a network differ
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 NO_WRITING = {errno.EROFS, errno.EACCES, errno.EPERM}
+# What a user's path may be; a file that is missing here was looked for by mistake
+BAD_PLACE = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 # Of declared outputs this is enough: Snakemake makes again what is not there.
 ANEW = "delete it and run the same command again"
 
@@ -43,11 +46,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        The disk is full or must not be written on.
+        The disk is full or must not be written on, or what is at ``path`` is not ours
+        (:mod:`cardiform.outputs`).
     """
     path = Path(path)
     temporary = None
     try:
+        outputs.enter(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
         os.close(handle)
@@ -94,6 +99,21 @@ def check_writable(folders: Iterable[str | Path]) -> None:
     """InputError with the lines of :func:`unwritable`, if there are any."""
     if lines := unwritable(folders):
         raise InputError(lines)
+
+
+def os_problem(error: BaseException, what: str) -> str:
+    """What a user can correct about an OSError, as a problem line; empty for any other error.
+
+    what : what is named where the error names no file.
+    """
+    if not isinstance(error, OSError):
+        return ""
+    if error.errno in NO_ROOM:
+        return write_problem(error.filename or what, error)
+    if error.filename and error.errno in BAD_PLACE | NO_WRITING:
+        fact = f"cannot be used ({error.strerror})"
+        return problem(error.filename, fact, "correct the path, or what lies there")
+    return ""
 
 
 def write_text(path: str | Path, text: str) -> None:

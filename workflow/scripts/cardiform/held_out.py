@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import outputs
 from .cohort.table import Case
 from .errors import InputError, again, problem
 from .files import read_json
@@ -81,14 +82,14 @@ def table_of_figures(part: Mapping, names: Sequence[str], baseline: str) -> str:
 
 
 def write_meshes(folder: Path, meshes: Mapping[str, Mesh]) -> list[Path]:
-    """Write ``<name>.ply`` of every mesh that is not empty; delete those of an earlier run."""
+    """Write ``<name>.ply`` of every mesh that is not empty; delete ours of an earlier run."""
     written = []
     for name, mesh in meshes.items():
         if len(mesh.faces):
             written.append(folder / f"{name}{MESH_ENDING}")
             write_mesh(written[-1], mesh)
     for stale in set(folder.glob(f"*{MESH_ENDING}")) - set(written):
-        stale.unlink()
+        outputs.remove(stale)
     return written
 
 

@@ -47,6 +47,7 @@ MODEL = Format(
     version=2,
     earlier=(1,),
 )
+NAMED = 3  # weights that do not fit, in a message
 OBJECTS = ("weights", "options", "figures", "extra", "versions")
 REMEDY = (
     f"{MODEL.remedy}; if it is one, delete it and run its training again, which resumes from its "
@@ -154,7 +155,7 @@ def check_weights(
     path: str | Path,
     remedy: str = MODEL.remedy,
 ) -> None:
-    """InputError where a weight is missing, unknown or of another shape; all are listed.
+    """InputError where a weight is missing, unknown or of another shape; some are listed.
 
     weights : of the file ``path``.    wanted : of the network.
     """
@@ -166,7 +167,11 @@ def check_weights(
         if n in weights and _shape(weights[n]) != _shape(w)
     ]
     if differing:
-        raise InputError(problem(path, f"does not fit the model: {'; '.join(differing)}", remedy))
+        some = differing
+        if len(differing) > NAMED:  # those of both ends of the network
+            some = [*differing[: NAMED - 1], f"... ({len(differing)} differ)", differing[-1]]
+        text = "; ".join(some)
+        raise InputError(problem(path, f"does not fit the model: {text}", remedy))
 
 
 def _shape(value: object) -> tuple[int, ...] | None:
@@ -229,6 +234,8 @@ def load_model(path: str | Path, *kinds: Kind) -> Model:
     path = Path(path)
     if not path.exists():
         raise InputError(problem(path, "does not exist", "correct the path"))
+    if path.is_dir():
+        raise InputError(problem(path, "is a folder, not a model.pt", REMEDY))
     content = load(path, REMEDY)
     if content.get(VERSION) == 1:
         content = upgraded(content, path)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError, first_line, memory_fact, problem
+from ..errors import InputError, first_line, limit_fact, memory_fact, problem
 from ..files import atomic_path
 
 SPACE_MARGIN_BYTES = 1 << 20  # archive overhead of a file, and air for the log lines
@@ -46,7 +46,9 @@ def save(path: Path, content: Mapping[str, Any], version: int) -> None:
             with temporary.open("wb") as stream:
                 torch.save({"format_version": version, **content}, stream)
         except (OSError, RuntimeError) as error:
-            if memory_fact(error):  # torch reports killed loaders wherever it is
+            if memory_fact(error) or limit_fact(
+                error
+            ):  # torch reports killed loaders wherever it is
                 raise
             fact = f"could not be written, {needed:,} bytes ({first_line(error)})"
             raise InputError(problem(path, fact, remedy)) from error

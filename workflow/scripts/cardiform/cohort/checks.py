@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import outputs
 from ..errors import InputError, again, problem
 from ..files import future_problems, sha256_file, write_json
 from ..formats import Format
@@ -125,7 +126,7 @@ def _forget_bad(cases: Iterable[Case], folder: Path) -> None:
     at all."""
     for case in cases:
         path = folder / f"{case.case_id}.json"
-        if path.is_file() and _is_outdated(path, case):
+        if path.is_file() and outputs.is_ours(path) and _is_outdated(path, case):
             path.unlink()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError, problem
+from ..errors import InputError, problem, together
 from ..formats import Format
 from .table import OK, read_table, write_table
 
@@ -44,6 +45,12 @@ def read_manifest(path: str | Path) -> list[dict[str, str]]:
     return [row for _, row in rows]
 
 
+def read_manifests(paths: Iterable[str | Path]) -> list[dict[str, str]]:
+    """The rows of several manifests; all bad ones are reported."""
+    parts = together(*(functools.partial(read_manifest, path) for path in paths))
+    return [row for rows in parts for row in rows]
+
+
 def made_files(
     manifests: Iterable[str | Path],
     case_ids: Iterable[str],
@@ -65,12 +72,11 @@ def made_files(
         different folders. All such files are listed.
     """
     listed: dict[str, dict[Path, MadeFile]] = {}
-    for manifest in manifests:
-        for row in read_manifest(manifest):
-            files = listed.setdefault(row["case_id"], {})
-            if row["status"] == OK and row["path"].endswith(ending):
-                path = Path(row["path"])
-                files[path] = MadeFile(row["case_id"], path, row["sha256"])
+    for row in read_manifests(manifests):
+        files = listed.setdefault(row["case_id"], {})
+        if row["status"] == OK and row["path"].endswith(ending):
+            path = Path(row["path"])
+            files[path] = MadeFile(row["case_id"], path, row["sha256"])
     case_ids = list(case_ids)
     if unknown := [case_id for case_id in case_ids if case_id not in listed]:
         log.warning("left out, because no manifest lists them: %s", ", ".join(unknown))

@@ -18,8 +18,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError, again, memory_fact, problem
-from ..files import NO_ROOM, sha256_file, sha256_json, write_json, write_problem
+from .. import outputs
+from ..errors import InputError, again, limit_fact, memory_fact, problem
+from ..files import os_problem, sha256_file, sha256_json, write_json
 from ..formats import Format
 from .manifest import write_manifest
 from .table import OK, Case
@@ -94,17 +95,18 @@ def run_cases(
     InputError
         One line per failed case; the manifest is not written then.
     """
-    todo, failures = _unfinished(run, inputs, parameters, made or {})
-    guarded = functools.partial(_guarded, work, memory or MORE_MEMORY)
-    for done, (case, outcome) in enumerate(_each(guarded, todo, run.processes), start=1):
-        try:
-            _keep(run.record(case), todo[case], outcome)
-            log.info("%s done (%d of %d)", case.case_id, done, len(todo))
-        except InputError as error:  # a full disk, say: the other cases may still fit
-            failures += error.problems
-    if failures:
-        raise InputError(failures)
-    write_manifest(run.manifest, _rows(run, verdict))
+    with outputs.reading():
+        todo, failures = _unfinished(run, inputs, parameters, made or {})
+        guarded = functools.partial(_guarded, work, memory or MORE_MEMORY)
+        for done, (case, outcome) in enumerate(_each(guarded, todo, run.processes), start=1):
+            try:
+                _keep(run.record(case), todo[case], outcome)
+                log.info("%s done (%d of %d)", case.case_id, done, len(todo))
+            except InputError as error:  # a full disk, say: the other cases may still fit
+                failures += error.problems
+        if failures:
+            raise InputError(failures)
+        write_manifest(run.manifest, _rows(run, verdict))
 
 
 def _unfinished(
@@ -115,12 +117,16 @@ def _unfinished(
     todo, problems, finished = {}, [], 0
     for case in good:
         try:
-            key = sha256_json([dict(parameters), _hashes(case, inputs(case), made)])
+            read = list(inputs(case))
+            key = sha256_json([dict(parameters), _hashes(case, read, made)])
+            outputs.protect(read)
         except InputError as error:
             problems += error.problems
             continue
         if _is_finished(run.record(case), key):
             finished += 1
+        elif foreign := outputs.problems_of([run.record(case)]):
+            problems += foreign
         else:
             todo[case] = key
     if finished:
@@ -205,7 +211,7 @@ def _pooled(work, waiting: collections.deque[Case], processes: int):
     and leaves the others waiting.
     """
     running: dict[concurrent.futures.Future, Case] = {}
-    with concurrent.futures.ProcessPoolExecutor(processes, initializer=end_with_parent) as pool:
+    with process_pool(processes) as pool:
         while waiting or running:
             try:
                 while waiting and len(running) < processes:
@@ -221,6 +227,18 @@ def _pooled(work, waiting: collections.deque[Case], processes: int):
             if any(future in running for future in done):
                 return list(running.values())
     return []
+
+
+def process_pool(processes: int) -> concurrent.futures.ProcessPoolExecutor:
+    """Processes that end with this one and guard the same outputs."""
+    return concurrent.futures.ProcessPoolExecutor(
+        processes, initializer=_start, initargs=(outputs.HERE,)
+    )
+
+
+def _start(places: outputs.Places) -> None:
+    end_with_parent()
+    outputs.register(places)
 
 
 def end_with_parent() -> None:
@@ -246,11 +264,12 @@ def _guarded(work, memory: str, case: Case) -> list[Path] | InputError:
     except InputError as error:
         return error
     except Exception as error:
+        if limit := limit_fact(error):
+            return InputError(problem(case.labels, *limit))
         if fact := memory_fact(error):
             return InputError(problem(case.labels, fact, memory))
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            where = error.filename or f"an output of case {case.case_id}"
-            return InputError(write_problem(where, error))
+        if line := os_problem(error, f"an output of case {case.case_id}"):
+            return InputError(line)
         log.error("%s\n%s", case.case_id, traceback.format_exc())
         return InputError(
             problem(case.labels, f"{type(error).__name__}: {error}", "see the log for details")

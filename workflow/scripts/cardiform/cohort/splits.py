@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, together
 from ..files import write_text
 from ..formats import Format
 from ..options.cohort import SplitOptions
@@ -55,6 +56,12 @@ def read_split(path: str | Path) -> list[tuple[str, Path]]:
     header, rows = read_table(Path(path), whole=True)
     SPLIT.check_header(path, header)
     return [(row["case_id"], Path(row["path"])) for _, row in rows]
+
+
+def read_splits(paths: Mapping[str, str | Path]) -> dict[str, list[tuple[str, Path]]]:
+    """Part of the split -> :func:`read_split` of its file; all bad files are reported."""
+    rows = together(*(functools.partial(read_split, path) for path in paths.values()))
+    return dict(zip(paths, rows))
 
 
 def check_shares(options: SplitOptions) -> None:

@@ -84,10 +84,8 @@ def near_job(options: NearOptions, files: Files, table: LabelTable) -> Job:
 
 def repaired_files(manifests: Sequence[str | Path], train: Path, validation: Path) -> Files:
     """The repaired structures of two split CSVs; InputError where nothing can be trained on."""
-    parts = {
-        name: find_repaired(manifests, [case for case, _ in splits.read_split(path)])
-        for name, path in (("train", train), ("validation", validation))
-    }
+    rows = splits.read_splits({"train": train, "validation": validation})
+    parts = {p: find_repaired(manifests, [case for case, _ in found]) for p, found in rows.items()}
     if not parts["train"]:
         fact = "has no case with the structure"
         raise InputError(problem(train, fact, "see the manifests of repair_coronary"))

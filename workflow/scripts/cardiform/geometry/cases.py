@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import outputs
 from ..cohort.table import Case
 from ..errors import InputError, again, problem
 from ..files import save_npz, write_json
@@ -107,7 +108,7 @@ def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Pat
         },
     )
     for stale in set(folder.glob(f"*{MESH_ENDING}")) - set(paths):
-        stale.unlink()
+        outputs.remove(stale)
     return paths
 
 
@@ -155,7 +156,7 @@ def voxelize_case(
         paths.append(out / case.case_id / f"{names[value]}.npz")
         field_band(field, frame, options.resolution, options.band_voxels).save(paths[-1])
     for stale in set((out / case.case_id).glob("*.npz")) - set(paths):
-        stale.unlink()
+        outputs.remove(stale)
     return paths
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from .. import outputs
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import read_json, write_json
@@ -28,6 +30,8 @@ from .data import load_shape, to_channels
 from .diffusion_model import Condition
 from .generator import ShapeGenerator
 from .option_checks import chosen_sampler
+
+log = logging.getLogger(__name__)
 
 METHODS = ("model", "mean_shape")
 
@@ -234,6 +238,39 @@ def table_of_figures(means: Mapping) -> list[str]:
         texts = ["-" if v is None else f"{v:.3f}" for v in cells]
         lines.append(f"{name:24}{texts[0]:>7}{texts[1]:>7}{texts[2]:>12}{texts[3]:>7}")
     return lines
+
+
+def check_names(paths: Sequence[Path], out: Path) -> None:
+    """InputError where two label maps would be one file of ``out``, or one lies there already."""
+    first: dict[str, Path] = {}
+    problems = []
+    for path in paths:
+        other = first.setdefault(path.name, path)
+        if other is not path:
+            problems.append(problem(path, f"is called like {other}", "give it another --out"))
+    problems += outputs.problems_of(out / name for name in first)
+    if problems:
+        raise InputError(problems)
+
+
+def complete_files(
+    paths: Sequence[Path], missing: Sequence[str], completer: Completer, out: Path
+) -> None:
+    """:func:`complete_file` of each; the others are completed where one cannot be.
+
+    Raises
+    ------
+    InputError
+        What is wrong with any of them.
+    """
+    problems = []
+    for path in paths:
+        try:
+            log.info("%s", complete_file(path, missing, completer, out / path.name))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(dict.fromkeys(problems))
 
 
 def complete_file(path: Path, missing: Sequence[str], completer: Completer, out: Path) -> Path:

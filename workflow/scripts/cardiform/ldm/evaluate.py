@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import together
 from ..metrics.summary import mean
 from ..options.ldm import GenerationOptions
 from .data import load_shape, warped
@@ -31,7 +33,8 @@ Hearts = Sequence[np.ndarray]
 
 def load_hearts(paths: Sequence[Path], grid: Grid) -> list[np.ndarray]:
     """Channels of hearts on the grid; of a field what is above 0.5."""
-    hearts = [load_shape(path, grid).numpy() for path in paths]
+    shapes = together(*(functools.partial(load_shape, path, grid) for path in paths))
+    hearts = [shape.numpy() for shape in shapes]
     return hearts if grid.has_classes else [(h > 0.5).astype(np.uint8) for h in hearts]
 
 

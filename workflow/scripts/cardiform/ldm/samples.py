@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from .. import outputs
 from ..errors import InputError
 from ..files import save_npz, write_text
 from ..formats import Format
@@ -18,6 +18,7 @@ from ..geometry.mesh_files import MESH_ENDING, write_mesh
 from ..geometry.sampling import SurfaceSampler, area_quotas
 from ..geometry.surface import Mesh, extract_surface, surface_area
 from ..labels import LabelTable
+from ..metrics.record import refuse_other_figures
 from ..options.ldm import SamplingOptions
 from ..pictures.figures import case_picture, sheet_picture
 from ..volumes import save_image, save_label_map
@@ -34,6 +35,7 @@ STEEP = 4.0  # logits beyond this are far from a surface: clipped, the corners s
 LEAST_POINTS = 50
 # What a stopped job resumes from; one that cannot be read is made again.
 SAMPLE = Format("sample", {"latents": "f32 (L, s, s, s)", "key": "text"}, marked=False)
+FOLDERS = ("latents", "nifti", "meshes", "pointcloud", "pictures")
 PICTURE_PIXELS = 260
 MOST_IN_OVERVIEW = 24
 
@@ -125,7 +127,7 @@ def write_sample(
         write_mesh(folder / f"{label}{MESH_ENDING}", mesh)
     for stale in set(folder.glob(f"*{MESH_ENDING}")):
         if stale.stem not in meshes:
-            stale.unlink()
+            outputs.remove(stale)
     if options.save_format in ("pointcloud", "both"):
         rng = np.random.default_rng((options.seed, number))
         write_cloud(out / "pointcloud" / f"{name}.csv", meshes, table, options.num_points, rng)
@@ -178,9 +180,24 @@ def write_cloud(path: Path, meshes: dict[str, Mesh], table: LabelTable, number: 
 def remove_others(out: Path, names: Iterable[str]) -> None:
     """Delete the files of samples that are none any more: of a run that made more of them."""
     kept = set(names)
-    for path in out.glob("*/sample_*"):
-        if path.name.split(".")[0] not in kept:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for folder in FOLDERS:
+        for path in (out / folder).glob("sample_*"):
+            if path.name.split(".")[0] not in kept:
+                outputs.remove(path)
+
+
+def refuse_foreign(out: Path, options: SamplingOptions) -> None:
+    """InputError where a file of somebody else's lies where a sample goes: before any is made."""
+    paths = [out / "overview.png", out / "metrics.json"]
+    for name in map(sample_name, range(options.num_samples)):
+        paths += [out / "latents" / f"{name}.npz", out / "pictures" / f"{name}.png"]
+        if options.save_format in ("nifti", "both"):
+            paths.append(out / "nifti" / f"{name}.nii.gz")
+        if options.save_format in ("pointcloud", "both"):
+            paths.append(out / "pointcloud" / f"{name}.csv")
+    if problems := outputs.problems_of(paths):
+        raise InputError(problems)
+    refuse_other_figures(out / "metrics.json", "sample_diffusion")
 
 
 def draw_overview(path: Path, hearts: dict[str, dict[str, Mesh]], table: LabelTable) -> None:

@@ -125,9 +125,9 @@ def _without_adversary(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _files(manifest: Path, train: Path, validation: Path, ending: str) -> Files:
+    rows = splits.read_splits({"train": train, "validation": validation})
     files = {
-        part: made_files([manifest], [name for name, _ in splits.read_split(path)], ending)
-        for part, path in (("train", train), ("validation", validation))
+        p: made_files([manifest], [name for name, _ in found], ending) for p, found in rows.items()
     }
     if not files["train"]:
         raise InputError(problem(train, f"has no case in {manifest}", "run its stage again"))

@@ -7,10 +7,12 @@ that all files share, by part of the split where there is one.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError, problem
 from ..files import sha256_file, sha256_sources, write_json
 from ..formats import Format
 
@@ -40,13 +42,34 @@ TRAINING_RECORD = dataclasses.replace(
 HELD_OUT_RECORD = dataclasses.replace(RECORD, keys={**RECORD.keys, "model_sha256": "text"})
 
 
+def refuse_other_figures(path: str | Path, kind: str) -> None:
+    """InputError where ``path`` holds figures of another rule or of a training.
+
+    kind : rule that would write it; empty: a training.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        other, held_out = found["kind"], "model_sha256" in found
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if held_out if not kind else other != kind:
+        fact = f"holds the figures of {other}"
+        raise InputError(problem(path, fact, "choose another output folder"))
+
+
 def write_held_out_figures(
     path: str | Path, kind: str, figures: Mapping[str, Any], model: str | Path | None
 ) -> None:
     """metrics.json of what a model makes of cases that it was not trained on.
 
     kind : rule that made them.    model : the model.pt; None: none was used.
+
+    Raises
+    ------
+    InputError
+        The file holds other figures.
     """
+    refuse_other_figures(path, kind)
     write_json(
         path,
         {

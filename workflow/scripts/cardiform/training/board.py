@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import outputs
+
 
 class Board:
     """Scalars for TensorBoard, on the disk when a call returns.
@@ -24,7 +26,10 @@ class Board:
 
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder
-        self._writer = EventsWriter(str(folder / "events"))
+        there = set(folder.iterdir())
+        self._writer = EventsWriter(str(folder / "events"))  # its name holds time and machine
+        for path in set(folder.iterdir()) - there:
+            outputs.enlist(path)
         if purge_step is not None:
             self._write(purge_step, session_log=SessionLog(status=SessionLog.START))
 

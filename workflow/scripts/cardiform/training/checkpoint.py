@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import outputs
 from ..artefact.torch_files import load, plain, save
 from ..errors import InputError, problem
 from ..files import atomic_path
@@ -16,6 +17,8 @@ from ..formats import Format
 from ..options.training import TrainingOptions
 
 FORMAT_VERSION = 1
+# What is moved aside with the checkpoints of another training, and the names of its own files
+MOVED = {"metrics.jsonl": "*", "tensorboard": "events.*", "previews": "[0-9]*"}
 ANY = Format("checkpoint", {"format_version": "integer"}, version=FORMAT_VERSION)
 LAST = dataclasses.replace(
     ANY,
@@ -67,8 +70,9 @@ class Checkpoints:
         InputError
             last.pt or best.pt is damaged, or ``resume_from`` is another training's.
         """
-        for leftover in self.folder.glob(".tmp-*"):  # of a save that was killed
-            leftover.unlink()
+        for name in ("last.pt", "best.pt"):
+            for leftover in self.folder.glob(f".tmp-*-{name}"):  # of a save that was killed
+                leftover.unlink()
         if not self.last.exists() and str(resume_from):
             self._adopt(Path(resume_from), key)
         if not self.last.exists():
@@ -98,10 +102,9 @@ class Checkpoints:
         number = 1
         while (aside := self.out / f"checkpoints.{number}").exists():
             number += 1
-        self.folder.rename(aside)
-        for name in ("metrics.jsonl", "tensorboard", "previews"):
-            if (self.out / name).exists():
-                (self.out / name).rename(aside / name)
+        outputs.move(self.folder, aside)
+        for name, known in MOVED.items():
+            outputs.move(self.out / name, aside / name, known)
         return aside
 
     def save_last(self, key: Mapping[str, Any], step: int, state: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, closing
@@ -16,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError, memory_fact, problem
+from .. import outputs
+from ..errors import InputError, limit_fact, memory_fact, problem
 from ..files import sha256_sources
 from ..options.sections import memory_advice
 from ..options.training import TrainingOptions
@@ -99,7 +99,7 @@ def train(
     with StopRequests(options.max_minutes) as stop, connect(options.device) as world:
         _check(train_set, options, world)
         if options.fast_dev_run and world.is_main:
-            shutil.rmtree(out, ignore_errors=True)
+            outputs.remove(out)
         with ExitStack() as held:
             # where the first rank is refused the others end with it, instead of waiting for it
             world.from_main(lambda: held.enter_context(alone_in(out)))
@@ -176,7 +176,9 @@ class Loop:
             self.begin(state)
             self.run(stop)
             return self.finish()
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, OSError) as error:
+            if limit := limit_fact(error):
+                raise InputError(problem(f"step {self.step}", *limit)) from error
             fact = memory_fact(error)
             if not fact:
                 raise

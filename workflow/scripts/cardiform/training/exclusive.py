@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .. import outputs
 from ..errors import InputError, problem
 from ..files import write_problem
 
@@ -33,6 +34,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
     path = folder / ".lock"
     try:
+        outputs.enter(path)
         folder.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+", encoding="utf-8")
     except OSError as error:

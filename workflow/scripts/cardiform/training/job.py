@@ -11,10 +11,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .. import outputs
 from ..artefact.model import Kind, save_model
+from ..errors import InputError
 from ..files import write_json
 from ..labels import LabelTable
-from ..metrics.record import TRAINING_RECORD
+from ..metrics.record import TRAINING_RECORD, refuse_other_figures
 from ..options.training import TrainingOptions
 from ..pictures.curves import plot_curves
 from .distributed import is_main
@@ -22,6 +24,13 @@ from .engine import Outcome, train
 from .task import Task
 
 log = logging.getLogger(__name__)
+
+# What is written to the folder of a training, besides previews and TensorBoard's files; last.pt is
+# read first of all, and refused then
+FILES = (
+    "model.pt", "metrics.json", "metrics.jsonl", "curves.png", "usage.png", ".lock",
+    "checkpoints/best.pt",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +80,7 @@ def run(
     InputError, TrainingError, SystemExit
         As :func:`cardiform.training.engine.train`.
     """
+    refuse_foreign(out, job.options)
     outcome = train(
         job.task,
         job.train_set,
@@ -87,6 +97,14 @@ def run(
     if on_training_set:
         on_training |= on_training_set(outcome)
     write_results(job, outcome, on_training)
+
+
+def refuse_foreign(out: Path, options: TrainingOptions) -> None:
+    """InputError where somebody else's files are in the place of a training's: before it runs."""
+    folder = out / "fast_dev_run" if options.fast_dev_run else out
+    if problems := outputs.problems_of(folder / name for name in FILES):
+        raise InputError(problems)
+    refuse_other_figures(folder / "metrics.json", "")
 
 
 def write_results(job: Job, outcome: Outcome, on_training: Mapping[str, float]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .. import outputs
 from ..errors import InputError
 from ..files import write_problem, write_text
 from .board import Board
@@ -57,6 +57,7 @@ class RunLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         truncate(path, resumed_at)
         with _full_disk_reported(out):
+            outputs.enter(path)
             self._stream = path.open("a", encoding="utf-8")
             self._closing.callback(_close, self._stream)
             self._board = self._open_board(out / "tensorboard", resumed_at)
@@ -117,7 +118,7 @@ class RunLog:
 
     def _open_board(self, folder: Path, resumed_at: int | None) -> Board:
         if resumed_at is None:
-            shutil.rmtree(folder, ignore_errors=True)  # of a run that never got to a checkpoint
+            outputs.remove(folder, "events.*")  # of a run that never got to a checkpoint
         board = Board(folder, purge_step=None if resumed_at is None else resumed_at + 1)
         self._closing.callback(board.close)
         return board

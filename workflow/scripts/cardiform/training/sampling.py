@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import random
+import resource
+import shutil
 import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -14,12 +17,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from ..errors import InputError
+from ..errors import NO_SHARING, SHARED_MEMORY, InputError, files_fact, problem
 from ..options.training import TrainingOptions
 from .distributed import World
 
 # Words that keep the streams of one seed apart (see seed_everything).
 ORDER, STEP, AFTER_STEP, VALIDATION = range(4)
+FILES_BESIDE, FILES_OF_WORKER = 16, 8  # so many a training opens at least, beside what is open
+SHARED_OF_WORKER = 1 << 17  # bytes of shared memory, without its batches
 SORT_WINDOW = 64  # samples among which similar costs are brought together
 
 
@@ -236,7 +241,30 @@ def _sound(batch: dict | InputError) -> dict:
     return batch
 
 
+def check_machine(workers: int) -> None:
+    """InputError where so many loader processes cannot run: they would end amid the training.
+
+    Each keeps some files open, and passes its batches through the shared memory.
+    """
+    if not workers:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(os.listdir("/proc/self/fd")) + FILES_BESIDE + FILES_OF_WORKER * workers
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            fact, remedy = files_fact(soft)
+            raise InputError(problem("workers", f"{fact}, {workers} need about {needed}", remedy))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    if not os.access(SHARED_MEMORY, os.W_OK):
+        raise InputError(problem(SHARED_MEMORY, "cannot be written", NO_SHARING))
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if free < SHARED_OF_WORKER * workers:
+        fact = f"has {free:,} bytes, too few for {workers} loader processes"
+        raise InputError(problem(SHARED_MEMORY, fact, NO_SHARING))
+
+
 def _loader(dataset, batch_sampler, options: TrainingOptions, world: World, collate):
+    check_machine(options.workers)
     return DataLoader(
         _ErrorsAsSamples(dataset),
         batch_sampler=batch_sampler,

@@ -25,10 +25,8 @@ def vecset_job(options: VecsetOptions, table: LabelTable, train: Path, validatio
     InputError
         There is no training case, or a points file is missing, damaged or of other classes.
     """
-    cases = {
-        part: load_cases(splits.read_split(path), table, options.cached_points)
-        for part, path in (("train", train), ("validation", validation))
-    }
+    rows = splits.read_splits({"train": train, "validation": validation})
+    cases = {p: load_cases(found, table, options.cached_points) for p, found in rows.items()}
     if not cases["train"]:
         raise InputError(problem(train, "has no cases", "lower split.validation or .test"))
     torch.manual_seed(options.seed)

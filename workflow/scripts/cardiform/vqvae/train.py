@@ -55,10 +55,8 @@ class Sets:
         seed: int,
     ) -> Sets:
         """From manifests and two split CSVs; InputError where nothing can be trained on."""
-        found = {
-            part: find_instances(manifests, [c for c, _ in splits.read_split(path)])
-            for part, path in (("train", train), ("validation", validation))
-        }
+        rows = splits.read_splits({"train": train, "validation": validation})
+        found = {p: find_instances(manifests, [c for c, _ in part]) for p, part in rows.items()}
         if not found["train"]:
             fact = "has no case with sparse voxels"
             remedy = "look at the manifests for the reasons, or lower the split's shares"
@@ -121,6 +119,7 @@ def train_codebook(
     if stage.quantizer == "fsq" or stage.method == "gradient":
         job.run(made, out, on_training_set=usage)
     elif is_main():
+        job.refuse_foreign(out, stage)
         latents = cached_latents(model, sets.train, stage, device)
         outcome = _fitted(task, latents, sets.validation, stage, device, out)
         job.write_results(made, outcome, checked_usage(outcome, latents))

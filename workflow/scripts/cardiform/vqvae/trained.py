@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..artefact.model import check_weights, load_model
+import torch
+
+from ..artefact.model import NAMED, check_weights, load_model
+from ..errors import InputError, problem
+from ..labels import LabelTable
 from ..options.vqvae import VqvaeCodebookOptions, VqvaeOptions
 from .model import CONTINUOUS, QUANTISED, SparseVQVAE
 
@@ -43,13 +47,39 @@ def load_quantized(path: Path, options: VqvaeOptions) -> tuple[SparseVQVAE, Vqva
     return model, codebook
 
 
-def load_network(path: Path, quantised: bool) -> SparseVQVAE:
+def check_start(
+    weights: Path, options: VqvaeOptions, codebook: VqvaeCodebookOptions | None = None
+) -> None:
+    """InputError where a stage cannot start from a model.pt: known before samples are read.
+
+    codebook : options of the quantiser that the stage adds; None: the file has one.
+    """
+    with torch.random.fork_rng(devices=[]):  # what comes after draws what it would have drawn
+        if codebook is None:
+            load_quantized(weights, options)
+        else:
+            load_weights(SparseVQVAE.from_options(options, codebook), weights)
+
+
+def load_network(path: Path, quantised: bool, table: LabelTable | None = None) -> SparseVQVAE:
     """The network of a stage's model.pt, for use: eval mode, the torch backend.
 
     quantised : with its quantiser, which stage 1 or 2 has; without, the continuous autoencoder
         of any stage's weights.
+    table : the label table in use.
+
+    Raises
+    ------
+    InputError
+        The file is no such model, or was trained with another label table.
     """
     stored = load_model(path, *([QUANTISED] if quantised else STAGES))
+    if table is not None and stored.labels:
+        differing = {(c.value, c.name) for c in table} ^ {(c.value, c.name) for c in stored.table}
+        if differing:
+            names = ", ".join(f"{name} {value}" for value, name in sorted(differing)[:NAMED])
+            fact = f"was trained with another label table ({names} differ)"
+            raise InputError(problem(path, fact, "give --labels of its training"))
     options = replace(stored.section("vqvae", VqvaeOptions), backend="torch")
     if quantised:
         return load_quantized(path, options)[0].eval()

@@ -1,0 +1,342 @@
+"""No script writes over, moves or deletes what it did not make itself: a table of all of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from answers import refused
+from inside import SCRIPTS, run_inside
+from tiny_trainings import Trainings
+
+from cardiform import labels
+from cardiform.volumes import load_label_map, save_like
+
+ONE = ("--select", "phantom_000")
+# What lies in the output folder of a user who has other things there: names like those that a
+# script makes, tidies up or moves aside, none of them one that it writes.
+OTHERS = (
+    "notes.txt", "data/sample_17.nii.gz", "data/sample_0017.nii.gz", "mri/sample_A/scan.txt",
+    "nifti/sample_0099.nii.gz", "latents/sample_0099.npz", "pictures/sample_0099.png",
+    "meshes/sample_0099/aorta.ply", "meshes/sample_0001/mine.ply", "pointcloud/sample_0099.csv",
+    "tensorboard/notes.txt", "tensorboard/events.out.tfevents.1.mine", "previews/mine.png",
+    "checkpoints/before.pt", "checkpoints/.tmp-mine", "checkpoints.1/notes.txt",
+    "fast_dev_run/notes.txt", "phantom_000/mine.ply", "phantom_000/mine.npz",
+    "phantom_002/mine.ply", "cases/mine.json", "state/mine.json", "manifest/mine.tsv",
+    "boxes/mine.json", "qc/cases/mine.json",
+)  # fmt: skip
+SHORT = {"steps": 2, "warmup_steps": 1, "validate_every": 2, "checkpoint_every": 1, "log_every": 1}
+NO_OUTPUTS = {"launch.py"}  # starts another script
+
+
+class Hearts(Trainings):
+    """Every training, and the command line of every other script into a folder ``out``."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder, **SHORT)
+        self.make_models()
+        self.must(*self.other("sample_diffusion", folder / "samples"))
+        self.must(*self.other("fuse_labels", folder / "fused"))
+        given = load_label_map(folder / "demo" / "labels" / "phantom_000.nii.gz")
+        lacking = np.where(given.data == 8, np.uint8(0), given.data)
+        source = folder / "demo" / "labels" / "phantom_000.nii.gz"
+        save_like(folder / "lacking.nii.gz", lacking, source)
+
+    def per_case(self, out: Path, *more) -> list:
+        return [*self.cases, *ONE, "--out", out, "--manifest", out / "all.tsv", *more]
+
+    def other(self, name: str, out: Path) -> list:
+        f, meshes = self.folder, ("--meshes", self.folder / "meshes")
+        held_out = ("--validation", f / "val.csv", "--test", f / "test.csv")
+        split = ("--train", f / "train.csv", *held_out)
+        ldm = (f / "ldm", f / "latents", f / "samples")
+        voxels = ("--voxels", self.manifest("ldm"))
+        diffusion = ("--model", self.model("diffusion"), "--out", out)
+        arguments = {
+            "make_demo_cohort": ["--out", out, "--cases", 3, "--spacing-mm", 5],
+            "check_cases": ["--cases", f / "demo" / "cases.tsv", *self.per_case(out)[2:]],
+            "check_cohort": ["--table", f / "demo" / "cases.tsv", "--out", out],
+            "split_cohort": [
+                *(*self.cases, "--points", f / "points", "--out", out),
+                *("--validation", 0.33, "--test", 0.33, "--seed", 4),
+            ],
+            "extract_meshes": self.per_case(out, *self.flags("meshes")),
+            "sample_sdf": self.per_case(out, *meshes, *self.flags("points")),
+            "voxelize_labels": self.per_case(out, *meshes, *self.flags("voxels")),
+            "window_ct": self.per_case(out, *self.flags("windows")),
+            "voxelize_meshes": [
+                *("--meshes", f / "meshes" / "phantom_000" / "aorta.ply", "--out", out),
+                *("--manifest", out / "all.tsv", "--resolution", 64),
+            ],
+            "repair_coronary": self.per_case(out, *self.flags("coronary_repair")),
+            "refine_coronary": [
+                *(*self.cases, *ONE, "--model", self.model("coronary"), "--out", out),
+                *("--manifest", self.manifest("coronary_repair")),
+                *self.flags("coronary_refine", "coronary_repair"),
+            ],
+            "fuse_labels": self.per_case(out, *self.flags("fusion")),
+            "collect_fused": [*self.cases, "--manifest", f / "fused" / "all.tsv", "--out", out],
+            "resample_labels": self.per_case(out, *self.flags("ldm")),
+            "convert_pointclouds": self.per_case(out, *self.flags("ldm", "pointclouds")),
+            "encode_latents": [
+                *("--autoencoder", self.model("autoencoder"), *voxels, *split, "--out", out),
+                *("--manifest", out / "all.tsv", *self.flags("latents")),
+            ],
+            "sample_diffusion": [*diffusion, *self.flags("sampling")],
+            "evaluate_samples": [
+                *("--samples", ldm[2] / "metrics.json", *voxels, "--out", out / "figures.json"),
+                *("--latents", self.manifest("latents"), "--grid", ldm[0] / "grid.json"),
+                *("--train", f / "train.csv", "--test", f / "val.csv"),
+                *self.flags("generation"),
+            ],
+            "complete_labels": [
+                *(*diffusion, *voxels, *self.cases, *self.flags("completion")),
+                *("--train", f / "train.csv", "--test", f / "val.csv"),
+            ],
+            "complete_labels of files": [
+                *(*diffusion, "--label-maps", f / "lacking.nii.gz", *self.flags("completion")),
+            ],
+            "reconstruct_vecset": [
+                *("--model", self.model("vecset"), *split, *self.cases, *meshes, "--out", out),
+                *("--metrics", out / "metrics.json", *self.flags("vecset_reconstruct")),
+            ],
+            "reconstruct_vqvae": [
+                *("--model", self.model("vqvae_joint"), "--stage1", self.model("vqvae_codebook")),
+                *("--continuous", self.model("vqvae_pretrain"), *held_out, *self.cases, *meshes),
+                *("--manifest", self.manifest("voxels"), "--out", out),
+                *self.flags("vqvae_reconstruct"),
+            ],
+        }[name]
+        return [f"{name.split()[0]}.py", *arguments]
+
+    def line(self, name: str, out: Path) -> list:
+        return self.command(name, out) if name in self.NAMES else self.other(name, out)
+
+
+# Script -> what another call of it into the same folder changes.
+OTHER_SCRIPTS = {
+    "make_demo_cohort": ("--seed", 5),
+    "check_cases": (),
+    "check_cohort": (),
+    "split_cohort": ("--seed", 8),
+    "extract_meshes": ("--smoothing-vox", 0.6),
+    "sample_sdf": ("--seed", 5),
+    "voxelize_labels": ("--band-voxels", 3),
+    "window_ct": ("--band-voxels", 3),
+    "voxelize_meshes": ("--band-voxels", 3),
+    "repair_coronary": ("--fragment-mm3", 50),
+    "refine_coronary": ("--resolution", 32),
+    "fuse_labels": ("--hole-mm3", 5),
+    "collect_fused": (),
+    "resample_labels": ("--voxel-size", 24),
+    "convert_pointclouds": ("--voxel-size", 24),
+    "encode_latents": ("--seed", 5),
+    "sample_diffusion": ("--num-samples", 1),
+    "evaluate_samples": ("--seed", 5),
+    "complete_labels": ("--seed", 5),
+    "complete_labels of files": ("--seed", 5),
+    "reconstruct_vecset": ("--seed", 5),
+    "reconstruct_vqvae": (),
+}
+TRAININGS = dict.fromkeys(Trainings.NAMES, ("--seed", 5))
+TABLE = OTHER_SCRIPTS | TRAININGS
+# What Snakemake deletes before it calls a script again: the outputs that its rule declares
+DECLARED = (
+    "model.pt", "metrics.json", "all.tsv", "cases.tsv", "summary.json", "grid.json",
+    "statistics.json", "train.csv", "val.csv", "test.csv", "figures.json", "qc/cohort.json",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hearts(tmp_path_factory):
+    return Hearts(tmp_path_factory.mktemp("hearts"))
+
+
+def put(folder: Path, names) -> dict[Path, bytes]:
+    """Files of somebody else's."""
+    files = {folder / name: f"mine: {name}".encode() for name in names}
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return files
+
+
+def untouched(files: dict[Path, bytes]) -> bool:
+    return {path: path.read_bytes() for path in files if path.is_file()} == files
+
+
+def contents(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.fixture(scope="module", params=TABLE)
+def first(request, hearts, tmp_path_factory):
+    """A script, a folder where it ran beside a user's files, and these."""
+    out = tmp_path_factory.mktemp("out")
+    files = put(out, OTHERS)
+    result = run_inside(*hearts.line(request.param, out))
+    assert result.returncode == 0, result.stderr
+    return request.param, out, files
+
+
+def test_the_table_has_every_script(hearts):
+    scripts = {path.name for path in SCRIPTS.glob("*.py")}
+    assert scripts == {hearts.line(name, Path("out"))[0] for name in TABLE} | NO_OUTPUTS
+
+
+def test_what_lies_beside_is_left_alone(first, hearts):
+    name, out, files = first
+    assert untouched(files)
+    result = run_inside(*hearts.line(name, out), *TABLE[name])
+    assert result.returncode == 0, result.stderr
+    assert untouched(files)
+
+
+def test_a_file_in_the_place_of_an_output_is_refused(first, hearts, tmp_path):
+    name, out, files = first
+    names = {n for n in contents(out) if out / n not in files and "tfevents" not in n}
+    names -= {n for n in names if n.startswith("checkpoints.1")} | {".cardiform"}
+    mine = put(tmp_path, names)
+    result = run_inside(*hearts.line(name, tmp_path))
+    assert untouched(mine)
+    refused(result, "was not made by this script")
+    assert all(len(line) < 400 for line in result.stderr.splitlines())
+
+
+def test_a_folder_of_an_earlier_version_is_taken_over(first, hearts, tmp_path):
+    name, out, files = first
+    if name == "complete_labels of files":
+        pytest.skip("nothing but the label maps, which may be anybody's")
+    folder = tmp_path / "out"
+    shutil.copytree(out, folder)
+    for path in files:
+        (folder / path.relative_to(out)).unlink()
+    for gone in (".cardiform", *(DECLARED if name != "make_demo_cohort" else ())):
+        (folder / gone).unlink(missing_ok=True)
+    result = run_inside(*hearts.line(name, folder))
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_an_output_folder_that_is_a_file_is_one_line(hearts, name, tmp_path):
+    mine = put(tmp_path, ["a_file"])
+    for out in (tmp_path / "a_file", tmp_path / "a_file" / "below"):
+        result = run_inside(*hearts.line(name, out))
+        refused(result, "a_file: is a file", "out")
+        assert len(result.stderr.splitlines()) == 1
+    assert untouched(mine)
+
+
+INTERRUPTING = """
+import os, signal, time
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(60)
+"""
+LIGHT = {"split_cohort", "collect_fused"}  # import nothing that takes long
+
+
+@pytest.mark.parametrize("name", sorted(set(TABLE) - LIGHT))
+def test_ctrl_c_during_an_import_is_quiet(hearts, name, tmp_path):
+    for module in ("numpy", "torch"):
+        (tmp_path / f"{module}.py").write_text(INTERRUPTING)
+    script, *arguments = hearts.line(name, tmp_path / "out")
+    result = subprocess.run(
+        [sys.executable, SCRIPTS / script, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stderr) == (130, "")
+
+
+def test_samples_of_a_run_before_are_deleted_and_no_others(hearts, tmp_path):
+    line = hearts.line("sample_diffusion", tmp_path)
+    assert run_inside(*line, "--num-samples", 3).returncode == 0
+    mine = put(tmp_path, ("nifti/sample_0007.nii.gz", "meshes/sample_0002/mine.ply"))
+    assert run_inside(*line, "--num-samples", 1).returncode == 0
+    assert untouched(mine)
+    left = {p.name.split(".")[0] for p in tmp_path.glob("*/sample_*")}
+    assert left == {"sample_0000", "sample_0002", "sample_0007"}
+    assert [p.name for p in (tmp_path / "meshes" / "sample_0002").iterdir()] == ["mine.ply"]
+    # what is deleted is off the list: another file of the name is somebody's
+    mine |= put(tmp_path, ["nifti/sample_0001.nii.gz"])
+    refused(run_inside(*line, "--num-samples", 2), "sample_0001.nii.gz: is there already")
+    assert untouched(mine)
+
+
+def test_figures_of_another_script_are_not_written_over(hearts, tmp_path):
+    """A training's folder as --out of the samples, and the other way round."""
+    for name, place in (("sample_diffusion", "diffusion"), ("diffusion", "samples")):
+        out = tmp_path / name
+        shutil.copytree(hearts.folder / place, out)
+        before = (out / "metrics.json").read_bytes()
+        refused(run_inside(*hearts.line(name, out)), "metrics.json: holds the figures of")
+        assert (out / "metrics.json").read_bytes() == before
+
+
+def completing(hearts, out, *paths):
+    model, flags = hearts.model("diffusion"), hearts.flags("completion")
+    return run_inside(
+        "complete_labels.py", "--model", model, "--out", out, "--label-maps", *paths, *flags
+    )
+
+
+def test_two_label_maps_of_one_name_are_refused(hearts, tmp_path):
+    paths = [tmp_path / patient / "seg.nii.gz" for patient in ("p1", "p2")]
+    for path in paths:
+        path.parent.mkdir()
+        shutil.copy(hearts.folder / "lacking.nii.gz", path)
+    before = {path: path.read_bytes() for path in paths}
+    refused(completing(hearts, tmp_path / "out", *paths), "p2/seg.nii.gz: is called like")
+    assert not (tmp_path / "out").exists()
+    refused(completing(hearts, tmp_path / "p1", paths[0]), "is an input of this call")
+    assert untouched(before)
+
+
+def test_all_bad_label_maps_are_reported_and_the_good_one_is_completed(hearts, tmp_path):
+    good, whole = hearts.folder / "lacking.nii.gz", hearts.folder / "demo/labels/phantom_000.nii.gz"
+    (tmp_path / "bad.nii.gz").write_bytes(b"no image")
+    paths = (tmp_path / "bad.nii.gz", whole, tmp_path / "none.nii.gz", good)
+    result = completing(hearts, tmp_path / "out", *paths)
+    refused(result, "bad.nii.gz", "phantom_000.nii.gz: has every class", "none.nii.gz")
+    assert "delete" not in result.stderr
+    assert load_label_map(tmp_path / "out" / "lacking.nii.gz").data.any()
+
+
+def test_a_wrong_model_is_to_be_corrected_and_nothing_to_be_deleted(hearts, tmp_path):
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "state.pt")
+    damaged = tmp_path / "damaged.pt"
+    damaged.write_bytes(hearts.model("diffusion").read_bytes()[:-100])
+    nifti, none = hearts.folder / "lacking.nii.gz", tmp_path / "none.pt"
+    for path in (tmp_path, tmp_path / "state.pt", damaged, nifti, none):
+        for script in ("sample_diffusion.py", "complete_labels.py"):
+            more = ("--label-maps", nifti) if script == "complete_labels.py" else ()
+            result = run_inside(script, "--model", path, "--out", tmp_path / "out", *more)
+            refused(result, "error: ")
+            assert "delete" not in result.stderr and "--model" in result.stderr
+            assert len(result.stderr) < 500
+
+
+def test_weights_are_looked_at_before_the_samples_are_read(hearts, tmp_path):
+    for name in ("vqvae_codebook", "vqvae_joint"):
+        more = ("--weights", tmp_path / "none.pt", "--manifest", tmp_path / "none.tsv")
+        result = run_inside(*hearts.line(name, tmp_path / "out"), *more)
+        refused(result, "none.pt: does not exist; correct --weights")
+        assert "none.tsv" not in result.stderr
+
+
+def test_the_label_table_of_a_reconstruction_is_that_of_its_models(hearts, tmp_path):
+    rows = labels.load_label_table("").as_dicts()
+    rows[0]["name"] = "another"
+    lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
+    (tmp_path / "labels.tsv").write_text("\n".join(lines) + "\n")
+    line = hearts.line("reconstruct_vqvae", tmp_path / "out")
+    result = run_inside(*line, "--labels", tmp_path / "labels.tsv")
+    refused(result, "was trained with another label table", "give --labels")
+    assert len([x for x in result.stderr.splitlines() if "another label table" in x]) == 3
