@@ -178,7 +178,7 @@ def check_point_cloud(path: str | Path, table: LabelTable) -> list[str]:
     """What is odd about an HDF5 point cloud; InputError where it cannot be converted."""
     from ..volumes.clouds import cloud_of_case
 
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise InputError(problem(path, "does not exist", "correct the path in the case table"))
     cloud = cloud_of_case(path)
     if cloud.labels is not None and not np.isin(cloud.labels, table.values).any():
