@@ -118,7 +118,8 @@ def test_skip_keeps_the_good_and_says_why(tmp_path, check):
     assert "left_ventricle is cut by the image border" in good["warnings"]
     assert "aorta is missing" in good["warnings"]
     assert "aorta is missing: 1 of the cases (good)" in result.stderr
-    assert qc["classes"]["left_ventricle"]["volume_ml"]["mean"] == 0.096
+    assert qc["classes"]["left_ventricle"]["volume_ml"] is None, "the only one is cut"
+    assert qc["classes"]["left_ventricle"]["cut"] == 1
     assert qc["classes"]["aorta"] == {"cases": 0}
 
 

@@ -314,6 +314,37 @@ def test_known_voxels_stay_and_the_missing_class_is_made(stages):
     refused(stages.complete("--label-maps", empty, "--out", out), "empty.nii.gz: has none")
 
 
+def test_what_the_border_cuts_is_completed_past_it(stages):
+    given = load_label_map(stages.folder / "demo" / "labels" / "phantom_003.nii.gz")
+    shown = np.ascontiguousarray(given.data[..., : round(0.8 * given.data.shape[2])])
+    source, out = stages.folder / "cut.nii.gz", stages.folder / "beyond"
+    save_label_map(source, shown, given.affine)
+    result = stages.complete("--label-maps", source, "--beyond-mm", "20", "--out", out)
+    assert result.returncode == 0, result.stderr
+    made = load_label_map(out / "cut.nii.gz")
+    layers = int(np.ceil(20 / given.spacing[2]))
+    assert made.data.shape == (*shown.shape[:2], shown.shape[2] + layers)
+    assert (made.data[..., : shown.shape[2]] == shown).all(), "what the scan shows stays"
+    cut = set(np.unique(shown[..., -1])) - {0}
+    assert cut and set(np.unique(made.data[..., shown.shape[2] :])) <= {0, *cut}
+    whole = stages.folder / "demo" / "labels" / "phantom_003.nii.gz"
+    refused(
+        stages.complete("--label-maps", whole, "--beyond-mm", "20", "--out", out),
+        "has no class that the border of the volume cuts",
+    )
+    for value in ("-1", "nan", "1e9"):
+        refused(
+            stages.complete("--label-maps", source, "--beyond-mm", value, "--out", out),
+            "is no length; give 0 to 200 mm",
+        )
+    refused(
+        stages.complete(
+            "--label-maps", source, "--beyond-mm", "20", "--missing", "aorta", "--out", out
+        ),
+        "goes with --label-maps alone",
+    )
+
+
 def test_completion_is_measured_on_test_cases(stages):
     folder = stages.folder
     result = stages.complete(

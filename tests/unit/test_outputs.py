@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
@@ -21,15 +23,27 @@ def out(tmp_path):
     outputs.register(outputs.Places())
 
 
+def listed(out) -> list[str]:
+    """The lines of all files of a folder's list that are no remarks."""
+    lines = [
+        line for path in (out / ".cardiform").iterdir() for line in path.read_text().split("\n")
+    ]
+    return sorted(line for line in lines if line and not line.startswith("#"))
+
+
 def command(out, *, out_is_file=False, **given):
     outputs.register_command([{"out": out, **given}], out_is_file)
+
+
+def write_ours(path) -> None:
+    write_text(path, "ours")
 
 
 def test_what_is_made_is_listed_and_may_be_written_again(out):
     for text in ("first", "second"):
         write_text(out / "case" / "a.txt", text)
     assert (out / "case" / "a.txt").read_text() == "second"
-    assert (out / ".cardiform").read_text().splitlines()[1:] == ["case/a.txt"]
+    assert listed(out) == ["case/a.txt"]
 
 
 def test_somebody_elses_file_is_refused_and_untouched(out):
@@ -79,7 +93,8 @@ def test_ours_alone_is_deleted(out):
     (out / "z").mkdir()
     for name in ("x", "y", "z", "none"):
         outputs.remove(out / name)
-    assert sorted(p.name for p in out.rglob("*")) == [".cardiform", "mine.txt", "x", "z"]
+    left = [p.name for p in out.rglob("*") if p.parent.name != ".cardiform"]
+    assert sorted(left) == [".cardiform", "mine.txt", "x", "z"]
     (out / "x" / "a.txt").write_text("mine now")
     with pytest.raises(InputError, match=r"a\.txt: is there already"):
         write_text(out / "x" / "a.txt", "ours")
@@ -99,8 +114,20 @@ def test_ours_alone_is_moved(out):
 def test_several_jobs_share_a_list(out):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: write_text(out / f"{i}.txt", "ours"), range(200)))
-    lines = (out / ".cardiform").read_text().splitlines()
-    assert lines[0].startswith("#") and sorted(lines[1:]) == sorted(f"{i}.txt" for i in range(200))
+    assert listed(out) == sorted(f"{i}.txt" for i in range(200))
+
+
+def test_each_process_has_a_list_of_its_own(out):
+    """On a shared file system, lines that two machines add to one file are lost."""
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+        list(pool.map(write_ours, [out / f"{i}.txt" for i in range(20)]))
+    files = [path for path in (out / ".cardiform").iterdir() if path.name != "about.txt"]
+    assert 1 <= len(files) <= 2 and os.getpid() not in {int(p.stem.split("-")[-1]) for p in files}
+    write_text(out / "7.txt", "by this process, in turn")
+    outputs.remove(out / "7.txt")
+    assert not outputs.is_listed(out / "7.txt") and outputs.is_listed(out / "8.txt")
+    write_text(out / "7.txt", "again")
+    assert outputs.is_listed(out / "7.txt")
 
 
 RECORDS = {

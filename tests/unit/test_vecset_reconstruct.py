@@ -47,10 +47,11 @@ def heart(center=CENTER):
     return LabelMap(data, AFFINE)
 
 
-def write_case(folder, name, center=CENTER, frame_center=None) -> tuple[Case, object]:
+def write_case(folder, name, center=CENTER, frame_center=None, layers=None) -> tuple[Case, object]:
     """Label map, meshes and a points file with as much as reconstruction reads."""
     frame_center = center if frame_center is None else frame_center
     label_map = heart(center)
+    label_map = LabelMap(np.ascontiguousarray(label_map.data[..., :layers]), AFFINE)
     path = folder / f"{name}.nii.gz"
     volumes.save_label_map(path, label_map.data, AFFINE)
     names = dict(zip(TABLE.values, TABLE.names))
@@ -162,6 +163,37 @@ def test_figures_of_all_methods_stand_side_by_side(finished):
     assert row.split()[1] == f"{model['dice']:.3f}"
     missing = next(line for line in text.splitlines() if line.startswith("left_atrium"))
     assert "nan" not in text.lower() and missing.split()[1] == "-"
+
+
+def test_a_heart_that_the_scan_cuts(tmp_path, network):
+    """Measured within the field of view, without its caps, and completed past it."""
+    case, points = write_case(tmp_path, "a", layers=16)
+    mean_shape = MajorityLabels.of([(case, points)], TABLE)
+    assert mean_shape.unknown == ("myocardium", "left_ventricle") and not mean_shape.labels.any()
+    written = reconstruct_case(
+        case,
+        points={"a": points},
+        meshes=tmp_path / "meshes",
+        out=tmp_path / "out",
+        network=network,
+        mean_shape=mean_shape,
+        beyond_mm=30.0,
+    )
+    figures = read_json(tmp_path / "out" / "a" / "figures.json")
+    assert figures["cut"] == ["myocardium", "left_ventricle"]
+    row = figures["model"]["left_ventricle"]
+    assert row["dice"] > 0.99 and abs(row["volume_error"]) < 0.01
+    assert row["hd95_mm"] < 1 and row["f_score"] > 0.99, "a cap is no surface"
+    assert set(figures["mean_shape"]["left_ventricle"].values()) == {None}
+    whole = volumes.load_label_map(tmp_path / "out" / "a" / "completed.nii.gz")
+    assert tmp_path / "out" / "a" / "completed.nii.gz" in written
+    assert whole.data.shape == (*SHAPE[:2], 26)
+    truth = heart().data
+    np.testing.assert_array_equal(whole.data[..., :16], truth[..., :16])
+    assert (whole.data[..., 16:] != truth[..., 16:]).mean() < 1e-3
+    found = summarise({"test": ["a"]}, tmp_path / "out", METHODS)["test"]
+    assert found["model"]["mean"]["left_ventricle"]["dice"] is None
+    assert found["model"]["cut"]["left_ventricle"]["dice"] == row["dice"]
 
 
 def test_a_second_run_leaves_no_stale_mesh(finished):

@@ -126,6 +126,15 @@ def test_moved_files_are_checked_again_and_nothing_else_of_a_case(project):
     assert planned(project) == {}
 
 
+def test_an_entry_in_the_column_cut_looks_at_the_chunk_of_its_case_again(project):
+    table = project / "cohort.tsv"
+    header, *rows = table.read_text().splitlines()
+    rows = [f"{row}\t{'aorta' if row.startswith('case5') else ''}" for row in rows]
+    table.write_text("\n".join([f"{header}\tcut", *rows]) + "\n")
+    assert run(project)["check_cases"] == 1
+    assert planned(project) == {}
+
+
 def test_a_changed_label_table_runs_all_chunks(project):
     (project / "labels.tsv").write_text(LABELS)
     write_config(project, "  labels: labels.tsv\n")

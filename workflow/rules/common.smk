@@ -77,12 +77,14 @@ def chunk_files(wildcards):
 
 
 def chunk_rows(wildcards):
-    """Which files each case of a chunk has, column by column, and whether it is left out."""
+    """Which files each case of a chunk has, column by column, whether it is left out, and what
+    its table says is cut."""
     cases = [CASES[case_id] for case_id in CHUNKS[wildcards.chunk]]
     return [
         [
             *(case.labels, case.image, case.pointcloud, case.truth),
             *([case.status] if case.status != OK else []),
+            *([case.cut] if case.cut else []),
         ]
         for case in cases
     ]

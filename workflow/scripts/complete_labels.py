@@ -9,7 +9,9 @@
 
 The first form writes each label map with the missing classes (default: those without a voxel) to
 --out; known voxels stay as they are. The second measures: every class of every test case is
-dropped, made from the others, and compared, beside the mean shape of the training cases.
+dropped, made from the others, and compared, beside the mean shape of the training cases. With
+--beyond-mm the first form writes larger label maps, in which the classes that the border cuts are
+completed past it; what the scan shows stays as it is.
 """
 
 from __future__ import annotations
@@ -39,44 +41,67 @@ def parse() -> tuple:
     group.add_argument("--missing", nargs="*", default=[], metavar="CLASS", help="to make")
     group.add_argument("--cases", type=Path, help="cases.tsv of check_cohort, to measure")
     group.add_argument("--voxels", type=Path, help="manifest of the voxels, to measure")
+    group.add_argument(
+        "--beyond-mm",
+        type=float,
+        default=0.0,
+        metavar="MM",
+        help="complete what the border cuts off up to so far past it (default: not)",
+    )
     cli.add_split_arguments(group, "train", "test", required=False)
     options, args = cli.parse(parser, CompletionOptions)
     measuring = [args.cases, args.voxels, args.train, args.test]
     if bool(args.label_maps) == any(measuring) or not (args.label_maps or all(measuring)):
         raise InputError("name --label-maps, or --cases, --voxels, --train and --test: see --help")
+    if args.beyond_mm and (args.missing or not args.label_maps):
+        raise InputError(
+            "--beyond-mm goes with --label-maps alone: what it completes is there already"
+        )
     return options, args
 
 
 def main() -> None:
     options, args = parse()
 
+    from cardiform.geometry.field_of_view import check_beyond
     from cardiform.ldm.complete import (
         ClassFrequencies,
         Completer,
         check_names,
+        complete_beyond,
+        complete_file,
         complete_files,
         evaluate_case,
         summarise,
         table_of_figures,
     )
+    from cardiform.ldm.hearts_on_grid import cut_classes
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
 
+    check_beyond(args.beyond_mm)
     check_names(args.label_maps, args.out)
     completer = Completer(args.model, options, choose_device(options.device))
     if args.label_maps:
-        complete_files(args.label_maps, args.missing, completer, args.out)
+        if args.beyond_mm:
+            how = functools.partial(complete_beyond, mm=args.beyond_mm, completer=completer)
+        else:
+            how = functools.partial(complete_file, missing=args.missing, completer=completer)
+        complete_files(args.label_maps, args.out, how)
         return
     rows = splits.read_splits({"train": args.train, "test": args.test})
     training, tested = ([name for name, _ in rows[part]] for part in ("train", "test"))
-    files = [f.path for f in made_files([args.voxels], training, ".nii.gz")]
+    files = made_files([args.voxels], training, ".nii.gz")
+    cut = cut_classes(args.voxels, [f.case_id for f in files], completer.generator.grid)
     cases = read_checked_cases(args.cases, tested)
     per_case.run_cases(
         per_case.CaseRun(cases, args.out, args.out / "manifest.tsv"),
         functools.partial(
             evaluate_case,
             completer=completer,
-            mean_shape=ClassFrequencies.of(files, completer),
+            mean_shape=ClassFrequencies.of(
+                [f.path for f in files], completer, [cut.get(f.case_id) for f in files]
+            ),
             out=args.out,
         ),
         inputs=lambda case: [case.labels, args.model],
@@ -84,7 +109,8 @@ def main() -> None:
         memory=memory_advice(CompletionOptions),
     )
     figures = summarise(tested, args.out, completer.table.names)
-    for line in table_of_figures(figures["mean"]):
+    rows = figures["mean"] | {f"{n[:18]}, cut": row for n, row in figures.get("cut", {}).items()}
+    for line in table_of_figures(rows):
         log.info("%s", line)
     write_held_out_figures(args.out / "metrics.json", "complete_labels", figures, args.model)
 

@@ -40,6 +40,7 @@ def main() -> None:
 
     from cardiform.ldm.coder import ShapeCoder
     from cardiform.ldm.encode import encode_case, statistics_of
+    from cardiform.ldm.hearts_on_grid import box_path, cut_classes
     from cardiform.training.distributed import choose_device
 
     coder = ShapeCoder.load(args.autoencoder).to(choose_device(options.device))
@@ -48,6 +49,10 @@ def main() -> None:
     names = [name for part in parts.values() for name in part]
     voxels = {f.case_id: f.path for f in made_files([args.voxels], names, ".nii.gz")}
     training = {name for name in parts["train"] if name in voxels}
+    cut = cut_classes(args.voxels, voxels, coder.grid)
+    for channel, name in enumerate(coder.grid.table.names):
+        if number := sum(bool(listed[channel]) for listed in cut.values()):
+            log.info("the scan cuts %s in %d cases: no volumes of it count", name, number)
     cases = [Case(case_id=n, patient_id=n, labels=str(path)) for n, path in voxels.items()]
     per_case.run_cases(
         per_case.CaseRun(cases, args.out, args.manifest),
@@ -58,8 +63,13 @@ def main() -> None:
             coder=coder,
             options=options,
             out=args.out,
+            cut=cut,
         ),
-        inputs=lambda case: [case.labels, args.autoencoder],
+        inputs=lambda case: [
+            case.labels,
+            args.autoencoder,
+            *([box_path(args.voxels, case.case_id)] if case.case_id in cut else []),
+        ],
         parameters={"options": cli.flags(options), "training": sorted(training)},
         memory=memory_advice(LatentsOptions),
     )

@@ -39,7 +39,7 @@ def main() -> None:
     options, args = cli.parse(parser, GenerationOptions, out_is_file=True)
 
     from cardiform.ldm.evaluate import References, evaluate, load_hearts, table_of_figures
-    from cardiform.ldm.hearts_on_grid import load_grid
+    from cardiform.ldm.hearts_on_grid import cut_classes, load_grid
     from cardiform.metrics.record import write_held_out_figures
 
     grid = load_grid(args.grid)
@@ -52,10 +52,8 @@ def main() -> None:
     made = load_hearts([folder / f"{name}.nii.gz" for name in samples], grid)
     rows = splits.read_splits({part: getattr(args, part) for part in ("train", "test")})
     cases = {part: [name for name, _ in found] for part, found in rows.items()}
-    real = {
-        part: load_hearts([f.path for f in made_files([args.voxels], names, ".nii.gz")], grid)
-        for part, names in cases.items()
-    }
+    files = {part: made_files([args.voxels], names, ".nii.gz") for part, names in cases.items()}
+    real = {part: load_hearts([f.path for f in found], grid) for part, found in files.items()}
     if len(real["test"]) < 2:
         log.warning("%s: fewer than two test cases, so there is nothing to measure by", args.test)
         hearts = {"hearts": {"test": len(real["test"])}}
@@ -71,7 +69,9 @@ def main() -> None:
         if not hearts
     ]:
         raise InputError(problems)
-    references = References(real["train"], real["test"], reconstructed)
+    cut = cut_classes(args.voxels, [*cases["train"], *cases["test"]], grid)
+    cuts = {p: [cut.get(f.case_id) for f in found] if cut else [] for p, found in files.items()}
+    references = References(real["train"], real["test"], reconstructed, cuts["train"], cuts["test"])
     figures = evaluate(made, references, grid, options)
     for line in table_of_figures(figures):
         log.info("%s", line)

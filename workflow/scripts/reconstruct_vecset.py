@@ -8,7 +8,8 @@
 
 Per case: labels.nii.gz on the label map's own grid, a mesh per class, latents.npz, compare.png
 and figures.json. Cases that are finished already are skipped. The training cases serve the
-mean-shape baseline alone.
+mean-shape baseline alone. With --beyond-mm, where the scan cuts a class, completed.nii.gz too: the
+label map on a larger grid, the cut classes completed past the field of view.
 """
 
 from __future__ import annotations
@@ -34,15 +35,24 @@ def main() -> None:
     group.add_argument("--cases", required=True, type=Path, help="cases.tsv of check_cohort")
     group.add_argument("--meshes", required=True, type=Path, help="output of extract_meshes")
     group.add_argument("--out", required=True, type=Path, help="output folder")
+    group.add_argument(
+        "--beyond-mm",
+        type=float,
+        default=0.0,
+        metavar="MM",
+        help="complete what the scans cut off up to so far past the volume (default: not)",
+    )
     group.add_argument("--metrics", required=True, type=Path, help="figures to write, JSON")
     options, args = cli.parse(parser, VecsetReconstructOptions)
 
     from cardiform import held_out
     from cardiform.geometry.cases import mesh_files
+    from cardiform.geometry.field_of_view import check_beyond
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
     from cardiform.vecset import reconstruct
 
+    check_beyond(args.beyond_mm)
     network = reconstruct.Reconstructor.load(args.model, options, choose_device(options.device))
     known = {case.case_id: case for case in read_checked_cases(args.cases)}
     rows = splits.read_splits({p: getattr(args, p) for p in ("train", "validation", "test")})
@@ -60,6 +70,7 @@ def main() -> None:
             out=args.out,
             network=network,
             mean_shape=mean_shape,
+            beyond_mm=args.beyond_mm,
         ),
         inputs=lambda case: [
             case.labels,
@@ -68,7 +79,8 @@ def main() -> None:
             args.model,
             args.train,
         ],
-        parameters={"options": cli.flags(options)},
+        parameters={"options": cli.flags(options)}
+        | ({"beyond_mm": args.beyond_mm} if args.beyond_mm else {}),
         memory=memory_advice(VecsetReconstructOptions),
         made={args.meshes: "extract_meshes"},
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,26 +46,50 @@ def draw_comparison(
 def summarise(parts: Mapping[str, Sequence[str]], out: Path, methods: Sequence[str]) -> dict:
     """Figures of all cases from their figures.json, and their means, by part of the split.
 
+    Classes that the scan cuts (``cut`` of figures.json) count in no mean but those of ``cut``,
+    and ``cut_cases`` says in how many cases they are; without any there is neither.
+
     parts : ``validation`` and ``test`` -> case ids.
     methods : keys of figures.json to take means of.
     """
     result = {}
     for part, names in parts.items():
         cases = {name: read_json(out / name / "figures.json") for name in names}
-        summary = {}
+        counts = Counter(name for figures in cases.values() for name in figures.get("cut", []))
+        summary: dict = {}
         for method in methods:
-            means = mean_over_cases([figures[method] for figures in cases.values()])
+            means = mean_over_cases([_rows(figures, method, False) for figures in cases.values()])
             summary[method] = {
                 "mean": means,
                 "chambers_and_great_vessels": mean_over_classes(means, CHAMBERS_AND_GREAT_VESSELS),
                 "all_classes": mean_over_classes(means, means),
             }
+            if counts:
+                found = mean_over_cases([_rows(f, method, True) for f in cases.values()])
+                summary[method]["cut"] = {name: found[name] for name in found if name in counts}
+        if counts:
+            summary["cut_cases"] = dict(counts)
         result[part] = {**summary, "cases": cases}
     return result
 
 
+def without_figures(figures: dict, names: Iterable[str]) -> None:
+    """Make the rows of some classes None, in place: they mean nothing."""
+    for name in names:
+        figures[name] = dict.fromkeys(figures[name])
+
+
+def _rows(figures: Mapping, method: str, cut: bool) -> dict[str, Mapping]:
+    """The figures of a case, those of its whole classes or of its cut ones None."""
+    listed = figures.get("cut", [])
+    return {
+        name: row if (name in listed) == cut else dict.fromkeys(row)
+        for name, row in figures[method].items()
+    }
+
+
 def table_of_figures(part: Mapping, names: Sequence[str], baseline: str) -> str:
-    """The means of one part of the split as lines of text.
+    """The means of one part of the split as lines of text; cut classes have rows of their own.
 
     names : classes, in order.    baseline : method whose Dice stands beside the model's.
     """
@@ -74,6 +99,9 @@ def table_of_figures(part: Mapping, names: Sequence[str], baseline: str) -> str:
     base = {name: part[baseline]["mean"].get(name, {}) for name in names}
     for name in ("chambers_and_great_vessels", "all_classes"):
         rows[name], base[name] = part["model"][name], part[baseline][name]
+    for name, cases in part.get("cut_cases", {}).items():
+        title = f"{name[:14]}, cut in {cases}"
+        rows[title], base[title] = part["model"]["cut"][name], part[baseline]["cut"][name]
     for name, row in rows.items():
         cells = [row.get("dice"), row.get("assd_mm"), row.get("hd95_mm"), base[name].get("dice")]
         text = ["-" if v is None else f"{v:.3f}" for v in cells]

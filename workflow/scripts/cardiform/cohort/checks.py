@@ -41,6 +41,7 @@ REPORT = Format(
         "classes.*.volume_ml": "number",
         "classes.*.components": "integer",
         "classes.*.touches_border": "bool",
+        "cut?": "text (K)",
         "shape?": "integer (3)",
         "spacing_mm?": "number (3)",
         "files?": "text (F)",
@@ -64,7 +65,7 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
     The report holds ``sha256`` of the files (so a changed one is another report, a moved one
     is not), ``problems`` (the case cannot be used) and then ``files``, ``warnings``, ``shape``,
     ``spacing_mm`` and, per class name, ``voxels``, ``volume_ml``, ``components`` and
-    ``touches_border``.
+    ``touches_border``; and ``cut``, the cut classes, where the case table says something of them.
     """
     report: dict[str, Any] = {
         "case_id": case.case_id,
@@ -74,6 +75,7 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
         "classes": {},
     }
     problems: list[str] = report["problems"]
+    problems += _cut_problems(case, table)
     labels = judged(load_label_map, case.labels, problems)
     doubts = [
         judged(check, path, problems) or []
@@ -87,6 +89,8 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
     if labels is not None:
         report["problems"] += _label_problems(case, labels, table) + extent_problems(case, labels)
         report |= describe(labels, table)
+        if case.cut:
+            report["cut"] = case.cut_classes(cut_in(report))
         report["warnings"] = _warnings(report, table)
     report["warnings"] += itertools.chain(*doubts)
     if report["problems"]:
@@ -174,6 +178,12 @@ def describe(labels: LabelMap, table: LabelTable) -> dict:
     }
 
 
+def cut_in(report: Mapping) -> list[str]:
+    """Names of the classes of a report that the scan cuts: no volume of theirs is whole."""
+    at_border = [name for name, found in report["classes"].items() if found["touches_border"]]
+    return report.get("cut", at_border)
+
+
 def check_point_cloud(path: str | Path, table: LabelTable) -> list[str]:
     """What is odd about an HDF5 point cloud; InputError where it cannot be converted."""
     from ..volumes.clouds import cloud_of_case
@@ -235,26 +245,44 @@ def judge(
 
 
 def summarise(reports: Sequence[dict], table: LabelTable) -> dict:
-    """Per class over all good cases: in how many, and the spread of their volumes in ml."""
+    """Per class over all good cases: in how many, and the spread of their volumes in ml.
+
+    Of cut classes only their number counts.
+    """
     summary = {}
     for label in table:
-        found = [r["classes"][label.name] for r in reports if label.name in r["classes"]]
-        volumes = np.array([c["volume_ml"] for c in found])
-        summary[label.name] = {"cases": len(found)} | (
+        having = [r for r in reports if label.name in r["classes"]]
+        found = [r["classes"][label.name] for r in having]
+        whole = [r["classes"][label.name] for r in having if label.name not in cut_in(r)]
+        volumes = np.array([c["volume_ml"] for c in whole])
+        cut = {"cut": len(found) - len(whole)} if len(found) > len(whole) else {}
+        summary[label.name] = {"cases": len(found), **cut} | (
             {
                 "volume_ml": {
                     "mean": round(float(volumes.mean()), 3),
                     "sd": round(float(volumes.std()), 3),
                     "min": round(float(volumes.min()), 3),
                     "max": round(float(volumes.max()), 3),
-                },
+                }
+                if whole
+                else None,
                 "touches_border": sum(c["touches_border"] for c in found),
-                "other_components": sum(c["components"] not in label.expected for c in found),
+                "other_components": sum(c["components"] not in label.expected for c in whole),
             }
             if found
             else {}
         )
     return summary
+
+
+def _cut_problems(case: Case, table: LabelTable) -> list[str]:
+    """Of the column cut of the case table: names that the label table lacks."""
+    unknown = [name for name in case.cut_classes([]) if name not in table.names]
+    if not unknown:
+        return []
+    fact = f"{', '.join(unknown)} is no class of the label table"
+    remedy = f"write none, or names of {', '.join(table.names)}"
+    return [problem("column cut of the case table", fact, remedy)]
 
 
 def _label_problems(case: Case, labels: LabelMap, table: LabelTable) -> list[str]:
@@ -316,8 +344,9 @@ def _warnings(report: dict, table: LabelTable) -> list[str]:
         if found["components"] not in label.expected:
             parts, expected = found["components"], label.expected_text
             warnings.append(f"{label.name} has {parts} components, expected {expected}")
-        if found["touches_border"]:
-            warnings.append(f"{label.name} is cut by the image border")
+        if label.name in cut_in(report):
+            edge = "by the image border" if found["touches_border"] else "as the case table says"
+            warnings.append(f"{label.name} is cut {edge}")
     return warnings
 
 

@@ -118,7 +118,8 @@ def _unfinished(
     for case in good:
         try:
             read = list(inputs(case))
-            key = sha256_json([dict(parameters), _hashes(case, read, made)])
+            cut = [case.cut] if case.cut else []  # a case without an entry keeps its old key
+            key = sha256_json([dict(parameters), _hashes(case, read, made), *cut])
             outputs.protect(read)
         except InputError as error:
             problems += error.problems

@@ -17,6 +17,9 @@ CASE_COLUMNS = (
     "case_id", "patient_id", "labels", "image", "pointcloud", "truth", "status", "reason"
 )  # fmt: skip
 CASES = Format("checked case table", dict.fromkeys(CASE_COLUMNS, "text"), marked=False)
+# A table has this column where a case has an entry in it, behind all others.
+CUT_COLUMN = "cut"
+NOTHING = "none"  # in that column: no class is cut, although it reaches the border
 # Ids become file names and shell words.
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 ID_REMEDY = "use up to 100 letters, digits, '.', '_' and '-', not first '.', '_' or '-'"
@@ -35,6 +38,8 @@ class Case:
     """One row of the case table; empty paths where the cohort has none.
 
     truth : an expert's label map, for figures alone: nothing is trained on it.
+    cut : names of the classes that the scan cuts off beside those that reach the border of the
+        label map, separated by spaces; ``none``: no class is cut.
     """
 
     case_id: str
@@ -45,6 +50,13 @@ class Case:
     truth: str = ""
     status: str = OK
     reason: str = ""
+    cut: str = ""
+
+    def cut_classes(self, at_border: Iterable[str]) -> list[str]:
+        """Names of the classes that are cut, where those ``at_border`` reach the border."""
+        if self.cut == NOTHING:
+            return []
+        return list(dict.fromkeys([*at_border, *self.cut.split()]))
 
     @property
     def files(self) -> list[str]:
@@ -54,7 +66,7 @@ class Case:
 def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
     """Cases of a TSV or CSV table; relative paths count from the table's folder.
 
-    Columns: case_id and labels; patient_id (default: the case id), image, pointcloud, truth.
+    Columns: case_id and labels; patient_id (default: the case id), image, pointcloud, truth, cut.
     A status ``skipped`` leaves a case out, with its reason; all else is for check_cohort to find.
 
     select : case ids to keep, all where empty.
@@ -71,19 +83,21 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
         found = f"no column {', '.join(missing)} in {' | '.join(header) or 'an empty header'}"
         remedy = "name case_id and labels in the header, separated by tabs or commas"
         raise InputError(problem(path, found, remedy))
-    unknown = [c for c in header if c not in CASE_COLUMNS]
+    known = (*CASE_COLUMNS, CUT_COLUMN)
+    unknown = [c for c in header if c not in known]
     if unknown:
         raise InputError(
             problem(
                 path,
                 f"unknown column {', '.join(map(str, unknown))}",
-                f"known columns: {', '.join(CASE_COLUMNS)}",
+                f"known columns: {', '.join(known)}",
             )
         )
     problems, cases = [], []
     seen: dict[str, int] = {}
     for line, row in rows:
         row["patient_id"] = row.get("patient_id") or row["case_id"]
+        row[CUT_COLUMN] = _listed(row.get(CUT_COLUMN, ""))
         problems += _unusable(row, f"{path}:{line}")
         by_hand = _status_by_hand(row)
         if by_hand["status"] not in (OK, SKIPPED):
@@ -117,7 +131,7 @@ def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Cas
     select : case ids to keep, all where empty; an unknown id is an InputError.
     """
     header, rows = read_table(Path(path), whole=True)
-    CASES.check_header(path, header)
+    CASES.check_header(path, header[:-1] if header[-1:] == [CUT_COLUMN] else header)
     problems = [text for line, row in rows for text in _unusable(row, f"{path}:{line}")]
     if problems:
         raise InputError(problems)
@@ -156,6 +170,12 @@ def _unusable(row: dict[str, str], where: str) -> list[str]:
     return [problem(where, f"{what} is not usable", remedy) for what, remedy in bad]
 
 
+def _listed(cut: str) -> str:
+    """The classes of a field of the column cut, separated by spaces."""
+    names = " ".join(re.findall(r"[^\s,;]+", cut))
+    return NOTHING if names.lower() == NOTHING else names
+
+
 def _selected(cases: list[Case], select: Iterable[str], path, remedy: str) -> list[Case]:
     known = {case.case_id: case for case in cases}
     select = list(select)
@@ -167,8 +187,10 @@ def _selected(cases: list[Case], select: Iterable[str], path, remedy: str) -> li
 
 def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
     """Write the checked case table, sorted by case id."""
-    rows = [[getattr(c, name) for name in CASE_COLUMNS] for c in cases]
-    write_table(path, CASE_COLUMNS, sorted(rows))
+    cases = list(cases)
+    columns = (*CASE_COLUMNS, CUT_COLUMN) if any(c.cut for c in cases) else CASE_COLUMNS
+    rows = [[getattr(c, name) for name in columns] for c in cases]
+    write_table(path, columns, sorted(rows))
 
 
 def demo_cases(number: int, folder: str | Path) -> list[Case]:

@@ -125,7 +125,7 @@ class PatchDataset(torch.utils.data.Dataset):
         row = index % len(self.files)
         rng = np.random.default_rng((self.options.seed, draw + (0 if self.augment else HELD_OUT)))
         case, options = self.cases[row], self.options
-        target = self._patch(case.mask(), case.line, rng)
+        target, depth = self._patch(case, rng)
         corrupted = corrupt(
             target, np.full(3, case.spacing), strengths(options, rng, self.augment), rng
         )
@@ -133,7 +133,11 @@ class PatchDataset(torch.utils.data.Dataset):
         cells = Cells.of(corrupted, mended, case.spacing, options)
         truth = signed_distance(target, case.spacing, options.truncation_mm)
         points = self._points(cells, truth, case.spacing, rng)
-        values = trilinear(truth, points) / options.truncation_mm
+        distances = trilinear(truth, points)
+        if depth is not None:  # behind the cut there may be more of the vessel
+            known = np.abs(distances) <= trilinear(depth, points)
+            points, distances = points[known], distances[known]
+        values = distances / options.truncation_mm
         return {
             "case_id": self.files[row].case_id,
             "coords": torch.from_numpy(cells.coords),
@@ -142,18 +146,31 @@ class PatchDataset(torch.utils.data.Dataset):
             "values": torch.from_numpy(values),
         }
 
-    def _patch(self, mask: np.ndarray, line: np.ndarray, rng) -> np.ndarray:
-        """A cube of the mask about a place near the centreline, turned and mirrored."""
+    def _patch(self, case: PackedMask, rng) -> tuple[np.ndarray, np.ndarray | None]:
+        """A cube of the mask about a place near the centreline, turned and mirrored.
+
+        Returns
+        -------
+        The mask, and how deep each voxel lies before the planes that cut it, (X, Y, Z) float32
+        mm; None where nothing is cut.
+        """
+        mask, line = case.mask(), case.line
         edge = self.options.patch
         middle = line[rng.integers(len(line))] if len(line) else np.array(mask.shape) // 2
         start = middle + rng.integers(-OFF_CENTRE, OFF_CENTRE + 1, 3) - edge // 2
         result = np.zeros((edge,) * 3, bool)
         low, high = np.maximum(start, 0), np.minimum(start + edge, mask.shape)
         result[tuple(map(slice, low - start, high - start))] = mask[tuple(map(slice, low, high))]
+        parts = [result]
+        if case.slopes is not None:
+            places = np.indices(result.shape).reshape(3, -1).T + start
+            parts.append(case.depth(places).reshape(result.shape).astype(np.float32))
         if self.augment:
-            result = result.transpose(rng.permutation(3))
-            result = result[tuple(slice(None, None, s) for s in rng.choice((-1, 1), 3))]
-        return np.ascontiguousarray(result)
+            axes = rng.permutation(3)
+            turned = tuple(slice(None, None, s) for s in rng.choice((-1, 1), 3))
+            parts = [part.transpose(axes)[turned] for part in parts]
+        target, *depth = map(np.ascontiguousarray, parts)
+        return target, depth[0] if depth else None
 
     def _points(self, cells: Cells, truth: np.ndarray, spacing: float, rng) -> np.ndarray:
         """(P, 3) float32 voxels, jittered within the cells."""
@@ -231,6 +248,9 @@ class NearDataset(torch.utils.data.Dataset):
             ]
         ).astype(np.float32)
         points = np.clip(points, 0, shape - 1)
+        known = np.flatnonzero(self.cases[index].depth(points) >= 0)
+        if 0 < len(known) < len(points):  # as many, but none of them behind the cut
+            points = points[known[rng.integers(len(known), size=len(points))]]
         occupied = trilinear(mask.astype(np.float32), points) > 0.5
         return {
             "case_id": self.files[index].case_id,

@@ -9,6 +9,7 @@ import numpy as np
 from ..anatomy.repair import repair
 from ..cohort.table import Case
 from ..files import write_json
+from ..geometry.field_of_view import cuts_of
 from ..geometry.isotropic import distance_on_grid, isotropic_mask
 from ..geometry.resample import resample_mask
 from ..labels import LabelTable
@@ -34,7 +35,9 @@ def repair_case(
         write_json(report, {"absent": options.structure})
         return [report]
     repaired, changed = repair(thin.label, thin.spacing, options, thin.supported)
-    thin = ThinStructure(thin.label, repaired, thin.supported, thin.affine)
+    value = table[table.channel(options.structure)].value
+    cut = cuts_of(label_map, table, case).get(value)
+    thin = ThinStructure(thin.label, repaired, thin.supported, thin.affine, cut)
     paths = [out / f"{case.case_id}.npz", out / f"{case.case_id}.nii.gz", report]
     thin.save(paths[0])
     mask = resample_mask(LabelMap(repaired, thin.affine), label_map.data.shape, label_map.affine)

@@ -12,6 +12,7 @@ from ..anatomy.centreline import Centreline
 from ..errors import again
 from ..files import save_npz
 from ..formats import Format
+from ..geometry.field_of_view import Cut
 from ..volumes import spacing_of
 
 MASKS = ("label", "repaired", "supported")
@@ -25,6 +26,7 @@ THIN = Format(
         "shape": "i32 (3)",
         "affine": "f64 (4, 4)",
         "format_version": "u8",
+        "cut_planes?": "f64 (P, 4)",
     },
     again("repair_coronary"),
 )
@@ -38,12 +40,14 @@ class ThinStructure:
     repaired : the same after :func:`cardiform.anatomy.repair.repair`.
     supported : what lies near the structures that it runs on; all True where there are none.
     affine : (4, 4) float64, index to RAS mm; isotropic.
+    cut : where the scan cuts it; None: it is whole.
     """
 
     label: np.ndarray
     repaired: np.ndarray
     supported: np.ndarray
     affine: np.ndarray
+    cut: Cut | None = None
 
     @property
     def spacing(self) -> float:
@@ -61,6 +65,7 @@ class ThinStructure:
             shape=np.array(self.label.shape, np.int32),
             affine=self.affine,
             format_version=np.uint8(THIN.version),
+            **({} if self.cut is None else {"cut_planes": self.cut.slopes()}),
         )
 
     @classmethod
@@ -74,8 +79,8 @@ class ThinStructure:
         """
         arrays = THIN.load(path)
         shape = tuple(int(n) for n in arrays["shape"])
-        masks = {name: _unpacked(arrays[name], shape) for name in MASKS}
-        return cls(**masks, affine=arrays["affine"])
+        label, repaired, supported = (_unpacked(arrays[name], shape) for name in MASKS)
+        return cls(label, repaired, supported, arrays["affine"])
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,15 @@ class PackedMask:
 
     bits : u8, the packed voxels.    shape : of the mask.    spacing : voxel edge, mm.
     line : (N, 3) int16 voxels of the repaired structure's centreline.
+    slopes : (P, 4) float64, how deep a voxel (x, y, z) lies before each plane that cuts the
+        structure, mm: x a + y b + z c + d. None where the scan does not cut it.
     """
 
     bits: np.ndarray
     shape: tuple[int, ...]
     spacing: float
     line: np.ndarray
+    slopes: np.ndarray | None = None
 
     @classmethod
     def load(cls, path: str | Path, name: str) -> PackedMask:
@@ -97,7 +105,16 @@ class PackedMask:
         arrays = THIN.load(path)
         shape = tuple(int(n) for n in arrays["shape"])
         spacing = float(spacing_of(arrays["affine"]).mean())
-        return cls(arrays[name], shape, spacing, arrays["line"])
+        slopes = arrays.get("cut_planes")
+        if slopes is not None:
+            slopes = slopes @ arrays["affine"]  # of world coordinates to of voxels
+        return cls(arrays[name], shape, spacing, arrays["line"], slopes)
+
+    def depth(self, index: np.ndarray) -> np.ndarray:
+        """(N,) float64 mm of (N, 3) voxels to the nearest plane; infinite where nothing is cut."""
+        if self.slopes is None or not len(self.slopes):
+            return np.full(len(index), np.inf)
+        return (index @ self.slopes[:, :3].T + self.slopes[:, 3]).min(axis=1)
 
     def mask(self) -> np.ndarray:
         """(X, Y, Z) bool."""

@@ -11,6 +11,7 @@ import numpy as np
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import write_json
+from ..geometry.field_of_view import cut_names, cuts_of
 from ..geometry.mask_surface import surface_of_mask
 from ..geometry.sdf import class_boxes, smooth_distance
 from ..labels import LabelTable
@@ -49,6 +50,8 @@ def fuse_case(
     paths = [out / f"{case.case_id}{ending}" for ending in (".nii.gz", ".json", ".png")]
     save_like(paths[0], result, case.labels)
     found = changes(base.data, result, table)
+    for name in cut_names(cuts_of(LabelMap(result, base.affine), table, case), table):
+        found[name]["cut"] = True
     report = {
         "labels": case.labels,
         "replaced": {name: str(path) for name, path in given.items()},

@@ -26,6 +26,7 @@ REPORT = Format(
         "classes.*.components_expected": "integer",
         "classes.*.components_fewest?": "integer",
         "classes.*.components_most?": "integer",
+        "classes.*.cut?": "bool",
     },
     again("fuse_labels"),
     marked=False,
@@ -41,7 +42,8 @@ def summarise(reports: Mapping[str, Mapping]) -> dict:
     cases : their number.
     rules : rule -> cases that it changed, components that it took, voxels per class.
     classes : class -> cases that have it, cases with another number of components than expected
-        before and after, and the cases that changed most (Dice of before and after).
+        before and after, and the cases that changed most (Dice of before and after). Of a class
+        that the scan cuts no number of components is expected; ``cut`` counts such cases.
     """
     rules: dict[str, dict] = {}
     classes: dict[str, dict] = {}
@@ -60,8 +62,11 @@ def summarise(reports: Mapping[str, Mapping]) -> dict:
             usual = found["components_expected"]
             fewest = found.get("components_fewest", usual)
             most = found.get("components_most", usual)
-            kind["unexpected_before"] += not fewest <= found["components_before"] <= most
-            kind["unexpected_after"] += not fewest <= found["components_after"] <= most
+            if found.get("cut"):
+                kind["cut"] = kind.get("cut", 0) + 1
+            else:
+                kind["unexpected_before"] += not fewest <= found["components_before"] <= most
+                kind["unexpected_after"] += not fewest <= found["components_after"] <= most
             if found["dice_before_after"] < 1:
                 kind["changed"][case_id] = found["dice_before_after"]
     for kind in classes.values():
@@ -80,5 +85,6 @@ def lines(summary: Mapping) -> Iterator[str]:
         yield f"{name}: {rule['cases']} of {total} cases, voxels {voxels}"
     yield f"{'':24}{'changed':>9}{'parts as expected, before':>27}{'after':>7}"
     for name, kind in summary["classes"].items():
-        before, after = (kind["cases"] - kind[f"unexpected_{w}"] for w in ("before", "after"))
+        whole = kind["cases"] - kind.get("cut", 0)
+        before, after = (whole - kind[f"unexpected_{w}"] for w in ("before", "after"))
         yield f"{name[:23]:24}{kind['changed_cases']:>9}{before:>27}{after:>7}"

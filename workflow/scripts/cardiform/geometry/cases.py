@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ from ..formats import Format
 from ..labels import LabelTable
 from ..options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
 from ..volumes import LabelMap, check_extent, labelled_box, load_label_map
+from .field_of_view import Cut, cuts_of
 from .frame import Frame
 from .mesh_files import MESH_ENDING, read_mesh, write_mesh
 from .narrowband import field_band
 from .points_check import check_points
 from .sampling import case_points
 from .sdf import class_boxes, each_class_field
-from .surface import is_watertight, signed_volume, surface_area
+from .surface import Mesh, is_watertight, signed_volume, surface_area
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,9 @@ FRAME = Format(
         "classes.*.area_mm2": "number",
         "classes.*.shift_mm": "number",
         "classes.*.touches_border": "bool",
+        "classes.*.cut?": "bool",
+        "classes.*.cut_planes?": "number (P, 3)",
+        "classes.*.cap_area_mm2?": "number",
         "classes.*.watertight": "bool",
     },
     REMEDY,
@@ -68,6 +73,7 @@ def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Pat
     label_map = load_label_map(case.labels)
     folder = out / case.case_id
     names = dict(zip(table.values, table.names))
+    cuts = cuts_of(label_map, table, case)
     vertices, classes, paths = [], {}, []
     for value, field in _fields(case, label_map, table, options):
         mesh = field.surface()
@@ -91,6 +97,7 @@ def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Pat
             "shift_mm": field.shift,
             "touches_border": field.touches_border,
             "watertight": watertight,
+            **(_cut_record(cuts[value], mesh) if value in cuts else {}),
         }
     frame = Frame.around(np.concatenate(vertices))
     paths.append(folder / "frame.json")
@@ -127,12 +134,14 @@ def sample_case(
     low, high = labelled_box(label_map.data)
     check_extent(case.labels, high - low + 1, label_map.spacing)
     fields = dict(_fields(case, label_map, table, made.smoothing, made.shifts))
+    cuts = cuts_of(label_map, table, case)
     del label_map  # the fields hold all that is needed, and much memory
     names = dict(zip(table.values, table.names))
     folder = meshes / case.case_id
     surfaces = {v: read_mesh(folder / f"{names[v]}{MESH_ENDING}", REMEDY) for v in fields}
     rng = np.random.default_rng([options.seed, _seed_of(case.case_id)])
-    arrays, evidence = case_points(fields, surfaces, frame, table, options, rng)
+    with _naming(case):
+        arrays, evidence = case_points(fields, surfaces, frame, table, options, rng, cuts)
     check_points(arrays, evidence, options.near_sigma, where=case.labels)
     path = out / f"{case.case_id}.npz"
     save_npz(path, compressed=False, **arrays)
@@ -151,10 +160,12 @@ def voxelize_case(
     """
     label_map, frame, made = _load_meshed(case, meshes)
     names = dict(zip(table.values, table.names))
+    cuts = cuts_of(label_map, table, case)
     paths = []
     for value, field in _fields(case, label_map, table, made.smoothing, made.shifts):
         paths.append(out / case.case_id / f"{names[value]}.npz")
-        field_band(field, frame, options.resolution, options.band_voxels).save(paths[-1])
+        band = field_band(field, frame, options.resolution, options.band_voxels, cuts.get(value))
+        band.save(paths[-1])
     for stale in set((out / case.case_id).glob("*.npz")) - set(paths):
         outputs.remove(stale)
     return paths
@@ -189,10 +200,27 @@ def _load_meshed(case: Case, meshes: Path) -> tuple[LabelMap, Frame, _Made]:
 
 
 def _fields(case, label_map, table, options, shifts=None):
-    try:
+    with _naming(case):
         yield from each_class_field(label_map, table, options, shifts)
+
+
+@contextlib.contextmanager
+def _naming(case: Case):
+    """Let what is wrong with a label map name its file."""
+    try:
+        yield
     except InputError as error:
         raise InputError([f"{case.labels}: {line}" for line in error.problems]) from None
+
+
+def _cut_record(cut: Cut, mesh: Mesh) -> dict:
+    """What frame.json says of a class that the scan cuts."""
+    record: dict = {"cut": True}
+    if cut.planes:
+        cap = Mesh(mesh.vertices, mesh.faces[cut.is_cap(mesh)])
+        record["cut_planes"] = [[p.axis, p.side, p.at] for p in cut.planes]
+        record["cap_area_mm2"] = surface_area(cap)
+    return record
 
 
 def _seed_of(case_id: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from ..errors import InputError, again
 from ..files import save_npz
 from ..formats import Format
+from .field_of_view import Cut
 from .frame import Frame, apply_affine
 from .grids import box_corners
 from .sdf import ClassField
@@ -26,6 +28,7 @@ SPARSE = Format(
         "center": "f64 (3)",
         "scale": "f64",
         "format_version": "i64",
+        "known?": "bool (V)",
     },
     again("voxelize_labels", "window_ct"),
 )
@@ -50,6 +53,7 @@ class NarrowBand:
     coarse_sign : (R/8, R/8, R/8) int8, the sign at the centre of every block of 8^3 voxels;
         a block that stores nothing has this sign throughout.
     frame : unit frame of the case.
+    known : (V,) bool, False where what the scan cuts off may lie nearer; None: all are.
     """
 
     coords: np.ndarray
@@ -58,6 +62,7 @@ class NarrowBand:
     band_voxels: float
     coarse_sign: np.ndarray
     frame: Frame
+    known: np.ndarray | None = None
 
     @property
     def voxel_mm(self) -> float:
@@ -85,6 +90,7 @@ class NarrowBand:
             center=np.asarray(self.frame.center, np.float64),
             scale=np.float64(self.frame.scale),
             format_version=np.int64(SPARSE.version),
+            **({} if self.known is None else {"known": self.known}),
         )
 
     @classmethod
@@ -98,6 +104,7 @@ class NarrowBand:
             band_voxels=float(arrays["band_voxels"]),
             coarse_sign=arrays["coarse_sign"],
             frame=Frame(arrays["center"], float(arrays["scale"])),
+            known=arrays.get("known"),
         )
 
 
@@ -164,12 +171,26 @@ def voxel_keys(coords: np.ndarray, resolution: int) -> np.ndarray:
     return (x * resolution + y) * resolution + z
 
 
-def field_band(field: ClassField, frame: Frame, resolution: int, band_voxels: float) -> NarrowBand:
-    """The band about the surface of a class."""
+def field_band(
+    field: ClassField, frame: Frame, resolution: int, band_voxels: float, cut: Cut | None = None
+) -> NarrowBand:
+    """The band about the surface of a class.
+
+    cut : how the scan cuts it. The band is closed at the planes, and ``known`` says where that
+        is no surface; of a class of which nothing is known for sure it is empty.
+    """
+    if cut is not None and not cut.planes:
+        return NarrowBand.empty(resolution, band_voxels, frame)
 
     def distance(unit: np.ndarray) -> np.ndarray:
         return field.lookup(frame.to_world(unit)) * np.float32(frame.scale)
 
     corners = box_corners(np.zeros(3), np.array(field.values.shape) - 1.0)
     box = frame.to_unit(apply_affine(field.crop_affine, corners))
-    return narrow_band(distance, box.min(axis=0), box.max(axis=0), frame, resolution, band_voxels)
+    low, high = box.min(axis=0), box.max(axis=0)
+    band = narrow_band(distance, low, high, frame, resolution, band_voxels)
+    if cut is None:
+        return band
+    unit = (band.coords + 0.5) * (2 / resolution) - 1
+    away = band.sdf.astype(np.float64) * (band_voxels * band.voxel_mm)
+    return dataclasses.replace(band, known=cut.knows(frame.to_world(unit), away))

@@ -70,6 +70,7 @@ def _remedy(arrays, sigma: float) -> str:
 def _range_facts(arrays) -> list[str]:
     facts = []
     annotated = arrays["annotated"]
+    whole = annotated & ~arrays.get("cut", np.zeros_like(annotated))
     for name in ("surface", "near", "volume"):
         points = arrays[f"{name}_points"]
         largest = float(np.abs(points).max(initial=0))
@@ -78,7 +79,8 @@ def _range_facts(arrays) -> list[str]:
     for name, limit in (("near", MAX_NEAR), ("volume", MAX_VOLUME)):
         sdf = arrays[f"{name}_sdf"]
         known = sdf[:, annotated]
-        if not np.isfinite(known).all():
+        known = known[~np.isnan(known)]
+        if not np.isfinite(sdf[:, whole]).all():
             facts.append(f"{name} distances of annotated classes are not finite")
         elif np.abs(known).max(initial=0) > limit:
             facts.append(f"{name} distances reach {np.abs(known).max():.3g} (at most {limit:.3g})")
@@ -99,6 +101,7 @@ def _class_facts(arrays, channel: int, sigma: float, slopes) -> list[str]:
     """Balance, width, slope and unit of one class."""
     value = int(arrays["class_values"][channel])
     own = arrays["near_sdf"][arrays["near_labels"] == value, channel].astype(np.float32)
+    own = own[~np.isnan(own)]
     if not len(own):
         return [f"class {value} has no near points"]
     facts = []
@@ -127,8 +130,11 @@ def _ratio(arrays, channel: int, value: int) -> float:
     surface = arrays["surface_points"][arrays["surface_labels"] == value]
     if not len(surface):
         return float("nan")
-    points = arrays["volume_points"][:RATIO_POINTS]
-    measured, _ = cKDTree(surface).query(points)
     stored = np.abs(arrays["volume_sdf"][:RATIO_POINTS, channel].astype(np.float32))
+    known = ~np.isnan(stored)  # all of them, where the scan does not cut the class
+    if not known.any():
+        return 1.0
+    stored = stored[known]
+    measured, _ = cKDTree(surface).query(arrays["volume_points"][:RATIO_POINTS][known])
     far = measured >= np.median(measured)
     return float(np.median(stored[far] / measured[far]))

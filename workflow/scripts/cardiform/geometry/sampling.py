@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import again
+from ..errors import InputError, again
 from ..formats import Format
 from ..labels import LabelTable
 from ..options.geometry import PointsOptions
+from .field_of_view import Cut
 from .frame import Frame
 from .sdf import ClassField, distances
 from .surface import Mesh, face_vectors
@@ -33,6 +34,10 @@ POINTS = Format(
         "affine": "f64 (4, 4)",
         "spacing": "f32 (3)",
         "format_version": "i64",
+        "cut?": "bool (C)",
+        "cut_planes?": "f64 (P, 4)",
+        "near_least?": "f16 (M, C)",
+        "volume_least?": "f16 (K, C)",
     },
     again("sample_sdf"),
 )
@@ -67,10 +72,14 @@ def case_points(
     table: LabelTable,
     options: PointsOptions,
     rng: np.random.Generator,
+    cuts: Mapping[int, Cut] | None = None,
 ) -> tuple[dict[str, np.ndarray], Evidence]:
     """The arrays of a points npz, and what speaks for them.
 
     fields, meshes : by class value; the classes that are annotated.
+    cuts : class value -> how the scan cuts it. No point lies on its cap, and distances that
+        what lies behind it may shorten are NaN. A class of which nothing is known for sure is
+        not annotated.
 
     Returns
     -------
@@ -78,18 +87,42 @@ def case_points(
         The points npz: all coordinates and distances in the unit frame, points shuffled,
         so that any first part is a fair sample.
     evidence : Evidence
+
+    Raises
+    ------
+    InputError
+        The cuts leave nothing.
     """
+    cuts = {value: cut for value, cut in (cuts or {}).items() if value in fields}
+    meshes = {v: cuts[v].open_part(mesh) if v in cuts else mesh for v, mesh in meshes.items()}
+    meshes = {value: mesh for value, mesh in meshes.items() if len(mesh.faces)}
+    if not meshes:
+        raise InputError("the scan cuts every class, and no surface is left; leave the case out")
+    fields = {value: field for value, field in fields.items() if value in meshes}
     channels = [fields.get(value) for value in table.values]
     samplers = {value: SurfaceSampler(mesh) for value, mesh in meshes.items()}
     surface, normals, labels = surface_points(samplers, options, rng)
     own = _own_distances(fields, surface, labels)
-    near, near_labels = near_points(fields, samplers, frame, options, rng)
+    near, near_labels = near_points(fields, samplers, frame, options, rng, cuts)
     near_sdf = distances(channels, frame.to_world(near))
     volume = rng.uniform(-1, 1, (options.volume_points, 3)).astype(np.float32)
     volume_sdf = distances(channels, frame.to_world(volume))
     slopes = {v: _slope(f, volume[:SLOPE_POINTS], frame) for v, f in fields.items()}
     first = next(iter(fields.values()))
     order, near_order = rng.permutation(len(surface)), rng.permutation(len(near))
+    cut_off = {}
+    if cuts:
+        views = [cuts.get(value) for value in table.values]
+        least = [
+            _hide(sdf, frame.to_world(points), views)
+            for sdf, points in ((near_sdf, near), (volume_sdf, volume))
+        ]
+        cut_off = {
+            "cut": np.array([view is not None for view in views]),
+            "cut_planes": _unit_planes(views, frame),
+            "near_least": _unit_f16(least[0], frame)[near_order],
+            "volume_least": _unit_f16(least[1], frame),
+        }
     return {
         "surface_points": frame.to_unit(surface).astype(np.float32)[order],
         "surface_normals": normals[order],
@@ -106,6 +139,7 @@ def case_points(
         "affine": first.affine,
         "spacing": first.spacing.astype(np.float32),
         "format_version": np.array(POINTS.version, np.int64),
+        **cut_off,
     }, Evidence(own[order] * np.float32(frame.scale), slopes)
 
 
@@ -179,10 +213,12 @@ def near_points(
     frame: Frame,
     options: PointsOptions,
     rng: np.random.Generator,
+    cuts: Mapping[int, Cut] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Surface points with Gaussian offsets, half of them inside their own class.
 
-    Every class has an equal share: by area the coronaries would have one point in thirty.
+    Every class has an equal share: by area the coronaries would have one point in thirty. All
+    lie where the distance to their own class is known.
 
     Returns
     -------
@@ -193,14 +229,16 @@ def near_points(
     groups = [(value, sigma) for value in samplers for sigma in sigmas]
     counts = _rounded(np.full(len(groups), options.near_points / len(groups)), options.near_points)
     points = [
-        _balanced(fields[value], samplers[value], frame, sigma, number, rng)
+        _balanced(
+            fields[value], samplers[value], frame, sigma, number, rng, (cuts or {}).get(value)
+        )
         for (value, sigma), number in zip(groups, counts)
     ]
     labels = np.repeat(np.array([value for value, _ in groups], np.uint8), counts)
     return np.concatenate(points), labels
 
 
-def _balanced(field, sampler, frame, sigma, number, rng) -> np.ndarray:
+def _balanced(field, sampler, frame, sigma, number, rng, cut: Cut | None = None) -> np.ndarray:
     """(number, 3) float32 unit points about one surface, inside and outside in halves."""
     wanted = {True: number // 2, False: number - number // 2}
     kept = [np.empty((0, 3), np.float32)]
@@ -212,7 +250,11 @@ def _balanced(field, sampler, frame, sigma, number, rng) -> np.ndarray:
         offset = rng.standard_normal(base.shape) * sigma
         points = (frame.to_unit(base) + offset).astype(np.float32)
         points = points[(np.abs(points) <= LIMIT).all(axis=1)]
-        inside = field.lookup(frame.to_world(points)) < 0
+        distance = field.lookup(frame.to_world(points))
+        if cut is not None:
+            known = cut.knows(frame.to_world(points), distance)
+            points, distance = points[known], distance[known]
+        inside = distance < 0
         for side in wanted:
             # Draws come in the order of the faces: a first part would be one end of the
             # vessel.
@@ -225,6 +267,35 @@ def _balanced(field, sampler, frame, sigma, number, rng) -> np.ndarray:
         base, _ = sampler.draw(sum(wanted.values()), rng)
         kept.append(frame.to_unit(base).astype(np.float32))
     return np.concatenate(kept)
+
+
+def _unit_planes(cuts: Sequence[Cut | None], frame: Frame) -> np.ndarray:
+    """(P, 4) float64, unit frame: x, y, z and 1 times a row is the depth before a plane."""
+    rows = {tuple(row) for cut in cuts if cut is not None for row in cut.slopes()}
+    planes = np.array(sorted(rows)).reshape(-1, 4)
+    planes[:, 3] = (planes[:, :3] @ frame.center + planes[:, 3]) * frame.scale
+    return planes
+
+
+def _hide(sdf: np.ndarray, world: np.ndarray, cuts: Sequence[Cut | None]) -> np.ndarray:
+    """Make the (N, C) distances in mm NaN that a cut makes unknown, in place.
+
+    Returns
+    -------
+    (N, C) float32: in their place the signed distance that (N, 3) RAS mm are away at least,
+    where the side is known; NaN elsewhere.
+    """
+    least = np.full_like(sdf, np.nan)
+    for channel, cut in enumerate(cuts):
+        if cut is None:
+            continue
+        depth, column = cut.depth(world), sdf[:, channel]
+        unknown = ~(np.abs(column) <= depth)
+        sided = unknown & (depth > 0)
+        # the side of the nearest plane is as far away as what may be behind it
+        least[sided, channel] = np.sign(column[sided]) * depth[sided]
+        column[unknown] = np.nan
+    return least
 
 
 def _own_distances(fields, points, labels) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from .. import outputs
+from ..anatomy.beyond import joined
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import read_json, write_json
+from ..geometry.field_of_view import cut_names, cuts_of, larger_grid, seen_only
 from ..geometry.grids import covered
 from ..geometry.mask_surface import blurred, surface_of_mask
 from ..labels import LabelTable
@@ -24,7 +26,7 @@ from ..metrics.overlap import overlap
 from ..metrics.summary import mean
 from ..options.ldm import CompletionOptions, SamplingOptions
 from ..pictures.figures import compare_picture
-from ..volumes import LabelMap, load_label_map, save_like
+from ..volumes import LabelMap, load_label_map, save_label_map, save_like
 from .cube import Cube, class_centroids, on_cube
 from .data import load_shape, to_channels
 from .diffusion_model import Condition
@@ -153,12 +155,19 @@ class ClassFrequencies:
     share: np.ndarray
 
     @classmethod
-    def of(cls, files: Sequence[Path], completer: Completer) -> ClassFrequencies:
+    def of(
+        cls,
+        files: Sequence[Path],
+        completer: Completer,
+        cut: Sequence[np.ndarray | None] | None = None,
+    ) -> ClassFrequencies:
+        """cut : per file (classes,) bool, the classes that the scan cuts: they have no part."""
         grid = completer.generator.grid
         hearts = np.stack([load_shape(path, grid).numpy() for path in files])
         parts = []
         for channel in range(1, len(grid.table) + 1):
             mask = hearts == channel
+            mask[[c is not None and c[channel - 1] for c in cut or [None] * len(hearts)]] = False
             frequency = mask.mean(axis=0, dtype=np.float32)
             voxels = round(mask.sum() / max(mask.any(axis=(1, 2, 3)).sum(), 1))
             level = np.sort(frequency, axis=None)[-max(voxels, 1)]
@@ -183,21 +192,23 @@ def evaluate_case(
 
     Writes ``out/<case>.json`` (Dice and volume error of each class on the label map's own grid),
     ``<case>.nii.gz`` (every class as it was made from the others) and ``<case>.png``. A case with
-    a single class has no figures.
+    a single class has no figures. Figures of a class that the scan cuts say so (``cut``).
     """
     label_map = load_label_map(case.labels)
     present = [c for c in completer.table if (label_map.data == c.value).any()]
     if len(present) < 2:  # nothing would be known
         write_json(out / f"{case.case_id}.json", {})
         return [out / f"{case.case_id}.json"]
+    cuts = cuts_of(label_map, completer.table, case)
     made = completer.complete(label_map, [[c.name] for c in present])
     figures: dict = {}
     together = np.zeros_like(label_map.data)
     for label, result in zip(present, made):
         baseline = mean_shape.complete(completer, label_map, label.name)
-        figures[label.name] = {}
+        figures[label.name] = {"cut": True} if label.value in cuts else {}
         for method, data in zip(METHODS, (result, baseline)):
-            row = overlap(label_map.data, data, LabelTable((label,)))[label.name]
+            seen = seen_only(data, label_map.affine, cuts)
+            row = overlap(label_map.data, seen, LabelTable((label,)))[label.name]
             figures[label.name][method] = {k: row[k] for k in ("dice", "volume_error")}
         together[(result == label.value) & (together == 0)] = label.value
     paths = [out / f"{case.case_id}{ending}" for ending in (".json", ".nii.gz", ".png")]
@@ -215,19 +226,30 @@ def evaluate_case(
 
 
 def summarise(names: Sequence[str], out: Path, classes: Sequence[str]) -> dict:
-    """Means over the cases, per class and method; the size of the volume error counts."""
+    """Means over the cases, per class and method; the size of the volume error counts.
+
+    Where the scans cut a class it counts in ``cut`` alone, which is missing without any.
+    """
     cases = {name: read_json(out / f"{name}.json") for name in names}
     means: dict = {}
+    cut: dict = {}
     for label in classes:
         rows = [figures[label] for figures in cases.values() if label in figures]
-        means[label] = {
-            method: {
-                "dice": mean(row[method]["dice"] for row in rows),
-                "volume_error": mean(abs(row[method]["volume_error"]) for row in rows),
-            }
-            for method in METHODS
+        means[label] = _means([row for row in rows if not row.get("cut")])
+        if hidden := [row for row in rows if row.get("cut")]:
+            cut[label] = _means(hidden)
+    return {"mean": means, **({"cut": cut} if cut else {}), "cases": cases}
+
+
+def _means(rows: Sequence[Mapping]) -> dict:
+    """Means of figures of one class, by method."""
+    return {
+        method: {
+            "dice": mean(row[method]["dice"] for row in rows),
+            "volume_error": mean(abs(row[method]["volume_error"]) for row in rows),
         }
-    return {"mean": means, "cases": cases}
+        for method in METHODS
+    }
 
 
 def table_of_figures(means: Mapping) -> list[str]:
@@ -254,9 +276,9 @@ def check_names(paths: Sequence[Path], out: Path) -> None:
 
 
 def complete_files(
-    paths: Sequence[Path], missing: Sequence[str], completer: Completer, out: Path
+    paths: Sequence[Path], out: Path, complete: Callable[[Path, Path], Path]
 ) -> None:
-    """:func:`complete_file` of each; the others are completed where one cannot be.
+    """``complete(path, out / its name)`` for each; the others are done where one cannot be.
 
     Raises
     ------
@@ -266,14 +288,14 @@ def complete_files(
     problems = []
     for path in paths:
         try:
-            log.info("%s", complete_file(path, missing, completer, out / path.name))
+            log.info("%s", complete(path, out / path.name))
         except InputError as error:
             problems += error.problems
     if problems:
         raise InputError(dict.fromkeys(problems))
 
 
-def complete_file(path: Path, missing: Sequence[str], completer: Completer, out: Path) -> Path:
+def complete_file(path: Path, out: Path, *, missing: Sequence[str], completer: Completer) -> Path:
     """Write ``out`` from the label map ``path``: known voxels unchanged, missing classes made.
 
     missing : class names; none: those without a voxel.
@@ -297,6 +319,31 @@ def complete_file(path: Path, missing: Sequence[str], completer: Completer, out:
     asked = [completer.table[completer.table.channel(name)].value for name in wanted]
     data = np.where((label_map.data == 0) & ~np.isin(made, asked), np.uint8(0), made)
     save_like(out, data, path)
+    return out
+
+
+def complete_beyond(path: Path, out: Path, *, mm: float, completer: Completer) -> Path:
+    """Write ``out``: the label map ``path``, grown by ``mm`` past the faces of the volume that cut
+    a class, with those classes completed there.
+
+    Raises
+    ------
+    InputError
+        The border cuts none of the classes that the model knows, or it cuts all that are there.
+    """
+    label_map = load_label_map(path)
+    cuts = cuts_of(label_map, completer.table)
+    absent = [c.name for c in completer.table if not (label_map.data == c.value).any()]
+    names = cut_names(cuts, completer.table)
+    if not names:
+        fact = "has no class that the border of the volume cuts"
+        raise InputError(problem(path, fact, "leave --beyond-mm out"))
+    if len(names) + len(absent) == len(completer.table):
+        fact = "is cut by its border in every class, so they can be made from none"
+        raise InputError(problem(path, fact, "leave it out"))
+    grid = larger_grid(label_map, cuts, mm)
+    made = completer.complete(grid, [[*names, *absent]])[0]
+    save_label_map(out, joined(grid.data, made, grid.affine, cuts), grid.affine)
     return out
 
 

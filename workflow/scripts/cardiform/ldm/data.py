@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ LATENTS = Format(
         "target": "u8 or f16 (V, S, S, S)",
         "volumes": "f32 (V, C)",
         "format_version": "i64",
+        "cut?": "bool (C)",
     },
     again("encode_latents"),
 )
@@ -50,6 +51,7 @@ class LatentBatch(TypedDict):
     sigma: Tensor  # the same
     target: Tensor  # (B, S, S, S) uint8 channels, or a float16 field
     volumes: Tensor  # (B, classes) float32, ml
+    whole: NotRequired[Tensor]  # (B, classes) bool: the scan does not cut the class
 
 
 def load_shape(path: str | Path, grid: Grid) -> Tensor:
@@ -143,6 +145,7 @@ class LatentDataset(torch.utils.data.Dataset):
             "sigma": stored["sigma"][chosen].float(),
             "target": stored["target"][chosen],
             "volumes": stored["volumes"][chosen],
+            "whole": ~stored["cut"],
         }
 
 
@@ -150,10 +153,12 @@ def load_latents(path: str | Path) -> dict[str, Tensor]:
     """Content of a latents file: V variants, the first of them the heart as it is.
 
     mu f32 and sigma f16 (V, L, s, s, s); target (V, S, S, S) channels u8 or field f16; volumes f32
-    (V, classes) ml.
+    (V, classes) ml; cut bool (classes,), what the scan cuts.
     """
     arrays = LATENTS.load(path)
-    return {name: torch.from_numpy(arrays[name]) for name in ("mu", "sigma", "target", "volumes")}
+    arrays.setdefault("cut", np.zeros(arrays["volumes"].shape[1], bool))
+    names = ("mu", "sigma", "target", "volumes", "cut")
+    return {name: torch.from_numpy(arrays[name]) for name in names}
 
 
 class Cached:

@@ -126,6 +126,8 @@ class DiffusionTask:
         given = torch.rand(size, self.classes, device=device) < torch.rand(size, 1, device=device)
         given &= torch.rand(size, 1, device=device) < self.options.volumes_share
         scores = self.statistics.volume_scores(batch["volumes"])
+        # what the scan shows of a cut class is no volume of it
+        given &= batch.get("whole", present)
         return Condition(batch["target"], known, scores, given & present)
 
     def _one_out(self, batch: LatentBatch) -> Condition:

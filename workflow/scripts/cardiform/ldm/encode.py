@@ -33,11 +33,14 @@ def encode_case(
     coder: ShapeCoder,
     options: LatentsOptions,
     out: Path,
+    cut: Mapping[str, np.ndarray] | None = None,
 ) -> list[Path]:
     """Write ``out/<case>.npz`` (see :func:`cardiform.ldm.data.load_latents`).
 
     Training cases get ``variants`` augmented copies beside themselves; for the others
     ``reconstructions/<case>.nii.gz`` and ``.json`` say what the autoencoder makes of them.
+
+    cut : case id -> (classes,) bool, of the cases of which the scan cuts a class.
     """
     source = voxels[case.case_id]
     shape = load_shape(source, coder.grid)
@@ -60,6 +63,7 @@ def encode_case(
         target=stored.numpy(),
         volumes=volumes_ml(stacked, coder.grid).numpy(),
         format_version=LATENTS.version,
+        **({"cut": cut[case.case_id]} if cut and case.case_id in cut else {}),
     )
     if case.case_id in training:
         return [path]
@@ -90,6 +94,8 @@ def statistics_of(
 ) -> LatentStatistics:
     """Statistics over the training cases, variants included; cases in the order of their ids.
 
+    Classes that the scan cuts count neither in the volumes nor in the middles.
+
     files : case id -> latents file, of all cases.
     """
     grid = coder.grid
@@ -105,12 +111,15 @@ def statistics_of(
         mu = stored["mu"].double()
         sums += np.stack([mu.sum((0, 2, 3, 4)).numpy(), mu.square().sum((0, 2, 3, 4)).numpy()])
         count += mu[:, 0].numel()
-        volumes.append(stored["volumes"][0].double().numpy())
+        cut = stored["cut"].numpy()
+        volumes.append(np.where(cut, 0.0, stored["volumes"][0].double().numpy()))
         if grid.has_classes:
-            centroids.append(centroids_mm(stored["target"][0].numpy(), grid))
+            middles = centroids_mm(stored["target"][0].numpy(), grid)
+            hidden = {n for n, is_cut in zip(grid.table.names, cut) if is_cut}
+            centroids.append({n: m for n, m in middles.items() if n not in hidden})
     average = sums[0] / count
     present = np.ma.masked_equal(np.array(volumes).reshape(-1, len(grid.table)), 0)
-    middles = {
+    usual = {
         n: np.mean([c[n] for c in centroids if n in c], axis=0).tolist()
         for n in grid.table.names
         if any(n in c for c in centroids)
@@ -121,7 +130,7 @@ def statistics_of(
         std=tuple(np.sqrt(sums[1] / count - average**2).tolist()),
         volume_mean=tuple(present.mean(axis=0).filled(0.0).tolist()),
         volume_std=tuple(np.maximum(present.std(axis=0).filled(1.0), LEAST_DEVIATION_ML).tolist()),
-        centroids=middles,
+        centroids=usual,
         incomplete=tuple(incomplete),
         autoencoder_sha256=sha256,
     )

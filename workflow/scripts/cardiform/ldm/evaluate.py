@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MISSING_SHARE = 1 / 8  # of the grid's edge: how far away a class is that one of two hearts lacks
 Hearts = Sequence[np.ndarray]
+Cuts = Sequence["np.ndarray | None"]
 
 
 def load_hearts(paths: Sequence[Path], grid: Grid) -> list[np.ndarray]:
@@ -44,37 +45,60 @@ class References:
 
     train, test : hearts of the split.
     reconstructed : the autoencoder's reconstructions of the test hearts: the ceiling.
+    cut_train, cut_test : per heart (classes,) bool of what the scan cuts, None where nothing;
+        empty: nothing at all.
     """
 
     train: Hearts
     test: Hearts
     reconstructed: Hearts
+    cut_train: Cuts = ()
+    cut_test: Cuts = ()
 
     def rows(self, made: Hearts, grid: Grid, options: GenerationOptions) -> dict[str, Hearts]:
         """Name -> hearts of every row of the table, no more than there are test hearts."""
         import torch
 
-        rng = np.random.default_rng(options.seed)
-        number = len(self.test)
-        order = rng.permutation(len(self.train))
+        rng, subset, picks = self._drawn(options)
         amplitude = options.warp_mm / grid.spacing
-        warps = [
-            warped(torch.from_numpy(self.train[i]), amplitude, rng).numpy()
-            for i in rng.integers(len(self.train), size=number)
-        ]
+        warps = [warped(torch.from_numpy(self.train[i]), amplitude, rng).numpy() for i in picks]
         return {
-            "generated": made[:number],
-            "train_subset": [self.train[i] for i in order[:number]],
+            "generated": made[: len(self.test)],
+            "train_subset": [self.train[i] for i in subset],
             "warped_train": warps,
             "autoencoder": self.reconstructed,
         }
 
+    def cuts(self, options: GenerationOptions) -> dict[str, Cuts]:
+        """What the scans cut of the hearts of :meth:`rows` and of the test hearts."""
+        _, subset, picks = self._drawn(options)
+        train = self.cut_train or [None] * len(self.train)
+        test = self.cut_test or [None] * len(self.test)
+        return {
+            "generated": [None] * len(self.test),
+            "train_subset": [train[i] for i in subset],
+            "warped_train": [train[i] for i in picks],
+            "autoencoder": test,
+            "test": test,
+        }
+
+    def _drawn(self, options: GenerationOptions):
+        """The generator, and the training hearts of the subset and of the warped ones."""
+        rng = np.random.default_rng(options.seed)
+        subset = rng.permutation(len(self.train))[: len(self.test)]
+        return rng, subset, rng.integers(len(self.train), size=len(self.test))
+
 
 def evaluate(made: Hearts, references: References, grid: Grid, options: GenerationOptions) -> dict:
-    """Set figures, volumes, validity and nearness to the training hearts, row by row."""
+    """Set figures, volumes, validity and nearness to the training hearts, row by row.
+
+    What the scans cut counts in no volume and in no validity.
+    """
     names = grid.table.names
     rows = references.rows(made, grid, options)
-    anatomy = Anatomy.of(references.train, [c.components for c in grid.table])
+    cuts = references.cuts(options)
+    components = [c.components for c in grid.table]
+    anatomy = Anatomy.of(references.train, components, references.cut_train)
     real = _points(references.test, grid, options, "test")
     among_real = distances(real, real, grid.edge_mm * MISSING_SHARE)
     result: dict = {"hearts": {**{n: len(h) for n, h in rows.items()}, "test": len(real)}}
@@ -85,10 +109,17 @@ def evaluate(made: Hearts, references: References, grid: Grid, options: Generati
         among = distances(points, points, grid.edge_mm * MISSING_SHARE)
         result[name] = {
             **_sets(to_real, among, among_real, names),
-            "volumes": _volumes(hearts, references.test, grid),
-            "validity": validity(hearts, anatomy),
+            "volumes": _volumes((hearts, cuts[name]), (references.test, cuts["test"]), grid),
+            "validity": validity(hearts, anatomy, cuts[name]),
         }
     result["generated"]["validity_of_all"] = validity(made, anatomy)
+    counted = {
+        part: np.sum([c for c in found if c is not None], axis=0)
+        for part, found in (("train", references.cut_train), ("test", references.cut_test))
+        if any(c is not None for c in found)
+    }
+    if counted:
+        result["cut"] = {part: dict(zip(names, n.tolist())) for part, n in counted.items()}
     result["memorisation"] = memorisation(made, references, rows["warped_train"], len(names))
     return result
 
@@ -124,6 +155,9 @@ def table_of_figures(figures: Mapping) -> list[str]:
         texts = ["-" if v is None else f"{v:.2f}" for v in cells]
         widths = (8, 7, 7, 12, 7)
         lines.append(f"{name:14}" + "".join(f"{t:>{w}}" for t, w in zip(texts, widths)))
+    for part, counts in figures.get("cut", {}).items():
+        listed = ", ".join(f"{name} {number}" for name, number in counts.items() if number)
+        lines.append(f"cut by the scan, left out of volumes and validity: {part} hearts, {listed}")
     near = figures["memorisation"]
     lines.append(
         "1 - Dice to the nearest training heart: generated {:.3f}, test {:.3f}, reconstructed test "
@@ -152,10 +186,19 @@ def _sets(to_real, among, among_real, names) -> dict:
     return {"classes": classes, "all_classes": set_figures(*together)}
 
 
-def _volumes(hearts: Hearts, test: Hearts, grid: Grid) -> dict:
+def _volumes(made: tuple[Hearts, Cuts], test: tuple[Hearts, Cuts], grid: Grid) -> dict:
+    """Figures of the volumes of two sets of hearts, of which cuts are known."""
     voxel = grid.spacing**3 / 1000
     classes = {}
     for k, name in enumerate(grid.table.names, start=1):
-        made, real = (np.array([(h == k).sum() * voxel for h in hs]) for hs in (hearts, test))
-        classes[name] = volume_figures(made, real)
+        found = [
+            np.array(
+                [
+                    0.0 if cut is not None and cut[k - 1] else (heart == k).sum() * voxel
+                    for heart, cut in zip(*hearts)
+                ]
+            )
+            for hearts in (made, test)
+        ]
+        classes[name] = volume_figures(*found)
     return {"classes": classes, "mean_w1": mean(row["w1"] for row in classes.values())}

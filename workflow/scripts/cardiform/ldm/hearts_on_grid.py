@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from ..cohort.table import Case
 from ..errors import InputError, again, problem
 from ..files import write_json
 from ..formats import Format
+from ..geometry.field_of_view import cuts_of
 from ..labels import BUILT_IN, LabelClass, LabelTable, channel_of_value
 from ..options.ldm import LdmOptions, PointcloudsOptions
 from ..volumes import load_label_map, save_image, save_label_map
@@ -43,7 +44,7 @@ GRID = Format(
 )
 BOX = Format(
     "box",
-    {"box_mm": "number (2, 3)", "values": "integer (C)"},
+    {"box_mm": "number (2, 3)", "values": "integer (C)", "cut?": "integer (K)"},
     again("resample_labels"),
     marked=False,
 )
@@ -150,7 +151,8 @@ def fixed_grid(
 
 
 def box_case(case: Case, *, table: LabelTable, out: Path) -> list[Path]:
-    """Write ``out/<case>.json``: the box of the labelled voxels, RAS mm, and their values."""
+    """Write ``out/<case>.json``: the box of the labelled voxels, RAS mm, their values, and those
+    of the classes that the scan cuts."""
     label_map = load_label_map(case.labels)
     box = labelled_box(label_map, table.values)
     if box is None:
@@ -158,8 +160,30 @@ def box_case(case: Case, *, table: LabelTable, out: Path) -> list[Path]:
         raise InputError(problem(case.labels, "has none of the classes that take part", remedy))
     path = out / f"{case.case_id}.json"
     found = sorted(set(np.unique(label_map.data).tolist()) & set(table.values))
-    write_json(path, {"box_mm": box.tolist(), "values": found})
+    cuts = sorted(cuts_of(label_map, table, case))
+    cut = {"cut": cuts} if cuts else {}
+    write_json(path, {"box_mm": box.tolist(), "values": found, **cut})
     return [path]
+
+
+def cut_classes(voxels: Path, case_ids: Iterable[str], grid: Grid) -> dict[str, np.ndarray]:
+    """Case id -> (classes,) bool of the cases of which the scan cuts a class of the grid.
+
+    voxels : manifest of resample_labels; of point clouds nothing is known.
+    """
+    result = {}
+    for case_id in case_ids:
+        path = box_path(voxels, case_id)
+        if grid.has_classes and path.is_file():
+            listed = np.isin(grid.table.values, BOX.load(path).get("cut", []))
+            if listed.any():
+                result[case_id] = listed
+    return result
+
+
+def box_path(voxels: Path, case_id: str) -> Path:
+    """The file of :func:`box_case` beside the voxels of a manifest."""
+    return Path(voxels).parent / "boxes" / f"{case_id}.json"
 
 
 def read_box(path: str | Path) -> np.ndarray:

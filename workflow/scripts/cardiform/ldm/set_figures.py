@@ -147,19 +147,30 @@ class Anatomy:
     apart: np.ndarray
 
     @classmethod
-    def of(cls, hearts: Sequence[np.ndarray], components: Sequence[int]) -> Anatomy:
-        share = np.mean([contacts(heart, len(components)) for heart in hearts], axis=0)
+    def of(
+        cls,
+        hearts: Sequence[np.ndarray],
+        components: Sequence[int],
+        cut: Sequence[np.ndarray | None] | None = None,
+    ) -> Anatomy:
+        """cut : per heart (classes,) bool, what the scan cuts of it: that shows no contacts."""
+        classes = len(components)
+        touch = np.array([contacts(heart, classes) for heart in hearts])
+        seen = np.array([_whole_pairs(classes, c) for c in cut or [None] * len(hearts)])
+        with np.errstate(invalid="ignore"):  # a pair that no heart shows is neither
+            share = (touch & seen).sum(axis=0) / seen.sum(axis=0)
         return cls(np.array(components), share >= ALWAYS, share <= NEVER)
 
-    def check(self, heart: np.ndarray) -> dict[str, bool]:
-        """Which of the rules a heart keeps."""
+    def check(self, heart: np.ndarray, cut: np.ndarray | None = None) -> dict[str, bool]:
+        """Which of the rules a heart keeps; its classes that are ``cut`` are not looked at."""
         classes = len(self.components)
+        whole = np.ones(classes, bool) if cut is None else ~cut
         counts = np.array([count_components(heart == k) for k in range(1, classes + 1)])
         touch = contacts(heart, classes)
-        pairs = np.triu(np.ones_like(touch), 1)
+        pairs = np.triu(_whole_pairs(classes, cut), 1)
         return {
-            "complete": bool((counts > 0).all()),
-            "connected": bool((counts <= self.components).all()),
+            "complete": bool((counts > 0)[whole].all()),
+            "connected": bool((counts <= self.components)[whole].all()),
             "touching": bool(touch[self.touching & pairs].all()),
             "apart": not touch[self.apart & pairs].any(),
         }
@@ -175,8 +186,21 @@ def contacts(heart: np.ndarray, classes: int) -> np.ndarray:
     return found[1:, 1:]
 
 
-def validity(hearts: Sequence[np.ndarray], anatomy: Anatomy) -> dict[str, float]:
-    """Share of the hearts that keep each rule, and that keep all of them (``valid``)."""
-    rows = [anatomy.check(heart) for heart in hearts]
+def _whole_pairs(classes: int, cut: np.ndarray | None) -> np.ndarray:
+    """(classes, classes) bool: pairs of which neither is cut."""
+    whole = np.ones(classes, bool) if cut is None else ~cut
+    return whole[:, None] & whole
+
+
+def validity(
+    hearts: Sequence[np.ndarray],
+    anatomy: Anatomy,
+    cut: Sequence[np.ndarray | None] | None = None,
+) -> dict[str, float]:
+    """Share of the hearts that keep each rule, and that keep all of them (``valid``).
+
+    cut : per heart (classes,) bool, the classes that are not looked at.
+    """
+    rows = [anatomy.check(h, c) for h, c in zip(hearts, cut or [None] * len(hearts))]
     shares = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     return {**shares, "valid": float(np.mean([all(row.values()) for row in rows]))}

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ..geometry.field_of_view import Cut
 from ..geometry.sampling import SurfaceSampler
 from ..geometry.surface import Mesh
 
@@ -17,8 +18,13 @@ POINTS_AT_A_TIME = 1024  # of those that need more candidates: bounds the memory
 NAMES = ("assd_mm", "hd95_mm", "chamfer_mm", "f_score")
 
 
-def surface_figures(truth: Mesh, predicted: Mesh, seed: int = 0) -> dict[str, float | None]:
+def surface_figures(
+    truth: Mesh, predicted: Mesh, seed: int = 0, cut: Cut | None = None
+) -> dict[str, float | None]:
     """Agreement of two surfaces, from area-weighted points on each to the other's triangles.
+
+    cut : how the scan cuts the structure: the cap of the truth is none of its surface, and
+        nothing is measured there or beyond.
 
     Returns
     -------
@@ -28,14 +34,19 @@ def surface_figures(truth: Mesh, predicted: Mesh, seed: int = 0) -> dict[str, fl
     f_score : harmonic mean of the shares of both that lie within 1 mm of the other.
 
     All None where both surfaces are empty; where one is, the distances are None and the
-    F-score is 0.
+    F-score is 0. All None, too, where a cut leaves nothing of the truth.
     """
-    if not len(truth.faces) or not len(predicted.faces):
-        one = bool(len(truth.faces)) != bool(len(predicted.faces))
+    if cut is not None:
+        truth = cut.open_part(truth)
+        if not len(truth.faces):
+            return dict.fromkeys(NAMES)
+    seen = predicted if cut is None else cut.open_part(predicted)
+    if not len(truth.faces) or not len(seen.faces):
+        one = bool(len(truth.faces)) != bool(len(seen.faces))
         return {**dict.fromkeys(NAMES), "f_score": 0.0 if one else None}
     rng = np.random.default_rng(seed)
     there = distance_to_mesh(SurfaceSampler(truth).draw(SAMPLES, rng)[0], predicted)
-    back = distance_to_mesh(SurfaceSampler(predicted).draw(SAMPLES, rng)[0], truth)
+    back = distance_to_mesh(SurfaceSampler(seen).draw(SAMPLES, rng)[0], truth)
     recall, precision = (there <= F_THRESHOLD_MM).mean(), (back <= F_THRESHOLD_MM).mean()
     both = float(recall + precision)
     return {

@@ -1,21 +1,44 @@
-"""The list of a folder: which files Cardiform made in it."""
+"""The list of a folder: which files Cardiform made in it.
+
+It is a folder of text files, one for each process that wrote: jobs on several machines write at the
+same time, and a shared file system may lose lines that two of them add to one file.
+"""
 
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError, problem
 from .earlier import earlier_files, is_earlier
 
 LIST = ".cardiform"
+ABOUT = "about.txt"
 TITLE = "# The files that Cardiform made in this folder; it writes over no other."
 # A line of a list: the folder is of a version that kept none, and its files count as ours.
 EARLIER = "# made by an earlier version"
 GONE = "# deleted: "
 LEVELS = 5  # so far above a file its list lies at most
-_read: dict[Path, tuple[tuple[int, int], set[str]]] = {}  # lists as they were read last
+
+
+@dataclass
+class _Names:
+    """What was read of a list last.
+
+    sizes : bytes of each of its files.    counts : name -> how often it was made, less how often
+    it was deleted: so the order in which the files are read does not matter.
+    """
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+_read: dict[Path, _Names] = {}
 
 
 def has_list(folder: Path) -> bool:
@@ -30,13 +53,12 @@ def check_list(folder: Path) -> None:
 
 def is_taken_over(folder: Path) -> bool:
     """Whether a folder with a list is of an earlier version."""
-    return EARLIER in _names(folder)
+    return _names(folder).counts[EARLIER] > 0
 
 
 def lists_of(path: Path) -> list[Path]:
     """The folders above ``path`` that list it."""
-    above = [folder for folder in path.parents[:LEVELS] if has_list(folder)]
-    return [folder for folder in above if _name(path, folder) in _names(folder)]
+    return [f for f in path.parents[:LEVELS] if has_list(f) and _is_on(_name(path, f), f)]
 
 
 def put_on(path: Path, folder: Path) -> None:
@@ -60,19 +82,15 @@ def begin_list(folder: Path, maker: str) -> None:
     lines = [TITLE, *([f"# {maker}"] if maker else [])]
     lines += [EARLIER, *earlier_files(folder)] if is_earlier(folder) else []
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", dir=folder)
+    made = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
     try:
-        with open(handle, "wb") as stream:
-            stream.write("".join(f"{line}\n" for line in lines).encode())
-        Path(name).chmod(0o664)
-        try:
-            os.link(name, folder / LIST)
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without links
-            Path(name).replace(folder / LIST)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        (made / ABOUT).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        made.chmod(0o775)
+        made.rename(folder / LIST)
+    except OSError:
+        shutil.rmtree(made, ignore_errors=True)
+        if not has_list(folder):
+            raise
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -81,33 +99,54 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _append(folder: Path, line: str) -> None:
-    """Add a line in one write, because jobs write at the same time."""
-    handle = os.open(folder / LIST, os.O_WRONLY | os.O_APPEND)
+    """Add a line to the file of this process, in one write."""
+    own = folder / LIST / f"{platform.node()}-{os.getpid()}.txt"
+    handle = os.open(own, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o664)
     try:
         os.write(handle, f"{line}\n".encode())
     finally:
         os.close(handle)
 
 
-def _names(folder: Path) -> set[str]:
+def _is_on(name: str, folder: Path) -> bool:
+    """Whether a list has a name; it is read again where the name was not on it."""
+    return _names(folder).counts[name] > 0
+
+
+def _names(folder: Path) -> _Names:
     """What is on the list of a folder; InputError where it is none."""
-    path = folder / LIST
-    if not path.is_file():
-        raise InputError(_no_list(path))
-    found = path.stat()
-    state = (found.st_mtime_ns, found.st_size)
-    if path not in _read or _read[path][0] != state:
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if not text.startswith(TITLE):
-            raise InputError(_no_list(path))
-        names: set[str] = set()
-        for line in text.splitlines():
-            if line.startswith(GONE):
-                names.discard(line.removeprefix(GONE))
-            else:
-                names.add(line)
-        _read[path] = (state, names)
-    return _read[path][1]
+    place = folder / LIST
+    about = place / ABOUT
+    try:
+        with about.open(encoding="utf-8", errors="replace") as stream:
+            if stream.readline().rstrip("\n") != TITLE:
+                raise InputError(_no_list(place))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(_no_list(place)) from None
+    found = _read.setdefault(place, _Names())
+    with os.scandir(place) as entries:
+        sizes = {entry.name: entry.stat().st_size for entry in entries}
+    if found.sizes.keys() - sizes.keys() or any(sizes[n] < s for n, s in found.sizes.items()):
+        found = _read[place] = _Names()  # another folder under the same name
+    for name, size in sizes.items():
+        if size > found.sizes.get(name, 0):
+            _count(place / name, found)
+    return found
+
+
+def _count(path: Path, found: _Names) -> None:
+    """Take in what was added to a file since it was read last; whole lines alone."""
+    start = found.sizes.get(path.name, 0)
+    with path.open("rb") as stream:
+        stream.seek(start)
+        added = stream.read()
+    whole = added[: added.rfind(b"\n") + 1]
+    found.sizes[path.name] = start + len(whole)
+    for line in whole.decode("utf-8", errors="replace").splitlines():
+        if line.startswith(GONE):
+            found.counts[line.removeprefix(GONE)] -= 1
+        else:
+            found.counts[line] += 1
 
 
 def _no_list(path: Path) -> str:

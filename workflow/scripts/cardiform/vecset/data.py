@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..errors import InputError, problem
 from ..geometry.sampling import POINTS
 from ..labels import LabelTable, channel_of_value
 from ..options.vecset import VecsetOptions
+from .similarity import Similarity
 
 LOADERS = 4  # files that are read at a time
 # Half a voxel of a coarse case, unit frame: what is thinner is not known to be.
@@ -101,7 +103,10 @@ class CasePoints:
 
 
 def load_cases(
-    rows: Sequence[tuple[str, Path]], labels: LabelTable, keep: int = 0
+    rows: Sequence[tuple[str, Path]],
+    labels: LabelTable,
+    keep: int = 0,
+    truncation: float = math.inf,
 ) -> list[CasePoints]:
     """:func:`load_case_points` for the (case id, path) rows of a split, several at a time.
 
@@ -112,7 +117,10 @@ def load_cases(
     """
     problems, cases = [], []
     with concurrent.futures.ThreadPoolExecutor(LOADERS) as pool:
-        loads = [pool.submit(load_case_points, path, name, labels, keep) for name, path in rows]
+        loads = [
+            pool.submit(load_case_points, path, name, labels, keep, truncation)
+            for name, path in rows
+        ]
         for load in tqdm(loads, desc="reading cases", unit="case", disable=None, delay=2):
             try:
                 cases.append(load.result())
@@ -124,12 +132,18 @@ def load_cases(
 
 
 def load_case_points(
-    path: str | Path, case_id: str, labels: LabelTable, keep: int = 0
+    path: str | Path,
+    case_id: str,
+    labels: LabelTable,
+    keep: int = 0,
+    truncation: float = math.inf,
 ) -> CasePoints:
     """Read the points file of a case.
 
     keep : first near and volume points that are kept (0: all). Files are shuffled, so the
         first ones are a fair sample.
+    truncation : where a cut hides a distance, but not that it is at least this (unit frame), it
+        is taken to be what it is at least: trainings that clip there see no difference.
 
     Raises
     ------
@@ -151,13 +165,16 @@ def load_case_points(
     channel = np.array(channel_of_value(values), np.uint8)
     head = slice(0, keep or None)
     near_channels = channel[arrays["near_labels"][head]]
-    volume_sdf = arrays["volume_sdf"][head].copy()
+    near_sdf, volume_sdf = (
+        _filled(arrays[f"{name}_sdf"][head], arrays.get(f"{name}_least"), truncation)
+        for name in ("near", "volume")
+    )
     thinness = 1 / _depths(arrays["near_sdf"], arrays["volume_sdf"])
     return CasePoints(
         case_id=case_id,
         surface=Labelled.of(arrays["surface_points"], channel[arrays["surface_labels"]], thinness),
         near=Labelled.of(arrays["near_points"][head].copy(), near_channels),
-        near_sdf=arrays["near_sdf"][head].copy(),
+        near_sdf=near_sdf,
         volume=Labelled.of(arrays["volume_points"][head].copy(), _within(volume_sdf)),
         volume_sdf=volume_sdf,
         annotated=arrays["annotated"].astype(bool),
@@ -216,37 +233,6 @@ def draw_input(
     rows = surface.draw(input_points, balanced, rng)
     points = labelled_points(surface.points[rows], surface.channels[rows], classes)
     return points, farthest_points(points, latents)
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """x -> scale * rotation @ x + shift. Distances grow by ``scale`` exactly.
-
-    Scaling by axis would not keep distance fields distances, and mirrored hearts do not
-    occur: neither is drawn.
-    """
-
-    rotation: np.ndarray
-    scale: float
-    shift: np.ndarray
-
-    @classmethod
-    def draw(
-        cls, rng: np.random.Generator, rotation_deg: float, scale: float, shift: float
-    ) -> Similarity:
-        """Random axis and angle, scale within 1 +- ``scale``, shift in a cube."""
-        axis = rng.normal(size=3)
-        axis /= np.linalg.norm(axis)
-        angle = np.deg2rad(rng.uniform(-rotation_deg, rotation_deg))
-        cross = np.cross(np.eye(3), axis)
-        # Rodrigues' formula
-        rotation = np.eye(3) - np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
-        factor = 1 + rng.uniform(-scale, scale)
-        return cls(rotation, float(factor), rng.uniform(-shift, shift, size=3))
-
-    def apply(self, points: np.ndarray) -> np.ndarray:
-        """(N, 3) to (N, 3) float32."""
-        return (points @ (self.scale * self.rotation.T) + self.shift).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,6 +307,16 @@ class PointDataset:
             "annotated": case.annotated,
             "case_id": case.case_id,
         }
+
+
+def _filled(sdf: np.ndarray, least: np.ndarray | None, truncation: float) -> np.ndarray:
+    """A copy of (N, C) distances, the unknown ones what they are at least if that is enough."""
+    sdf = sdf.copy()
+    if least is not None:
+        least = least[: len(sdf)]
+        far = np.isnan(sdf) & (np.abs(least) >= truncation)
+        sdf[far] = least[far]
+    return sdf
 
 
 def _depths(*distances: np.ndarray) -> np.ndarray:

@@ -10,17 +10,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..anatomy.beyond import joined
 from ..artefact.model import load_model
 from ..cohort.table import Case
 from ..errors import again
 from ..files import save_npz, write_json
 from ..formats import Format
 from ..geometry.coarse_to_fine import SampledField, sample_field
+from ..geometry.field_of_view import Cut, cut_names, cuts_of, larger_grid, seen_only, unplaced
 from ..geometry.frame import UNIT_RADIUS, Frame, apply_affine
 from ..geometry.grids import cropped_affine, lattice, planes, whole
 from ..geometry.sampling import POINTS
 from ..geometry.surface import Mesh
-from ..held_out import draw_comparison, truth_mesh, write_meshes
+from ..held_out import draw_comparison, truth_mesh, without_figures, write_meshes
 from ..labels import LabelTable
 from ..metrics.overlap import overlap
 from ..metrics.surface import surface_figures
@@ -91,11 +93,16 @@ class Reconstructor:
         return self.model.encode(*self.inputs(points, case_id))
 
     @torch.no_grad()
-    def field(self, latents: torch.Tensor) -> Callable[[np.ndarray], np.ndarray]:
+    def field(
+        self, latents: torch.Tensor, corners: bool = False
+    ) -> Callable[[np.ndarray], np.ndarray]:
         """(N, 3) float32 unit-frame points to (N, C) distances.
 
-        The anatomy lies within the ball of radius 0.95: beyond radius 1, where no training
-        point taught the network anything, the distance to that ball is taken.
+        The anatomy lies within the ball of radius 0.95: beyond radius 1, where no surface
+        taught the network anything, the distance to that ball is taken.
+
+        corners : ask the network in the whole cube [-1, 1]^3, which it is trained in: what a
+            scan cuts off may lie beyond the ball of what it shows.
         """
         tokens = self.model.expand(latents)
 
@@ -103,7 +110,7 @@ class Reconstructor:
         def distances(points: np.ndarray) -> np.ndarray:
             radius = np.linalg.norm(points, axis=1)
             values = np.repeat((radius - UNIT_RADIUS)[:, None], len(self.table), axis=1)
-            near = np.flatnonzero(radius <= 1)
+            near = np.flatnonzero((np.abs(points).max(axis=1) if corners else radius) <= 1)
             for start in range(0, len(near), self.options.query_batch):
                 rows = near[start : start + self.options.query_batch]
                 queries = torch.from_numpy(points[rows])[None].to(self.device)
@@ -115,6 +122,22 @@ class Reconstructor:
     def sample(self, latents: torch.Tensor, frame: Frame, grid: LabelMap) -> SampledField:
         """The field on the grid of a label map."""
         return sample_field(self.field(latents), grid.data.shape, grid.affine, frame.to_unit)
+
+    def completed(
+        self,
+        latents: torch.Tensor,
+        frame: Frame,
+        seen: LabelMap,
+        cuts: Mapping[int, Cut],
+        mm: float,
+    ) -> LabelMap:
+        """The label map ``seen``, its cut classes completed up to ``mm`` past the faces of the
+        volume that cut them; what it shows stays as it is."""
+        grid = larger_grid(seen, cuts, mm)
+        field = self.field(latents, corners=True)
+        made = sample_field(field, grid.data.shape, grid.affine, frame.to_unit)
+        labels = joined(grid.data, made.labels(self.table.values), grid.affine, cuts)
+        return LabelMap(labels, grid.affine)
 
     def meshes(self, latents: torch.Tensor, frame: Frame, grid: LabelMap, sampled) -> list[Mesh]:
         """The surface of every class, on a grid of its own where one is asked for."""
@@ -129,28 +152,36 @@ class MajorityLabels:
     """The mean shape, a baseline: what most training cases have at a place of the unit frame.
 
     labels : (G, G, G) uint8 over the cube [-1, 1]^3.
+    unknown : names of the classes that the scans cut in every case that has them.
     """
 
     labels: np.ndarray
+    unknown: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, cases: Sequence[tuple[Case, Path]], table: LabelTable) -> MajorityLabels:
         """From training cases and their points files; a class is averaged over the cases
-        that have it."""
+        that have it whole."""
         ticks = np.linspace(-1, 1, MEAN_SHAPE_GRID)
         grid = lattice(ticks, ticks, ticks)
         votes = np.zeros((len(table), len(grid)), np.uint16)
         having = np.zeros(len(table))
+        cut = np.zeros(len(table))
         for case, points in cases[:MEAN_SHAPE_CASES]:
             truth = load_label_map(case.labels)
+            cuts = cuts_of(truth, table, case)
             found = lookup(truth, load_frame(points).to_world(grid))
             for channel, value in enumerate(table.values):
+                if value in cuts:
+                    cut[channel] += 1
+                    continue
                 votes[channel] += found == value
                 having[channel] += (truth.data == value).any()
         share = votes / np.maximum(having, 1)[:, None]
         values = np.array(table.values, np.uint8)
         labels = np.where(share.max(axis=0) >= 0.5, values[share.argmax(axis=0)], 0)
-        return cls(labels.reshape((MEAN_SHAPE_GRID,) * 3).astype(np.uint8))
+        unknown = tuple(n for n, w, c in zip(table.names, having, cut) if c and not w)
+        return cls(labels.reshape((MEAN_SHAPE_GRID,) * 3).astype(np.uint8), unknown)
 
     def place(self, frame: Frame, grid: LabelMap) -> np.ndarray:
         """(X, Y, Z) uint8 labels on the grid of a case, through its frame."""
@@ -173,10 +204,12 @@ def reconstruct_case(
     out: Path,
     network: Reconstructor,
     mean_shape: MajorityLabels,
+    beyond_mm: float = 0.0,
 ) -> list[Path]:
     """Write latents.npz, labels.nii.gz, <class>.ply, compare.png and figures.json of a case.
 
     points : case id -> points file.    meshes : folder of extract_meshes.
+    beyond_mm : where the scan cuts a class, write completed.nii.gz, so much larger, too.
 
     Returns
     -------
@@ -185,6 +218,7 @@ def reconstruct_case(
     table, folder = network.table, out / case.case_id
     path = points[case.case_id]
     truth, frame = load_label_map(case.labels), load_frame(path)
+    cuts = cuts_of(truth, table, case)
     latents = network.encode(path, case.case_id)
     sampled = network.sample(latents, frame, truth)
     predicted = sampled.labels(table.values)
@@ -193,17 +227,32 @@ def reconstruct_case(
 
     untrained = network.untrained
     blank = untrained.sample(untrained.encode(path, case.case_id), frame, truth)
-    figures = {
-        "model": overlap(truth.data, predicted, table),
-        "untrained": overlap(truth.data, blank.labels(table.values), table),
-        "mean_shape": overlap(truth.data, mean_shape.place(frame, truth), table),
+    made = {
+        "model": predicted,
+        "untrained": blank.labels(table.values),
+        "mean_shape": mean_shape.place(frame, truth),
     }
-    for label, true, made in zip(table, true_surfaces, surfaces):
-        figures["model"][label.name] |= surface_figures(true, made)
+    figures: dict = {
+        method: overlap(truth.data, seen_only(labels, truth.affine, cuts), table)
+        for method, labels in made.items()
+    }
+    without_figures(figures["mean_shape"], mean_shape.unknown)
+    for label, true, found in zip(table, true_surfaces, surfaces):
+        cut = cuts.get(label.value)
+        figures["model"][label.name] |= surface_figures(true, found, cut=cut)
+    if cuts:
+        figures["cut"] = cut_names(cuts, table)
+        for method in METHODS:  # it was not encoded
+            without_figures(figures[method], unplaced(cuts, table))
+    written = []
+    if cuts and beyond_mm:
+        whole = network.completed(latents, frame, truth, cuts, beyond_mm)
+        written.append(folder / "completed.nii.gz")
+        save_label_map(written[0], whole.data, whole.affine)
 
-    written = [folder / "latents.npz", folder / "labels.nii.gz"]
-    save_npz(written[0], latents=latents[0].cpu().numpy(), center=frame.center, scale=frame.scale)
-    save_label_map(written[1], predicted, truth.affine)
+    written += [folder / "latents.npz", folder / "labels.nii.gz"]
+    save_npz(written[-2], latents=latents[0].cpu().numpy(), center=frame.center, scale=frame.scale)
+    save_label_map(written[-1], predicted, truth.affine)
     written += write_meshes(folder, dict(zip(table.names, surfaces)))
     written += [folder / "compare.png", folder / "figures.json"]
     draw_comparison(written[-2], case.case_id, table, true_surfaces, surfaces, figures)

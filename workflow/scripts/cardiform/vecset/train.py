@@ -25,8 +25,13 @@ def vecset_job(options: VecsetOptions, table: LabelTable, train: Path, validatio
     InputError
         There is no training case, or a points file is missing, damaged or of other classes.
     """
+    # an item that is scaled down brings its distances nearer
+    truncation = options.truncation / (1 - options.augment_scale)
     rows = splits.read_splits({"train": train, "validation": validation})
-    cases = {p: load_cases(found, table, options.cached_points) for p, found in rows.items()}
+    cases = {
+        part: load_cases(found, table, options.cached_points, truncation)
+        for part, found in rows.items()
+    }
     if not cases["train"]:
         raise InputError(problem(train, "has no cases", "lower split.validation or .test"))
     torch.manual_seed(options.seed)

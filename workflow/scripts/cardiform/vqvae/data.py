@@ -44,6 +44,7 @@ class VoxelBatch(TypedDict):
     samples: int
     resolution: int
     band_voxels: float
+    known: NotRequired[Tensor]  # (N,) bool, where the scan cuts one of them
     structure: NotRequired[Structure]  # of the coords, kept by the task when it is first made
 
 
@@ -126,9 +127,13 @@ class VoxelDataset(torch.utils.data.Dataset):
         instance = self.instances[index]
         band = NarrowBand.load(instance.path)
         coords, sdf = band.coords.astype(np.int32), band.sdf.astype(np.float32)
+        known = np.ones(len(sdf), bool) if band.known is None else band.known
+        values = np.stack([sdf, known], axis=1)
         if self.augment:
             rng = np.random.default_rng((self.seed, draw))
-            coords, sdf = augmented(coords, sdf, band.resolution, rng)
+            coords, values = augmented(coords, values, band.resolution, rng)
+        sdf, known = np.ascontiguousarray(values[:, 0]), values[:, 1] > 0
+        cut = {} if band.known is None else {"known": torch.from_numpy(known)}
         return {
             "case_id": instance.case_id,
             "name": instance.name,
@@ -136,6 +141,7 @@ class VoxelDataset(torch.utils.data.Dataset):
             "sdf": torch.from_numpy(sdf)[:, None],
             "resolution": band.resolution,
             "band_voxels": band.band_voxels,
+            **cut,
         }
 
 
@@ -143,6 +149,8 @@ def augmented(
     coords: np.ndarray, sdf: np.ndarray, resolution: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """One of the 48 symmetries of the cube, and a shift within it; no value is interpolated.
+
+    coords : (V, 3).    sdf : (V,), or (V, K) several values of each.
 
     The shift, up to the seven voxels after which latents repeat, moves the structure against
     the grid of the latents.
@@ -160,7 +168,7 @@ def augmented(
 def collate(samples: Sequence[dict]) -> VoxelBatch:
     """The batch of some items of :class:`VoxelDataset`."""
     rows = [torch.nn.functional.pad(s["coords"], (1, 0), value=i) for i, s in enumerate(samples)]
-    return {
+    batch: VoxelBatch = {
         "case_id": [f"{s['case_id']}/{s['name']}" for s in samples],
         "coords": torch.cat(rows),
         "sdf": torch.cat([s["sdf"] for s in samples]),
@@ -168,3 +176,7 @@ def collate(samples: Sequence[dict]) -> VoxelBatch:
         "resolution": samples[0]["resolution"],
         "band_voxels": samples[0]["band_voxels"],
     }
+    if any("known" in s for s in samples):
+        every = [s.get("known", torch.ones(len(s["sdf"]), dtype=torch.bool)) for s in samples]
+        batch["known"] = torch.cat(every)
+    return batch

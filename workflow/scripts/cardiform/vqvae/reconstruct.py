@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cc3d
@@ -15,9 +15,10 @@ from ..errors import again
 from ..files import save_npz, write_json
 from ..formats import Format
 from ..geometry.closed_band import Solid, voxel_affine
+from ..geometry.field_of_view import Cut, cut_names, cuts_of, seen_only, unplaced
 from ..geometry.narrowband import NarrowBand, voxel_keys
 from ..geometry.surface import Mesh
-from ..held_out import draw_comparison, truth_mesh, write_meshes
+from ..held_out import draw_comparison, truth_mesh, without_figures, write_meshes
 from ..labels import LabelClass, LabelTable
 from ..metrics.overlap import overlap
 from ..metrics.surface import surface_figures
@@ -78,18 +79,21 @@ class Truth:
     labels : label map, on the grid that reconstructions are written on.
     meshes : class name -> surface in RAS mm.
     table : its classes.
+    cuts : class value -> how the scan cuts it.
     """
 
     labels: LabelMap
     meshes: Mapping[str, Mesh]
     table: LabelTable
+    cuts: Mapping[int, Cut] = field(default_factory=dict)
 
     @classmethod
     def of_labels(cls, case: Case, table: LabelTable, meshes: Path) -> Truth:
         """The label map and the surfaces that were extracted from it."""
         folder = meshes / case.case_id
         surfaces = {label.name: truth_mesh(folder, label.name) for label in table}
-        return cls(load_label_map(case.labels), surfaces, table)
+        label_map = load_label_map(case.labels)
+        return cls(label_map, surfaces, table, cuts_of(label_map, table, case))
 
     @classmethod
     def of_bands(cls, bands: Mapping[str, NarrowBand]) -> Truth:
@@ -134,7 +138,12 @@ def reconstruct_case(
         method: put_through(network, bands, truth, surfaces=method != "stage1")
         for method, network in networks.items()
     }
-    best, figures = made["model"], {method: m.figures for method, m in made.items()}
+    best = made["model"]
+    figures: dict = {method: m.figures for method, m in made.items()}
+    if truth.cuts:
+        figures["cut"] = cut_names(truth.cuts, truth.table)
+        for method in made:  # it has no band
+            without_figures(figures[method], unplaced(truth.cuts, truth.table))
     written = [folder / "codes.npz", folder / "labels.nii.gz"]
     save_npz(written[0], compressed=False, **best.codes)
     save_label_map(written[1], best.labels, truth.labels.affine)
@@ -172,11 +181,14 @@ def put_through(
         codes |= {f"{name}_{key}": array for key, array in found.items()}
     labels = fused(solids, truth.table, truth.labels)
     meshes = {name: solid.surface() for name, solid in solids.items()}
-    figures = overlap(truth.labels.data, labels, truth.table)
+    seen = seen_only(labels, truth.labels.affine, truth.cuts)
+    figures = overlap(truth.labels.data, seen, truth.table)
+    values = dict(zip(truth.table.names, truth.table.values))
     for name, band in bands.items():
         figures[name] |= band_figures(band, voxels[name], solids[name])
         if surfaces:
-            figures[name] |= surface_figures(truth.meshes[name], meshes[name])
+            cut = truth.cuts.get(values[name])
+            figures[name] |= surface_figures(truth.meshes[name], meshes[name], cut=cut)
     return Made(labels, meshes, codes, figures)
 
 
@@ -201,25 +213,31 @@ def fused(solids: Mapping[str, Solid], table: LabelTable, grid: LabelMap) -> np.
 def band_figures(truth: NarrowBand, coords: np.ndarray, solid: Solid) -> dict[str, float | int]:
     """Agreement on the voxels of the true band, the predicted voxels, and connected parts.
 
+    Of a true band that the scan cuts only what is known counts.
+
     l1_voxels, l1_mm : mean absolute error of the distance; a voxel that was not predicted has
         the value of its side.
     sign_iou : of the inside, among voxels within 1.5 of the true surface.
     structure_recall, structure_precision : of the predicted voxels.
     components : connected parts of the reconstruction (26 neighbours).
     """
-    wanted = truth.sdf.astype(np.float32)
-    found = solid.lookup(truth.coords, truth.resolution, truth.frame)
+    known = slice(None) if truth.known is None else truth.known
+    wanted, places = truth.sdf[known].astype(np.float32), truth.coords[known]
+    found = solid.lookup(places, truth.resolution, truth.frame)
+    if truth.known is not None and not len(wanted):
+        return {}
     l1 = float(np.abs(found - wanted).mean()) * truth.band_voxels
     near = np.abs(wanted) * truth.band_voxels < CROSSED_VOXELS
     inside, should = found[near] < 0, wanted[near] < 0
-    both = np.isin(
-        voxel_keys(coords, truth.resolution), voxel_keys(truth.coords, truth.resolution)
-    ).sum()
+    keys, made = (voxel_keys(c, truth.resolution) for c in (places, coords))
+    if truth.known is not None:  # what lies on a cap is neither right nor wrong
+        made = np.setdiff1d(made, voxel_keys(truth.coords[~truth.known], truth.resolution))
+    both = np.isin(made, keys).sum()
     return {
         "l1_voxels": l1,
         "l1_mm": l1 * truth.voxel_mm,
         "sign_iou": float((inside & should).sum() / max((inside | should).sum(), 1)),
-        "structure_recall": float(both / max(len(truth.coords), 1)),
-        "structure_precision": float(both / max(len(coords), 1)),
+        "structure_recall": float(both / max(len(places), 1)),
+        "structure_precision": float(both / max(len(made), 1)),
         "components": int(cc3d.connected_components(solid.values < 0, connectivity=26).max()),
     }

@@ -123,6 +123,10 @@ class VqvaeTask:
             decoded, _, codes = self.model(band_of(batch))
             terms = self._terms(batch, decoded, codes)
             predicted, truth = decoded.field.feats.float(), batch["sdf"]
+            if "known" in batch:
+                predicted, truth = predicted[batch["known"]], truth[batch["known"]]
+            if not len(truth):
+                continue
             near = truth.abs() * batch["band_voxels"] < CROSSED_VOXELS
             inside, wanted = (predicted < 0) & near, (truth < 0) & near
             voxels = len(truth)
@@ -181,13 +185,19 @@ class VqvaeTask:
         self, batch: VoxelBatch, decoded: Decoded, codes: Quantized | None
     ) -> dict[str, Tensor]:
         error = decoded.field.feats.float() - batch["sdf"]
+        if "known" in batch:  # caps are no surface: what is made there counts for nothing
+            error = _counting(error, batch["known"][:, None])
         l1, l2 = error.abs().mean(), error.square().mean()
         terms = {
             "recon": self.stage.weight_l1 * l1 + self.stage.weight_l2 * l2,
             "structure": sum(
                 (
-                    binary_cross_entropy_with_logits(logits.float(), occupied.float())
-                    for logits, occupied in zip(decoded.logits, self._occupied(batch))
+                    binary_cross_entropy_with_logits(
+                        _counting(logits.float(), counts), _counting(occupied.float(), counts)
+                    )
+                    for logits, occupied, counts in zip(
+                        decoded.logits, self._occupied(batch), self._known_children(batch)
+                    )
                 ),
                 start=l1.new_zeros(()),
             ),
@@ -212,6 +222,27 @@ class VqvaeTask:
             structure = structure.halved.coarse
         return found
 
+    def _known_children(self, batch: VoxelBatch) -> list[Tensor | None]:
+        """(M, 8) bool per halving, coarse to fine: of which children is known whether they are
+        there; None where no scan cuts anything.
+
+        One that is there has a known voxel in it. One that is not may be where what is cut off
+        would be, unless all voxels of its parent are known.
+        """
+        if "known" not in batch:
+            return [None] * LEVELS
+        structure = band_of(batch).structure
+        some = every = batch["known"]
+        found: list[Tensor | None] = []
+        for _ in range(LEVELS):
+            halving = structure.halved
+            rows = halving.children.long()
+            some = torch.cat([some, some.new_zeros(1)])[rows]
+            every = torch.cat([every, every.new_ones(1)])[rows].all(dim=1)
+            found.insert(0, torch.where(halving.occupied, some, every[:, None]))
+            some, structure = some.any(dim=1), halving.coarse
+        return found
+
     def _observe(self, quantizer: Quantizer, latents: Tensor, indices: Tensor) -> Tensor:
         """Add a micro-batch to the statistics of the step; how many latents each code has in it."""
         counts, sums = statistics(latents, indices, quantizer.size)
@@ -220,6 +251,13 @@ class VqvaeTask:
         else:
             self._seen = self._seen[0] + counts, self._seen[1] + sums, latents
         return counts
+
+
+def _counting(values: Tensor, counts: Tensor | None) -> Tensor:
+    """(K,) the values that count, or a single 0 where none does; all as they are without counts."""
+    if counts is None:
+        return values
+    return values[counts] if bool(counts.any()) else 0 * values.flatten()[:1]
 
 
 def band_of(batch: VoxelBatch) -> SparseTensor:
