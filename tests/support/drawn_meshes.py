@@ -41,6 +41,9 @@ class DrawnMesh:
             path.write_bytes(b"" if self.fault == "nothing" else b"a heart\n")
             return path
         vertices, faces = self._broken(*self._changed())
+        if self.form == "ascii.stl" and not len(faces):  # trimesh does not write it
+            path.write_bytes(b"solid heart\nendsolid heart\n")
+            return path
         mesh = trimesh.Trimesh(vertices, faces, process=False, validate=False)
         options = {"file_type": path.suffix[1:]} | FORMATS[self.form]
         content = mesh.export(**options)
