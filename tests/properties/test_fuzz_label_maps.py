@@ -21,6 +21,7 @@ FOREIGN = (
     "notes.txt", "meshes/notes.txt", "meshes/c0/mine.ply", "meshes/c0/notes.md", "points/mine.npz",
     "sparse/c0/mine.npz", "sparse/c0.npz", "qc/cases/other.json", "qc/mine.tsv",
 )  # fmt: skip
+NOTHING_LEFT = "the scan cuts every class, and no surface is left"
 LEAST_SPAN = 2.99  # of the coarsest voxel edges
 MADE = (".ply", ".npz", "frame.json")
 
@@ -47,8 +48,10 @@ def test_what_the_check_accepts_every_stage_makes(tmp_path, maps, resolution):
     good = {case.case_id for case in cohort.cases() if case.status == "ok"}
     for number, drawn in enumerate(maps):
         assert (f"c{number}" in good) == large(drawn), cohort.cases()[number].reason
-    log, *others = cohort.geometry(resolution)
-    assert {result.returncode for result in (log, *others)} == {0}, [r.stderr for r in others]
+    log, points, voxels = cohort.geometry(resolution)
+    assert log.returncode == voxels.returncode == 0, log.stderr + voxels.stderr
+    # of what the scan cuts off on all sides nothing can be sampled
+    assert all(NOTHING_LEFT in line for line in errors_of(points)), points.stderr
     for number, drawn in enumerate([*maps, plain()]):
         if f"c{number}" in good:
             check_report(drawn, cohort.out / "qc" / "cases" / f"c{number}.json")
