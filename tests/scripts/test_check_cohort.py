@@ -403,3 +403,19 @@ def test_a_report_of_the_version_before_is_read(tmp_path, judge):
     manifest.write_text(f"case_id\tpath\tbytes\tsha256\tstatus\na\t{path}\t1\t0\tok\n")
     result = judge("--manifest", manifest)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("column", ["labels", "image", "truth"])
+def test_a_path_that_no_disk_takes_is_that_of_one_case_alone(tmp_path, column):
+    """A name of 300 letters, and a place below a file."""
+    write(tmp_path, "good.nii.gz", labels())
+    rows = [["a", "good.nii.gz"], ["b", "good.nii.gz"], ["c", "good.nii.gz"]]
+    columns = "case_id\tlabels" + ("" if column == "labels" else f"\t{column}")
+    for row, path in zip(rows[:2], ["x" * 300, "good.nii.gz/x.nii.gz"]):
+        row[1 if column == "labels" else 2 :] = [path]
+    table(tmp_path, rows, columns)
+    places = ["--table", tmp_path / "cohort.tsv", "--out", tmp_path / "out"]
+    result = run_inside("check_cohort.py", *places, "--on-bad-case", "skip")
+    assert result.returncode == 0, result.stderr
+    status = {case.case_id: case.status for case in read_checked_cases(tmp_path / "out/cases.tsv")}
+    assert status == {"a": "skipped", "b": "skipped", "c": "ok"}

@@ -327,3 +327,29 @@ def test_classes_that_leave_no_extent_are_refused(write):
     with pytest.raises(InputError) as caught:
         CloudBounds.of([("clouds", file)], LabelTable(), ["b.h5: one"])
     assert caught.value.problems == ["b.h5: one"]
+
+
+@pytest.mark.parametrize(("points", "classes"), [(">f4", ">u2"), ("<f4", "<i8"), (">f8", ">i4")])
+def test_rows_of_variable_length_are_read_in_any_byte_order(write, points, classes):
+    def fill(archive):
+        rows = archive.create_dataset("points", (2,), dtype=h5py.vlen_dtype(np.dtype(points)))
+        labels = archive.create_dataset("labels", (2,), dtype=h5py.vlen_dtype(np.dtype(classes)))
+        for k in range(2):
+            rows[k] = POINTS[k, : 20 + k].ravel().astype(points)
+            labels[k] = CLASSES[k, : 20 + k].astype(classes)
+
+    first, second = CloudFile(write(fill), options())
+    np.testing.assert_allclose(first.points, POINTS[0, :20], rtol=1e-6)
+    np.testing.assert_allclose(second.points, POINTS[1, :21], rtol=1e-6)
+    assert second.labels.tolist() == CLASSES[1, :21].tolist()
+
+
+def test_zeroed_rows_of_variable_length_are_refused_before_hdf5_looks_for_them(write):
+    path = write(fill_ragged)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"GCOL") + 16
+    content[start : start + 1000] = bytes(1000)
+    path.write_bytes(content)
+    for judge in (lambda path: CloudFile(path, options()), cloud_of_case):
+        with pytest.raises(InputError, match=r"clouds\.h5: .*rows of variable length are lost"):
+            judge(path)

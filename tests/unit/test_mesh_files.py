@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import trimesh
@@ -240,3 +242,10 @@ def test_all_objects_of_a_scene_are_read(tmp_path, box):
     (tmp_path / "a.obj").write_text("\n".join(lines))
     mesh = read_mesh(tmp_path / "a.obj")
     assert signed_volume(mesh) == pytest.approx(12) and is_watertight(mesh)
+
+
+def test_the_reader_of_stl_logs_no_traceback_of_normals_that_nobody_needs(tmp_path, box, caplog):
+    text = trimesh.Trimesh(box.vertices, box.faces).export(file_type="stl_ascii")
+    (tmp_path / "a.stl").write_text(re.sub("normal [^ ]+", "normal x", text, count=1))
+    assert is_watertight(read_mesh(tmp_path / "a.stl"))
+    assert not caplog.records

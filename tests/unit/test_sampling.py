@@ -152,6 +152,12 @@ def test_the_check_tells_what_is_wrong(case, act, words):
     assert words in str(caught.value) and "labels/a.nii.gz" in str(caught.value)
 
 
+def test_an_offset_finer_than_the_distances_is_the_fault_of_the_option(case):
+    arrays, evidence = sampled(case)
+    with pytest.raises(InputError, match=r"near points are .* raise points\.near_sigma"):
+        check_points(arrays, evidence, (1e-5,))
+
+
 def test_specks_do_not_fail_a_case():
     """Lone voxels far from the rest, as automatic labels have them: few points lie on them."""
     rng = np.random.default_rng(0)

@@ -205,3 +205,9 @@ def test_a_folder_that_cannot_be_written_is_told(project):
     results.mkdir(parents=True)
     text = plan_on_a_read_only(results, project)
     assert f"note: {results}: may not be written to" in text and "extract_meshes" in text
+
+
+def test_a_path_that_no_disk_takes_is_left_to_the_check(project):
+    table = (project / "cohort.tsv").read_text()
+    (project / "cohort.tsv").write_text(table + f"long\tlong\t{'x' * 300}\n")
+    assert planned(project)["check_cases"] == 4

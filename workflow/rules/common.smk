@@ -1,5 +1,6 @@
 """The config, the cases, the chunks and what every rule needs to call its script."""
 
+import os
 import shlex
 import sys
 from dataclasses import asdict, replace
@@ -60,7 +61,7 @@ def flags(section, **changes):
 def existing(paths):
     """The files that are there: check_cohort reports all missing ones at once, where
     Snakemake would stop at the first."""
-    return [path for path in paths if Path(path).exists()]
+    return [path for path in paths if os.path.exists(path)]
 
 
 def labels_flag(wildcards=None):

@@ -148,7 +148,7 @@ def future_problems(paths: Iterable[str | Path]) -> list[str]:
     """
     lines, limit = [], time.time() + CLOCK_TOLERANCE_S
     for path in (Path(part) for whole in paths for part in parts_of(whole)):
-        if path.exists() and (changed := path.stat().st_mtime) > limit:
+        if os.path.exists(path) and (changed := path.stat().st_mtime) > limit:
             day = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed))
             fact = f"was changed in the future ({day})"
             lines.append(
@@ -173,7 +173,7 @@ def parts_of(path: str | Path) -> list[str]:
 def sha256_file(path: str | Path) -> str:
     """Hex digest of the file's bytes; of a whole .hdr/.img pair, of the digests of both."""
     parts = parts_of(path)
-    if len(parts) == 1 or not all(Path(part).is_file() for part in parts):
+    if len(parts) == 1 or not all(map(os.path.isfile, parts)):
         return _digest(path)
     return sha256_text(" ".join(map(_digest, parts)))
 

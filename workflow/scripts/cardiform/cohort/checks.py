@@ -163,9 +163,8 @@ def describe(labels: LabelMap, table: LabelTable) -> dict:
     for label in table:
         voxels = int(counts[label.value])
         if voxels:
-            mask = _cropped(labels.data == label.value)
-            if 1 in mask.shape:  # cc3d counts wrongly there, or stops
-                mask = np.pad(mask, 1)
+            # without a rim cc3d raises on specks within a slice
+            mask = np.pad(_cropped(labels.data == label.value), 1)
             classes[label.name] = {
                 "voxels": voxels,
                 "volume_ml": round(voxels * voxel_ml, 4),
@@ -189,7 +188,7 @@ def check_point_cloud(path: str | Path, table: LabelTable) -> list[str]:
     """What is odd about an HDF5 point cloud; InputError where it cannot be converted."""
     from ..volumes.clouds import cloud_of_case
 
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise InputError(problem(path, "does not exist", "correct the path in the case table"))
     cloud = cloud_of_case(path)
     if cloud.labels is not None and not np.isin(cloud.labels, table.values).any():

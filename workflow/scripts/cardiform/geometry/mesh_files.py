@@ -7,6 +7,7 @@ it for LPS; here they are RAS.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from .surface import Mesh
 MESH_ENDING = ".ply"  # of all meshes that the workflow writes
 RAS, LPS = b"SPACE=RAS", b"SPACE=LPS"
 HEADER_BYTES = 65_536  # comments come before any coordinates
+# It logs tracebacks of parts that it can do without; what was read is judged here.
+logging.getLogger("trimesh").setLevel(logging.CRITICAL)
 
 
 def write_mesh(path: str | Path, mesh: Mesh) -> None:

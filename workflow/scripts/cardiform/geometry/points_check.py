@@ -55,7 +55,16 @@ def check_points(
         for channel in np.flatnonzero(arrays["annotated"]):
             facts += _class_facts(arrays, int(channel), max(near_sigma), evidence.slopes)
     if facts:
-        raise InputError([problem(where, fact, REMEDY) for fact in facts])
+        remedy = _remedy(arrays, max(near_sigma))
+        raise InputError([problem(where, fact, remedy) for fact in facts])
+
+
+def _remedy(arrays, sigma: float) -> str:
+    """What to do; ``sigma``: the widest offset of near points, unit frame."""
+    exact = FIELD_VOX * float(arrays["spacing"].max() * arrays["scale"])
+    if sigma >= exact:
+        return REMEDY
+    return f"raise points.near_sigma: distances are exact to {exact:.2g}, a tenth of a voxel"
 
 
 def _range_facts(arrays) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +21,7 @@ FAR = 10.0
 TOO_FAR = 40.0
 LARGEST = 1e9  # of coordinates: beyond a thousand kilometres nothing is a heart
 DENSEST = 2000  # bytes of an array per byte of its file: no compression does better
+HEAP = b"GCOL\x01\0\0\0"  # how a collection of rows of variable length begins, in version 1
 AGAIN = "export it again"
 
 
@@ -55,6 +58,7 @@ class CloudFile:
         self.order = np.array(["xyz".index(a) for a in options.axes]).argsort()
         with opened(self.path) as archive:
             try:
+                _check_heaps(self.path)
                 self.layout, self.names = self._layout(archive)
             except (OSError, RuntimeError, KeyError, ValueError, UnicodeError) as error:
                 raise InputError(_unreadable(self.path, error)) from None
@@ -151,7 +155,7 @@ class CloudFile:
         elsewhere = found.is_virtual or found.external
         if not elsewhere and claimed > DENSEST * os.path.getsize(found.file.filename):
             raise ValueError(f"{claimed / 1e9:.1f} GB, more than its file can hold")
-        return found[()] if whole else found[self.names.index(name)]
+        return found[()] if whole else _as_stored(found[self.names.index(name)], found.dtype)
 
     def _classes(self, labels, count: int, where: str) -> np.ndarray | None:
         if labels is None:
@@ -170,6 +174,31 @@ class CloudFile:
         if labels.min() < 0 or labels.max() > 255:
             raise InputError(problem(where, "has classes outside of 0-255", remedy))
         return labels.astype(np.uint8)
+
+
+def _check_heaps(path: Path) -> None:
+    """OSError where HDF5 2.0 would look for rows of variable length without end: it goes from
+    row to row by their sizes, and zeroed bytes are free space of no size.
+    """
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as heap:
+        start = heap.find(HEAP)
+        while start >= 0 and start + 16 <= len(heap):
+            end = min(start + struct.unpack_from("<Q", heap, start + 8)[0], len(heap))
+            at = start + 16
+            while end - at >= 16:
+                number, size = struct.unpack_from("<H6xQ", heap, at)
+                if not number and not size:
+                    raise OSError("bytes of its rows of variable length are lost")
+                at += 16 + -(-size // 8) * 8 if number else size
+            start = heap.find(HEAP, start + 1)
+
+
+def _as_stored(row, kind: np.dtype):
+    """A row of a dataset of this ``kind``. Where rows are of variable length, h5py 3.16 takes the
+    bytes for native numbers, whatever their order in the file."""
+    stored = h5py.check_vlen_dtype(kind)
+    misread = stored is not None and row.dtype == stored.newbyteorder("=")
+    return row.view(stored) if misread else row
 
 
 def opened(path: Path) -> h5py.File:
