@@ -10,7 +10,6 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from drawn_label_maps import Drawn, faulty, plain, sound
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -23,7 +22,7 @@ FOREIGN = (
     "notes.txt", "meshes/notes.txt", "meshes/c0/mine.ply", "meshes/c0/notes.md", "points/mine.npz",
     "sparse/c0/mine.npz", "sparse/c0.npz", "qc/cases/other.json", "qc/mine.tsv",
 )  # fmt: skip
-NOTHING_LEFT = "the scan cuts every class, and no surface is left"
+NOTHING_LEFT = "is cut by its border in every class, and no surface is left"
 LEAST_SPAN = 2.99  # of the coarsest voxel edges
 MADE = (".ply", ".npz", "frame.json")
 
@@ -45,7 +44,6 @@ def test_what_the_check_accepts_every_stage_makes(tmp_path, maps, resolution):
     goes_through(tmp_path, [replace(m, data=np.pad(m.data, 1)) for m in maps], resolution)
 
 
-@pytest.mark.xfail(reason="points of small classes that the scan cuts fail their own check")
 @settings(examples(3), phases=[Phase.generate])
 @given(st.lists(sound(), min_size=1, max_size=3))
 def test_what_the_scan_cuts_goes_through_all_stages(tmp_path, maps):
@@ -61,11 +59,11 @@ def goes_through(tmp_path, maps, resolution) -> None:
     cohort.check()
     good = {case.case_id for case in cohort.cases() if case.status == "ok"}
     for number, drawn in enumerate(maps):
-        assert (f"c{number}" in good) == large(drawn), cohort.cases()[number].reason
+        reason = cohort.cases()[number].reason
+        assert (f"c{number}" in good) == (large(drawn) and NOTHING_LEFT not in reason), reason
     log, points, voxels = cohort.geometry(resolution)
-    assert log.returncode == voxels.returncode == 0, log.stderr + voxels.stderr
-    # of what the scan cuts off on all sides nothing can be sampled
-    assert all(NOTHING_LEFT in line for line in errors_of(points)), points.stderr
+    for result in (log, points, voxels):
+        assert result.returncode == 0, result.stderr
     for number, drawn in enumerate([*maps, plain()]):
         if f"c{number}" in good:
             check_report(drawn, cohort.out / "qc" / "cases" / f"c{number}.json")
@@ -96,7 +94,8 @@ def check_report(drawn: Drawn, path) -> None:
 @examples(12)
 @given(st.lists(faulty(), min_size=1, max_size=4), st.lists(sound(), max_size=1))
 def test_skip_skips_exactly_the_bad_cases_and_names_their_files(tmp_path, bad, good):
-    cohort = written(tmp_path / "x", [*bad, plain(), *[m for m in good if large(m)]])
+    good = [replace(m, data=np.pad(m.data, 1)) for m in good if large(m)]  # cut by no border
+    cohort = written(tmp_path / "x", [*bad, plain(), *good])
     result = cohort.check()
     assert result.returncode == 0, result.stderr
     status = {case.case_id: case.status for case in cohort.cases()}

@@ -14,6 +14,7 @@ from ..volumes import (
     LabelMap,
     check_extent,
     check_hounsfield,
+    check_in_view,
     check_truth,
     labelled_box,
     labels_on,
@@ -67,6 +68,8 @@ def extent_problems(case: Case, labels: LabelMap) -> list[str]:
     low, high = labelled_box(labels.data)
     try:
         check_extent(case.labels, high - low + 1, labels.spacing)
+        if case.cut_classes(["what reaches the border"]):
+            check_in_view(case.labels, labels.data)
     except InputError as error:
         return error.problems
     return []

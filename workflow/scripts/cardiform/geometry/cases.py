@@ -17,7 +17,7 @@ from ..files import save_npz, write_json
 from ..formats import Format
 from ..labels import LabelTable
 from ..options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
-from ..volumes import LabelMap, check_extent, labelled_box, load_label_map
+from ..volumes import LabelMap, check_extent, check_in_view, labelled_box, load_label_map
 from .field_of_view import Cut, cuts_of
 from .frame import Frame
 from .mesh_files import MESH_ENDING, read_mesh, write_mesh
@@ -133,6 +133,8 @@ def sample_case(
     label_map, frame, made = _load_meshed(case, meshes)
     low, high = labelled_box(label_map.data)
     check_extent(case.labels, high - low + 1, label_map.spacing)
+    if case.cut_classes(["what reaches the border"]):
+        check_in_view(case.labels, label_map.data)
     fields = dict(_fields(case, label_map, table, made.smoothing, made.shifts))
     cuts = cuts_of(label_map, table, case)
     del label_map  # the fields hold all that is needed, and much memory

@@ -119,6 +119,8 @@ def _class_facts(arrays, channel: int, sigma: float, slopes) -> list[str]:
         limits = "-".join(map(str, slope))
         facts.append(f"class {value}: the slope of the distances is {slopes[value]:.3g} ({limits})")
     ratio = _ratio(arrays, channel, value)
+    if channel in np.flatnonzero(arrays.get("cut", [])):
+        around = (0.0, around[1])  # the rim of the cut is a surface, and no points lie on it
     if not around[0] <= ratio <= around[1]:
         facts.append(f"class {value}: distances are {ratio:.3g} of those to the surface points")
     return facts

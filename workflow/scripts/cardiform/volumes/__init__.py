@@ -2,7 +2,7 @@
 
 from .affines import axes_like, corners_apart_mm, place_tolerance_mm, spacing_of
 from .agreement import check_truth
-from .extent import check_extent, labelled_box
+from .extent import check_extent, check_in_view, labelled_box
 from .files import (
     LabelMap,
     image_grid,
@@ -19,6 +19,7 @@ __all__ = [
     "axes_like",
     "check_extent",
     "check_hounsfield",
+    "check_in_view",
     "check_truth",
     "corners_apart_mm",
     "image_grid",

@@ -29,6 +29,30 @@ def check_extent(path: str | Path, size: Sequence[int], spacing: np.ndarray) -> 
         raise InputError(problem(path, fact, "segment it on a finer grid, or leave the case out"))
 
 
+def check_in_view(path: str | Path, data: np.ndarray) -> None:
+    """Refuse a label map of which the border of the volume leaves no surface.
+
+    Within a few layers of the border it is not known how a structure that reaches it goes on.
+
+    data : (X, Y, Z) uint8 class values; some are labelled.
+
+    Raises
+    ------
+    InputError
+        Every class reaches the border, and none has a surface at three or more layers from there.
+    """
+    for value in np.flatnonzero(np.bincount(data.ravel(), minlength=256)[1:]) + 1:
+        inner = []
+        for axis, size in enumerate(data.shape):
+            low, high = ((data.take(end, axis=axis) == value).any() for end in (0, -1))
+            inner.append(slice(LEAST_SPAN_VOX * low, max(size - LEAST_SPAN_VOX * high, 0)))
+        seen = data[tuple(inner)] == value
+        if seen.any() and not seen.all():
+            return
+    fact = "is cut by its border in every class, and no surface is left"
+    raise InputError(problem(path, fact, "segment more of the image, or leave the case out"))
+
+
 def labelled_box(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(3,) lowest and highest index of all that is labelled in an (X, Y, Z); there must be some."""
     ends = []
