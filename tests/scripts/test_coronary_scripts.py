@@ -92,7 +92,7 @@ def test_repair_leaves_masks_reports_and_a_manifest(stages):
 
 def test_a_class_that_the_table_lacks(stages):
     result = stages.repair("--structure", "spleen")
-    refused(result, "no class 'spleen'", "coronary")
+    refused(result, "coronary_repair.structure names spleen", "has myocardium, ")
 
 
 def test_a_structure_that_the_label_table_lacks_is_not_trained(stages, tmp_path):
@@ -192,4 +192,4 @@ def test_fused_label_maps_and_the_table_of_them(stages):
 def test_masks_and_rules_that_are_none(stages):
     refused(stages.fuse("--masks", "coronary"), "write class=folder")
     refused(stages.fuse("--masks", "spleen=x"), "no class 'spleen'")
-    refused(stages.fuse("--rules", "tidy"), "no rule tidy")
+    refused(stages.fuse("--rules", "tidy"), "--rules is 'tidy'; one of appendage_touches_atrium")
