@@ -104,7 +104,7 @@ def test_whatever_a_library_says_of_a_file_is_a_problem_of_this_file(tmp_path, m
         raise IndexError("out of range\nand more")
 
     monkeypatch.setattr(checks, "image_doubts", surprise)
-    save_label_map(tmp_path / "a.nii.gz", np.ones((4, 4, 4), np.uint8), np.eye(4))
+    save_label_map(tmp_path / "a.nii.gz", np.pad(np.ones((4, 4, 4), np.uint8), 1), np.eye(4))
     path = str(tmp_path / "a.nii.gz")
     (report,) = check_case(
         Case(case_id="a", patient_id="a", labels=path, image=path), LabelTable(), tmp_path

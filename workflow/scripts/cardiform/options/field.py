@@ -92,6 +92,8 @@ def _facts(item: Any, meta: Mapping[str, Any], of_list: bool) -> list[str]:
         facts.append(f"is {item[:60]!r}; it must match {meta['pattern']}")
     if not isinstance(item, str):
         return facts + _number_facts(item, meta)
+    if any(meta[limit] is not None for limit in ("minimum", "maximum", "multiple")):
+        facts.append(f"is {item[:60]!r}; a number")
     if item.startswith("-") or not item.isprintable():
         facts.append(f"is {item[:60]!r}; a text of one line that does not begin with -")
     elif of_list and (item == "" or "," in item):
