@@ -12,6 +12,7 @@ from cardiform.errors import InputError
 EVERYTHING = ("all", "coronary", "fused", "ldm", "vqvae_windows")
 COLUMNS = ("image", "pointcloud", "truth")
 CHUNKS = 64
+CASES = 60
 # per chunk: check, meshes, points, voxels, four windows, repair, fusion
 STAGES_OF_A_CHUNK = 10
 
@@ -36,13 +37,13 @@ def test_a_chunk_that_no_command_line_can_name():
 
 
 @pytest.mark.slow
-def test_two_hundred_cases_for_real(tmp_path):
+def test_many_cases_for_real(tmp_path):
     """The benchmark benchmarks/load.py does the same with a thousand."""
-    folder = load.make_cohort(tmp_path / "cohort", 200, 6)
+    folder = load.make_cohort(tmp_path / "cohort", CASES, 6)
     _, jobs, cases = load.load(folder)
     per_chunk = ("check_cases", "extract_meshes", "sample_sdf", "voxelize_labels")
-    assert cases == 4 * 200 and all(jobs[rule] == 6 for rule in per_chunk)
-    load.add_case(folder, 200)
+    assert cases == 4 * CASES and all(jobs[rule] == 6 for rule in per_chunk)
+    load.add_case(folder, CASES)
     _, jobs, cases = load.load(folder)
     assert cases == 4 and all(jobs[rule] == 1 for rule in per_chunk)
     assert load.load(folder)[1:] == ({}, 0)
