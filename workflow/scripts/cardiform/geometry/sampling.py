@@ -94,10 +94,7 @@ def case_points(
         The cuts leave nothing.
     """
     cuts = {value: cut for value, cut in (cuts or {}).items() if value in fields}
-    meshes = {v: cuts[v].open_part(mesh) if v in cuts else mesh for v, mesh in meshes.items()}
-    meshes = {value: mesh for value, mesh in meshes.items() if len(mesh.faces)}
-    if not meshes:
-        raise InputError("the scan cuts every class, and no surface is left; leave the case out")
+    meshes = _in_view(meshes, cuts)
     fields = {value: field for value, field in fields.items() if value in meshes}
     channels = [fields.get(value) for value in table.values]
     samplers = {value: SurfaceSampler(mesh) for value, mesh in meshes.items()}
@@ -110,19 +107,10 @@ def case_points(
     slopes = {v: _slope(f, volume[:SLOPE_POINTS], frame) for v, f in fields.items()}
     first = next(iter(fields.values()))
     order, near_order = rng.permutation(len(surface)), rng.permutation(len(near))
-    cut_off = {}
-    if cuts:
-        views = [cuts.get(value) for value in table.values]
-        least = [
-            _hide(sdf, frame.to_world(points), views)
-            for sdf, points in ((near_sdf, near), (volume_sdf, volume))
-        ]
-        cut_off = {
-            "cut": np.array([view is not None for view in views]),
-            "cut_planes": _unit_planes(views, frame),
-            "near_least": _unit_f16(least[0], frame)[near_order],
-            "volume_least": _unit_f16(least[1], frame),
-        }
+    views = [cuts.get(value) for value in table.values]
+    cut_off = _cut_off({"near": (near, near_sdf), "volume": (volume, volume_sdf)}, views, frame)
+    if cut_off:
+        cut_off["near_least"] = cut_off["near_least"][near_order]
     return {
         "surface_points": frame.to_unit(surface).astype(np.float32)[order],
         "surface_normals": normals[order],
@@ -141,6 +129,30 @@ def case_points(
         "format_version": np.array(POINTS.version, np.int64),
         **cut_off,
     }, Evidence(own[order] * np.float32(frame.scale), slopes)
+
+
+def _in_view(meshes: Mapping[int, Mesh], cuts: Mapping[int, Cut]) -> dict[int, Mesh]:
+    """The surfaces without their caps, those of which something is left; InputError: none."""
+    parts = {v: cuts[v].open_part(mesh) if v in cuts else mesh for v, mesh in meshes.items()}
+    parts = {value: mesh for value, mesh in parts.items() if len(mesh.faces)}
+    if not parts:
+        raise InputError("the scan cuts every class, and no surface is left; leave the case out")
+    return parts
+
+
+def _cut_off(points, views: Sequence[Cut | None], frame: Frame) -> dict[str, np.ndarray]:
+    """What a points npz says of cuts; nothing where there are none.
+
+    points : near and volume: (N, 3) unit points and their (N, C) distances in mm, of which those
+        that the cuts hide are set to NaN.
+    """
+    if not any(views):
+        return {}
+    found = {"cut": np.array([v is not None for v in views])}
+    found["cut_planes"] = _unit_planes(views, frame)
+    for name, (unit, sdf) in points.items():
+        found[f"{name}_least"] = _unit_f16(_hide(sdf, frame.to_world(unit), views), frame)
+    return found
 
 
 class SurfaceSampler:
