@@ -27,7 +27,7 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-# In our own scripts alone: elsewhere Ctrl-C is the affair of who imports this.
+# In our own scripts alone: another program that imports this decides about Ctrl-C itself.
 if (
     os.path.dirname(os.path.abspath(sys.argv[0])) == os.path.dirname(os.path.dirname(__file__))
     and threading.current_thread() is threading.main_thread()

@@ -46,9 +46,8 @@ def save(path: Path, content: Mapping[str, Any], version: int) -> None:
             with temporary.open("wb") as stream:
                 torch.save({"format_version": version, **content}, stream)
         except (OSError, RuntimeError) as error:
-            if memory_fact(error) or limit_fact(
-                error
-            ):  # torch reports killed loaders wherever it is
+            # torch reports killed loaders wherever it is
+            if memory_fact(error) or limit_fact(error):
                 raise
             fact = f"could not be written, {needed:,} bytes ({first_line(error)})"
             raise InputError(problem(path, fact, remedy)) from error

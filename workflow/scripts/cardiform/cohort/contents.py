@@ -68,7 +68,7 @@ def extent_problems(case: Case, labels: LabelMap) -> list[str]:
     low, high = labelled_box(labels.data)
     try:
         check_extent(case.labels, high - low + 1, labels.spacing)
-        if case.cut_classes(["what reaches the border"]):
+        if case.may_be_cut:
             check_in_view(case.labels, labels.data)
     except InputError as error:
         return error.problems

@@ -54,9 +54,14 @@ class Case:
 
     def cut_classes(self, at_border: Iterable[str]) -> list[str]:
         """Names of the classes that are cut, where those ``at_border`` reach the border."""
-        if self.cut == NOTHING:
+        if not self.may_be_cut:
             return []
         return list(dict.fromkeys([*at_border, *self.cut.split()]))
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether a class that reaches the border counts as cut."""
+        return self.cut != NOTHING
 
     @property
     def files(self) -> list[str]:

@@ -133,7 +133,7 @@ def sample_case(
     label_map, frame, made = _load_meshed(case, meshes)
     low, high = labelled_box(label_map.data)
     check_extent(case.labels, high - low + 1, label_map.spacing)
-    if case.cut_classes(["what reaches the border"]):
+    if case.may_be_cut:
         check_in_view(case.labels, label_map.data)
     fields = dict(_fields(case, label_map, table, made.smoothing, made.shifts))
     cuts = cuts_of(label_map, table, case)
