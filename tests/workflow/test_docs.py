@@ -42,7 +42,7 @@ PROGRAMS = {
     "ruff", "sbatch", "sed", "sinfo", "snakedeploy", "uv",
 }  # fmt: skip
 # A reader's own files.
-OWN_FILES = {"acme.yaml"}
+OWN_FILES = {"acme.yaml", "stacom.yaml"}
 RESOURCES = {
     "cpus_per_task", "gpu", "gpu_model", "gres", "mem_mb", "mpi", "nodes", "runtime",
     "slurm_account", "slurm_extra", "slurm_partition", "tasks_per_node",

@@ -32,7 +32,7 @@ UNDECLARED = {"einops": "monai"}
 # No script imports these: people who look at the results do.
 BY_HAND = {"geometry.yaml": {"pandas", "rtree"}}
 # Steps that no rule runs, and the environment that they work in.
-STAND_ALONE = {"voxelize_meshes.py": "geometry.yaml"}
+STAND_ALONE = {"list_cases.py": "geometry.yaml", "voxelize_meshes.py": "geometry.yaml"}
 
 
 def scripts_of(environment: Path) -> set[Path]:

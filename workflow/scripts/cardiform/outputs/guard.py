@@ -49,8 +49,8 @@ def register_command(groups: Sequence[Mapping], out_is_file: bool, maker: str = 
     """Register the outputs of a command line, and every file that it names beside them.
 
     groups : name -> value of its arguments, then of each class of options. Of the arguments
-        --out is written, so are --manifest and --metrics where they are paths (manifests that
-        are read are texts).
+        --out is written, so are --manifest, --metrics and --left-over where they are paths
+        (manifests that are read are texts). A script with --force looks after its files itself.
     maker : script and options.
 
     Raises
@@ -59,12 +59,14 @@ def register_command(groups: Sequence[Mapping], out_is_file: bool, maker: str = 
         A place cannot be written to, or a file that is not ours would be written over.
     """
     named, *options = map(dict, groups)
-    files = [named.pop(n) for n in ("manifest", "metrics") if isinstance(named.get(n), Path)]
+    by_hand = "force" in named
+    written = ("manifest", "metrics", "left_over")
+    files = [named.pop(name) for name in written if isinstance(named.get(name), Path)]
     out = [named.pop("out")] if named.get("out") else []
     values = [v for group in (named, *options) for k, v in group.items() if k != "resume_from"]
     words = [w for value in values for w in (value if isinstance(value, list) else [value])]
     folders = [] if out_is_file else [absolute(path) for path in out]
-    files += out if out_is_file else []
+    files = [] if by_hand else files + (out if out_is_file else [])
     register(Places(folders, [absolute(path) for path in files], maker=maker))
     protect(word for word in words if word and isinstance(word, (str, Path)))
     problems = [line for folder in folders if (line := _no_folder(folder))]

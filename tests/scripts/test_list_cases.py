@@ -1,0 +1,238 @@
+"""list_cases: folders as people have them to a case table."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from pathlib import Path
+
+import pytest
+from answers import refused
+from dag import planner
+from inside import run_inside
+
+from cardiform.cohort.table import read_case_table
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "stacom2025.md"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make(*paths: str) -> None:
+    for path in map(Path, paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def listed(*arguments) -> dict[str, dict[str, str]]:
+    """Case id -> its row, paths from the folder of the table."""
+    result = run_inside("list_cases.py", *arguments, "--out", "cohort.tsv", "--force")
+    assert result.returncode == 0, result.stderr
+    read_case_table("cohort.tsv")
+    with open("cohort.tsv", newline="") as file:
+        return {row["case_id"]: row for row in csv.DictReader(file, delimiter="\t")}
+
+
+def test_folders_are_joined_by_the_names_of_their_files(folder):
+    make("labels/a_seg.nii.gz", "labels/b_seg.nii", "images/a.nii.gz", "images/c_ct.nii.gz")
+    make("clouds/b.h5", "truth/a-truth.nii.gz", "labels/readme.txt", "labels/._a_seg.nii.gz")
+    sources = ("--labels", "labels", "--images", "images", "--pointclouds", "clouds")
+    rows = listed(*sources, "--truth", "truth", "--left-over", "left.tsv")
+    assert rows == {
+        "a": {"case_id": "a", "patient_id": "a", "labels": "labels/a_seg.nii.gz",
+              "image": "images/a.nii.gz", "pointcloud": "", "truth": "truth/a-truth.nii.gz"},
+        "b": {"case_id": "b", "patient_id": "b", "labels": "labels/b_seg.nii",
+              "image": "", "pointcloud": "clouds/b.h5", "truth": ""},
+    }  # fmt: skip
+    assert "images/c_ct.nii.gz\tno label map of this case" in Path("left.tsv").read_text()
+
+
+def test_labels_and_images_in_one_folder_are_told_apart_by_their_names(folder):
+    make("scans/p1_img.nii.gz", "scans/p1_label.nii.gz", "scans/p2_img.nii.gz")
+    rows = listed("--labels", "scans", "--images", "scans")
+    assert list(rows) == ["p1"] and rows["p1"]["image"] == "scans/p1_img.nii.gz"
+    make("scans/p3.nii.gz")  # neither
+    result = run_inside("list_cases.py", "--labels", "scans", "--images", "scans", "--out", "t.tsv")
+    refused(result, "scans/p3.nii.gz: is labels and image of case p3; tell them apart")
+    assert not Path("t.tsv").exists()
+
+
+def test_patterns_name_patients_and_whatever_joins_files(folder):
+    for patient in ("x", "y"):
+        for phase in ("ed", "es"):
+            make(f"in/{patient}/{phase}/{patient}_heart.nii.gz", f"ct/{patient}-{phase}.nii.gz")
+    rows = listed(
+        *("--labels", "in/{patient}/{phase}/{patient}_heart.nii.gz"),
+        *("--images", "./ct/{patient}-{phase}.nii.gz"),
+    )
+    assert list(rows) == ["x_ed", "x_es", "y_ed", "y_es"]
+    assert rows["y_es"]["patient_id"] == "y" and rows["y_es"]["image"] == "ct/y-es.nii.gz"
+    # a name that is repeated has to be the same
+    make("in/x/ed/z_heart.nii.gz")
+    assert len(listed("--labels", "in/{patient}/{phase}/{patient}_heart.nii.gz")) == 4
+    assert list(listed("--labels", "in/**/ed/{case}_heart.nii.gz", "--only", only("z"))) == ["z"]
+    assert list(listed("--labels", str(folder / "ct" / "{case}-?d.nii.gz"))) == ["x", "y"]
+
+
+def only(*names: str) -> str:
+    Path("only.txt").write_text("\n".join(names))
+    return "only.txt"
+
+
+def test_one_image_of_a_patient_is_that_of_all_its_label_maps(folder):
+    make("p/1/first.nii.gz", "p/1/second.nii.gz", "p/1/ct/volume.nii.gz")
+    rows = listed("--labels", "p/{patient}/{case}.nii.gz", "--images", "p/{patient}/ct/*.nii.gz")
+    assert {row["image"] for row in rows.values()} == {"p/1/ct/volume.nii.gz"}
+    assert list(rows) == ["first", "second"]
+
+
+def test_names_as_in_bids(folder):
+    for sub in ("01", "02"):
+        top = f"bids/sub-{sub}/ses-a/anat/sub-{sub}_ses-a"
+        make(f"{top}_ct.nii.gz", f"bids/derivatives/sub-{sub}_ses-a_desc-manual_dseg.nii.gz")
+    rows = listed("--labels", "bids/derivatives", "--images", "bids")
+    assert list(rows) == ["sub-01_ses-a", "sub-02_ses-a"]
+    assert rows["sub-02_ses-a"]["patient_id"] == "sub-02"
+    assert rows["sub-02_ses-a"]["image"].endswith("sub-02_ses-a_ct.nii.gz")
+
+
+def test_a_folder_for_each_case(folder):
+    make("d/patient 1/seg.nii.gz", "d/patient 1/ct.nii.gz", "d/patient2/labels/mask.nii.gz")
+    rows = listed("--labels", "d", "--images", "d")
+    assert list(rows) == ["patient2", "patient_1"]
+    assert rows["patient_1"]["image"] == "d/patient 1/ct.nii.gz" and not rows["patient2"]["image"]
+
+
+def test_cases_are_sorted_by_their_numbers(folder):
+    make(*(f"l/{n}.nii.gz" for n in (10, 9, 100, 1)))
+    assert list(listed("--labels", "l")) == ["1", "9", "10", "100"]
+
+
+def test_patients_of_a_pattern_and_of_a_table(folder):
+    make("l/p1_a.nii.gz", "l/p1_b.nii.gz", "l/p2_a.nii.gz")
+    rows = listed("--labels", "l", "--patient", "{patient}_*")
+    assert [row["patient_id"] for row in rows.values()] == ["p1", "p1", "p2"]
+    Path("who.csv").write_text("case_id,patient_id\np1_a,anna\np1_b,anna\np2_a,bert\n")
+    rows = listed("--labels", "l", "--patients", "who.csv")
+    assert [row["patient_id"] for row in rows.values()] == ["anna", "anna", "bert"]
+    make("l/q.nii.gz")
+    both = ("--patient", "{patient}_*"), ("--patients", "who.csv")
+    for more, words in zip(both, ("does not fit 1 cases (q)", "has no patient of 1 cases (q)")):
+        refused(run_inside("list_cases.py", "--labels", "l", *more, "--out", "t.tsv"), words)
+    refused(run_inside("list_cases.py", "--labels", "l", *both[0], *both[1], "--out", "t.tsv"),
+            "both name the patients")  # fmt: skip
+
+
+def test_a_table_that_is_there_is_kept_unless_one_says_so(folder):
+    make("l/a.nii.gz")
+    Path("mine.tsv").write_text("mine")
+    call = ("list_cases.py", "--labels", "l", "--out", "mine.tsv")
+    refused(run_inside(*call), "mine.tsv: is there already; name another, or add --force")
+    assert Path("mine.tsv").read_text() == "mine"
+    more = ("--out", "new.tsv", "--left-over", "mine.tsv")
+    refused(run_inside(*call[:3], *more), "mine.tsv: is there already")
+    assert run_inside(*call, "--force").returncode == 0
+    assert "a.nii.gz" in Path("mine.tsv").read_text()
+    refused(run_inside(*call[:4], "l"), "is a folder")
+
+
+def test_files_elsewhere_are_named_by_their_whole_path(folder):
+    make("data/l/a.nii.gz", "work/x")
+    assert run_inside("list_cases.py", "--labels", "data/l", "--out", "work/t.tsv").returncode == 0
+    assert str(folder / "data" / "l" / "a.nii.gz") in Path("work/t.tsv").read_text()
+    assert read_case_table("work/t.tsv")[0].labels == str(folder / "data/l/a.nii.gz")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--labels", "nowhere"), "nowhere: is not there"),
+        (("--labels", "empty"), "has not a file that ends in .nii.gz"),
+        (("--labels", "l/a.nii.gz"), "l/a.nii.gz: is a file; name a folder"),
+        (("--labels", "l/{case}.mha"), "has not a file that fits"),
+        (("--labels", "l/*.nii.gz"), "has no named part"),
+        (("--labels", "l/{a b}.nii.gz"), "has a part in braces that is no name"),
+        (("--labels", "l/{case.nii.gz"), "has a part in braces that is no name"),
+        (("--labels", "twice"), "twice/2/a.nii.gz: is case a, as is twice/1/a.nii.gz"),
+        (("--labels", "l", "--images", "twice"), "is the image of case a, as is twice/1/a.nii.gz"),
+        (("--labels", "odd"), "its name makes no case id ('summary')"),
+        (("--labels", "l", "--images", "nowhere", "--truth", "empty"), "nowhere: is not there"),
+        (("--labels", "l", "--only", "nowhere"), "nowhere: cannot be read"),
+        (("--labels", "l", "--only", "others.txt"), "lists no case; it has x y"),
+        (("--labels", "l", "--whole", "heart=others.txt"), "is no CLASS=FILE"),
+        (("--labels", "l", "--whole", "aorta"), "is no CLASS=FILE"),
+        (("--labels", "l", "--patient", "p"), "has no {patient}"),
+        (("--labels", "l", "--patients", "others.txt"), "no column case_id, patient_id"),
+    ],
+)
+def test_what_cannot_be_listed_is_one_line(folder, arguments, words):
+    make("l/a.nii.gz", "twice/1/a.nii.gz", "twice/2/a.nii.gz", "odd/summary.nii.gz")
+    Path("empty").mkdir()
+    Path("others.txt").write_text("x y\n")
+    result = run_inside("list_cases.py", *arguments, "--out", "t.tsv")
+    refused(result, words)
+    assert not Path("t.tsv").exists()
+
+
+def test_all_sources_that_cannot_be_read_are_named(folder):
+    result = run_inside(
+        "list_cases.py", "--labels", "x", "--images", "y", "--truth", "z", "--out", "t.tsv"
+    )
+    refused(result, "x: is not there", "y: is not there", "z: is not there")
+
+
+def test_links_are_followed_and_never_round_in_circles(folder):
+    make("real/a.nii.gz")
+    Path("l").mkdir()
+    Path("l/there").symlink_to(folder / "real")
+    Path("real/back").symlink_to(folder / "l")
+    assert list(listed("--labels", "l")) == ["a"]
+
+
+def stacom(folder: Path) -> None:
+    """The two downloads side by side, with fewer scans."""
+    scans = [*range(1, 30), 90, 141, 1000]
+    make(*(f"data/imagecas/1-200/{n}.{kind}.nii.gz" for n in scans for kind in ("img", "label")))
+    labelled = [n for n in scans if n not in (90, 141)]
+    make(*(f"data/stacom2025/labels/{n}.nii.gz" for n in labelled))
+    lists = {"all_segmentations_id.txt": labelled, "all_full_laa_segmentations_id.txt": [1, 1000]}
+    for name, numbers in lists.items():
+        (folder / "data/stacom2025" / name).write_text("".join(f"{n}\n" for n in numbers))
+    for name in ("workflow", "config", "profiles"):
+        (folder / name).symlink_to(ROOT / name)
+
+
+def blocks(language: str) -> list[str]:
+    fences = re.findall(r"^```(\w*)\n(.*?)^```\n", PAGE.read_text(), re.M | re.S)
+    return [text for kind, text in fences if kind == language]
+
+
+def test_every_command_of_the_page_on_stacom_2025(folder):
+    stacom(folder)
+    (folder / "stacom.yaml").write_text(blocks("yaml")[0])
+    lines = "".join(blocks("")).replace("\\\n", " ").splitlines()
+    assert len(lines) == 6
+    for words in map(str.split, lines):
+        if words[1] == "run.py":
+            if words[2] == "setup":
+                continue
+            # nothing is submitted here: the plan shows that targets and files exist
+            result = planner()(["--dry-run", *words[3:]], folder, dict(os.environ))
+        else:
+            result = run_inside(Path(words[1]).name, *words[2:])
+        assert result.returncode == 0, (words, vars(result))
+    rows = {row.case_id: row for row in read_case_table("data/stacom2025.tsv")}
+    assert list(rows) == [*map(str, range(1, 30)), "1000"]
+    assert all(Path(row.image).name == f"{name}.img.nii.gz" for name, row in rows.items())
+    whole = {name for name, row in rows.items() if not row.cut}
+    assert whole == {"1", "1000"} and rows["2"].cut == "left_atrial_appendage"
+    left = Path("data/left_over.tsv").read_text()
+    for n in (90, 141):
+        assert f"data/imagecas/1-200/{n}.img.nii.gz\tno label map of this case" in left
+    assert "1.label.nii.gz\tis called like a label map" in left

@@ -1,0 +1,200 @@
+"""Files of a cohort found in folders, by patterns or by their usual names (standard library only).
+
+A pattern is a path with named parts: ``scans/{patient}/{case}.label.nii.gz``. A name stands for
+any characters but a slash, and for the same ones wherever it is repeated; ``*`` and ``?`` stand
+for any characters of one name, ``**`` for any folders. A folder is a pattern, too: of all files
+below it that have the usual endings, called by their names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError, problem
+
+CASE, PATIENT = "case", "patient"
+NIFTI = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr")
+ENDINGS = {"labels": NIFTI, "image": NIFTI, "truth": NIFTI, "pointcloud": (".h5", ".hdf5")}
+# Last words of a file name that tell what it is, and not of whom.
+LABEL_WORDS = {
+    "label", "labels", "seg", "segs", "dseg", "segmentation", "mask", "labelmap", "gt", "truth"
+}  # fmt: skip
+IMAGE_WORDS = {"img", "image", "ct", "cta", "volume", "scan", "0000"}
+CLOUD_WORDS = {"pointcloud", "points", "cloud"}
+WORDS = LABEL_WORDS | IMAGE_WORDS | CLOUD_WORDS
+FOREIGN = {"labels": IMAGE_WORDS, "truth": IMAGE_WORDS, "image": LABEL_WORDS, "pointcloud": set()}
+# Folders that sort files by their kind; the name above them is the case's.
+KINDS = WORDS | {"anat", "images", "masks", "segmentations", "pointclouds", "nifti"}
+# Of a BIDS file name (bids-specification.readthedocs.io): entities that tell how a file was made.
+BIDS = re.compile(r"sub-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9+]+)*(_[A-Za-z0-9]+)?")
+MADE_BY = ("desc-", "space-", "res-", "den-", "label-", "seg-", "atlas-")
+_TOKEN = re.compile(r"\{(\w*)\}|(\*\*/)|(\*\*)|(\*)|(\?)|([^{*?]+)|(.)")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file, and the named parts of its path."""
+
+    path: Path
+    parts: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """What the case is called: ``{case}``, or else all named parts."""
+        return self.parts.get(CASE) or "_".join(self.parts.values())
+
+
+def files_of(role: str, source: str) -> tuple[list[Found], dict[Path, str]]:
+    """The files of a role that a folder or a pattern has, and why others are not among them.
+
+    role : of ENDINGS.
+
+    Raises
+    ------
+    InputError
+        No such folder, a pattern without named parts or with a bad one, no file that fits.
+    """
+    if not re.search(r"[{*?]", source):
+        found, left = _by_name(role, Path(source))
+        looked_for = f"a file that ends in {', '.join(ENDINGS[role])}"
+    else:
+        found, left = _by_pattern(source), {}
+        looked_for = "a file that fits"
+    if not found:
+        example = next((f"; found {path.name}: {why}" for path, why in left.items()), "")
+        remedy = "correct the path, or name a pattern such as 'scans/{case}.label.nii.gz'"
+        raise InputError(problem(source, f"has not {looked_for}{example}", remedy))
+    return found, left
+
+
+def natural(text: str) -> list:
+    """Key to sort names by, numbers by their value."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", text)
+    return [(0, int(part), "") if part[0].isdecimal() else (1, 0, part) for part in parts]
+
+
+def _by_pattern(pattern: str) -> list[Found]:
+    pattern = os.path.normpath(pattern)
+    first = re.search(r"[{*?]", pattern)
+    top = Path(pattern[: first.start()].rpartition("/")[0] or ("/" if pattern[0] == "/" else "."))
+    expression = re.compile(_expression(pattern))
+    matches = ((path, expression.fullmatch(str(path))) for path in _walk(top))
+    return [Found(path, match.groupdict()) for path, match in matches if match]
+
+
+def _expression(pattern: str) -> str:
+    """A regular expression for the paths that fit ``pattern``."""
+    made, names = [], []
+    for name, folders, any_path, any_text, one, text, other in _TOKEN.findall(pattern):
+        if folders:
+            made.append("(?:.*/)?")
+        elif any_path:
+            made.append(".*")
+        elif any_text:
+            made.append("[^/]*")
+        elif one:
+            made.append("[^/]")
+        elif text:
+            made.append(re.escape(text))
+        elif other or not name.isidentifier():
+            fact = "has a part in braces that is no name"
+            raise InputError(problem(pattern, fact, "write names such as {case} and {patient}"))
+        elif name in names:
+            made.append(f"(?P={name})")
+        else:
+            names.append(name)
+            made.append(f"(?P<{name}>[^/]+?)")
+    if not names:
+        fact = "has no named part"
+        remedy = "name what tells cases apart, as in 'scans/{case}.label.nii.gz'"
+        raise InputError(problem(pattern, fact, remedy))
+    return "".join(made)
+
+
+def _by_name(role: str, folder: Path) -> tuple[list[Found], dict[Path, str]]:
+    """Files below a folder, called by their names without endings and words such as ``seg``."""
+    if not folder.is_dir():
+        fact = "is a file" if folder.exists() else "is not there"
+        remedy = "name a folder, or a pattern such as 'scans/{case}.label.nii.gz'"
+        raise InputError(problem(folder, fact, remedy))
+    found, left = [], {}
+    for path in _walk(folder):
+        ending = next((e for e in ENDINGS[role] if path.name.lower().endswith(e)), "")
+        if not ending:
+            continue
+        stem, words = _stem(path.name[: -len(ending)])
+        if words & FOREIGN[role]:
+            kind = "a label map" if role == "image" else "an image"
+            left[path] = f"is called like {kind}"
+            continue
+        found.append(Found(path, _parts(stem, path, folder)))
+    return found, left
+
+
+def _stem(name: str) -> tuple[str, set[str]]:
+    """A file name without the words at its end that tell what it is, and these words."""
+    words: set[str] = set()
+    while match := re.fullmatch(r"(.*?)[._-]?([A-Za-z]+|0000)", name):
+        word = match[2].lower()
+        separated = len(match[1]) + len(match[2]) < len(name) or not match[1]
+        if word not in WORDS or not separated:
+            break
+        name, words = match[1], words | {word}
+    return name, words
+
+
+def _parts(stem: str, path: Path, top: Path) -> dict[str, str]:
+    if BIDS.fullmatch(stem):
+        entities = [e for e in stem.split("_") if "-" in e and not e.startswith(MADE_BY)]
+        return {PATIENT: entities[0], CASE: "_".join(entities)}
+    if not stem:  # patient01/seg.nii.gz
+        above = path.parent.relative_to(top).parts[::-1]
+        stem = next((name for name in above if name.lower() not in KINDS), "")
+    return {CASE: stem or path.name}
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    """Files below a folder, in order; none that is hidden, none twice through links."""
+    seen: set[tuple[int, int]] = set()
+    for folder, names, files in os.walk(top, followlinks=True):
+        place = os.stat(folder)
+        if (place.st_dev, place.st_ino) in seen:
+            names.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        names[:] = sorted(n for n in names if not n.startswith((".", "__MACOSX")))
+        yield from (Path(folder) / n for n in sorted(files) if not n.startswith("."))
+
+
+def read_ids(path: str | Path, names: Sequence[str]) -> tuple[set[str], list[str]]:
+    """The cases of a list, and its entries that are none.
+
+    path : text, an id on a line or several with commas or spaces between them; an id may be that
+        of a file (``17.img.nii.gz`` for 17).    names : of the cases that there are.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or no entry is a case.
+    """
+    try:
+        entries = re.findall(r"[^\s,;]+", Path(path).read_text("utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        fact = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise InputError(problem(path, fact, "name a text file with an id on each line")) from None
+    known, found, others = set(names), set(), []
+    for entry in entries:
+        ending = next((e for e in NIFTI if entry.lower().endswith(e)), "")
+        stem = _stem(entry[: -len(ending)])[0] if ending else entry
+        if found_as := {entry, stem} & known:
+            found |= found_as
+        else:
+            others.append(entry)
+    if not found:
+        fact = f"lists no case; it has {' '.join(entries[:3]) or 'no entry'}"
+        raise InputError(problem(path, fact, f"cases are called {' '.join(names[:3])} ..."))
+    return found, others
