@@ -317,7 +317,7 @@ def test_commands_within_the_text_exist():
 
 
 def test_snakemake_can_plan_every_target_of_the_pages(tmp_path):
-    """All in one plan, of a cohort like that of the README."""
+    """All in one plan, of a cohort like that of the README, whatever a page calls it."""
     places = [(str(b), b.text) for b in SHELL] + spoken()
     targets = {t for where, text in places for words in commands(text) for t in check(words, where)}
     assert {"results/acme/vecset/model.pt", "meshes", "fused", "vqvae_windows"} <= targets
@@ -327,7 +327,8 @@ def test_snakemake_can_plan_every_target_of_the_pages(tmp_path):
     config["ldm"] = {"sources": ["labels", "pointclouds"]}
     config["pointclouds"] = {"file": "clouds.h5"}
     (project / "mine.yaml").write_text(yaml.safe_dump(config))
-    result = snakemake(project, "-n", *sorted(targets))
+    named = {re.sub("^results/stacom2025/", "results/acme/", target) for target in targets}
+    result = snakemake(project, "-n", *sorted(named))
     assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -41,11 +41,11 @@ def parse():
     """The command line, its lists of whole structures by class."""
     parser = cli.build_parser(__doc__)
     group = parser.add_argument_group("files")
-    where = {"metavar": "FOLDER|PATTERN"}
-    group.add_argument("--labels", required=True, help="label maps", **where)
-    group.add_argument("--images", default="", help="CTs on the grids of the label maps", **where)
-    group.add_argument("--pointclouds", default="", help="HDF5 point clouds", **where)
-    group.add_argument("--truth", default="", help="an expert's label maps", **where)
+    where = "FOLDER|PATTERN"
+    group.add_argument("--labels", required=True, metavar=where, help="label maps")
+    group.add_argument("--images", default="", metavar=where, help="CTs, on the same grids")
+    group.add_argument("--pointclouds", default="", metavar=where, help="HDF5 point clouds")
+    group.add_argument("--truth", default="", metavar=where, help="an expert's label maps")
     group.add_argument("--out", required=True, type=Path, help="case table to write, TSV")
     group.add_argument("--force", action="store_true", help="write over --out where it is there")
     group.add_argument("--left-over", type=Path, metavar="FILE", help="TSV of files left over")

@@ -79,8 +79,8 @@ def natural(text: str) -> list:
 
 def _by_pattern(pattern: str) -> list[Found]:
     pattern = os.path.normpath(pattern)
-    first = re.search(r"[{*?]", pattern)
-    top = Path(pattern[: first.start()].rpartition("/")[0] or ("/" if pattern[0] == "/" else "."))
+    fixed = re.split(r"[{*?]", pattern)[0].rpartition("/")[0]
+    top = Path(fixed or ("/" if pattern.startswith("/") else "."))
     expression = re.compile(_expression(pattern))
     matches = ((path, expression.fullmatch(str(path))) for path in _walk(top))
     return [Found(path, match.groupdict()) for path, match in matches if match]
