@@ -39,10 +39,10 @@ def test_a_chunk_that_no_command_line_can_name():
 @pytest.mark.slow
 def test_many_cases_for_real(tmp_path):
     """The benchmark benchmarks/load.py does the same with a thousand."""
-    folder = load.make_cohort(tmp_path / "cohort", CASES, 6)
+    folder = load.make_cohort(tmp_path / "cohort", CASES, 3)
     _, jobs, cases = load.load(folder)
     per_chunk = ("check_cases", "extract_meshes", "sample_sdf", "voxelize_labels")
-    assert cases == 4 * CASES and all(jobs[rule] == 6 for rule in per_chunk)
+    assert cases == 4 * CASES and all(jobs[rule] == 3 for rule in per_chunk)
     load.add_case(folder, CASES)
     _, jobs, cases = load.load(folder)
     assert cases == 4 and all(jobs[rule] == 1 for rule in per_chunk)
