@@ -106,7 +106,7 @@ def test_coronaries_lie_on_the_heart_and_have_some_size(heart):
 
 def test_distances_and_volumes_are_millimetres(heart):
     heart[26:29, 5:25, 5:7] = CORONARY
-    heart[36:40, 5:25, 15:17] = CORONARY  # 12 voxels away, 160 of them
+    heart[36:40, 5:25, 23:25] = CORONARY  # 12 voxels away, 160 of them
 
     def left(spacing, **options):
         found, _ = ran(heart, "coronary_on_heart", spacing=spacing, **options)

@@ -8,7 +8,7 @@ import edt
 import numpy as np
 import pytest
 
-from cardiform.anatomy.components import count_components
+from cardiform.anatomy.components import count_components, without_small
 from cardiform.fusion.merge import fused
 from cardiform.fusion.rules import RULES, consistent
 from cardiform.labels import LabelTable
@@ -66,6 +66,37 @@ def test_no_rule_takes_more_true_than_false_voxels(hearts, number):
         assert total(entry, "added_false") <= total(entry, "added_true"), entry
     coronary = together[2]
     assert coronary["rule"] == "coronary_on_heart" and coronary["taken_false"]["coronary"] > 10
+
+
+def test_pieces_of_the_right_coronary_stay_on_the_right_heart(hearts):
+    truth, spacing = hearts[0]
+    labels = truth.copy()
+    away = edt.edt((labels != MYO) & (labels != AORTA), anisotropy=tuple(spacing))
+    tree = labels == CORONARY
+    labels[tree & (away > 8) & (away < 14)] = 0
+    assert (labels[tree & (away > 14)] == CORONARY).sum() > 30
+    assert count_components(labels == CORONARY) > count_components(tree)
+    np.testing.assert_array_equal(ran(labels, spacing)[0], labels)
+
+
+def test_short_pieces_of_a_broken_vessel_stay_and_specks_go():
+    labels = np.zeros((60, 40, 40), np.uint8)
+    labels[2:58, 5:30, 5:20] = MYO
+    labels[2:30, 14:17, 21:23] = CORONARY
+    labels[39:43, 14:17, 21:23] = CORONARY  # 24 mm^3, 9 mm from the end
+    labels[50:52, 15, 21] = CORONARY  # a speck
+    result, _ = ran(labels, np.ones(3))
+    labels[50:52] = np.where(labels[50:52] == CORONARY, 0, labels[50:52])
+    np.testing.assert_array_equal(result, labels)
+
+
+@pytest.mark.parametrize("strength", [1.0, 2.0])
+def test_pieces_that_a_repair_leaves_are_kept(hearts, strength):
+    truth, spacing = hearts[3]
+    noisy = noisy_coronaries(truth, spacing, strength, np.random.default_rng(1))
+    mask = without_small(noisy == CORONARY, 2.1)
+    _, rules = ran(noisy, spacing, truth=truth, mask=mask.view(np.uint8))
+    assert total(rules[2], "taken_true") <= total(rules[2], "taken_false"), rules[2]
 
 
 @pytest.mark.parametrize("kind", FAULTS)

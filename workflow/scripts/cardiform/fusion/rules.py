@@ -25,6 +25,9 @@ from .truth import verdict
 
 _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
 GAP_MM = 5.0  # a part no farther than this from the rest was cut off by a gap in the label
+BREAK_MM = 10.0  # the same for a piece of a coronary that lies on the heart
+# Coronary pieces of so few voxels, or such a share of the least size, are noise.
+CRUMB_VOXELS, CRUMB = 2, 0.2
 SPECK_MM3 = 50.0  # smaller parts of chambers, appendage and veins are specks
 # A part as large as both of these is anatomy, wherever it lies.
 LARGE_SHARE, LARGE_MM3 = 0.1, 200.0
@@ -103,35 +106,37 @@ class _State:
             return None
         return _Parts(self.labels, value, _grown(box, self.labels.shape), self.spacing)
 
-    def drop(self, name: str, parts: _Parts, doubted, specks, leaning) -> dict:
+    def drop(self, name: str, parts: _Parts, doubted, specks, reach) -> dict:
         """Give up the ``doubted`` parts of a class that nothing speaks for.
 
-        A large part stays, and so does a ``leaning`` one that lies next to a part that stays,
-        where that is no speck. All three are (K,) bool, a value per part.
+        A large part stays, and so does one that lies within ``reach`` of a part that stays,
+        where that is no speck. All three are arrays (K,), a value per part: two bool and mm.
         """
         staying = ~doubted | parts.large
-        for these in (leaning & ~specks, leaning):
-            while (more := these & ~staying & parts.beside(staying & ~specks)).any():
+        staying[0] = True
+        for these in (~specks, specks):
+            while (left := these & ~staying).any():
+                if not (more := left & parts.beside(staying & ~specks, reach)).any():
+                    break
                 staying |= more
         if not staying[1:].any():
             return {"components": 0, "skipped": f"all of {name} would go"}
-        going = ~staying
-        going[0] = False
-        self.labels[parts.box][going[parts.labelled]] = 0
-        return {"components": int(going.sum())}
+        self.labels[parts.box][~staying[parts.labelled]] = 0
+        return {"components": int((~staying).sum())}
 
 
 class _Parts:
     """The connected parts of a class; number 0 is what lies beside it.
 
     box : of the class and a rim of one voxel.
-    labelled : (x, y, z) within it, the number of every voxel.    mm3 : (K,) volumes.
+    labelled : (x, y, z) within it, the number of every voxel.
+    voxels, mm3 : (K,) the size of every part.
     """
 
     def __init__(self, labels: np.ndarray, value: int, box, spacing: np.ndarray):
         self.box, self.spacing, self.shape = box, spacing, labels.shape
-        self.labelled, voxels = components(labels[box] == value)
-        self.mm3 = voxels * float(np.prod(spacing))
+        self.labelled, self.voxels = components(labels[box] == value)
+        self.mm3 = self.voxels * float(np.prod(spacing))
         self.mm3[0] = 0
 
     @property
@@ -167,16 +172,17 @@ class _Parts:
         gap = self._gap(mask[tuple(slice(*g) for g in grown)])[inner]
         return [self._having(gap <= self._limit(reach)) for reach in reaches]
 
-    def beside(self, chosen: np.ndarray) -> np.ndarray:
-        """(K,) bool: the parts within GAP_MM of some of them, which are ``chosen``: (K,) bool."""
-        return self._having(self._gap(kept(self.labelled, chosen)) <= self._limit(GAP_MM))
+    def beside(self, chosen: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        """(K,) bool: the parts within their ``reach``, (K,) mm, of a ``chosen`` one, (K,) bool."""
+        limits = self._limit(reach).astype(np.float32)[self.labelled]
+        return self._having(self._gap(kept(self.labelled, chosen)) <= limits)
 
     def _gap(self, mask: np.ndarray) -> np.ndarray:
         if not mask.any():
             return np.full(mask.shape, np.inf)
         return edt.edt(~mask, anisotropy=tuple(self.spacing))
 
-    def _limit(self, reach: float) -> float:
+    def _limit(self, reach):
         # between centres; faces of neighbours are a voxel's diagonal nearer at most
         return reach + float(np.linalg.norm(self.spacing)) * 1.001
 
@@ -200,7 +206,7 @@ def _touching(name: str, other: str, *also: str) -> Callable[[_State], dict]:
                 close |= parts.near(mask, state.options.touch_mm)[0]
         specks = parts.mm3 < SPECK_MM3
         doubted = ~touching & (specks | ~close) & ~parts.at_border
-        return state.drop(name, parts, doubted, specks, leaning=doubted)
+        return state.drop(name, parts, doubted, specks, np.full(len(specks), GAP_MM))
 
     return rule
 
@@ -212,9 +218,13 @@ def _coronary(state: _State) -> dict:
     if parts is None or not carriers.any():
         return {"components": 0, "skipped": "no coronary, or no other structure"}
     [close] = parts.near(carriers, options.coronary_mm)
-    specks = parts.mm3 < options.coronary_min_mm3
-    doubted = ~close | specks
-    return state.drop("coronary", parts, doubted, specks, leaning=doubted)
+    small = parts.mm3 < options.coronary_min_mm3
+    crumbs = small & (
+        (parts.voxels <= CRUMB_VOXELS) | (parts.mm3 < CRUMB * options.coronary_min_mm3)
+    )
+    # small pieces on the heart are more often of a broken vessel than noise
+    reach = np.where(close & ~crumbs, BREAK_MM, GAP_MM)
+    return state.drop("coronary", parts, ~close | small, crumbs, reach)
 
 
 def _holes(state: _State) -> dict:
@@ -246,8 +256,8 @@ def _largest(state: _State) -> dict:
         doubted = np.ones(len(specks), bool)
         doubted[order[: 1 + label.expected[-1]]] = False
         doubted &= ~parts.at_border
-        leaning = ~parts.within_another(state.labels, doubted & specks)
-        dropped += state.drop(label.name, parts, doubted, specks, leaning)["components"]
+        reach = np.where(parts.within_another(state.labels, doubted & specks), -np.inf, GAP_MM)
+        dropped += state.drop(label.name, parts, doubted, specks, reach)["components"]
     return {"components": dropped}
 
 
