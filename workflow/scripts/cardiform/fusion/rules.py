@@ -222,8 +222,8 @@ def _coronary(state: _State) -> dict:
     crumbs = small & (
         (parts.voxels <= CRUMB_VOXELS) | (parts.mm3 < CRUMB * options.coronary_min_mm3)
     )
-    # small pieces on the heart are more often of a broken vessel than noise
-    reach = np.where(close & ~crumbs, BREAK_MM, GAP_MM)
+    # small pieces that lie on the heart are more often of a broken vessel than noise
+    reach = np.where(close, BREAK_MM, GAP_MM)
     return state.drop("coronary", parts, ~close | small, crumbs, reach)
 
 
