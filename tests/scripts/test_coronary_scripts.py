@@ -178,6 +178,7 @@ def test_fused_label_maps_and_the_table_of_them(stages):
         "appendage_touches_atrium", "veins_touch_atrium"
     ]  # fmt: skip
     assert report["classes"]["coronary"]["dice_before_after"] < 1
+    assert {"dice_given", "dice_fused"} <= report["classes"]["coronary"].keys()
     collected = run_inside(
         "collect_fused.py", *stages.cases, "--manifest", out / "manifest.tsv", "--out", out
     )
@@ -186,7 +187,19 @@ def test_fused_label_maps_and_the_table_of_them(stages):
     cases = read_checked_cases(out / "cases.tsv")
     assert [c.labels for c in cases] == [str(out / f"{n}.nii.gz") for n in stages.names]
     assert cases[0].image and cases[0].truth
-    assert json.loads((out / "summary.json").read_text())["cases"] == 3
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["cases"] == 3
+    rule = summary["rules"]["coronary_on_heart"]
+    assert rule["cases_with_truth"] == 3
+    assert sum(rule["taken_true"].values()) <= sum(rule["taken_false"].values())
+    for name, found in summary["classes"].items():
+        figures = found["against_truth"]
+        assert figures["cases"] == found["cases"]
+        if name != "coronary":
+            assert figures["dice_given"] == 1, name
+            assert figures["dice_fused"] > 0.95, name
+    assert "cl_dice_fused" in summary["classes"]["coronary"]["against_truth"]
+    assert "against the truth" in collected.stderr
 
 
 def test_masks_and_rules_that_are_none(stages):

@@ -5,7 +5,8 @@
 
 Writes <out>/cases.tsv, which has the fused label maps in place of the given ones, and
 <out>/summary.json: per rule the cases and voxels that it changed, per class the change of
-volume and components, and the cases that changed most.
+volume and components, and the cases that changed most; where truths are known, how many voxels each
+rule took and added rightly and wrongly, and the figures of the given and the fused label maps.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
 
 --masks names folders of <case>.nii.gz that replace a class; their grids may differ, the affines
 place them. Writes <out>/<case>.nii.gz (grid and header of the given label map), <case>.json
-(what each rule changed) and <case>.png (before and after).
+(what each rule changed) and <case>.png (before and after). Where the case table names a truth, the
+JSON judges each rule and both label maps by it.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def main() -> None:
         inputs=lambda case: [
             case.labels,
             *(path for path in mask_files(case, masks).values() if path.is_file()),
+            *([case.truth] if case.truth else []),
         ],
         parameters={"options": cli.flags(options), "labels": table.as_dicts(), "masks": args.masks},
     )

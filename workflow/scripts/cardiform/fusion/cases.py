@@ -20,6 +20,7 @@ from ..pictures.figures import compare_picture
 from ..volumes import LabelMap, load_label_map, save_like
 from .merge import fused
 from .rules import changes, consistent
+from .truth import against_truth, truth_of
 
 HAZE, HAZE_VOXELS = 0.15, 96  # opacity and detail of what stands around in a picture
 SMOOTHING_VOX = 1.0  # of what a picture shows
@@ -35,8 +36,15 @@ def fuse_case(
 ) -> list[Path]:
     """Write ``out/<case>.nii.gz``, ``.json`` of what each rule changed, and ``.png``.
 
+    Where the case has a truth, the JSON judges the rules and both label maps by it.
+
     masks : class name -> folder of masks ``<case>.nii.gz``, on any grid, that replace the
         class; a case without one keeps its own.
+
+    Raises
+    ------
+    InputError
+        An unusable label map, mask or truth, or nothing is labelled after the fusion.
     """
     base = load_label_map(case.labels)
     values = dict(zip(table.names, table.values))
@@ -46,12 +54,26 @@ def fuse_case(
     if not merged.any():
         fact = "nothing is labelled after the fusion"
         raise InputError(problem(case.labels, fact, "look at the masks, or leave the case out"))
-    result, rules = consistent(merged, base.spacing, table, options)
+    truth = truth_of(case, base, table)
+    result, rules = consistent(
+        merged,
+        base.spacing,
+        table,
+        options,
+        given=base.data,
+        replaced=tuple(replacing),
+        truth=truth,
+    )
     paths = [out / f"{case.case_id}{ending}" for ending in (".nii.gz", ".json", ".png")]
     save_like(paths[0], result, case.labels)
     found = changes(base.data, result, table)
     for name in cut_names(cuts_of(LabelMap(result, base.affine), table, case), table):
         found[name]["cut"] = True
+    thin = set(given) or {"coronary"}
+    if truth is not None:
+        measured = against_truth(base.data, result, truth, base.spacing, table, thin)
+        for name in measured.keys() & found.keys():
+            found[name] |= measured[name]
     report = {
         "labels": case.labels,
         "replaced": {name: str(path) for name, path in given.items()},
@@ -59,7 +81,6 @@ def fuse_case(
         "classes": found,
     }
     write_json(paths[1], report)
-    thin = set(given) or {"coronary"}
     caption = f"{case.case_id}: " + (
         "; ".join(_line(name, found[name]) for name in sorted(thin) if name in found) or "no change"
     )
@@ -103,6 +124,9 @@ def _meshes(label_map: LabelMap, table: LabelTable, opaque: set[str]):
 
 def _line(name: str, found: Mapping) -> str:
     before, after = found["components_before"], found["components_after"]
-    return f"{name} {before} parts to {after}, Dice to the given label " + (
+    line = f"{name} {before} parts to {after}, Dice to the given label " + (
         f"{found['dice_before_after']:.3f}"
     )
+    if "dice_given" in found:
+        line += f", to the truth {found['dice_given']:.3f} to {found['dice_fused']:.3f}"
+    return line

@@ -2,11 +2,14 @@
 
 Every rule looks at one or two classes by name and does nothing where the case, or the label
 table, lacks one of them. All distances are millimetres.
+
+A rule gives up a part of a class only where neither its size nor its place speaks for it: hearts
+with bypass grafts, vessels of an unusual origin or a mirrored heart are no faults.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import edt
 import numpy as np
@@ -17,30 +20,54 @@ from ..errors import InputError
 from ..geometry.sdf import class_boxes
 from ..labels import LabelTable
 from ..options.fusion import FusionOptions
+from .filling import surrounding
+from .truth import verdict
 
 _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
+GAP_MM = 5.0  # a part no farther than this from the rest was cut off by a gap in the label
+BREAK_MM = 10.0  # the same for a piece of a coronary that lies on the heart
+# Coronary pieces of so few voxels, or such a share of the least size, are noise.
+CRUMB_VOXELS, CRUMB = 2, 0.2
+SPECK_MM3 = 50.0  # smaller parts of chambers, appendage and veins are specks
+# A part as large as both of these is anatomy, wherever it lies.
+LARGE_SHARE, LARGE_MM3 = 0.1, 200.0
 
 
 def consistent(
-    labels: np.ndarray, spacing: np.ndarray, table: LabelTable, options: FusionOptions
+    labels: np.ndarray,
+    spacing: np.ndarray,
+    table: LabelTable,
+    options: FusionOptions,
+    *,
+    given: np.ndarray | None = None,
+    replaced: Sequence[int] = (),
+    truth: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[dict]]:
     """A label map that holds to ``options.rules``, and what each of them changed.
 
     labels : (X, Y, Z) uint8, in either memory order.    spacing : (3,) mm.
+    given : the label map before masks replaced some classes; by default ``labels``.
+    replaced : values of those classes.
+    truth : (X, Y, Z) uint8, an expert's label map on the same grid, for figures alone.
 
     Returns
     -------
     The label map, and per rule its name, ``voxels`` per class name (positive: gained), the
-    ``components`` that it took away, or ``skipped`` with the reason.
+    ``components`` that it took away, or ``skipped`` with the reason, and with a ``truth`` how
+    many of the voxels were taken and added rightly (:func:`cardiform.fusion.truth.verdict`).
     """
-    state = _State(labels.copy(order="K"), np.asarray(spacing, float), table, options)
+    given = labels if given is None else given
+    state = _State(labels, np.asarray(spacing, float), table, options, given, replaced)
     report = []
     for name in options.rules:
-        before = np.bincount(state.labels.ravel("K"), minlength=256)
+        before = state.labels.copy(order="K")
         outcome = RULES[name](state)
-        after = np.bincount(state.labels.ravel("K"), minlength=256)
-        gained = {c.name: int(after[c.value] - before[c.value]) for c in table}
-        report.append({"rule": name, "voxels": {n: v for n, v in gained.items() if v}, **outcome})
+        counts = [np.bincount(m.ravel("K"), minlength=256) for m in (before, state.labels)]
+        gained = {c.name: int(counts[1][c.value] - counts[0][c.value]) for c in table}
+        entry = {"rule": name, "voxels": {n: v for n, v in gained.items() if v}, **outcome}
+        if truth is not None:
+            entry |= verdict(before, state.labels, truth, table)
+        report.append(entry)
     return state.labels, report
 
 
@@ -52,12 +79,16 @@ def check_rules(options: FusionOptions) -> None:
 
 
 class _State:
-    """The label map as the rules change it."""
+    """The label map as the rules change it.
 
-    def __init__(self, labels, spacing, table: LabelTable, options: FusionOptions):
+    original : as it came, before any mask; masked : with the masks, before any rule.
+    """
+
+    def __init__(self, labels, spacing, table, options, given, replaced):
         self.labels, self.spacing, self.table, self.options = labels, spacing, table, options
         self.values = dict(zip(table.names, table.values))
-        self.original = labels.copy(order="K")
+        self.original, self.masked, self.replaced = given, labels, list(replaced)
+        self.labels = labels.copy(order="K")
 
     def mask(self, name: str) -> np.ndarray | None:
         """The voxels of a class; None where the case has none."""
@@ -67,58 +98,133 @@ class _State:
         found = self.labels == value
         return found if found.any() else None
 
-    def near(self, mask: np.ndarray, reach: float) -> np.ndarray:
-        """(X, Y, Z) bool: voxels with less than ``reach`` mm between them and the mask."""
-        # between centres; faces of neighbours are a voxel's diagonal nearer at most
-        limit = reach + float(np.linalg.norm(self.spacing)) * 1.001
-        return edt.edt(~mask, anisotropy=tuple(self.spacing)) <= limit
+    def parts(self, name: str) -> _Parts | None:
+        """The connected parts of a class; None where the case has none."""
+        value = self.values.get(name, 0)
+        box = class_boxes(self.labels).get(value)
+        if box is None:
+            return None
+        return _Parts(self.labels, value, _grown(box, self.labels.shape), self.spacing)
 
-    def drop(self, name: str, mask: np.ndarray, keep: Callable) -> dict:
-        """Give up the components of a class that ``keep(labelled, voxels)`` says False of.
+    def drop(self, name: str, parts: _Parts, doubted, specks, reach) -> dict:
+        """Give up the ``doubted`` parts of a class that nothing speaks for.
 
-        mask : the class as it is now.
+        A large part stays, and so does one that lies within ``reach`` of a part that stays,
+        where that is no speck. All three are arrays (K,), a value per part: two bool and mm.
         """
-        labelled, voxels = components(mask)
-        staying = np.asarray(keep(labelled, voxels), bool)
+        staying = ~doubted | parts.large
         staying[0] = True
-        if staying[1:].any():
-            self.labels[mask & ~kept(labelled, staying)] = 0
-            return {"components": int((~staying).sum())}
-        return {"components": 0, "skipped": f"all of {name} would go"}
+        for these in (~specks, specks):
+            while (left := these & ~staying).any():
+                if not (more := left & parts.beside(staying & ~specks, reach)).any():
+                    break
+                staying |= more
+        if not staying[1:].any():
+            return {"components": 0, "skipped": f"all of {name} would go"}
+        self.labels[parts.box][~staying[parts.labelled]] = 0
+        return {"components": int((~staying).sum())}
 
 
-def _touching(name: str, other: str) -> Callable[[_State], dict]:
-    """Components of ``name`` that do not touch ``other`` go."""
+class _Parts:
+    """The connected parts of a class; number 0 is what lies beside it.
+
+    box : of the class and a rim of one voxel.
+    labelled : (x, y, z) within it, the number of every voxel.
+    voxels, mm3 : (K,) the size of every part.
+    """
+
+    def __init__(self, labels: np.ndarray, value: int, box, spacing: np.ndarray):
+        self.box, self.spacing, self.shape = box, spacing, labels.shape
+        self.labelled, self.voxels = components(labels[box] == value)
+        self.mm3 = self.voxels * float(np.prod(spacing))
+        self.mm3[0] = 0
+
+    @property
+    def large(self) -> np.ndarray:
+        """(K,) bool: too large to be a fault of the label."""
+        return self.mm3 >= max(LARGE_SHARE * self.mm3.sum(), LARGE_MM3)
+
+    @property
+    def at_border(self) -> np.ndarray:
+        """(K,) bool: which reach a face of the image; what they hang on may lie beyond."""
+        faces = np.zeros(self.labelled.shape, bool)
+        for axis, (side, length) in enumerate(zip(self.box, self.shape)):
+            view = np.moveaxis(faces, axis, 0)
+            view[:1] |= side.start == 0
+            view[-1:] |= side.stop == length
+        return self._having(faces)
+
+    def within_another(self, labels: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """(K,) bool: which of the ``chosen`` ones a single other structure encloses."""
+        found = np.zeros(len(self.mm3), bool)
+        for number, _, rim in _rims(labels[self.box], self.labelled, chosen):
+            found[number] = rim[0] > 0 and (rim == rim[0]).all()
+        return found
+
+    def near(self, mask: np.ndarray, *reaches: float) -> list[np.ndarray]:
+        """For each reach (K,) bool: the parts with less than that between them and a mask.
+
+        mask : (X, Y, Z) bool, of the whole image.    reaches : mm.
+        """
+        margin = [int(np.ceil(self._limit(max(reaches)) / s)) for s in self.spacing]
+        grown = [(max(s.start - m, 0), s.stop + m) for s, m in zip(self.box, margin)]
+        inner = tuple(slice(s.start - g[0], s.stop - g[0]) for s, g in zip(self.box, grown))
+        gap = self._gap(mask[tuple(slice(*g) for g in grown)])[inner]
+        return [self._having(gap <= self._limit(reach)) for reach in reaches]
+
+    def beside(self, chosen: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        """(K,) bool: the parts within their ``reach``, (K,) mm, of a ``chosen`` one, (K,) bool."""
+        limits = self._limit(reach).astype(np.float32)[self.labelled]
+        return self._having(self._gap(kept(self.labelled, chosen)) <= limits)
+
+    def _gap(self, mask: np.ndarray) -> np.ndarray:
+        if not mask.any():
+            return np.full(mask.shape, np.inf)
+        return edt.edt(~mask, anisotropy=tuple(self.spacing))
+
+    def _limit(self, reach):
+        # between centres; faces of neighbours are a voxel's diagonal nearer at most
+        return reach + float(np.linalg.norm(self.spacing)) * 1.001
+
+    def _having(self, where: np.ndarray) -> np.ndarray:
+        return np.bincount(self.labelled[where], minlength=len(self.mm3)) > 0
+
+
+def _touching(name: str, other: str, *also: str) -> Callable[[_State], dict]:
+    """Parts of ``name`` that lie apart from ``other`` go, and specks that do not touch it.
+
+    also : structures that parts may hang on instead.
+    """
 
     def rule(state: _State) -> dict:
-        mask, touched = state.mask(name), state.mask(other)
-        if mask is None or touched is None:
+        parts, touched = state.parts(name), state.mask(other)
+        if parts is None or touched is None:
             return {"components": 0, "skipped": f"no {name} or no {other}"}
-        near = state.near(touched, state.options.touch_mm)
-
-        def keep(labelled, voxels):
-            return np.bincount(labelled[near], minlength=len(voxels)) > 0
-
-        return state.drop(name, mask, keep)
+        touching, close = parts.near(touched, state.options.touch_mm, GAP_MM)
+        for mask in map(state.mask, also):
+            if mask is not None:
+                close |= parts.near(mask, state.options.touch_mm)[0]
+        specks = parts.mm3 < SPECK_MM3
+        doubted = ~touching & (specks | ~close) & ~parts.at_border
+        return state.drop(name, parts, doubted, specks, np.full(len(specks), GAP_MM))
 
     return rule
 
 
 def _coronary(state: _State) -> dict:
-    """Coronaries run on the myocardium and come from the aorta."""
-    options, mask = state.options, state.mask("coronary")
-    found = [state.mask(name) for name in ("myocardium", "aorta")]
-    carriers = [carrier for carrier in found if carrier is not None]
-    if mask is None or not carriers:
-        return {"components": 0, "skipped": "no coronary, or no myocardium and no aorta"}
-    near = state.near(np.logical_or.reduce(carriers), options.coronary_mm)
-    volume = float(np.prod(state.spacing))
-
-    def keep(labelled, voxels):
-        close = np.bincount(labelled[near], minlength=len(voxels)) > 0
-        return close & (voxels * volume >= options.coronary_min_mm3)
-
-    return state.drop("coronary", mask, keep)
+    """Coronaries run on the heart and the great vessels, whichever these are."""
+    options, parts = state.options, state.parts("coronary")
+    carriers = np.isin(state.labels, [v for n, v in state.values.items() if n != "coronary"])
+    if parts is None or not carriers.any():
+        return {"components": 0, "skipped": "no coronary, or no other structure"}
+    [close] = parts.near(carriers, options.coronary_mm)
+    small = parts.mm3 < options.coronary_min_mm3
+    crumbs = small & (
+        (parts.voxels <= CRUMB_VOXELS) | (parts.mm3 < CRUMB * options.coronary_min_mm3)
+    )
+    # small pieces that lie on the heart are more often of a broken vessel than noise
+    reach = np.where(close, BREAK_MM, GAP_MM)
+    return state.drop("coronary", parts, ~close | small, crumbs, reach)
 
 
 def _holes(state: _State) -> dict:
@@ -131,54 +237,50 @@ def _holes(state: _State) -> dict:
     small[0] = False
     small &= ~_reaching_border(labelled, len(voxels))
     filled = 0
-    for number, box in _boxes(labelled, small):
-        hole = labelled[box] == number
-        rim = ndimage.binary_dilation(hole, _ALL_NEIGHBOURS) & ~hole
-        if (state.labels[box][rim] == state.values["myocardium"]).all():
-            state.labels[box][hole] = state.values["myocardium"]
+    for number, box, rim in _rims(state.labels, labelled, small):
+        if (rim == state.values["myocardium"]).all():
+            state.labels[box][labelled[box] == number] = state.values["myocardium"]
             filled += 1
     return {"components": filled}
 
 
 def _largest(state: _State) -> dict:
-    """Chambers and great vessels keep as many components as the label table expects."""
+    """Of chambers and great vessels, what is beyond the expected number and lies apart goes."""
     dropped = 0
     for label in state.table:
-        mask = state.mask(label.name)
-        if mask is None or label.name not in state.options.largest:
+        parts = state.parts(label.name) if label.name in state.options.largest else None
+        if parts is None or len(parts.mm3) - 1 <= label.expected[-1]:
             continue
-
-        def keep(labelled, voxels, number=label.expected[-1]):
-            order = np.argsort(np.r_[-1, voxels[1:]], kind="stable")[::-1]
-            staying = np.zeros(len(voxels), bool)
-            staying[order[:number]] = True
-            return staying
-
-        dropped += state.drop(label.name, mask, keep)["components"]
+        order = np.argsort(np.r_[np.inf, parts.mm3[1:]], kind="stable")[::-1]
+        specks = parts.mm3 < SPECK_MM3
+        doubted = np.ones(len(specks), bool)
+        doubted[order[: 1 + label.expected[-1]]] = False
+        doubted &= ~parts.at_border
+        reach = np.where(parts.within_another(state.labels, doubted & specks), -np.inf, GAP_MM)
+        dropped += state.drop(label.name, parts, doubted, specks, reach)["components"]
     return {"components": dropped}
 
 
 def _enclosed(state: _State) -> dict:
-    """Voxels that lost their class and lie within the heart get the nearest one."""
+    """Voxels that lost their class get that of what surrounds them."""
     lost = (state.original > 0) & (state.labels == 0)
     if not lost.any():
         return {"components": 0}
-    empty, voxels = components(state.labels == 0)
-    enclosed = lost & ~_reaching_border(empty, len(voxels))[empty]
-    if enclosed.any():
-        places = np.argwhere(enclosed)
-        low, high = places.min(axis=0) - 1, places.max(axis=0) + 2
-        box = tuple(slice(max(a, 0), b) for a, b in zip(low, high))
-        # the voxels around an enclosed part are labelled: its box and a rim hold the nearest
-        nearest = ndimage.distance_transform_edt(
-            state.labels[box] == 0,
-            sampling=tuple(state.spacing),
-            return_distances=False,
-            return_indices=True,
-        )
-        filled = state.labels[box][tuple(nearest)]
-        state.labels[box][enclosed[box]] = filled[enclosed[box]]
-    return {"components": count_components(enclosed)}
+    # what a mask lay on that a rule took away is there again
+    covered = lost & (state.masked != state.original) & ~np.isin(state.original, state.replaced)
+    state.labels[covered] = state.original[covered]
+    lost &= ~covered
+    places = np.argwhere(lost)
+    through = lost | np.isin(state.labels, state.replaced)
+    classes, certain = surrounding(state.labels, places, through, state.spacing)
+    if not certain.all():
+        empty, voxels = components(state.labels == 0)
+        open_ = _reaching_border(empty, len(voxels))[empty[tuple(places.T)]]
+        classes[~certain & open_] = 0
+    state.labels[tuple(places.T)] = classes
+    filled = covered
+    filled[tuple(places.T)] = classes > 0
+    return {"components": count_components(filled)}
 
 
 def _reaching_border(labelled: np.ndarray, number: int) -> np.ndarray:
@@ -190,22 +292,24 @@ def _reaching_border(labelled: np.ndarray, number: int) -> np.ndarray:
     return found
 
 
-def _boxes(labelled: np.ndarray, chosen: np.ndarray):
-    """Number and box, with a rim of one voxel, of the chosen components."""
+def _grown(box, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """A box with a rim of one voxel."""
+    return tuple(slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, shape))
+
+
+def _rims(labels: np.ndarray, labelled: np.ndarray, chosen: np.ndarray):
+    """Of each chosen component its number, its box, and the classes of all voxels around it."""
     boxes = ndimage.find_objects(labelled)
     for number in np.flatnonzero(chosen):
-        box = boxes[number - 1]
-        yield (
-            number,
-            tuple(
-                slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, labelled.shape)
-            ),
-        )
+        box = _grown(boxes[number - 1], labelled.shape)
+        inside = labelled[box] == number
+        rim = ndimage.binary_dilation(inside, _ALL_NEIGHBOURS) & ~inside
+        yield number, box, labels[box][rim]
 
 
 RULES: Mapping[str, Callable[[_State], dict]] = {
     "appendage_touches_atrium": _touching("left_atrial_appendage", "left_atrium"),
-    "veins_touch_atrium": _touching("pulmonary_veins", "left_atrium"),
+    "veins_touch_atrium": _touching("pulmonary_veins", "left_atrium", "right_atrium"),
     "coronary_on_heart": _coronary,
     "myocardium_holes": _holes,
     "largest_components": _largest,
