@@ -69,6 +69,7 @@ def main() -> None:
     ldm, options, args = cli.parse(parser, LdmOptions, PointcloudsOptions)
 
     from cardiform.ldm.hearts_on_grid import CloudBounds, cloud_grid, convert_cloud, taking_part
+    from cardiform.ldm.outside import report_clouds
 
     table = taking_part(labels.load_label_table(args.labels), ldm.drop_classes)
     cases, files, problems = clouds_of(options, args)
@@ -77,6 +78,7 @@ def main() -> None:
     grid = cloud_grid(ordered, bounds, ldm, options, table)
     write_json(args.out / "grid.json", grid.as_dict())
     centers = {name: bounds.center(i, options) for i, name in enumerate(files)}
+    report_clouds(files, bounds, options, grid)
     whole = {"file": sha256_file(options.file)} if options.file else {}
     per_case.run_cases(
         per_case.CaseRun(cases, args.out, args.manifest, args.processes),
@@ -89,7 +91,12 @@ def main() -> None:
             out=args.out,
         ),
         inputs=lambda case: [] if options.file else [case.pointcloud],
-        parameters={"grid": grid.as_dict(), "options": cli.flags(options), **whole},
+        parameters=lambda case: {
+            "grid": grid.as_dict(),
+            "options": cli.flags(options),
+            "center": centers[case.case_id].tolist(),
+            **whole,
+        },
     )
     if options.file:
         write_cases(args.out / "cases.tsv", cases)
