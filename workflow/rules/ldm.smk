@@ -5,6 +5,10 @@ SPLIT_OF = {
     "labels": f"{RESULTS}/split",
     "pointclouds": f"{LDM}/pointclouds/split" if ONE_FILE else f"{RESULTS}/split",
 }
+# The latents of all training cases lie in memory.
+DIFFUSION_MB = diffusion_mb(
+    *(OPTIONS[name] for name in ("ldm", "autoencoder", "latents", "diffusion")), len(CASES)
+)
 # Completion compares with label maps, and makes a class from the others.
 COMPLETES = (
     "labels" in OPTIONS["ldm"].sources
@@ -186,7 +190,7 @@ rule train_diffusion:
     resources:
         gpu=1,
         nodes=1,
-        mem_mb=32000,
+        mem_mb=max(32000, DIFFUSION_MB),
         runtime=1440,
     params:
         launcher=script("launch.py"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,9 @@ RIM_VOXELS = 2
 # make the voxels of all others coarse.
 USUAL, MARGIN = 95, 1.15  # percentile, and what it is multiplied with
 CHAMBERS = ("left_ventricle", "right_ventricle", "left_atrium", "right_atrium")
+# RAS mm: with its great vessels a heart reaches further behind and above the chambers. A constant:
+# what follows from the vessels that a scan shows would move the heart with its field of view.
+WITH_VESSELS = (0.0, -17.0, 6.0)
 MICRON = 3  # decimals of a millimetre
 ROUNDS = 100  # of the two means that heart_centers takes in turn
 
@@ -63,14 +66,17 @@ def reach_mm(box: np.ndarray, center: np.ndarray) -> np.ndarray:
     return 2 * np.abs(np.asarray(box) - center).max(axis=0)
 
 
-def heart_centers(middles: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
-    """(N, 3) mm: the middle of the chambers of N hearts, wherever their scans end.
+def heart_centers(
+    middles: Sequence[Mapping[str, np.ndarray]], classes: Collection[str]
+) -> np.ndarray:
+    """(N, 3) mm: the middle of the cubes of N hearts, wherever their scans end.
 
-    The mean of the chambers' own middles. Of a heart that lacks some, the mean over what it has of
-    where the middle is, seen from there, in the other hearts. Where no heart has a chamber, all
-    classes are taken in their place.
+    The mean of the chambers' own middles, and :data:`WITH_VESSELS` from there. Of a heart that
+    lacks some, the mean over what it has of where the middle is, seen from there, in the other
+    hearts. Where no heart has a chamber, all classes are taken in their place.
 
     middles : class name -> (3,) mm, of the classes that the scan does not cut.
+    classes : names of all that take part.
     """
     names = sorted(set().union(*middles))
     core = [n for n in names if n in CHAMBERS] or names
@@ -85,6 +91,8 @@ def heart_centers(middles: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
         centers = _mean(seen - offsets, weights, axis=1)
         offsets = _mean(seen - centers[:, None], chosen, axis=0)
         offsets -= offsets[is_core].mean(axis=0)
+    if "aorta" in classes and set(core) & set(CHAMBERS):
+        centers = centers + WITH_VESSELS
     return centers.round(MICRON)  # so that other hearts do not move one by a rounding
 
 

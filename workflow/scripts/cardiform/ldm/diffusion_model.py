@@ -257,7 +257,7 @@ class Condition:
 
     def rows(self, rows, device: torch.device) -> Condition:
         """Some of the samples, on a device."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         return Condition(**{n: v if v is None else v[rows].to(device) for n, v in parts.items()})
 
 

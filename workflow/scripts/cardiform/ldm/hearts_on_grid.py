@@ -222,7 +222,7 @@ def read_box(path: str | Path) -> np.ndarray:
 def case_centers(paths: Sequence[Path], table: LabelTable) -> dict[str, np.ndarray]:
     """Case id -> (3,) mm, the middle of its cube, from the files of :func:`box_case`.
 
-    table : of the classes by whose middles a heart is placed, those that the scan cuts left out.
+    table : of the classes that take part; those that the scan cuts place no heart.
     """
     middles = []
     for path in paths:
@@ -232,16 +232,17 @@ def case_centers(paths: Sequence[Path], table: LabelTable) -> dict[str, np.ndarr
         whole = {n: m for n, m in known.items() if n not in cut}
         box = {"": np.mean(content["box_mm"], axis=0)}  # of a file of an earlier version
         middles.append(whole or known or box)
-    centers = heart_centers(middles)
+    centers = heart_centers(middles, table.names)
     return {path.stem: center for path, center in zip(paths, centers)}
 
 
 def label_grid(paths: Sequence[Path], options: LdmOptions, table: LabelTable) -> Grid:
     """The grid of the cases of :func:`box_case`; classes that no case has take no part."""
     values = {value for path in paths for value in BOX.load(path)["values"]}
-    centers = case_centers(paths, table)
+    chosen = present(table, values)
+    centers = case_centers(paths, chosen)
     reaches = [reach_mm(read_box(p), centers[p.stem]) for p in paths]
-    return fixed_grid(LABELS, reaches, options, present(table, values))
+    return fixed_grid(LABELS, reaches, options, chosen)
 
 
 def present(table: LabelTable, values) -> LabelTable:
@@ -329,7 +330,8 @@ class CloudBounds:
         if problems:
             raise InputError(problems)
         found = np.array(boxes)
-        centers = heart_centers(middles) if labelled[0] else found.mean(axis=1)
+        names = present(table, values).names if labelled[0] else ()
+        centers = heart_centers(middles, names) if labelled[0] else found.mean(axis=1)
         return cls(found, labelled[0], frozenset(values), centers)
 
     def center(self, number: int, options: PointcloudsOptions) -> np.ndarray:
