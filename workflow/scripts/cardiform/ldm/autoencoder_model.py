@@ -15,6 +15,7 @@ from ..errors import InputError, problem
 from ..options.ldm import AutoencoderOptions
 
 LEAST_DEVIATION = 1e-3  # of a volume that is nearly all background
+LEAST_ANSWER, TINY = 0.01, 1e-10  # of the lengths of features: parts of their mean
 AUTOENCODER = Kind("ldm_autoencoder", "an autoencoder of latent diffusion", "train_autoencoder")
 
 
@@ -150,6 +151,7 @@ class DeepFeatures(nn.Module):
             remedy = "name another file in autoencoder.perceptual_file, or set its weight to 0"
             raise InputError(problem(path, fact, remedy)) from error
         self.requires_grad_(False)
+        self.train()
 
     def train(self, mode: bool = True) -> DeepFeatures:
         return super().train(False)
@@ -168,7 +170,10 @@ class DeepFeatures(nn.Module):
         x = network.maxpool(network.act(network.bn1(network.conv1(x))))
         for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
             x = stage(x)
-            found.append(F.normalize(x, dim=1))
+            length = x.norm(dim=1, keepdim=True)
+            # where hardly a channel answers there is no direction, only rounding
+            least = LEAST_ANSWER * length.detach().mean(dim=places, keepdim=True)
+            found.append(x / torch.maximum(length, least + TINY))
         return found
 
 

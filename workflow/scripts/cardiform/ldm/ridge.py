@@ -38,7 +38,7 @@ def on_ridge(points: np.ndarray, field: np.ndarray, affine: np.ndarray) -> np.nd
         moving[moving] = np.linalg.norm(step, axis=1) > ARRIVED_VOX
     before, top, beyond = (density.values(x) for x in (start, found, 2 * found - start))
     arrived = ~moving & (top - beyond >= FALLS * (top - before))
-    return np.where(arrived[:, None], found, start) @ affine[:3, :3].T + affine[:3, 3]
+    return np.where(arrived[:, None], found @ affine[:3, :3].T + affine[:3, 3], points)
 
 
 class _Density:
