@@ -28,7 +28,11 @@ class LdmOptions:
 class PointcloudsOptions:
     """HDF5 point clouds to voxels."""
 
-    file: str = option("", "HDF5 file with all samples; empty: a file per case, column pointcloud")
+    file: str = option(
+        "",
+        "HDF5 file with all samples, or a folder of ready voxels; empty: a file per case, column "
+        "pointcloud",
+    )
     key: str = option("points", "dataset (or group of datasets) of the coordinates")
     labels_key: str = option("labels", "the same of the points' classes; unused where not there")
     axes: str = option(
