@@ -69,7 +69,7 @@ def test_all_faults_are_reported_together(tmp_path):
     write(folder / "good.nii.gz", density())
     write(folder / "small.nii.gz", density()[:8, :8, :8])
     write(folder / "far.nii.gz", density() * 3)
-    write(folder / "coarse.nii.gz", density(), np.diag([2.0, 2.0, 2.0, 1.0]))
+    write(folder / "wide.nii.gz", density(), np.diag([2.0, 2.0, 2.0, 1.0]))
     write(folder / "flat.nii.gz", density(), np.diag([1.0, 1.0, 2.5, 1.0]))
     write(folder / "labels.nii.gz", np.zeros((SIZE,) * 3, np.uint8))
     write(folder / "many.nii.gz", np.zeros((SIZE, SIZE, SIZE, 2), np.float32))
@@ -78,7 +78,7 @@ def test_all_faults_are_reported_together(tmp_path):
         convert(tmp_path),
         "small.nii.gz: has 8x8x8 voxels, ldm.voxel_size is 16",
         "far.nii.gz: has values from",
-        "coarse.nii.gz: has voxels of 2, the first file of",
+        "wide.nii.gz: has voxels of 2, the first file of",
         "flat.nii.gz: has voxels of 1 x 1 x 2.5",
         "labels.nii.gz: has integers where others have floats",
         "many.nii.gz: holds float32 of the shape 16x16x16x2",
