@@ -49,10 +49,13 @@ def sampled(folder, points, size, **keys):
 
 @pytest.mark.parametrize("size", [32, 64])
 @pytest.mark.parametrize("number", [1000, 3000, 10_000])
-def test_points_lie_within_half_a_voxel_of_the_surface(tmp_path, size, number):
+def test_points_lie_within_half_a_voxel_of_the_surface(tmp_path, monkeypatch, size, number):
     axes = (50.0, 40.0, 30.0)
     found, voxel = sampled(tmp_path, shell(number, axes), size)
     assert (off(found, axes) < voxel / 2).mean() >= 0.9
+    monkeypatch.setattr("cardiform.ldm.samples.on_ridge", lambda points, **_: points)
+    walls, _ = sampled(tmp_path, shell(number, axes), size)
+    assert (off(walls, axes) < voxel / 2).mean() < 0.4
     assert np.abs(found.mean(axis=0)).max() < 4, "on all sides"
     assert (found.max(axis=0) > 0.9 * np.array(axes)).all()
 

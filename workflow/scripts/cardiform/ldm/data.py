@@ -24,7 +24,7 @@ from ..volumes import load_image, load_label_map
 from .hearts_on_grid import Grid
 
 LOADERS = 4  # threads that fill the cache
-PACKING = 1  # the fastest of zlib: hearts shrink to a fortieth by it
+PACKING = 1  # the fastest of zlib: hearts shrink to a twentieth by it, or less
 LATENTS = Format(
     "latents",
     {
