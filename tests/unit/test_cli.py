@@ -15,6 +15,7 @@ from answers import refused
 from cardiform import cli
 from cardiform.cohort.table import Case, write_cases
 from cardiform.errors import InputError
+from cardiform.options.epochs import IN_EPOCHS
 from cardiform.options.geometry import PointsOptions
 from cardiform.options.sections import (
     SECTIONS,
@@ -28,7 +29,7 @@ from cardiform.options.sections import (
     VqvaeJointOptions,
     VqvaeOptions,
 )
-from cardiform.options.training import IN_EPOCHS, TrainingOptions
+from cardiform.options.training import TrainingOptions
 from cardiform.options.vecset import VecsetOptions
 from cardiform.training.checkpoint import resume_key
 

@@ -19,9 +19,9 @@ from typing import Any
 from . import outputs
 from .errors import InputError, limit_fact, memory_fact, name_options, problem
 from .files import os_problem
-from .options.field import checked, unsaid
+from .options.epochs import epochs_fact, refuse_epochs
+from .options.field import checked, said
 from .options.sections import memory_advice
-from .options.training import IN_EPOCHS, TrainingOptions, counts_epochs
 
 if typing.TYPE_CHECKING:
     from .cohort.per_case import CaseRun
@@ -56,19 +56,8 @@ def build_parser(description: str | None, *options: type) -> argparse.ArgumentPa
                 metavar=_metavar(field, kind),
                 help=f"{field.metadata['help']} (default: {default})".replace("%", "%%"),
             )
-    if any(issubclass(cls, TrainingOptions) for cls in options):
-        for name in IN_EPOCHS:
-            group.add_argument(
-                "--" + name.replace("_", "-"),
-                type=functools.partial(_refuse_epochs, name),
-                default=argparse.SUPPRESS,
-                help=argparse.SUPPRESS,
-            )
+    refuse_epochs(group, options)
     return parser
-
-
-def _refuse_epochs(name: str, text: str) -> None:
-    raise argparse.ArgumentTypeError(counts_epochs(name, "--"))
 
 
 def parse(
@@ -110,8 +99,7 @@ def parse(
 
 def flags(options) -> str:
     """``options`` as sorted, quoted flags: the same values always give the same text."""
-    found = ((f, getattr(options, f.name)) for f in dataclasses.fields(options))
-    pairs = sorted((f.name, value) for f, value in found if not unsaid(f, value))
+    pairs = sorted(said(options))
     return " ".join(
         f"--{name.replace('_', '-')} {shlex.quote(to_text(value))}" for name, value in pairs
     )
@@ -184,11 +172,9 @@ def _values(options: type, section: object, where: str) -> tuple[dict[str, Any],
     # an alias comes last: config.yaml may hold the default of the key that it stands for
     for written, value in sorted(section.items(), key=lambda item: item[0] in aliases):
         key = aliases.get(written, written)
-        if key in IN_EPOCHS and issubclass(options, TrainingOptions):
-            problems.append(f"config: {where}.{key} {counts_epochs(key)}")
-            continue
         if key not in types:
-            problems.append(f"config: {where}.{key} is not a known key; {_nearest(key, types)}")
+            fact = epochs_fact(options, key) or f"is not a known key; {_nearest(key, types)}"
+            problems.append(f"config: {where}.{key} {fact}")
             continue
         try:
             values[key] = _coerce(value, types[key])

@@ -62,6 +62,12 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def said(options) -> list[tuple[str, Any]]:
+    """Name and value of every option, without those that are :func:`unsaid`."""
+    found = ((f, getattr(options, f.name)) for f in dataclasses.fields(options))
+    return [(field.name, value) for field, value in found if not unsaid(field, value)]
+
+
 def unsaid(field: dataclasses.Field, value: Any) -> bool:
     """Whether a young key has its default."""
     return bool(field.metadata.get("young")) and value == field.default

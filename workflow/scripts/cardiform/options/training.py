@@ -6,25 +6,6 @@ from dataclasses import dataclass
 
 from .field import SEED_MAX, option
 
-# Keys of earlier code that count epochs -> what counts steps here.
-IN_EPOCHS = {
-    "n_epochs": "steps",
-    "epochs": "steps",
-    "max_epochs": "steps",
-    "warmup_epochs": "warmup_steps",
-    "val_interval": "validate_every",
-    "save_interval": "checkpoint_every",
-    "visualize_interval": "preview_every",
-    "generate_samples_interval": "preview_every",
-}
-
-
-def counts_epochs(key: str, mark: str = "") -> str:
-    """What to write in the place of a key of :data:`IN_EPOCHS`; ``mark``: before its name."""
-    name = IN_EPOCHS[key]
-    name = mark + (name.replace("_", "-") if mark else name)
-    return f"counts epochs; write {name} in steps: epochs x training cases / batch_size"
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
