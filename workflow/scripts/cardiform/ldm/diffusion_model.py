@@ -257,8 +257,11 @@ class Condition:
 
     def rows(self, rows, device: torch.device) -> Condition:
         """Some of the samples, on a device."""
-        parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Condition(**{n: v if v is None else v[rows].to(device) for n, v in parts.items()})
+        parts: dict[str, Any] = {}
+        for part in fields(self):
+            value = getattr(self, part.name)
+            parts[part.name] = value if value is None else value[rows].to(device)
+        return Condition(**parts)
 
 
 class LatentDenoiser(nn.Module):

@@ -21,9 +21,9 @@ IN_EPOCHS = {
 FORMULA = "in steps: epochs x training cases / batch_size"
 
 
-def epochs_fact(options: type, key: str) -> str:
+def epochs_fact(options: type, key: str | None) -> str:
     """What is wrong with a key of a training's section that counts epochs; empty: it does not."""
-    if key not in IN_EPOCHS or not issubclass(options, TrainingOptions):
+    if key is None or key not in IN_EPOCHS or not issubclass(options, TrainingOptions):
         return ""
     return f"counts epochs; write {IN_EPOCHS[key]} {FORMULA}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -42,7 +43,7 @@ def load_voxels(path: str | Path) -> Voxels:
     """
     check_present(path)
     with one_line(path, READABLE, "export the file again"):
-        image = nib.load(path)
+        image: Any = nib.load(path)
         channel_first = len(image.shape) == 4 and image.shape[0] == 1 and image.shape[3] != 1
         if not channel_first:
             image = nib.as_closest_canonical(image)
