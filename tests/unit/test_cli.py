@@ -15,19 +15,23 @@ from answers import refused
 from cardiform import cli
 from cardiform.cohort.table import Case, write_cases
 from cardiform.errors import InputError
+from cardiform.options.epochs import IN_EPOCHS
 from cardiform.options.geometry import PointsOptions
 from cardiform.options.sections import (
     SECTIONS,
     AutoencoderOptions,
     CohortOptions,
     DiffusionOptions,
+    LatentsOptions,
     LdmOptions,
+    SamplingOptions,
     VoxelsOptions,
     VqvaeJointOptions,
     VqvaeOptions,
 )
 from cardiform.options.training import TrainingOptions
 from cardiform.options.vecset import VecsetOptions
+from cardiform.training.checkpoint import resume_key
 
 SCRIPTS = Path(cli.__file__).resolve().parents[1]
 
@@ -138,11 +142,37 @@ def test_a_key_by_the_name_of_earlier_configs():
     ):
         made = cli.from_section(AutoencoderOptions, section, "autoencoder")
         assert made.adversarial_weight == 0.1
-    assert parsed(DiffusionOptions, "--generate-samples-interval 7").preview_every == 7
     schema = cli.json_schema(SECTIONS)["properties"]["autoencoder"]["properties"]
     assert schema["num_channels"] == schema["channels"]
     with pytest.raises(InputError, match=r"autoencoder\.num_chanels is not a known key"):
         cli.from_section(AutoencoderOptions, {"num_chanels": [8]}, "autoencoder")
+
+
+@pytest.mark.parametrize("key", IN_EPOCHS)
+def test_a_key_that_counts_epochs_is_refused_with_the_one_that_counts_steps(key, capsys):
+    right = IN_EPOCHS[key]
+    formula = "in steps: epochs x training cases / batch_size"
+    with pytest.raises(InputError) as caught:
+        cli.from_section(DiffusionOptions, {key: 20}, "diffusion")
+    assert caught.value.problems == [
+        f"config: diffusion.{key} counts epochs; write {right} {formula}"
+    ]
+    with pytest.raises(SystemExit) as left:
+        parsed(DiffusionOptions, f"--{key.replace('_', '-')} 20")
+    told = capsys.readouterr().err
+    assert left.value.code == 2 and f"write --{right.replace('_', '-')} {formula}" in told
+    with pytest.raises(InputError, match=f"sampling.{key} is not a known key"):
+        cli.from_section(SamplingOptions, {key: 20}, "sampling")
+
+
+def test_a_young_key_is_left_out_at_its_default():
+    assert "augment" not in cli.flags(LatentsOptions())
+    changed = LatentsOptions(augment_scale=0.08)
+    assert "--augment-scale 0.08" in cli.flags(changed)
+    assert parsed(LatentsOptions, cli.flags(changed)) == changed
+    key = resume_key(DiffusionOptions(), {})
+    assert "scale_factor" not in key
+    assert resume_key(DiffusionOptions(scale_factor=0.5), {})["scale_factor"] == 0.5
 
 
 def test_a_list_of_texts_may_be_empty():

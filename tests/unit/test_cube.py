@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from cardiform.ldm.cube import Cube, class_centroids, edge_mm, labelled_box, on_cube
+from cardiform.ldm.cube import (
+    WITH_VESSELS,
+    Cube,
+    class_centroids,
+    edge_mm,
+    heart_centers,
+    labelled_box,
+    on_cube,
+    reach_mm,
+)
 from cardiform.volumes import LabelMap
 
 TURN = Rotation.from_euler("xyz", (20, -15, 30), degrees=True).as_matrix()
@@ -82,3 +91,49 @@ def test_centroids():
     assert set(found) == {"low", "high"}
     assert found["low"][2] < 5 < found["high"][2]
     assert np.abs((found["low"] + found["high"]) / 2 - (3, -2, 5)).max() < 0.2
+
+
+def test_one_heart_far_larger_than_all_others_is_not_what_the_grid_is_made_for():
+    usual = np.full((40, 3), 150.0)
+    assert edge_mm(usual, 32) == 172.0
+    largest = usual.copy()
+    largest[3, 1] = 1.15 * 150
+    assert edge_mm(largest, 32) >= 1.15 * 150 * 32 / 28, "what is a little larger is held"
+    largest[3, 1] = 400.0
+    assert edge_mm(largest, 32) == edge_mm(np.full((1, 3), 1.15 * 150.0), 32)
+
+
+def test_reach_is_what_a_cube_about_the_middle_needs():
+    box = np.array([[-10.0, 0, 5], [30, 20, 9]])
+    assert reach_mm(box, np.array([0.0, 10, 0])).tolist() == [60.0, 20.0, 18.0]
+
+
+PLACES = {
+    "left_ventricle": (-40.0, 0, 0), "right_ventricle": (10.0, 30, 0),
+    "left_atrium": (0.0, -20, 30), "right_atrium": (30.0, -10, 20),
+}  # fmt: skip
+
+
+def at(shift=(0, 0, 0), **more):
+    places = {**PLACES, **more}
+    return {n: np.array(p, float) + shift for n, p in places.items() if p is not None}
+
+
+def test_the_middle_follows_from_the_chambers_whatever_else_is_seen():
+    middle = np.mean(list(PLACES.values()), axis=0)
+    plain = heart_centers([at(), at((5, 6, 7))], PLACES)
+    assert np.allclose(plain, [middle, middle + (5, 6, 7)])
+    seen = heart_centers([at(aorta=(0, -40, 90.0)), at(aorta=(0, -40, -60.0))], [*PLACES, "aorta"])
+    assert (seen[0] == seen[1]).all() and np.allclose(seen[0], middle + WITH_VESSELS)
+
+
+def test_a_heart_that_lacks_chambers_is_placed_by_the_others():
+    whole = [at((k, 2 * k, 0)) for k in range(3)]
+    lacking = at((9, 9, 9), left_ventricle=None, right_ventricle=None)
+    vessel = {"aorta": np.array((0, -40, 90.0)) + (4, 4, 4)}
+    found = heart_centers([*whole, lacking, at(aorta=(0, -40, 90.0)), vessel], PLACES)
+    middle = np.mean(list(PLACES.values()), axis=0)
+    assert np.allclose(found[3], middle + 9, atol=1e-3)
+    assert np.allclose(found[5], middle + 4, atol=1e-3), "by its vessels alone"
+    alone = heart_centers([{"lung": np.array([1.0, 2, 3]), "liver": np.array([3.0, 2, 1])}], [])
+    assert alone.tolist() == [[2.0, 2.0, 2.0]], "a table without chambers"

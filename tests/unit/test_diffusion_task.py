@@ -4,55 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hearts import FIELD_GRID, GRID, heart
+from hearts import FIELD_GRID, GRID
+from tiny_latents import STATISTICS, TINY, Decoder, batch
 
-from cardiform.ldm.diffusion_model import LatentStatistics
 from cardiform.ldm.diffusion_task import FIXED_TIMES, DiffusionTask
 from cardiform.options.ldm import DiffusionOptions
-
-SHAPE = (2, 4, 4, 4)
-STATISTICS = LatentStatistics(
-    shape=SHAPE,
-    mean=(0.0, 0.0),
-    std=(1.0, 1.0),
-    volume_mean=(48.0, 8.0, 8.0),
-    volume_std=(5.0, 1.0, 1.0),
-    centroids={},
-    incomplete=(),
-    autoencoder_sha256="",
-)
-TINY = {
-    "channels": (8, 16),
-    "attention_levels": (False, True),
-    "num_head_channels": 8,
-    "norm_num_groups": 4,
-    "num_res_blocks": 1,
-}
-
-
-class Decoder:
-    """In place of the autoencoder."""
-
-    def decode(self, latents):
-        return torch.zeros(len(latents), 4, 8, 8, 8)
 
 
 def task(grid=GRID, **keys):
     torch.manual_seed(0)
     return DiffusionTask(DiffusionOptions(**{**TINY, **keys}), STATISTICS, grid, Decoder())
-
-
-def batch(number=4, lacking=()):
-    generator = torch.Generator().manual_seed(1)
-    volumes = torch.tensor([[48.0, 8.0, 8.0]]).repeat(number, 1)
-    volumes[:, list(lacking)] = 0
-    return {
-        "mu": torch.randn(number, *SHAPE, generator=generator),
-        "sigma": 0.1 * torch.ones(number, *SHAPE),
-        "target": torch.from_numpy(heart())[None].repeat(number, 1, 1, 1),
-        "volumes": volumes,
-        "case_id": [f"case{k}" for k in range(number)],
-    }
 
 
 @pytest.mark.parametrize("objective", ["flow", "ddpm"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hearts import FIELD_GRID, GRID, batch
 from monai.networks import nets
+from scipy.spatial.transform import Rotation
 
 from cardiform.errors import InputError
 from cardiform.ldm.autoencoder_model import (
@@ -174,3 +176,55 @@ def test_perceptual_features_come_from_a_file_and_stay_frozen(tmp_path):
     made = task(perceptual_weight=0.3, perceptual_file=str(path))
     _, figures = made.loss(batch(), "generator", 0)
     assert float(figures["perceptual"]) > 0
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """Deep features of random weights."""
+    torch.manual_seed(3)
+    shape = {"feed_forward": False, "shortcut_type": "B", "bias_downsample": False}
+    network = nets.resnet10(spatial_dims=3, n_input_channels=1, **shape)
+    path = tmp_path_factory.mktemp("features") / "weights.pth"
+    torch.save({"state_dict": network.state_dict()}, path)
+    return DeepFeatures("resnet10", path)
+
+
+def block(size=(12, 10, 8), at=(4, 10, 12)):
+    volume = torch.zeros(1, 1, 32, 32, 32)
+    corner = [slice(a, a + s) for a, s in zip(at, size)]
+    volume[(0, 0, *corner)] = 1
+    return volume
+
+
+def test_perceptual_loss_knows_places(features):
+    given = block()
+    theta = torch.tensor(Rotation.from_euler("z", 5, degrees=True).as_matrix()).float()
+    places = F.affine_grid(
+        torch.cat([theta, torch.zeros(3, 1)], 1)[None], [1, 1, 32, 32, 32], align_corners=False
+    )
+    turned = F.grid_sample(given, places, align_corners=False)
+    cost = {
+        "itself": given,
+        "turned a little": turned,
+        "moved": block(at=(16, 10, 12)),  # by 12 of 32 voxels
+        "mirrored": given.flip(2),
+        "another shape": block(size=(6, 14, 12)),
+    }
+    cost = {name: float(features(made, given)) for name, made in cost.items()}
+    assert cost["itself"] == 0 and cost["turned a little"] < 0.5 * cost["moved"]
+    assert cost["moved"] > 0.1, "2.8e-5 where features were pooled"
+    assert cost["mirrored"] > 0.1 and cost["another shape"] > cost["turned a little"]
+    nearer = float(features(block(at=(7, 10, 12)), given))
+    assert nearer < cost["moved"]
+
+
+def test_perceptual_loss_sees_volumes_of_unit_deviation(features):
+    given, made = block(), block(at=(6, 10, 12))
+    plain = float(features(made, given))
+    assert float(features(0.2 * made, given)) == pytest.approx(plain, rel=1e-3)
+    assert float(features(0.5 + 0.2 * made, given)) == pytest.approx(plain, rel=1e-3)
+    both = features(torch.cat([made, given]), torch.cat([given, given]))
+    assert float(both) == pytest.approx(plain / 2, rel=1e-3), "each volume for itself"
+    empty = torch.zeros_like(made, requires_grad=True)
+    features(empty, given).backward()
+    assert torch.isfinite(empty.grad).all(), "nothing made yet"

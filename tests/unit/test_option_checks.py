@@ -9,6 +9,7 @@ import torch
 
 from cardiform.errors import InputError
 from cardiform.ldm.option_checks import (
+    BESIDE_MB,
     check_autoencoder,
     check_completion,
     check_diffusion,
@@ -17,12 +18,14 @@ from cardiform.ldm.option_checks import (
     check_sizes,
     check_sources,
     chosen_sampler,
+    diffusion_mb,
     wanted_volumes,
 )
 from cardiform.options.ldm import (
     AutoencoderOptions,
     CompletionOptions,
     DiffusionOptions,
+    LatentsOptions,
     LdmOptions,
     SamplingOptions,
 )
@@ -152,3 +155,22 @@ def test_all_problems_are_told_at_once():
             CompletionOptions(),
         )
     assert len(caught.value.problems) == 4
+
+
+def test_memory_of_the_latents_follows_grid_variants_and_completion():
+    def gigabytes(size, variants, share, channels=(32, 64, 128), cases=798):
+        return (
+            diffusion_mb(
+                LdmOptions(voxel_size=size),
+                AutoencoderOptions(channels=channels),
+                LatentsOptions(variants=variants),
+                DiffusionOptions(known_share=share),
+                cases,
+            )
+            - BESIDE_MB
+        ) / 1000
+
+    assert gigabytes(128, 16, 0.5) == pytest.approx(12.1, abs=0.05), "39 GB where nothing is packed"
+    assert gigabytes(128, 16, 0.0) == pytest.approx(10.7, abs=0.05)
+    assert gigabytes(64, 8, 0.5) == pytest.approx(0.8, abs=0.05)
+    assert gigabytes(128, 16, 0.5, cases=1596) == pytest.approx(24.2, abs=0.1)

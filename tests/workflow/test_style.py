@@ -66,6 +66,7 @@ MAY_USE_TORCH = {
     # what the geometry environment runs
     "coronary.repair_case": False, "coronary.thin_structure": False,
     "ldm.hearts_on_grid": False, "ldm.clouds": False, "ldm.cube": False, "ldm.option_checks": False,
+    "ldm.outside": False, "ldm.voxel_folder": False,
 }  # fmt: skip
 LOOSE_FILES_AT_MOST = 8
 LINES_AT_MOST = 400

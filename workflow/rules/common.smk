@@ -25,7 +25,7 @@ from cardiform.cohort.table import OK, assign_chunks, demo_cases, read_case_tabl
 from cardiform.errors import InputError, together
 from cardiform.files import check_writable, parts_of, unwritable
 from cardiform.geometry.window_names import parse_windows
-from cardiform.ldm.option_checks import check_ldm
+from cardiform.ldm.option_checks import check_ldm, diffusion_mb
 from cardiform.options.checks import check_classes, check_sections, check_structure
 from cardiform.options.config_files import check_repeats, typed
 from cardiform.options.sections import SECTIONS

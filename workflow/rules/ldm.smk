@@ -1,10 +1,18 @@
 LDM = f"{RESULTS}/ldm"
+PARTS = ["train", "val", "test"]
 # One HDF5 file needs no case table, and its samples have a split of their own.
 ONE_FILE = OPTIONS["pointclouds"].file
+# A folder of voxels may be split already.
+IS_SPLIT = bool(ONE_FILE) and os.path.isdir(os.path.join(ONE_FILE, "train"))
+OWN_SPLIT = f"{LDM}/pointclouds/{'voxels/split' if IS_SPLIT else 'split'}"
 SPLIT_OF = {
     "labels": f"{RESULTS}/split",
-    "pointclouds": f"{LDM}/pointclouds/split" if ONE_FILE else f"{RESULTS}/split",
+    "pointclouds": OWN_SPLIT if ONE_FILE else f"{RESULTS}/split",
 }
+# The latents of all training cases lie in memory.
+DIFFUSION_MB = diffusion_mb(
+    *(OPTIONS[name] for name in ("ldm", "autoencoder", "latents", "diffusion")), len(CASES)
+)
 # Completion compares with label maps, and makes a class from the others.
 COMPLETES = (
     "labels" in OPTIONS["ldm"].sources
@@ -60,6 +68,7 @@ rule convert_pointclouds:
         manifest=f"{LDM}/pointclouds/voxels/manifest.tsv",
         grid=f"{LDM}/pointclouds/voxels/grid.json",
         cases=[f"{LDM}/pointclouds/voxels/cases.tsv"] if ONE_FILE else [],
+        split=expand(f"{OWN_SPLIT}/{{part}}.csv", part=PARTS) if IS_SPLIT else [],
     log:
         f"{LOGS}/convert_pointclouds.log",
     benchmark:
@@ -87,7 +96,7 @@ use rule split_cohort as split_pointclouds with:
     input:
         cases=f"{LDM}/pointclouds/voxels/cases.tsv",
     output:
-        expand(f"{LDM}/pointclouds/split/{{part}}.csv", part=["train", "val", "test"]),
+        expand(f"{LDM}/pointclouds/split/{{part}}.csv", part=PARTS),
     log:
         f"{LOGS}/split_pointclouds.log",
     params:
@@ -186,7 +195,7 @@ rule train_diffusion:
     resources:
         gpu=1,
         nodes=1,
-        mem_mb=32000,
+        mem_mb=max(32000, DIFFUSION_MB),
         runtime=1440,
     params:
         launcher=script("launch.py"),

@@ -91,7 +91,7 @@ def main() -> None:
         return
     rows = splits.read_splits({"train": args.train, "test": args.test})
     training, tested = ([name for name, _ in rows[part]] for part in ("train", "test"))
-    files = made_files([args.voxels], training, ".nii.gz")
+    files = made_files([args.voxels], completer.generator.learned_from(training), ".nii.gz")
     cut = cut_classes(args.voxels, [f.case_id for f in files], completer.generator.grid)
     cases = read_checked_cases(args.cases, tested)
     per_case.run_cases(

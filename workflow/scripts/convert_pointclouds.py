@@ -5,19 +5,23 @@
         --manifest results/acme/ldm/pointclouds/voxels/manifest.tsv --voxel-size 64
     python convert_pointclouds.py --file clouds.h5 --key point_clouds --out voxels \\
         --manifest voxels/manifest.tsv
+    python convert_pointclouds.py --file my_voxels --out voxels --manifest voxels/manifest.tsv
 
 The clouds come from the column pointcloud of the case table, or are the samples of one file:
 datasets (N, 3) or (samples, N, 3), rows of variable length, or a group or dataset per sample. They
 are read one at a time. Writes <out>/<case>.nii.gz and <out>/grid.json: a label map where the points
-have classes, else a field in [0, 1]; with --file also <out>/cases.tsv.
+have classes, else a field in [0, 1]; with --file also <out>/cases.tsv. --file may be a folder of
+ready voxels (NIfTI, integers are classes, floats a density); where they lie in train, val and test
+below it, <out>/split has the split files.
 """
 
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 from cardiform import cli, labels
-from cardiform.cohort import per_case
+from cardiform.cohort import per_case, splits
 from cardiform.cohort.table import OK, Case, id_remedy, read_checked_cases, write_cases
 from cardiform.errors import InputError, problem
 from cardiform.files import future_problems, sha256_file, write_json
@@ -63,20 +67,45 @@ def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict, list[str]]
     return cases, files, problems
 
 
+def take_over_folder(ldm: LdmOptions, options: PointcloudsOptions, args, table) -> None:
+    """Voxels that are ready: checked, and brought into the form of all others."""
+    from cardiform.ldm.voxel_folder import VoxelFolder, take_over
+
+    folder = VoxelFolder.of(options.file)
+    grid = folder.grid(ldm, options, table)
+    write_json(args.out / "grid.json", grid.as_dict())
+    cases = folder.cases(args.out)
+    per_case.run_cases(
+        per_case.CaseRun(cases, args.out, args.manifest, args.processes),
+        functools.partial(take_over, grid=grid, files=folder.files, out=args.out),
+        inputs=lambda case: [folder.files[case.case_id]],
+        parameters=grid.as_dict(),
+    )
+    write_cases(args.out / "cases.tsv", cases)
+    for part, names in folder.parts.items():
+        members = [case for case in cases if case.case_id in set(names)]
+        splits.write_split(args.out / "split" / f"{part}.csv", members, args.out)
+
+
 def main() -> None:
     parser = cli.build_parser(__doc__, LdmOptions, PointcloudsOptions)
     cli.add_case_arguments(parser, cases_required=False)
     ldm, options, args = cli.parse(parser, LdmOptions, PointcloudsOptions)
 
     from cardiform.ldm.hearts_on_grid import CloudBounds, cloud_grid, convert_cloud, taking_part
+    from cardiform.ldm.outside import report_clouds
 
     table = taking_part(labels.load_label_table(args.labels), ldm.drop_classes)
+    if Path(options.file).is_dir() and options.file:
+        take_over_folder(ldm, options, args, table)
+        return
     cases, files, problems = clouds_of(options, args)
     ordered = list(files.values())
     bounds = CloudBounds.of(ordered, table, problems)
     grid = cloud_grid(ordered, bounds, ldm, options, table)
     write_json(args.out / "grid.json", grid.as_dict())
     centers = {name: bounds.center(i, options) for i, name in enumerate(files)}
+    report_clouds(files, bounds, options, grid)
     whole = {"file": sha256_file(options.file)} if options.file else {}
     per_case.run_cases(
         per_case.CaseRun(cases, args.out, args.manifest, args.processes),
@@ -89,7 +118,12 @@ def main() -> None:
             out=args.out,
         ),
         inputs=lambda case: [] if options.file else [case.pointcloud],
-        parameters={"grid": grid.as_dict(), "options": cli.flags(options), **whole},
+        parameters=lambda case: {
+            "grid": grid.as_dict(),
+            "options": cli.flags(options),
+            "center": centers[case.case_id].tolist(),
+            **whole,
+        },
     )
     if options.file:
         write_cases(args.out / "cases.tsv", cases)

@@ -39,6 +39,7 @@ def main() -> None:
     options, args = cli.parse(parser, LatentsOptions)
 
     from cardiform.ldm.coder import ShapeCoder
+    from cardiform.ldm.data import LATENTS
     from cardiform.ldm.encode import encode_case, statistics_of
     from cardiform.ldm.hearts_on_grid import box_path, cut_classes
     from cardiform.training.distributed import choose_device
@@ -70,7 +71,11 @@ def main() -> None:
             args.autoencoder,
             *([box_path(args.voxels, case.case_id)] if case.case_id in cut else []),
         ],
-        parameters={"options": cli.flags(options), "training": sorted(training)},
+        parameters={
+            "options": cli.flags(options),
+            "training": sorted(training),
+            "format": LATENTS.version,
+        },
         memory=memory_advice(LatentsOptions),
     )
     made = {f.case_id: f.path for f in made_files([args.manifest], names, ".npz")}

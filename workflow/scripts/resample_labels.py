@@ -5,7 +5,8 @@
 
 Writes <out>/<case>.nii.gz (label map, isotropic, axes of RAS, in its place in the world) and
 <out>/grid.json (size, spacing and classes, the same for all). The cube is as large as the largest
-heart; every heart lies in its middle and keeps its size. Finished cases are skipped.
+heart, unless that is far larger than nearly all others; what is cut of a heart then is logged. The
+middle of its chambers lies in the middle; every heart keeps its size. Finished cases are skipped.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ def main() -> None:
     cli.add_case_arguments(parser)
     options, args = cli.parse(parser, LdmOptions)
 
-    from cardiform.ldm.hearts_on_grid import box_case, label_grid, resample_case, taking_part
+    from cardiform.ldm.hearts_on_grid import (
+        BOX,
+        box_case,
+        case_centers,
+        label_grid,
+        resample_case,
+        taking_part,
+    )
+    from cardiform.ldm.outside import report_hearts
 
     table = taking_part(labels.load_label_table(args.labels), options.drop_classes)
     run = cli.case_run(args)
@@ -33,16 +42,18 @@ def main() -> None:
         per_case.CaseRun(run.cases, boxes, boxes / "manifest.tsv", run.processes),
         functools.partial(box_case, table=table, out=boxes),
         inputs=lambda case: [case.labels],
-        parameters={"labels": table.as_dicts()},
+        parameters={"labels": table.as_dicts(), "keys": sorted(BOX.keys)},
     )
     found = [boxes / f"{case.case_id}.json" for case in run.cases if case.status == OK]
     grid = label_grid(found, options, table)
     write_json(args.out / "grid.json", grid.as_dict())
+    centers = case_centers(found, grid.table)
+    report_hearts(run.cases, centers, boxes, grid)
     per_case.run_cases(
         run,
-        functools.partial(resample_case, grid=grid, boxes=boxes, out=args.out),
+        functools.partial(resample_case, grid=grid, boxes=boxes, out=args.out, centers=centers),
         inputs=lambda case: [case.labels, boxes / f"{case.case_id}.json"],
-        parameters=grid.as_dict(),
+        parameters=lambda case: {**grid.as_dict(), "center": centers[case.case_id].tolist()},
     )
 
 

@@ -19,7 +19,8 @@ from typing import Any
 from . import outputs
 from .errors import InputError, limit_fact, memory_fact, name_options, problem
 from .files import os_problem
-from .options.field import checked
+from .options.epochs import epochs_fact, refuse_epochs
+from .options.field import checked, said
 from .options.sections import memory_advice
 
 if typing.TYPE_CHECKING:
@@ -55,6 +56,7 @@ def build_parser(description: str | None, *options: type) -> argparse.ArgumentPa
                 metavar=_metavar(field, kind),
                 help=f"{field.metadata['help']} (default: {default})".replace("%", "%%"),
             )
+    refuse_epochs(group, options)
     return parser
 
 
@@ -97,7 +99,7 @@ def parse(
 
 def flags(options) -> str:
     """``options`` as sorted, quoted flags: the same values always give the same text."""
-    pairs = sorted((f.name, getattr(options, f.name)) for f in dataclasses.fields(options))
+    pairs = sorted(said(options))
     return " ".join(
         f"--{name.replace('_', '-')} {shlex.quote(to_text(value))}" for name, value in pairs
     )
@@ -171,7 +173,8 @@ def _values(options: type, section: object, where: str) -> tuple[dict[str, Any],
     for written, value in sorted(section.items(), key=lambda item: item[0] in aliases):
         key = aliases.get(written, written)
         if key not in types:
-            problems.append(f"config: {where}.{key} is not a known key; {_nearest(key, types)}")
+            fact = epochs_fact(options, key) or f"is not a known key; {_nearest(key, types)}"
+            problems.append(f"config: {where}.{key} {fact}")
             continue
         try:
             values[key] = _coerce(value, types[key])

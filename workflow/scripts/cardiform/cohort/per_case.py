@@ -71,7 +71,7 @@ def run_cases(
     work: Callable[[Case], list[Path]],
     *,
     inputs: Callable[[Case], Sequence[str | Path]],
-    parameters: Mapping,
+    parameters: Mapping | Callable[[Case], Mapping],
     made: Mapping[Path, str] | None = None,
     verdict: Callable[[Path], str] | None = None,
     memory: str = "",
@@ -84,7 +84,7 @@ def run_cases(
 
     work : picklable; writes a case's files atomically and returns their paths.
     inputs : the files that ``work`` reads.
-    parameters : JSON-ready; whatever else decides the outputs.
+    parameters : JSON-ready; whatever else decides the outputs, of all cases or of each.
     made : output folders of earlier stages -> their rules: inputs from there must be the bytes
         that were written.
     verdict : why an output is not to be used, for its status in the manifest; empty: it is.
@@ -110,7 +110,10 @@ def run_cases(
 
 
 def _unfinished(
-    run: CaseRun, inputs, parameters: Mapping, made: Mapping[Path, str]
+    run: CaseRun,
+    inputs,
+    parameters: Mapping | Callable[[Case], Mapping],
+    made: Mapping[Path, str],
 ) -> tuple[dict[Case, str], list[str]]:
     """The good cases that are to be worked on, with their keys; problems of the others' inputs."""
     good = [case for case in run.cases if case.status == OK]
@@ -119,7 +122,8 @@ def _unfinished(
         try:
             read = list(inputs(case))
             cut = [case.cut] if case.cut else []  # a case without an entry keeps its old key
-            key = sha256_json([dict(parameters), _hashes(case, read, made), *cut])
+            others = parameters(case) if callable(parameters) else parameters
+            key = sha256_json([dict(others), _hashes(case, read, made), *cut])
             outputs.protect(read)
         except InputError as error:
             problems += error.problems

@@ -14,6 +14,8 @@ from ..artefact.model import Kind
 from ..errors import InputError, problem
 from ..options.ldm import AutoencoderOptions
 
+LEAST_DEVIATION = 1e-3  # of a volume that is nearly all background
+LEAST_ANSWER, TINY = 0.01, 1e-10  # of the lengths of features: parts of their mean
 AUTOENCODER = Kind("ldm_autoencoder", "an autoencoder of latent diffusion", "train_autoencoder")
 
 
@@ -114,9 +116,12 @@ class ShapeLoss(nn.Module):
 class DeepFeatures(nn.Module):
     """Distance of deep features of a 3-D ResNet whose weights are a file (MedicalNet's layout).
 
-    The mean squared difference of the features, each scaled to unit length over the channels
-    (as LPIPS: Zhang et al., CVPR 2018), of the probability of being anything but background. The
-    network is frozen.
+    As LPIPS (Zhang et al., CVPR 2018): the feature maps after each stage of the network, the
+    channels at every place scaled to unit length, their squared differences summed over the
+    channels and averaged over the places; the mean over the stages. Maps, since the pooled vector
+    at the network's end does not know where a structure lies. Looked at is the probability of
+    being anything but background, with mean 0 and deviation 1 in each volume, as the images on
+    which MedicalNet was trained. The network is frozen.
 
     Raises
     ------
@@ -146,13 +151,30 @@ class DeepFeatures(nn.Module):
             remedy = "name another file in autoencoder.perceptual_file, or set its weight to 0"
             raise InputError(problem(path, fact, remedy)) from error
         self.requires_grad_(False)
+        self.train()
 
     def train(self, mode: bool = True) -> DeepFeatures:
         return super().train(False)
 
     def forward(self, made: Tensor, true: Tensor) -> Tensor:
-        a, b = (F.normalize(self.network(x.float()), dim=1) for x in (made, true))
-        return (a - b).square().mean()
+        pairs = zip(self._maps(made), self._maps(true), strict=True)
+        return torch.stack([(a - b).square().sum(dim=1).mean() for a, b in pairs]).mean()
+
+    def _maps(self, volumes: Tensor) -> list[Tensor]:
+        """(B, 1, S, S, S) to the feature maps of each stage, of unit length over the channels."""
+        x = volumes.float()
+        places = (1, 2, 3, 4)
+        deviation = x.std(dim=places, keepdim=True).clamp(min=LEAST_DEVIATION)
+        x = (x - x.mean(dim=places, keepdim=True)) / deviation
+        network, found = self.network, []
+        x = network.maxpool(network.act(network.bn1(network.conv1(x))))
+        for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+            x = stage(x)
+            length = x.norm(dim=1, keepdim=True)
+            # where hardly a channel answers there is no direction, only rounding
+            least = LEAST_ANSWER * length.detach().mean(dim=places, keepdim=True)
+            found.append(x / torch.maximum(length, least + TINY))
+        return found
 
 
 def channels_of(logits: Tensor) -> Tensor:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from scipy import ndimage
 
+from ..errors import InputError, problem
+from ..labels import LabelTable, channel_of_value
 from ..options.ldm import PointcloudsOptions
+from ..volumes.clouds import Cloud
 from .cube import Cube
 
 TYPICAL = 99  # percentile of the filled voxels that a field's 1.0 stands for
@@ -18,6 +23,18 @@ def counts_on(cube: Cube, points: np.ndarray, channels: np.ndarray, number: int)
     flat = np.ravel_multi_index((channels[within], *index[within].T), (number, *(cube.size,) * 3))
     counts = np.bincount(flat, minlength=number * cube.size**3)
     return counts.reshape(number, *(cube.size,) * 3).astype(np.float32)
+
+
+def fields_on(
+    cube: Cube, cloud: Cloud, table: LabelTable, options: PointcloudsOptions
+) -> np.ndarray:
+    """(classes, S, S, S) fields, one per class of ``table``; of points without classes one."""
+    cloud = chosen_points(cloud, table)
+    channels, number = np.zeros(len(cloud.points), np.int64), 1
+    if cloud.labels is not None:
+        lookup = np.array(channel_of_value(table.values), np.int64)
+        channels, number = lookup[cloud.labels], len(table)
+    return fields_of(counts_on(cube, cloud.points, channels, number), options)
 
 
 def fields_of(counts: np.ndarray, options: PointcloudsOptions) -> np.ndarray:
@@ -45,3 +62,24 @@ def label_map_of(fields: np.ndarray, scale: float, values, threshold: float) -> 
     inside = fields.sum(axis=0) / scale >= threshold
     inside &= fields.max(axis=0) > 0
     return np.where(inside, np.asarray(list(values), np.uint8)[fields.argmax(axis=0)], 0)
+
+
+def middles_of(cloud: Cloud, table: LabelTable) -> dict[str, np.ndarray]:
+    """Class name -> (3,) mm, the mean of its points."""
+    if cloud.labels is None:
+        return {}
+    found = ((c.name, cloud.points[cloud.labels == c.value]) for c in table)
+    return {name: points.mean(axis=0) for name, points in found if len(points)}
+
+
+def chosen_points(cloud: Cloud, table: LabelTable, where: str = "") -> Cloud:
+    """The points of the classes that take part."""
+    if cloud.labels is None:
+        return cloud
+    rows = np.isin(cloud.labels, table.values)
+    if not rows.any():
+        fact = "has no point of the classes that take part"
+        raise InputError(
+            problem(where or cloud.name, fact, "remove this sample, or drop fewer classes")
+        )
+    return dataclasses.replace(cloud, points=cloud.points[rows], labels=cloud.labels[rows])

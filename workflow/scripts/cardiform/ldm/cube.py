@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,15 @@ from ..volumes import LabelMap
 MOST_SUBSAMPLES = 4  # per axis and voxel: the error of a share is below a hundredth then
 ROUND_MM = 1.0  # edges are rounded up to this, so that one more heart rarely moves the grid
 RIM_VOXELS = 2
+# A heart is cut where it is so much larger than nearly all: one that came with half a chest would
+# make the voxels of all others coarse.
+USUAL, MARGIN = 95, 1.15  # percentile, and what it is multiplied with
+CHAMBERS = ("left_ventricle", "right_ventricle", "left_atrium", "right_atrium")
+# RAS mm: with its great vessels a heart reaches further behind and above the chambers. A constant:
+# what follows from the vessels that a scan shows would move the heart with its field of view.
+WITH_VESSELS = (0.0, -17.0, 6.0)
+MICRON = 3  # decimals of a millimetre
+ROUNDS = 100  # of the two means that heart_centers takes in turn
 
 
 @dataclass(frozen=True)
@@ -44,9 +53,52 @@ class Cube:
 
 
 def edge_mm(extents: np.ndarray, size: int) -> float:
-    """Edge of the cube of ``size`` voxels that holds boxes of (N, 3) mm with a rim."""
-    needed = float(np.max(extents)) * size / (size - 2 * RIM_VOXELS)
+    """Edge of the cube of ``size`` voxels that holds boxes of (N, 3) mm with a rim: all of them,
+    but for boxes that are far larger than nearly all others."""
+    largest = np.asarray(extents, np.float64).reshape(len(extents), -1).max(axis=1)
+    held = min(float(largest.max()), MARGIN * float(np.percentile(largest, USUAL)))
+    needed = held * size / (size - 2 * RIM_VOXELS)
     return float(np.ceil(needed / ROUND_MM) * ROUND_MM)
+
+
+def reach_mm(box: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """(3,) mm: extents of the box about ``center`` that holds a (2, 3) box."""
+    return 2 * np.abs(np.asarray(box) - center).max(axis=0)
+
+
+def heart_centers(
+    middles: Sequence[Mapping[str, np.ndarray]], classes: Collection[str]
+) -> np.ndarray:
+    """(N, 3) mm: the middle of the cubes of N hearts, wherever their scans end.
+
+    The mean of the chambers' own middles, and :data:`WITH_VESSELS` from there. Of a heart that
+    lacks some, the mean over what it has of where the middle is, seen from there, in the other
+    hearts. Where no heart has a chamber, all classes are taken in their place.
+
+    middles : class name -> (3,) mm, of the classes that the scan does not cut.
+    classes : names of all that take part.
+    """
+    names = sorted(set().union(*middles))
+    core = [n for n in names if n in CHAMBERS] or names
+    at = np.array([[m.get(n, np.full(3, np.nan)) for n in names] for m in middles], np.float64)
+    chosen = np.isfinite(at[..., 0])
+    is_core = np.isin(names, core)
+    # what lies outside of the chambers moves with the field of view: it counts alone only
+    weights = np.where((chosen & is_core).any(axis=1, keepdims=True), chosen & is_core, chosen)
+    seen = np.where(chosen[..., None], at, 0)
+    offsets = np.zeros((len(names), 3))
+    for _ in range(ROUNDS):
+        centers = _mean(seen - offsets, weights, axis=1)
+        offsets = _mean(seen - centers[:, None], chosen, axis=0)
+        offsets -= offsets[is_core].mean(axis=0)
+    if "aorta" in classes and set(core) & set(CHAMBERS):
+        centers = centers + WITH_VESSELS
+    return centers.round(MICRON)  # so that other hearts do not move one by a rounding
+
+
+def _mean(values: np.ndarray, chosen: np.ndarray, axis: int) -> np.ndarray:
+    total = (values * chosen[..., None]).sum(axis=axis)
+    return total / np.maximum(chosen.sum(axis=axis), 1)[:, None]
 
 
 def labelled_box(label_map: LabelMap, values) -> np.ndarray | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -17,11 +19,12 @@ from ..cohort.manifest import MadeFile
 from ..errors import InputError, again, problem
 from ..formats import Format
 from ..labels import channel_of_value
-from ..options.ldm import AutoencoderOptions
+from ..options.ldm import AutoencoderOptions, LatentsOptions
 from ..volumes import load_image, load_label_map
 from .hearts_on_grid import Grid
 
 LOADERS = 4  # threads that fill the cache
+PACKING = 1  # the fastest of zlib: hearts shrink to a twentieth by it, or less
 LATENTS = Format(
     "latents",
     {
@@ -31,9 +34,14 @@ LATENTS = Format(
         "volumes": "f32 (V, C)",
         "format_version": "i64",
         "cut?": "bool (C)",
+        "moves?": "f32 (V, 9)",
     },
     again("encode_latents"),
+    version=2,
+    earlier=(1,),
 )
+MOVE = 9  # numbers of a move: rotation vector (radians), logarithms of the scales, shifts (edges)
+Ranges = AutoencoderOptions | LatentsOptions  # of random moves
 
 
 class ShapeBatch(TypedDict):
@@ -49,9 +57,10 @@ class LatentBatch(TypedDict):
     case_id: list[str]
     mu: Tensor  # (B, L, s, s, s) float32
     sigma: Tensor  # the same
-    target: Tensor  # (B, S, S, S) uint8 channels, or a float16 field
+    target: NotRequired[Tensor]  # (B, S, S, S) uint8 channels, or a float16 field
     volumes: Tensor  # (B, classes) float32, ml
     whole: NotRequired[Tensor]  # (B, classes) bool: the scan does not cut the class
+    moves: NotRequired[Tensor]  # (B, 9) float32, see :func:`random_move`
 
 
 def load_shape(path: str | Path, grid: Grid) -> Tensor:
@@ -121,13 +130,22 @@ class LatentDataset(torch.utils.data.Dataset):
     """``dataset[index, draw]``: latents of one heart; the draw decides which variant.
 
     varied : False gives the first variant, the heart as it is.
+    targets : whether a sample has its target; where nothing is completed nobody looks at it.
+    cache_rate : share of the files that is kept in memory, their targets compressed: these are
+        most of it at 128^3, and hardly more than air.
     """
 
     def __init__(
-        self, files: Sequence[MadeFile], *, varied: bool, cache_rate: float = 1.0, seed: int = 0
+        self,
+        files: Sequence[MadeFile],
+        *,
+        varied: bool,
+        targets: bool = True,
+        cache_rate: float = 1.0,
+        seed: int = 0,
     ):
-        self.files, self.varied, self.seed = list(files), varied, seed
-        self.latents = Cached(lambda f: load_latents(f.path), self.files, cache_rate)
+        self.files, self.varied, self.targets, self.seed = list(files), varied, targets, seed
+        self.latents = Cached(self._load, self.files, cache_rate, keep=self._packed)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -139,48 +157,124 @@ class LatentDataset(torch.utils.data.Dataset):
         if self.varied:
             rng = np.random.default_rng((self.seed, draw))
             chosen = int(rng.integers(len(stored["mu"])))
+        target = {"target": unpacked(stored["target"][chosen])} if self.targets else {}
         return {
             "case_id": self.files[index].case_id,
             "mu": stored["mu"][chosen],
             "sigma": stored["sigma"][chosen].float(),
-            "target": stored["target"][chosen],
+            **target,
             "volumes": stored["volumes"][chosen],
             "whole": ~stored["cut"],
+            "moves": stored["moves"][chosen],
         }
+
+    def _load(self, file: MadeFile) -> dict[str, Any]:
+        stored = load_latents(file.path)
+        # the variants that are never drawn need no room
+        return stored if self.varied else {n: v if n == "cut" else v[:1] for n, v in stored.items()}
+
+    def _packed(self, stored: dict[str, Any]) -> dict[str, Any]:
+        targets = [packed(t) for t in stored["target"]] if self.targets else []
+        # clones: a part of an array would keep all of it
+        parts = {n: v.clone() for n, v in stored.items() if n != "target"}
+        return {**parts, "target": targets}
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An array, compressed."""
+
+    content: bytes
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+def packed(array: Tensor) -> Packed:
+    content = zlib.compress(array.contiguous().numpy().tobytes(), PACKING)
+    return Packed(content, array.dtype, tuple(array.shape))
+
+
+def unpacked(array: Packed | Tensor) -> Tensor:
+    """The inverse of :func:`packed`."""
+    if isinstance(array, Tensor):
+        return array
+    content = bytearray(zlib.decompress(array.content))
+    return torch.frombuffer(content, dtype=array.dtype).view(array.shape)
 
 
 def load_latents(path: str | Path) -> dict[str, Tensor]:
     """Content of a latents file: V variants, the first of them the heart as it is.
 
     mu f32 and sigma f16 (V, L, s, s, s); target (V, S, S, S) channels u8 or field f16; volumes f32
-    (V, classes) ml; cut bool (classes,), what the scan cuts.
+    (V, classes) ml; cut bool (classes,), what the scan cuts; moves f32 (V, 9) of the variants, NaN
+    in files of version 1, which do not have them.
     """
     arrays = LATENTS.load(path)
     arrays.setdefault("cut", np.zeros(arrays["volumes"].shape[1], bool))
-    names = ("mu", "sigma", "target", "volumes", "cut")
+    if "moves" not in arrays:
+        arrays["moves"] = np.full((len(arrays["mu"]), MOVE), np.nan, np.float32)
+        arrays["moves"][0] = 0
+    names = ("mu", "sigma", "target", "volumes", "cut", "moves")
     return {name: torch.from_numpy(arrays[name]) for name in names}
 
 
-class Cached:
-    """``load`` of each file by index; the share ``rate`` of them is loaded once, at the start."""
+def complete_only(case_ids: Sequence[str], incomplete: Collection[str]) -> list[str]:
+    """The cases that lack no class; all of them where each lacks one.
 
-    def __init__(self, load: Callable, files: Sequence[MadeFile], rate: float):
+    The others would teach that hearts lack what is not annotated. Whatever is computed of the
+    training hearts is computed of these.
+    """
+    return [name for name in case_ids if name not in incomplete] or list(case_ids)
+
+
+class Cached:
+    """``load`` of each file by index; the share ``rate`` of them is loaded once, at the start.
+
+    keep : what of the loaded is kept.
+    """
+
+    def __init__(
+        self,
+        load: Callable,
+        files: Sequence[MadeFile],
+        rate: float,
+        keep: Callable = lambda loaded: loaded,
+    ):
         self.load, self.files = load, files
         with ThreadPool(LOADERS) as pool:
-            self.kept = pool.map(load, files[: round(rate * len(files))])
+            self.kept = pool.map(lambda f: keep(load(f)), files[: round(rate * len(files))])
 
     def __getitem__(self, index: int):
         return self.kept[index] if index < len(self.kept) else self.load(self.files[index])
 
 
-def moved(target: Tensor, ranges: AutoencoderOptions, rng: np.random.Generator) -> Tensor:
+def moved(target: Tensor, ranges: Ranges, rng: np.random.Generator) -> Tensor:
     """A heart turned, scaled and shifted by random amounts; no mirrors: situs is anatomy.
 
     target : (S, S, S) uint8 channels or float field.
     """
-    turn = rng.uniform(-1, 1, 3) * np.deg2rad(ranges.augment_rotation_deg)
-    scale = np.exp(rng.uniform(-1, 1, 3) * np.log1p(ranges.augment_scale))
-    shift = rng.uniform(-2, 2, 3) * ranges.augment_shift
+    return moved_by(target, random_move(ranges, rng))
+
+
+def largest_move(ranges: Ranges) -> np.ndarray:
+    """(9,) float64: the largest that each number of a random move can be."""
+    largest = (
+        np.deg2rad(ranges.augment_rotation_deg),
+        np.log1p(ranges.augment_scale),
+        ranges.augment_shift,
+    )
+    return np.repeat(largest, 3)
+
+
+def random_move(ranges: Ranges, rng: np.random.Generator) -> np.ndarray:
+    """(9,) float64: rotation vector in radians, logarithms of the three scales, shifts in parts
+    of the grid's edge. All zero is the heart as it is."""
+    return rng.uniform(-1, 1, MOVE) * largest_move(ranges)
+
+
+def moved_by(target: Tensor, move: np.ndarray) -> Tensor:
+    """A heart under the move of :func:`random_move`."""
+    turn, scale, shift = move[:3], np.exp(move[3:6]), 2 * move[6:]
     matrix = np.column_stack([Rotation.from_rotvec(turn).as_matrix() / scale, shift])
     return resampled(target, torch.from_numpy(matrix[None]).float())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..artefact.model import Kind
 from ..formats import Format
 from ..options.ldm import DiffusionOptions
+from .data import MOVE
 
 DIFFUSION = Kind("ldm_diffusion", "a latent diffusion", "train_diffusion")
 # The weights of the autoencoder lie in the model.pt of the diffusion too, under this prefix.
@@ -32,6 +33,8 @@ STATISTICS = Format(
         "centroids.*": "number (3)",
         "incomplete": "text (I)",
         "autoencoder_sha256": "text",
+        "largest_move?": "number (M)",
+        "of_all?": "object",
     },
     marked=False,
 )
@@ -47,7 +50,11 @@ class LatentStatistics:
     mean, std : of each channel, over the training cases.
     volume_mean, volume_std : ml of each class, over the training cases that have it.
     centroids : class name -> mean middle, mm from the middle of the cube.
-    incomplete : cases that lack a class.
+    incomplete : cases that lack a class; they are left out of all of it.
+    largest_move : (9,) what each number of a variant's move is at most (see
+        :func:`cardiform.ldm.data.random_move`); empty: there are no variants, or they are of an
+        earlier version.
+    of_all : the fields that differ where incomplete cases are trained on, too; empty: none.
     """
 
     shape: tuple[int, ...]
@@ -58,9 +65,18 @@ class LatentStatistics:
     centroids: dict[str, list[float]]
     incomplete: tuple[str, ...]
     autoencoder_sha256: str
+    largest_move: tuple[float, ...] = ()
+    of_all: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict:
-        return asdict(self)
+        """Plain builtins; what is empty in files of an earlier version is left out where empty."""
+        found = asdict(self)
+        return {n: v for n, v in found.items() if v or n not in ("largest_move", "of_all")}
+
+    @property
+    def moved(self) -> bool:
+        """Whether the training hearts are moved by what is known."""
+        return any(self.largest_move)
 
     @classmethod
     def load(cls, path: str | Path) -> LatentStatistics:
@@ -69,10 +85,19 @@ class LatentStatistics:
 
     @classmethod
     def from_dict(cls, content: Mapping) -> LatentStatistics:
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in content.items()
-        }
-        return cls(**values)
+        return cls(**_tuples(content))
+
+    def used(self, options: DiffusionOptions) -> LatentStatistics:
+        """Those of a training: over the cases that it has, or with a scale given by hand."""
+        found = self
+        if not options.complete_cases:
+            found = replace(self, **_tuples(self.of_all))
+        found = replace(found, of_all={})
+        if options.scale_factor:
+            count = len(self.mean)
+            by_hand = (1 / options.scale_factor,) * count
+            found = replace(found, mean=(0.0,) * count, std=by_hand)
+        return found
 
     def normalised(self, latents: Tensor) -> Tensor:
         """Each channel with mean 0 and deviation 1 over the training cases."""
@@ -90,9 +115,18 @@ class LatentStatistics:
             self.volume_std
         )
 
+    def move_scores(self, moves: Tensor) -> Tensor:
+        """(B, 9) moves as parts of the largest ones, within [-1, 1]; zero where none is made."""
+        largest = moves.new_tensor(self.largest_move)
+        return torch.where(largest > 0, moves / largest.clamp(min=1e-12), 0)
+
     def _columns(self, like: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = (like.new_tensor(v).view(-1, 1, 1, 1) for v in (self.mean, self.std))
         return mean, std
+
+
+def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
 
 
 class Process:
@@ -201,12 +235,14 @@ class Condition:
     known : (B, classes) bool.
     volumes : (B, classes) scores of :meth:`LatentStatistics.volume_scores`.
     given : (B, classes) bool: classes whose volume is given.
+    moves : (B, 9) scores of :meth:`LatentStatistics.move_scores`; None: hearts as they are.
     """
 
     target: Tensor
     known: Tensor
     volumes: Tensor
     given: Tensor
+    moves: Tensor | None = None
 
     @classmethod
     def nothing(cls, batch: int, classes: int, size: int, device=None) -> Condition:
@@ -217,14 +253,26 @@ class Condition:
 
     def without_volumes(self) -> Condition:
         off = torch.zeros_like(self.given)
-        return Condition(self.target, self.known, self.volumes, off)
+        return replace(self, given=off)
+
+    def rows(self, rows, device: torch.device) -> Condition:
+        """Some of the samples, on a device."""
+        parts: dict[str, Any] = {}
+        for part in fields(self):
+            value = getattr(self, part.name)
+            parts[part.name] = value if value is None else value[rows].to(device)
+        return Condition(**parts)
 
 
 class LatentDenoiser(nn.Module):
-    """A UNet over the latents, conditioned on known classes and volumes if it is trained for that.
+    """A UNet over the latents, conditioned on known classes and volumes if it is trained for that,
+    and on the moves of augmented hearts.
 
     Known classes come in as one-hot voxels, gathered by a convolution over the cell of each
-    latent, beside a map per class that says whether it is known; volumes as constant maps.
+    latent, beside a map per class that says whether it is known; volumes and moves as constant
+    maps. Without a move (zero) the network makes hearts as they are: augmentation does not leak
+    into what it generates (Karras et al., "Elucidating the Design Space of Diffusion-Based
+    Generative Models", NeurIPS 2022).
 
     Parameters
     ----------
@@ -232,10 +280,20 @@ class LatentDenoiser(nn.Module):
         Channels of a latent; classes of the grid (0: a field, no conditions).
     factor : int
         Voxels along the edge of a latent's cell.
+    follows_moves : bool
+        Whether its training hearts are moved, and it is told by how much.
     """
 
-    def __init__(self, options: DiffusionOptions, latent_channels: int, classes: int, factor: int):
+    def __init__(
+        self,
+        options: DiffusionOptions,
+        latent_channels: int,
+        classes: int,
+        factor: int,
+        follows_moves: bool = False,
+    ):
         super().__init__()
+        self.follows_moves = follows_moves
         self.classes = classes
         self.completes = bool(classes and options.known_share)
         self.follows_volumes = bool(classes and options.volumes_share)
@@ -249,6 +307,8 @@ class LatentDenoiser(nn.Module):
             width += KNOWN_WIDTH + classes
         if self.follows_volumes:
             width += 2 * classes
+        if follows_moves:
+            width += MOVE
         self.unet = DiffusionModelUNet(
             spatial_dims=3,
             in_channels=width,
@@ -269,6 +329,10 @@ class LatentDenoiser(nn.Module):
         if self.follows_volumes:
             given = condition.given.to(noisy.dtype)
             parts += [self._spread(condition.volumes * given, noisy), self._spread(given, noisy)]
+        if self.follows_moves:
+            moves = condition.moves
+            moves = noisy.new_zeros(len(noisy), MOVE) if moves is None else moves
+            parts.append(self._spread(moves, noisy))
         return self.unet(torch.cat(parts, dim=1), timesteps=times)
 
     def _seen(self, condition: Condition, like: Tensor) -> Tensor:

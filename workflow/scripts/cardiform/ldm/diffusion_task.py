@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -43,7 +44,9 @@ class DiffusionTask:
         self.process = Process(options)
         self.classes = grid.classes
         factor = grid.size // statistics.shape[1]
-        self.network = LatentDenoiser(options, statistics.shape[0], self.classes, factor)
+        self.network = LatentDenoiser(
+            options, statistics.shape[0], self.classes, factor, statistics.moved
+        )
         self.module: nn.Module = self.network
 
     def parameters(self, update: str) -> Iterable[nn.Parameter]:
@@ -87,7 +90,8 @@ class DiffusionTask:
 
     @torch.no_grad()
     def preview(self, batches: Iterable[LatentBatch], folder: Path, step: int) -> None:
-        """A PNG of samples; the deviation of their latents, which should be 1, goes to the log."""
+        """A PNG of samples; the deviation of their latents, a little above 1 for real hearts, goes
+        to the log."""
         number = self.options.num_samples_to_generate
         device = next(self.network.parameters()).device
         noise = starting_noise(self.statistics.shape, self.options.seed, range(number)).to(device)
@@ -111,10 +115,12 @@ class DiffusionTask:
         return (predicted.float() - target).square().flatten(1).mean(dim=1)
 
     def training_condition(self, batch: LatentBatch) -> Condition:
-        """Random conditions: which samples see classes, and which; the same for volumes."""
+        """Random conditions: which samples see classes, and which; the same for volumes. All
+        know how they were moved."""
         size, device = len(batch["mu"]), batch["mu"].device
+        moves = self.statistics.move_scores(batch["moves"]) if self.network.follows_moves else None
         if not self.classes:
-            return self._nothing(size, device)
+            return replace(self._nothing(size, device), moves=moves)
         present = batch["volumes"] > 0
         shares = torch.rand(size, 1, device=device) * FULLY_KNOWN_AT_MOST
         seeing = torch.rand(size, 1, device=device) < self.options.known_share
@@ -128,14 +134,20 @@ class DiffusionTask:
         scores = self.statistics.volume_scores(batch["volumes"])
         # what the scan shows of a cut class is no volume of it
         given &= batch.get("whole", present)
-        return Condition(batch["target"], known, scores, given & present)
+        return Condition(self._target(batch), known, scores, given & present, moves)
 
     def _one_out(self, batch: LatentBatch) -> Condition:
         present = batch["volumes"] > 0
         draws = torch.rand(present.shape, device=present.device)
         known = present & (draws > draws.min(dim=1, keepdim=True).values)
         off = torch.zeros_like(known)
-        return Condition(batch["target"], known, torch.zeros_like(batch["volumes"]), off)
+        return Condition(self._target(batch), known, torch.zeros_like(batch["volumes"]), off)
+
+    def _target(self, batch: LatentBatch) -> Tensor:
+        """What the known classes are seen in; without completion nothing is."""
+        if "target" in batch:
+            return batch["target"]
+        return batch["mu"].new_zeros((len(batch["mu"]), 0, 0, 0), dtype=torch.uint8)
 
     def _nothing(self, batch: int, device) -> Condition:
         return Condition.nothing(batch, self.classes, self.grid.size, device)

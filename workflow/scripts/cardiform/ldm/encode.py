@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..cohort.table import Case
+from ..errors import InputError
 from ..files import save_npz, write_json
 from ..metrics.overlap import overlap
 from ..metrics.summary import mean
@@ -18,7 +21,16 @@ from ..options.ldm import LatentsOptions
 from ..volumes import image_grid, save_image, save_label_map
 from .autoencoder_model import channels_of
 from .coder import ShapeCoder
-from .data import LATENTS, load_latents, load_shape, moved, to_values
+from .data import (
+    LATENTS,
+    MOVE,
+    complete_only,
+    load_latents,
+    load_shape,
+    moved_by,
+    random_move,
+    to_values,
+)
 from .diffusion_model import LatentStatistics
 from .hearts_on_grid import Grid
 
@@ -37,19 +49,21 @@ def encode_case(
 ) -> list[Path]:
     """Write ``out/<case>.npz`` (see :func:`cardiform.ldm.data.load_latents`).
 
-    Training cases get ``variants`` augmented copies beside themselves; for the others
+    Training cases get ``variants`` augmented copies beside themselves, with the moves that made
+    them: the diffusion is told of those. For the others
     ``reconstructions/<case>.nii.gz`` and ``.json`` say what the autoencoder makes of them.
 
     cut : case id -> (classes,) bool, of the cases of which the scan cuts a class.
     """
     source = voxels[case.case_id]
     shape = load_shape(source, coder.grid)
-    targets = [shape]
+    targets, moves = [shape], [np.zeros(MOVE)]
     if case.case_id in training:
         word = int.from_bytes(hashlib.sha256(case.case_id.encode()).digest()[:8], "big")
         for number in range(options.variants):
             rng = np.random.default_rng((options.seed, word, number))
-            targets.append(moved(shape, coder.options, rng))
+            moves.append(random_move(options, rng))
+            targets.append(moved_by(shape, moves[-1]))
     stacked = torch.stack(targets)
     parts = [coder.encode(part) for part in stacked.split(options.batch_size)]
     mu, sigma = (torch.cat(x) for x in zip(*parts))
@@ -62,6 +76,7 @@ def encode_case(
         sigma=sigma.half().numpy(),
         target=stored.numpy(),
         volumes=volumes_ml(stacked, coder.grid).numpy(),
+        moves=np.array(moves, np.float32),
         format_version=LATENTS.version,
         **({"cut": cut[case.case_id]} if cut and case.case_id in cut else {}),
     )
@@ -94,46 +109,94 @@ def statistics_of(
 ) -> LatentStatistics:
     """Statistics over the training cases, variants included; cases in the order of their ids.
 
-    Classes that the scan cuts count neither in the volumes nor in the middles.
+    Cases that lack a class do not count, as they are not trained on (``complete_cases``); beside
+    them stands what differs where they are. Classes that the scan cuts count neither in the
+    volumes nor in the middles.
 
     files : case id -> latents file, of all cases.
     """
     grid = coder.grid
-    sums = np.zeros((2, coder.latent_shape[0]))
-    count = 0
-    volumes, centroids, incomplete = [], [], []
+    incomplete, cases = [], {}
     for name in sorted(files):
         stored = load_latents(files[name])
         if not bool((stored["volumes"][0] > 0).all()):
             incomplete.append(name)
-        if name not in training:
-            continue
-        mu = stored["mu"].double()
-        sums += np.stack([mu.sum((0, 2, 3, 4)).numpy(), mu.square().sum((0, 2, 3, 4)).numpy()])
-        count += mu[:, 0].numel()
-        cut = stored["cut"].numpy()
-        volumes.append(np.where(cut, 0.0, stored["volumes"][0].double().numpy()))
-        if grid.has_classes:
-            middles = centroids_mm(stored["target"][0].numpy(), grid)
-            hidden = {n for n, is_cut in zip(grid.table.names, cut) if is_cut}
-            centroids.append({n: m for n, m in middles.items() if n not in hidden})
-    average = sums[0] / count
-    present = np.ma.masked_equal(np.array(volumes).reshape(-1, len(grid.table)), 0)
-    usual = {
-        n: np.mean([c[n] for c in centroids if n in c], axis=0).tolist()
-        for n in grid.table.names
-        if any(n in c for c in centroids)
-    }
+        if name in training:
+            cases[name] = _CaseFigures.of(stored, grid)
+    if not cases:
+        fact = "none of the training cases has latents"
+        raise InputError(f"--train: {fact}; give the split of the cases of --voxels")
+    chosen = complete_only(list(cases), incomplete) if grid.has_classes else list(cases)
+    largest = np.max([case.largest_move for case in cases.values()], axis=0)
+    figures = _summary([cases[name] for name in chosen], grid)
+    of_all = {}
+    if len(chosen) < len(cases):
+        of_all = {n: _plain(v) for n, v in _summary(list(cases.values()), grid).items()}
     return LatentStatistics(
         shape=coder.latent_shape,
-        mean=tuple(average.tolist()),
-        std=tuple(np.sqrt(sums[1] / count - average**2).tolist()),
-        volume_mean=tuple(present.mean(axis=0).filled(0.0).tolist()),
-        volume_std=tuple(np.maximum(present.std(axis=0).filled(1.0), LEAST_DEVIATION_ML).tolist()),
-        centroids=usual,
+        **figures,
         incomplete=tuple(incomplete),
         autoencoder_sha256=sha256,
+        largest_move=() if np.isnan(largest).any() else tuple(largest.tolist()),
+        of_all=of_all,
     )
+
+
+@dataclass(frozen=True)
+class _CaseFigures:
+    """What the statistics need of a case.
+
+    sums : (2, L) of the latents and of their squares.    count : of latents in each channel.
+    volumes : (classes,) ml, 0 where absent or cut.    middles : class name -> (3,) mm.
+    largest_move : (9,) of its variants.
+    """
+
+    sums: np.ndarray
+    count: int
+    volumes: np.ndarray
+    middles: dict[str, np.ndarray]
+    largest_move: np.ndarray
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Tensor], grid: Grid) -> _CaseFigures:
+        mu = stored["mu"].double()
+        sums = np.stack([mu.sum((0, 2, 3, 4)).numpy(), mu.square().sum((0, 2, 3, 4)).numpy()])
+        cut = stored["cut"].numpy()
+        volumes = np.where(cut, 0.0, stored["volumes"][0].double().numpy())
+        middles = {}
+        if grid.has_classes:
+            hidden = {n for n, is_cut in zip(grid.table.names, cut) if is_cut}
+            found = centroids_mm(stored["target"][0].numpy(), grid)
+            middles = {n: m for n, m in found.items() if n not in hidden}
+        largest = stored["moves"].double().abs().amax(dim=0).numpy()
+        return cls(sums, mu[:, 0].numel(), volumes, middles, largest)
+
+
+def _summary(cases: Sequence[_CaseFigures], grid: Grid) -> dict[str, Any]:
+    """The fields of :class:`LatentStatistics` that are means over cases."""
+    count = sum(case.count for case in cases)
+    sums = sum((case.sums for case in cases), np.zeros_like(cases[0].sums))
+    average = sums[0] / count
+    volumes = np.array([case.volumes for case in cases]).reshape(-1, len(grid.table))
+    present = np.ma.masked_equal(volumes, 0)
+    usual = {
+        n: np.mean([c.middles[n] for c in cases if n in c.middles], axis=0).tolist()
+        for n in grid.table.names
+        if any(n in c.middles for c in cases)
+    }
+    return {
+        "mean": tuple(average.tolist()),
+        "std": tuple(np.sqrt(sums[1] / count - average**2).tolist()),
+        "volume_mean": tuple(present.mean(axis=0).filled(0.0).tolist()),
+        "volume_std": tuple(
+            np.maximum(present.std(axis=0).filled(1.0), LEAST_DEVIATION_ML).tolist()
+        ),
+        "centroids": usual,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _reconstruct(name: str, source: Path, shape, latents, coder: ShapeCoder, out: Path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..artefact.model import load_model
 from ..options.ldm import DiffusionOptions
 from .coder import ShapeCoder
+from .data import complete_only
 from .diffusion_model import (
     AUTOENCODER_PREFIX,
     DIFFUSION,
@@ -44,7 +45,9 @@ class ShapeGenerator:
         coder = ShapeCoder.load(path).to(device)
         grid = coder.grid
         factor = grid.size // statistics.shape[1]
-        network = LatentDenoiser(options, statistics.shape[0], grid.classes, factor)
+        network = LatentDenoiser(
+            options, statistics.shape[0], grid.classes, factor, statistics.moved
+        )
         own = {n: v for n, v in stored.weights.items() if not n.startswith(AUTOENCODER_PREFIX)}
         stored.fill(network, own)
         network.to(device).eval().requires_grad_(False)
@@ -53,6 +56,12 @@ class ShapeGenerator:
     @property
     def grid(self) -> Grid:
         return self.coder.grid
+
+    def learned_from(self, case_ids: Sequence[str]) -> list[str]:
+        """Those of the training cases that it was trained on."""
+        if not (self.options.complete_cases and self.grid.has_classes):
+            return list(case_ids)
+        return complete_only(case_ids, self.statistics.incomplete)
 
     def unconditional(self, number: int) -> Condition:
         """``number`` samples without a condition."""
@@ -82,9 +91,7 @@ class ShapeGenerator:
         for start in range(0, len(numbers), batch_size):
             part = list(numbers[start : start + batch_size])
             rows = slice(start, start + len(part))
-            given = Condition(
-                *(getattr(condition, f.name)[rows].to(device) for f in fields(condition))
-            )
+            given = condition.rows(rows, device)
             noise = starting_noise(self.statistics.shape, seed, part).to(device)
             seeds = [sample_seed(seed, number) for number in part]
             predict = guided(self.network, given, guidance)

@@ -15,12 +15,13 @@ from ..errors import InputError, again, problem
 from ..files import write_json
 from ..formats import Format
 from ..geometry.field_of_view import cuts_of
-from ..labels import BUILT_IN, LabelClass, LabelTable, channel_of_value
+from ..geometry.frame import apply_affine
+from ..labels import BUILT_IN, LabelClass, LabelTable
 from ..options.ldm import LdmOptions, PointcloudsOptions
-from ..volumes import load_label_map, save_image, save_label_map
-from ..volumes.clouds import Cloud, CloudFile
-from .clouds import counts_on, fields_of, label_map_of, typical, volume_of
-from .cube import Cube, edge_mm, labelled_box, on_cube
+from ..volumes import image_grid, load_label_map, save_image, save_label_map
+from ..volumes.clouds import CloudFile
+from .clouds import chosen_points, fields_on, label_map_of, middles_of, typical, volume_of
+from .cube import Cube, class_centroids, edge_mm, heart_centers, labelled_box, on_cube, reach_mm
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,13 @@ GRID = Format(
 )
 BOX = Format(
     "box",
-    {"box_mm": "number (2, 3)", "values": "integer (C)", "cut?": "integer (K)"},
+    {
+        "box_mm": "number (2, 3)",
+        "values": "integer (C)",
+        "cut?": "integer (K)",
+        "middles?": "object",
+        "middles.*?": "number (3)",
+    },
     again("resample_labels"),
     marked=False,
 )
@@ -131,13 +138,16 @@ def taking_part(table: LabelTable, drop: Sequence[str]) -> LabelTable:
 
 def fixed_grid(
     kind: str,
-    boxes: Sequence[np.ndarray] | np.ndarray,
+    reaches: Sequence[np.ndarray] | np.ndarray,
     options: LdmOptions,
     table: LabelTable,
     scale: float = 1.0,
 ) -> Grid:
-    """The grid of a cohort whose (2, 3) mm boxes are known; it does not depend on their order."""
-    extents = np.array([box[1] - box[0] for box in boxes])
+    """The grid of a cohort; it does not depend on the order of the hearts.
+
+    reaches : (N, 3) mm that each heart needs about its middle (see :func:`.cube.reach_mm`).
+    """
+    extents = np.array(reaches)
     edge = options.extent_mm or edge_mm(extents, options.voxel_size)
     cut = int((extents.max(axis=1) > edge).sum())
     if cut:
@@ -151,8 +161,8 @@ def fixed_grid(
 
 
 def box_case(case: Case, *, table: LabelTable, out: Path) -> list[Path]:
-    """Write ``out/<case>.json``: the box of the labelled voxels, RAS mm, their values, and those
-    of the classes that the scan cuts."""
+    """Write ``out/<case>.json``: the box of the labelled voxels, RAS mm, their values, the
+    middle of each class, and the values of those that the scan cuts."""
     label_map = load_label_map(case.labels)
     box = labelled_box(label_map, table.values)
     if box is None:
@@ -162,12 +172,14 @@ def box_case(case: Case, *, table: LabelTable, out: Path) -> list[Path]:
     found = sorted(set(np.unique(label_map.data).tolist()) & set(table.values))
     cuts = sorted(cuts_of(label_map, table, case))
     cut = {"cut": cuts} if cuts else {}
-    write_json(path, {"box_mm": box.tolist(), "values": found, **cut})
+    known = class_centroids(label_map, dict(zip(table.names, table.values)))
+    middles = {name: middle.tolist() for name, middle in known.items()}
+    write_json(path, {"box_mm": box.tolist(), "values": found, "middles": middles, **cut})
     return [path]
 
 
 def cut_classes(voxels: Path, case_ids: Iterable[str], grid: Grid) -> dict[str, np.ndarray]:
-    """Case id -> (classes,) bool of the cases of which the scan cuts a class of the grid.
+    """Case id -> (classes,) bool of the cases of which the scan cuts a class, or the cube does.
 
     voxels : manifest of resample_labels; of point clouds nothing is known.
     """
@@ -175,10 +187,26 @@ def cut_classes(voxels: Path, case_ids: Iterable[str], grid: Grid) -> dict[str, 
     for case_id in case_ids:
         path = box_path(voxels, case_id)
         if grid.has_classes and path.is_file():
-            listed = np.isin(grid.table.values, BOX.load(path).get("cut", []))
+            content = BOX.load(path)
+            listed = np.isin(grid.table.values, content.get("cut", []))
+            listed |= _at_faces(Path(voxels).parent / f"{case_id}.nii.gz", content, grid)
             if listed.any():
                 result[case_id] = listed
     return result
+
+
+def _at_faces(voxels: Path, box: Mapping, grid: Grid) -> np.ndarray:
+    """(classes,) bool: what reaches the faces of the cube, of a heart that may stick out of it."""
+    nothing = np.zeros(len(grid.table), bool)
+    if not voxels.is_file():
+        return nothing
+    shape, affine = image_grid(voxels)
+    middle = apply_affine(affine, (np.array([shape]) - 1) / 2)[0]
+    if reach_mm(box["box_mm"], middle).max() <= grid.edge_mm:
+        return nothing
+    data = load_label_map(voxels).data
+    faces = [np.unique(np.take(data, (0, -1), axis=k)) for k in range(3)]
+    return np.isin(grid.table.values, np.concatenate(faces))
 
 
 def box_path(voxels: Path, case_id: str) -> Path:
@@ -191,10 +219,30 @@ def read_box(path: str | Path) -> np.ndarray:
     return np.array(BOX.load(path)["box_mm"])
 
 
+def case_centers(paths: Sequence[Path], table: LabelTable) -> dict[str, np.ndarray]:
+    """Case id -> (3,) mm, the middle of its cube, from the files of :func:`box_case`.
+
+    table : of the classes that take part; those that the scan cuts place no heart.
+    """
+    middles = []
+    for path in paths:
+        content = BOX.load(path)
+        known = {n: m for n, m in content.get("middles", {}).items() if n in table.names}
+        cut = {c.name for c in table if c.value in content.get("cut", [])}
+        whole = {n: m for n, m in known.items() if n not in cut}
+        box = {"": np.mean(content["box_mm"], axis=0)}  # of a file of an earlier version
+        middles.append(whole or known or box)
+    centers = heart_centers(middles, table.names)
+    return {path.stem: center for path, center in zip(paths, centers)}
+
+
 def label_grid(paths: Sequence[Path], options: LdmOptions, table: LabelTable) -> Grid:
     """The grid of the cases of :func:`box_case`; classes that no case has take no part."""
     values = {value for path in paths for value in BOX.load(path)["values"]}
-    return fixed_grid(LABELS, [read_box(p) for p in paths], options, present(table, values))
+    chosen = present(table, values)
+    centers = case_centers(paths, chosen)
+    reaches = [reach_mm(read_box(p), centers[p.stem]) for p in paths]
+    return fixed_grid(LABELS, reaches, options, chosen)
 
 
 def present(table: LabelTable, values) -> LabelTable:
@@ -205,10 +253,21 @@ def present(table: LabelTable, values) -> LabelTable:
     return taking_part(table, absent)
 
 
-def resample_case(case: Case, *, grid: Grid, boxes: Path, out: Path) -> list[Path]:
-    """Write ``out/<case>.nii.gz``: the label map on the grid, the heart in the middle."""
-    center = read_box(boxes / f"{case.case_id}.json").mean(axis=0)
-    cube = grid.cube(center)
+def resample_case(
+    case: Case,
+    *,
+    grid: Grid,
+    boxes: Path,
+    out: Path,
+    centers: Mapping[str, np.ndarray] | None = None,
+) -> list[Path]:
+    """Write ``out/<case>.nii.gz``: the label map on the grid, the chambers in the middle.
+
+    centers : of :func:`case_centers` of the cohort; None: the case is looked at alone.
+    """
+    if centers is None:
+        centers = case_centers([boxes / f"{case.case_id}.json"], grid.table)
+    cube = grid.cube(centers[case.case_id])
     labels = on_cube(load_label_map(case.labels), cube, grid.table.values)
     path = out / f"{case.case_id}.nii.gz"
     save_label_map(path, labels, cube.affine)
@@ -224,11 +283,13 @@ class CloudBounds:
 
     boxes : (N, 2, 3) mm.    labelled : whether all samples have classes.
     values : the class values that any of them has.
+    centers : (N, 3) mm, the middles of the clouds: of the chambers where points have classes.
     """
 
     boxes: np.ndarray
     labelled: bool
     values: frozenset[int]
+    centers: np.ndarray
 
     @classmethod
     def of(
@@ -241,11 +302,11 @@ class CloudBounds:
 
         faults : of other samples, found before: they are reported with those found here.
         """
-        boxes, labelled, problems = [], [], list(faults)
+        boxes, middles, labelled, problems = [], [], [], list(faults)
         values: set[int] = set()
         for number, (name, file) in enumerate(clouds, start=1):
             try:
-                cloud = _chosen(file.read(name), table, f"{file.path}:{name}")
+                cloud = chosen_points(file.read(name), table, f"{file.path}:{name}")
             except InputError as error:
                 problems += error.problems
                 continue
@@ -253,6 +314,7 @@ class CloudBounds:
                 log.warning("%s:%s: %s", file.path, name, cloud.note)
             boxes.append([cloud.points.min(axis=0), cloud.points.max(axis=0)])
             labelled.append(cloud.labels is not None)
+            middles.append(middles_of(cloud, table))
             if cloud.labels is not None:
                 values.update(np.unique(cloud.labels).tolist())
             if number % 500 == 0:
@@ -267,13 +329,18 @@ class CloudBounds:
             )
         if problems:
             raise InputError(problems)
-        return cls(np.array(boxes), labelled[0], frozenset(values))
+        found = np.array(boxes)
+        names = present(table, values).names if labelled[0] else ()
+        centers = heart_centers(middles, names) if labelled[0] else found.mean(axis=1)
+        return cls(found, labelled[0], frozenset(values), centers)
 
     def center(self, number: int, options: PointcloudsOptions) -> np.ndarray:
         """Middle of the cube of a sample: its own, or that of the data set."""
-        if options.center:
-            return self.boxes[number].mean(axis=0)
-        return self.whole.mean(axis=0)
+        return self.centers[number] if options.center else self.whole.mean(axis=0)
+
+    def reaches(self, options: PointcloudsOptions) -> list[np.ndarray]:
+        """(3,) mm that each sample needs about the middle of its cube."""
+        return [reach_mm(box, self.center(i, options)) for i, box in enumerate(self.boxes)]
 
     @property
     def whole(self) -> np.ndarray:
@@ -285,16 +352,15 @@ def cloud_grid(
     clouds, bounds: CloudBounds, ldm: LdmOptions, options: PointcloudsOptions, table
 ) -> Grid:
     """The grid and the scale of a set of clouds: one scale for all, whatever their order."""
-    boxes = bounds.boxes if options.center else bounds.whole[None]
     kind = LABELS if bounds.labelled else FIELD
     chosen = present(table, bounds.values) if bounds.labelled else INSIDE
-    grid = fixed_grid(kind, boxes, ldm, chosen)
+    grid = fixed_grid(kind, bounds.reaches(options), ldm, chosen)
     if options.method == "occupancy":
         return grid
-    found = [
-        typical(_fields(_chosen(file.read(name), table), grid, bounds.center(i, options), options))
-        for i, (name, file) in enumerate(clouds)
-    ]
+    found = []
+    for number, (name, file) in enumerate(clouds):
+        cube = grid.cube(bounds.center(number, options))
+        found.append(typical(fields_on(cube, file.read(name), grid.table, options)))
     scale = float(np.median(found))
     if not scale > 0:
         raise InputError("ldm.extent_mm: most clouds have no point on the grid; raise it, or set 0")
@@ -315,34 +381,12 @@ def convert_cloud(
     files : case id -> name of the sample, and its file.    centers : case id -> (3,) mm.
     """
     name, file = files[case.case_id]
-    center = centers[case.case_id]
-    fields = _fields(_chosen(file.read(name), grid.table), grid, center, options)
+    cube = grid.cube(centers[case.case_id])
+    fields = fields_on(cube, file.read(name), grid.table, options)
     path = out / f"{case.case_id}.nii.gz"
-    affine = grid.cube(center).affine
     if grid.has_classes:
         found = label_map_of(fields, grid.scale, grid.table.values, options.threshold)
-        save_label_map(path, found, affine)
+        save_label_map(path, found, cube.affine)
     else:
-        save_image(path, volume_of(fields, grid.scale), affine)
+        save_image(path, volume_of(fields, grid.scale), cube.affine)
     return [path]
-
-
-def _fields(cloud: Cloud, grid: Grid, center, options: PointcloudsOptions) -> np.ndarray:
-    channels, number = np.zeros(len(cloud.points), np.int64), 1
-    if cloud.labels is not None:
-        lookup = np.array(channel_of_value(grid.table.values), np.int64)
-        channels, number = lookup[cloud.labels], len(grid.table)
-    return fields_of(counts_on(grid.cube(center), cloud.points, channels, number), options)
-
-
-def _chosen(cloud: Cloud, table: LabelTable, where: str = "") -> Cloud:
-    """The points of the classes that take part."""
-    if cloud.labels is None:
-        return cloud
-    rows = np.isin(cloud.labels, table.values)
-    if not rows.any():
-        fact = "has no point of the classes that take part"
-        raise InputError(
-            problem(where or cloud.name, fact, "remove this sample, or drop fewer classes")
-        )
-    return dataclasses.replace(cloud, points=cloud.points[rows], labels=cloud.labels[rows])

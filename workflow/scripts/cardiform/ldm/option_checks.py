@@ -10,12 +10,16 @@ from ..options.ldm import (
     AutoencoderOptions,
     CompletionOptions,
     DiffusionOptions,
+    LatentsOptions,
     LdmOptions,
     SamplingOptions,
 )
 
 DEFAULT_COMPLETION = CompletionOptions()
 SOURCES = ("labels", "pointclouds")
+LATENT_BYTES = 6  # of a number: mean in fp32, deviation in fp16
+TARGET_SHRINKS = 20  # a compressed label map of a heart: by 20 at 32^3, 25 at 64^3, 37 at 128^3
+BESIDE_MB = 16_000  # network, optimiser, libraries and loader processes
 LEAST_JUDGED = 3  # voxels along the edge before the last two convolutions of the discriminator
 
 
@@ -74,6 +78,24 @@ def check_discriminator(voxel_size: int, options: AutoencoderOptions) -> None:
             f"autoencoder.discriminator_layers is {layers}: too deep for ldm.voxel_size "
             f"{voxel_size}; take {most}"
         )
+
+
+def diffusion_mb(
+    ldm: LdmOptions,
+    autoencoder: AutoencoderOptions,
+    latents: LatentsOptions,
+    diffusion: DiffusionOptions,
+    cases: int,
+) -> int:
+    """Memory of a training of the diffusion, MB: latents in memory, and what is beside them.
+
+    cases : of the training.
+    """
+    edge = ldm.voxel_size // 2 ** (len(autoencoder.channels) - 1)
+    of_latents = LATENT_BYTES * autoencoder.latent_channels * edge**3
+    of_target = ldm.voxel_size**3 / TARGET_SHRINKS if diffusion.known_share else 0
+    hearts = cases * (latents.variants + 1) * diffusion.cache_rate
+    return math.ceil(BESIDE_MB + hearts * (of_latents + of_target) / 1e6)
 
 
 def check_autoencoder(options: AutoencoderOptions) -> None:

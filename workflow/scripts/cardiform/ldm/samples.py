@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from .diffusion_model import Condition
 from .encode import volumes_ml
 from .generator import ShapeGenerator
 from .hearts_on_grid import Grid
+from .ridge import on_ridge
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +132,12 @@ def write_sample(
             outputs.remove(stale)
     if options.save_format in ("pointcloud", "both"):
         rng = np.random.default_rng((options.seed, number))
-        write_cloud(out / "pointcloud" / f"{name}.csv", meshes, table, options.num_points, rng)
+        place = None
+        if not grid.has_classes:  # what was learned is a density, and its walls are no surface
+            density = logits.sigmoid()[0].numpy()
+            place = functools.partial(on_ridge, field=density, affine=affine)
+        path = out / "pointcloud" / f"{name}.csv"
+        write_cloud(path, meshes, table, options.num_points, rng, place)
     colors = {c.name: c for c in table}
     case_picture(
         out / "pictures" / f"{name}.png",
@@ -163,8 +170,18 @@ def class_meshes(
     return found
 
 
-def write_cloud(path: Path, meshes: dict[str, Mesh], table: LabelTable, number: int, rng) -> None:
-    """CSV: x, y, z in RAS mm, and the class value; points spread evenly over the surfaces."""
+def write_cloud(
+    path: Path,
+    meshes: dict[str, Mesh],
+    table: LabelTable,
+    number: int,
+    rng,
+    place: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> None:
+    """CSV: x, y, z in RAS mm, and the class value; points spread evenly over the surfaces.
+
+    place : where they lie in place of there.
+    """
     lines = ["x,y,z,label"]
     names = list(meshes)
     if names:
@@ -173,6 +190,7 @@ def write_cloud(path: Path, meshes: dict[str, Mesh], table: LabelTable, number: 
         for name, quota in zip(names, quotas):
             value = table[table.channel(name)].value
             points, _ = SurfaceSampler(meshes[name]).draw(int(quota), rng)
+            points = place(points) if place else points
             lines += [f"{x:.3f},{y:.3f},{z:.3f},{value}" for x, y, z in points]
     write_text(path, "\n".join(lines) + "\n")
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..cohort import splits
 from ..cohort.manifest import MadeFile, cases_of, made_files
-from ..errors import InputError, problem
+from ..errors import InputError, again, problem
 from ..files import sha256_file, sha256_json
 from ..options.ldm import AutoencoderOptions, DiffusionOptions
 from ..training.job import Job
 from .autoencoder_model import AUTOENCODER
 from .autoencoder_task import AutoencoderTask
 from .coder import ShapeCoder
-from .data import LatentDataset, ShapeDataset
+from .data import LatentDataset, ShapeDataset, complete_only, load_latents
 from .diffusion_model import AUTOENCODER_PREFIX, DIFFUSION, LatentStatistics
 from .diffusion_task import DiffusionTask
 from .hearts_on_grid import load_grid
@@ -96,18 +97,22 @@ def diffusion_job(
     grid = coder.grid
     check_sizes(grid.size, len(coder.options.channels), len(options.channels))
     files = _files(manifest, train, validation, ".npz")
-    if options.complete_cases and grid.kind == "labels":
-        files["train"] = _complete(files["train"], statistics)
+    _refuse_unknown_moves(files["train"], statistics, statistics_file)
+    if options.complete_cases and grid.has_classes:
+        files = {part: _complete(part, found, statistics) for part, found in files.items()}
+    statistics = statistics.used(options)
     torch.manual_seed(options.seed)
     task = DiffusionTask(options, statistics, grid, coder)
     rate, seed = options.cache_rate, options.seed
+    # the validation measures completion, too
+    kept: dict[str, Any] = {"targets": task.network.completes, "cache_rate": rate, "seed": seed}
     frozen = {f"{AUTOENCODER_PREFIX}{n}": v for n, v in coder.model.state_dict().items()}
     return Job(
         kind=DIFFUSION,
         task=task,
         network=task.network,
-        train_set=LatentDataset(files["train"], varied=True, cache_rate=rate, seed=seed),
-        validation_set=LatentDataset(files["validation"], varied=False, cache_rate=rate, seed=seed),
+        train_set=LatentDataset(files["train"], varied=True, **kept),
+        validation_set=LatentDataset(files["validation"], varied=False, **kept),
         options=options,
         sections={"diffusion": options, "autoencoder": coder.options},
         labels=grid.table,
@@ -134,15 +139,24 @@ def _files(manifest: Path, train: Path, validation: Path, ending: str) -> Files:
     return files
 
 
-def _complete(files: list[MadeFile], statistics: LatentStatistics) -> list[MadeFile]:
-    """The cases that have every class; those that lack one teach that hearts lack it."""
-    left = [f for f in files if f.case_id not in statistics.incomplete]
-    if not left:
-        log.warning("every training case lacks a class: drop classes that are often missing")
-        return files
-    if len(left) < len(files):
-        log.info("%d of %d cases lack a class and are left out", len(files) - len(left), len(files))
+def _complete(part: str, files: list[MadeFile], statistics: LatentStatistics) -> list[MadeFile]:
+    """The cases of a part of the split that have every class."""
+    kept = set(complete_only(cases_of(files), statistics.incomplete))
+    left = [f for f in files if f.case_id in kept]
+    if kept & set(statistics.incomplete):
+        log.warning("every %s case lacks a class: drop classes that are often missing", part)
+    if lost := len(files) - len(left):
+        log.info("%s: %d of %d cases lack a class and are left out", part, lost, len(files))
     return left
+
+
+def _refuse_unknown_moves(files: list[MadeFile], statistics: LatentStatistics, where: Path) -> None:
+    """InputError for augmented copies of which nobody says how they were moved: a diffusion that
+    is not told makes hearts that are moved, too."""
+    moves = load_latents(files[0].path)["moves"]
+    if not statistics.moved and bool((moves != 0).any()):  # unknown ones are NaN
+        fact = "is of an earlier version, which did not keep how the variants were moved"
+        raise InputError(problem(where, fact, again("encode_latents")))
 
 
 def _identity(files: Mapping[str, list[MadeFile]]) -> str:

@@ -30,6 +30,7 @@ def option(
     resumable=False,
     alias=None,
     memory=None,
+    young=False,
 ):
     """A field with its documentation. Numbers are finite, whatever their range.
 
@@ -42,6 +43,8 @@ def option(
         changes (see ``cardiform.training.checkpoint``).
     alias : another name of the key that earlier configs use.
     memory : what to do with it where memory runs out: raise, lower or set.
+    young : results exist that were made before there was this key, as at its default: at that
+        default it stands in no command line and no key of a checkpoint, so they stay finished.
     """
     metadata = {
         "help": help,
@@ -54,8 +57,20 @@ def option(
         "resumable": resumable,
         "alias": alias,
         "memory": memory,
+        "young": young,
     }
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def said(options) -> list[tuple[str, Any]]:
+    """Name and value of every option, without those that are :func:`unsaid`."""
+    found = ((f, getattr(options, f.name)) for f in dataclasses.fields(options))
+    return [(field.name, value) for field, value in found if not unsaid(field, value)]
+
+
+def unsaid(field: dataclasses.Field, value: Any) -> bool:
+    """Whether a young key has its default."""
+    return bool(field.metadata.get("young")) and value == field.default
 
 
 def redefault(base: type, name: str, default):

@@ -28,7 +28,11 @@ class LdmOptions:
 class PointcloudsOptions:
     """HDF5 point clouds to voxels."""
 
-    file: str = option("", "HDF5 file with all samples; empty: a file per case, column pointcloud")
+    file: str = option(
+        "",
+        "HDF5 file with all samples, or a folder of ready voxels; empty: a file per case, column "
+        "pointcloud",
+    )
     key: str = option("points", "dataset (or group of datasets) of the coordinates")
     labels_key: str = option("labels", "the same of the points' classes; unused where not there")
     axes: str = option(
@@ -108,10 +112,17 @@ class AutoencoderOptions(TrainingOptions):
 class LatentsOptions:
     """Latents of every case, encoded once."""
 
-    variants: int = option(
-        8, "augmented copies of each training case, with the autoencoder's ranges", minimum=0
-    )
+    variants: int = option(8, "augmented copies of each training case", minimum=0)
     batch_size: int = option(8, "cases that are encoded at a time", minimum=1, memory="lower")
+    augment_rotation_deg: float = option(
+        5.0, "their largest rotation, degrees", minimum=0.0, maximum=180.0, young=True
+    )
+    augment_scale: float = option(
+        0.04, "their largest relative scaling, each axis", minimum=0.0, maximum=0.5, young=True
+    )
+    augment_shift: float = option(
+        0.01, "their largest shift, parts of the grid's edge", minimum=0.0, maximum=0.5, young=True
+    )
     seed: int = option(0, "seed of the augmentation", minimum=0, maximum=SEED_MAX)
     device: str = device_option()
 
@@ -122,12 +133,7 @@ class DiffusionOptions(TrainingOptions):
 
     batch_size: int = redefault(TrainingOptions, "batch_size", 32)
     ema_decay: float = redefault(TrainingOptions, "ema_decay", 0.9995)
-    preview_every: int = option(
-        5_000,
-        "steps between sets of sample pictures (0: none)",
-        minimum=0,
-        alias="generate_samples_interval",
-    )
+    preview_every: int = option(5_000, "steps between sets of sample pictures (0: none)", minimum=0)
     num_samples_to_generate: int = option(4, "samples in each of them", minimum=1)
     channels: tuple[int, ...] = option(
         (64, 128, 256), "width at full, half, ... resolution", minimum=4, alias="num_channels"
@@ -162,6 +168,12 @@ class DiffusionOptions(TrainingOptions):
         "share of the samples that see the volumes of classes (0: no conditioning on volumes)",
         minimum=0.0,
         maximum=1.0,
+    )
+    scale_factor: float = option(
+        0.0,
+        "what latents are multiplied with (0: each channel gets mean 0 and deviation 1)",
+        minimum=0.0,
+        young=True,
     )
     complete_cases: bool = option(
         True, "train on cases alone that have every class: the others lack what is not annotated"

@@ -14,6 +14,7 @@ from ..artefact.torch_files import load, plain, save
 from ..errors import InputError, problem
 from ..files import atomic_path
 from ..formats import Format
+from ..options.field import unsaid
 from ..options.training import TrainingOptions
 
 FORMAT_VERSION = 1
@@ -148,7 +149,9 @@ def resume_key(options: TrainingOptions, identity: Mapping[str, Any]) -> dict[st
     A mapping of options inside ``identity`` may be given; its resumable keys are dropped too.
     """
     fields = dataclasses.fields(options)
-    resumable = {f.name for f in fields if f.metadata.get("resumable")}
+    resumable = {
+        f.name for f in fields if f.metadata.get("resumable") or unsaid(f, getattr(options, f.name))
+    }
     flat = _flat({**identity, "options": {**identity.get("options", {}), **vars(options)}})
     key = {
         name.removeprefix("options."): value

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 # What is written to the folder of a training, besides previews and TensorBoard's files; last.pt is
 # read first of all, and refused then
 FILES = (
-    "model.pt", "metrics.json", "metrics.jsonl", "curves.png", "usage.png", ".lock",
+    "model.pt", "metrics.json", "options.json", "metrics.jsonl", "curves.png", "usage.png", ".lock",
     "checkpoints/best.pt",
 )  # fmt: skip
 
@@ -108,7 +108,7 @@ def refuse_foreign(out: Path, options: TrainingOptions) -> None:
 
 
 def write_results(job: Job, outcome: Outcome, on_training: Mapping[str, float]) -> None:
-    """model.pt and metrics.json of a training, by the engine or by other means.
+    """model.pt, metrics.json and options.json of a training, by the engine or by other means.
 
     on_training : figures of the training samples.
     """
@@ -138,6 +138,8 @@ def write_results(job: Job, outcome: Outcome, on_training: Mapping[str, float]) 
         extra=job.extra,
     )
     write_json(outcome.out / "metrics.json", figures)
+    sections = {name: vars(values) for name, values in job.sections.items()}
+    write_json(outcome.out / "options.json", sections)  # for people: model.pt holds them, too
     log.info("model.pt and metrics.json are in %s", outcome.out)
 
 
