@@ -37,7 +37,7 @@ def main() -> None:
     )
     found = [boxes / f"{case.case_id}.json" for case in run.cases if case.status == OK]
     grid = label_grid(found, options, table)
-    write_json(args.out / "grid.json", grid.as_dict())
+    write_json(args.out / "grid.json", grid.stored())
     per_case.run_cases(
         run,
         functools.partial(resample_case, grid=grid, boxes=boxes, out=args.out),
