@@ -91,7 +91,8 @@ def main() -> None:
     stored = {p: made_files([args.latents], names[p], ".npz") for p in ("test", "train")}
     latents = load_latents_of(
         [args.samples.parent / "latents" / f"{name}.npz" for name in samples],
-        *([f.path for f in found] for found in stored.values()),
+        [f.path for f in stored["test"]],
+        [f.path for f in stored["train"]],
         args.latents.parent / "statistics.json",
     )
     # Snakemake hands the threads of a rule on as OMP_NUM_THREADS, which torch reads

@@ -193,8 +193,8 @@ def evaluate_case(
 
     Writes ``out/<case>.json`` (Dice and volume error of each class on the label map's own grid, of
     the mean of the draws and of each of several), ``<case>.nii.gz`` (every class as it was made
-    from the others) and ``<case>.png``. A case with a single class has no figures. Figures of a class
-    that the scan cuts say so (``cut``).
+    from the others) and ``<case>.png``. A case with a single class has no figures. Figures of a
+    class that the scan cuts say so (``cut``).
     """
     label_map = load_label_map(case.labels)
     present = [c for c in completer.table if (label_map.data == c.value).any()]

@@ -57,9 +57,9 @@ def _moments(heart: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray, n
     there = np.zeros(classes, bool)
     at = np.argwhere(heart)
     of = heart[tuple(at.T)]
-    at = at - (np.array(heart.shape) - 1) / 2
+    places = at - (np.array(heart.shape) - 1) / 2
     for k in range(classes):
-        points = at[of == k + 1]
+        points = places[of == k + 1]
         if len(points):
             there[k] = True
             middles[k] = points.mean(axis=0)

@@ -135,7 +135,7 @@ def draws_of(sets: Mapping[str, HeartSet], number: int, seed: int) -> list[Rows]
     if all(len(hearts) == number for hearts in sets.values()):
         return [{name: np.arange(number) for name in sets}]
     rng = np.random.default_rng((seed, number))
-    result = []
+    result: list[Rows] = []
     for _ in range(DRAWS):
         rows = {
             name: rng.permutation(len(hearts))[:number]
@@ -303,9 +303,10 @@ def _volumes(hearts: HeartSet, test: HeartSet, name: str, draws, grid: Grid) -> 
         classes[label] = _mean(rows)
         means.append([row["w1"] for row in rows])
     by_draw = [mean(column) for column in zip(*means)]
-    result = {"classes": classes, "mean_w1": mean(row["w1"] for row in classes.values())}
-    if len(draws) > 1 and None not in by_draw:
-        result["spread"] = {"mean_w1": float(np.std(by_draw))}
+    result: dict = {"classes": classes, "mean_w1": mean(row["w1"] for row in classes.values())}
+    known = [value for value in by_draw if value is not None]
+    if len(draws) > 1 and len(known) == len(draws):
+        result["spread"] = {"mean_w1": float(np.std(known))}
     return result
 
 

@@ -158,7 +158,9 @@ def _deciding(found, error, blocks: Sequence[Sequence[Block]], same: bool) -> np
         for rows, columns in parts:
             at = np.ix_(rows, columns)
             near = _may_be_nearest((value + diagonal)[at], SURE * margin[at])
-            wanted[at if whole else (*at, k)] |= near[..., None] if whole else near
+            part = wanted[at]  # a copy
+            part[..., slice(None) if whole else k] |= near[..., None] if whole else near
+            wanted[at] = part
     return wanted | wanted.transpose(1, 0, 2) if same else wanted
 
 
