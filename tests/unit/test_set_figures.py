@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hearts import GRID, heart
+from hearts import FIELD_GRID, GRID, heart
 
 from cardiform.labels import STORED, LabelClass, LabelTable, load_label_table
 from cardiform.ldm import set_figures as module
@@ -330,3 +330,32 @@ def test_grid_files_without_ranges_have_those_of_built_in_classes():
     assert usual_parts(Grid.from_dict(plain.stored()).table) == usual_parts(earlier.table)
     own = LabelTable((LabelClass(value=1, name="own", title="", color="#000000", components=4),))
     assert usual_parts(own) == [range(1, 5)], "of others the upper end alone"
+
+
+# --- ends of the range -----------------------------------------------------------------------
+
+
+def test_fields_and_a_single_sample_have_figures():
+    """Hearts without classes, one sample, one training heart: figures, however little they say."""
+    inside = [(h > 0).astype(np.uint8) for h in varied(5, 40)]
+    figures = evaluate(
+        inside[:1],
+        References(inside[1:2], inside[2:], inside[2:], reconstructed_train=inside[1:2]),
+        FIELD_GRID,
+        GenerationOptions(points=32),
+    )
+    assert set(figures["hearts"].values()) == {1} and figures["generated"]["classes"] == {}
+    assert figures["generated"]["validity"]["connected"] == 1.0, "of as many parts as there are"
+    assert np.isfinite(list(figures["generated"]["all_classes"].values())).all()
+    assert table_of_figures(figures)
+
+
+def test_a_heart_of_which_nothing_is_known_is_near_to_none():
+    test, train = varied(6, 50), varied(6, 51)
+    cut = [np.ones(3, bool), *[None] * 5]
+    figures = evaluate(
+        varied(6, 52), References(train, test, test, cut, cut), GRID, GenerationOptions(points=32)
+    )
+    for row in ("generated", "autoencoder", "train_subset"):
+        assert np.isfinite(list(figures[row]["all_classes"].values())).all(), row
+        assert np.isfinite(figures[row]["all_classes"]["mmd"]), row

@@ -245,16 +245,18 @@ def _blocks(
 ) -> list[list[dict[str, Block]]]:
     """For each class, and last for all of them together, and for each draw: the parts of the three
     matrices of distances. In a class equal numbers of hearts that are known in it count."""
-    known = sets[name].known, sets["test"].known
+    known = [
+        np.column_stack([hearts.known, hearts.known.any(axis=1)])  # last: anything at all
+        for hearts in (sets[name], sets["test"])
+    ]
     result: list[list[dict[str, Block]]] = []
-    for k in range(known[0].shape[1] + 1):
+    for k in range(known[0].shape[1]):
         parts = []
         for draw in draws:
             rows, columns = draw[name], draw["test"]
-            if k < known[0].shape[1]:
-                rows, columns = rows[known[0][rows, k]], columns[known[1][columns, k]]
-                number = min(len(rows), len(columns))
-                rows, columns = rows[:number], columns[:number]
+            rows, columns = rows[known[0][rows, k]], columns[known[1][columns, k]]
+            number = min(len(rows), len(columns))
+            rows, columns = rows[:number], columns[:number]
             parts.append(
                 {"to_real": (rows, columns), "made": (rows, rows), "real": (columns, columns)}
             )
