@@ -16,6 +16,9 @@ from cardiform.artefact.model import load_model
 from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import read_checked_cases
 from cardiform.files import load_npz
+from cardiform.ldm.data import load_shape, moved, to_values
+from cardiform.ldm.hearts_on_grid import load_grid
+from cardiform.options.ldm import AutoencoderOptions
 from cardiform.volumes import load_label_map, save_label_map
 
 GRID = ("--voxel-size", 16, "--drop-classes", "coronary")
@@ -155,9 +158,8 @@ def test_latents_hold_all_variants_and_statistics_the_training_cases(stages):
     mu = np.concatenate([stored[n]["mu"] for n in stages.names[:2]]).astype(np.float64)
     assert np.allclose(mu.mean((0, 2, 3, 4)), found["mean"], atol=1e-5)
     assert np.allclose(mu.std((0, 2, 3, 4)), found["std"], rtol=1e-4)
-    for name in stages.names[2:]:
+    for name in stages.names:
         assert load_label_map(folder / "reconstructions" / f"{name}.nii.gz").data.shape == (16,) * 3
-    assert not (folder / "reconstructions" / "phantom_000.nii.gz").exists()
     again = stages.encode()
     assert "5 of 5 cases are finished already" in again.stderr
 
@@ -284,8 +286,61 @@ def test_figures_beside_their_references(stages):
     other = evaluate(folder / "diffusion" / "metrics.json")
     refused(other, "lists no samples", "give the metrics.json of sample_diffusion")
     figures = json.loads((folder / "samples" / "figures.json").read_text())
-    assert {"generated", "train_subset", "warped_train", "autoencoder"} < set(figures)
-    assert figures["hearts"]["test"] == 2 and figures["memorisation"]["test"]["mean"] > 0
+    rows = {"generated", "train_subset", "reconstructed_train", "warped_train", "autoencoder"}
+    assert rows < set(figures) and "notes" not in figures
+    assert figures["hearts"] == dict.fromkeys([*rows, "test"], 2)
+    assert figures["memorisation"]["test"]["mean"] > 0
+    assert figures["memorisation"]["generated"]["latent"]["mean"] > 0
+
+
+def test_figures_of_an_earlier_run_are_made_without_the_new_row(stages, tmp_path):
+    """Latents of an earlier version have no reconstructions of training hearts, samples of another
+    model no comparable latents."""
+    folder = stages.folder
+    manifest = tmp_path / "manifest.tsv"
+    lines = (folder / "latents" / "manifest.tsv").read_text().splitlines()
+    training = stages.names[:2]
+    manifest.write_text(
+        "".join(
+            f"{line}\n"
+            for line in lines
+            if not (line.split("\t")[0] in training and "reconstructions" in line)
+        )
+    )
+    result = stages.run_script(
+        "evaluate_samples.py", "--samples", folder / "samples" / "metrics.json",
+        "--voxels", folder / "voxels" / "manifest.tsv", "--grid", folder / "voxels" / "grid.json",
+        "--latents", manifest, "--train", folder / "train.csv", "--test", folder / "test.csv",
+        "--out", tmp_path / "figures.json", "--points", 32,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert "reconstructed_train" not in figures and "encode_latents" in figures["notes"][0]
+    assert "latent" not in figures["memorisation"]["generated"]
+
+
+def test_generators_of_training_hearts_and_of_others_by_the_script(stages, tmp_path):
+    """Augmented training hearts in the place of samples are copies."""
+    folder = stages.folder
+    (tmp_path / "nifti").mkdir()
+    for number, name in enumerate(stages.names[:2]):
+        grid = load_grid(folder / "voxels" / "grid.json")
+        shape = load_shape(folder / "voxels" / f"{name}.nii.gz", grid)
+        found = moved(shape, AutoencoderOptions(), np.random.default_rng(number)).numpy()
+        path = tmp_path / "nifti" / f"sample_{number:04d}.nii.gz"
+        save_label_map(path, to_values(found, grid), grid.cube(np.zeros(3)).affine)
+    record = {"kind": "sample_diffusion", "samples": ["sample_0000", "sample_0001"]}
+    (tmp_path / "metrics.json").write_text(json.dumps(record))
+    result = stages.run_script(
+        "evaluate_samples.py", "--samples", tmp_path / "metrics.json",
+        "--voxels", folder / "voxels" / "manifest.tsv", "--grid", folder / "voxels" / "grid.json",
+        "--latents", folder / "latents" / "manifest.tsv", "--train", folder / "train.csv",
+        "--test", folder / "test.csv", "--out", tmp_path / "figures.json", "--points", 32,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "figures.json").read_text())["memorisation"]
+    assert found["copies"] == 1.0
+    assert found["generated"]["aligned"]["mean"] < found["test"]["aligned"]["mean"]
 
 
 def test_known_voxels_stay_and_the_missing_class_is_made(stages):

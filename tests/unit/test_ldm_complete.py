@@ -7,11 +7,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hearts import GRID, TABLE, heart
 
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
-from cardiform.ldm.complete import ClassFrequencies, Completer, evaluate_case, summarise
+from cardiform.files import write_json
+from cardiform.ldm.complete import (
+    ClassFrequencies,
+    Completer,
+    evaluate_case,
+    summarise,
+    table_of_figures,
+)
 from cardiform.ldm.cube import class_centroids
 from cardiform.ldm.data import to_values
 from cardiform.volumes import LabelMap, save_label_map
@@ -80,3 +88,54 @@ def test_a_single_class_has_no_figures(completer, tmp_path):
     assert made == [tmp_path / "out" / "one.json"] and json.loads(made[0].read_text()) == {}
     found = summarise(["one"], tmp_path / "out", TABLE.names)
     assert found["mean"]["left_ventricle"]["model"]["dice"] is None
+
+
+def test_several_draws_have_figures_and_a_spread(completer, tmp_path):
+    """Two draws, one right and one that makes nothing: the mean of both and each alone."""
+    path = tmp_path / "a.nii.gz"
+    save_label_map(path, whole().data, whole().affine)
+    right = torch.nn.functional.one_hot(torch.from_numpy(heart()).long(), 4).movedim(-1, 0).float()
+    nothing = torch.zeros_like(right)
+    nothing[0] = 1.0
+    draws = torch.stack([right * 0.9 + nothing * 0.1, nothing])
+    completer.shares = lambda label_map, requests: (
+        [GRID.cube(CENTER)] * len(requests),
+        [draws] * len(requests),
+    )
+    mean_shape = ClassFrequencies((torch.stack([right[k] for k in (1, 2, 3)]) * 0.5).numpy())
+    case = Case(case_id="a", patient_id="a", labels=str(path))
+    evaluate_case(case, completer=completer, mean_shape=mean_shape, out=tmp_path / "out")
+    figures = json.loads((tmp_path / "out" / "a.json").read_text())
+    for name in TABLE.names:
+        assert [row["dice"] for row in figures[name]["draws"]] == [pytest.approx(1, abs=0.01), 0]
+    found = summarise(["a"], tmp_path / "out", TABLE.names)["mean"]["left_ventricle"]["draws"]
+    assert found["number"] == 2 and found["dice"] == pytest.approx(0.5, abs=0.01)
+    assert found["dice_spread"] == pytest.approx(0.5, abs=0.01)
+    assert found["dice_spread_in_a_case"] == pytest.approx(0.5, abs=0.01)
+    line = table_of_figures({"left_ventricle": {**_row(), "draws": found}})[1]
+    assert "0.500 ±0.500" in line
+
+
+def _row():
+    return {m: {"dice": 0.5, "volume_error": 0.1} for m in ("model", "mean_shape")}
+
+
+def test_the_spread_over_draws_is_that_of_their_means(tmp_path):
+    """Draws that err in turn, case by case, are equally good: a case alone spreads."""
+    for name, dice in (("a", (0.8, 0.6)), ("b", (0.6, 0.8))):
+        draws = [{"dice": d, "volume_error": d - 0.7} for d in dice]
+        write_json(tmp_path / f"{name}.json", {"aorta": _row() | {"draws": draws}})
+    found = summarise(["a", "b"], tmp_path, ["aorta"])["mean"]["aorta"]["draws"]
+    assert found["dice_spread"] == pytest.approx(0) and found["dice"] == pytest.approx(0.7)
+    assert found["dice_spread_in_a_case"] == pytest.approx(0.1)
+    assert found["volume_error"] == pytest.approx(0.1), "its size counts"
+
+
+def test_cases_that_an_earlier_version_measured_are_read(tmp_path):
+    write_json(tmp_path / "a.json", {"aorta": _row()})
+    found = summarise(["a"], tmp_path, ["aorta"])
+    assert "draws" not in found["mean"]["aorta"]
+    assert len(table_of_figures(found["mean"])) == 2
+    write_json(tmp_path / "b.json", {"aorta": _row() | {"draws": [_row()["model"]] * 2}})
+    found = summarise(["a", "b"], tmp_path, ["aorta"])["mean"]["aorta"]
+    assert found["draws"]["dice"] == 0.5 and found["model"]["dice"] == 0.5

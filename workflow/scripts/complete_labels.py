@@ -9,9 +9,10 @@
 
 The first form writes each label map with the missing classes (default: those without a voxel) to
 --out; known voxels stay as they are. The second measures: every class of every test case is
-dropped, made from the others, and compared, beside the mean shape of the training cases. With
---beyond-mm the first form writes larger label maps, in which the classes that the border cuts are
-completed past it; what the scan shows stays as it is.
+dropped, made from the others, and compared, beside the mean shape of the training cases: the mean
+of several draws (--draws), and each draw alone, with their spread. With --beyond-mm the first form
+writes larger label maps, in which the classes that the border cuts are completed past it; what the
+scan shows stays as it is.
 """
 
 from __future__ import annotations
@@ -67,13 +68,15 @@ def main() -> None:
     from cardiform.ldm.complete import (
         ClassFrequencies,
         Completer,
+        evaluate_case,
+        summarise,
+        table_of_figures,
+    )
+    from cardiform.ldm.complete_files import (
         check_names,
         complete_beyond,
         complete_file,
         complete_files,
-        evaluate_case,
-        summarise,
-        table_of_figures,
     )
     from cardiform.ldm.hearts_on_grid import cut_classes
     from cardiform.metrics.record import write_held_out_figures

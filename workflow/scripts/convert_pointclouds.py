@@ -103,7 +103,7 @@ def main() -> None:
     ordered = list(files.values())
     bounds = CloudBounds.of(ordered, table, problems)
     grid = cloud_grid(ordered, bounds, ldm, options, table)
-    write_json(args.out / "grid.json", grid.as_dict())
+    write_json(args.out / "grid.json", grid.stored())
     centers = {name: bounds.center(i, options) for i, name in enumerate(files)}
     report_clouds(files, bounds, options, grid)
     whole = {"file": sha256_file(options.file)} if options.file else {}

@@ -7,8 +7,8 @@
         --manifest results/acme/ldm/labels/latents/manifest.tsv
 
 Writes <out>/<case>.npz (mean and deviation of the latents, for training cases of augmented copies
-too), <out>/statistics.json (per channel, over the training cases), and for the held-out cases what
-the autoencoder makes of them, reconstructions/<case>.nii.gz. Finished cases are skipped.
+too), <out>/statistics.json (per channel, over the training cases), and what the autoencoder makes
+of each case, reconstructions/<case>.nii.gz. Finished cases are skipped.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@
 
 MMD, COV and 1-NNA by Chamfer distance (per class and for all), volumes per class, components and
 contacts, and the distance to the nearest training heart, for the generated hearts, for a random
-subset of the training hearts (what a perfect generator would reach), for warped training hearts (a
-trivial generator) and for the autoencoder's reconstructions of the test hearts (the ceiling).
+subset of the training hearts, for the autoencoder's reconstructions of these (the ceiling: what a
+perfect diffusion would make) and of the test hearts, and for warped training hearts (a trivial
+generator). All sets have as many hearts as the smallest; of larger ones several draws are compared.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ def main() -> None:
     group.add_argument("--out", required=True, type=Path, help="figures to write, JSON")
     options, args = cli.parse(parser, GenerationOptions, out_is_file=True)
 
+    import torch
+
+    from cardiform.ldm.copies import load_latents_of
     from cardiform.ldm.evaluate import References, evaluate, load_hearts, table_of_figures
     from cardiform.ldm.hearts_on_grid import cut_classes, load_grid
     from cardiform.metrics.record import write_held_out_figures
@@ -59,20 +63,40 @@ def main() -> None:
         hearts = {"hearts": {"test": len(real["test"])}}
         write_held_out_figures(args.out, "evaluate_samples", hearts, None)
         return
-    reconstructed = load_hearts(
-        [f.path for f in made_files([args.latents], cases["test"], ".nii.gz")], grid
-    )
-    lacking = [(args.train, real["train"], "voxels"), (args.latents, reconstructed, "test cases")]
+    names = {part: [f.case_id for f in found] for part, found in files.items()}
+    coded = {p: made_files([args.latents], names[p], ".nii.gz") for p in ("train", "test")}
+    reconstructed = {p: load_hearts([f.path for f in found], grid) for p, found in coded.items()}
+    number = len(real["test"])
+    checks = [
+        (real["train"], args.train, "has no case among the voxels"),
+        (len(reconstructed["test"]) == number, args.latents, f"lacks some of {number} test cases"),
+        (made, args.samples, "lists no sample"),
+    ]
     if problems := [
-        problem(path, f"has no case among the {of}", "give the files of one split and one run")
-        for path, hearts, of in lacking
-        if not hearts
+        problem(path, fact, "give the files of one split and one run")
+        for fine, path, fact in checks
+        if not fine
     ]:
         raise InputError(problems)
     cut = cut_classes(args.voxels, [*cases["train"], *cases["test"]], grid)
     cuts = {p: [cut.get(f.case_id) for f in found] if cut else [] for p, found in files.items()}
-    references = References(real["train"], real["test"], reconstructed, cuts["train"], cuts["test"])
-    figures = evaluate(made, references, grid, options)
+    references = References(
+        real["train"],
+        real["test"],
+        reconstructed["test"],
+        cuts["train"],
+        cuts["test"],
+        reconstructed["train"],
+    )
+    stored = {p: made_files([args.latents], names[p], ".npz") for p in ("test", "train")}
+    latents = load_latents_of(
+        [args.samples.parent / "latents" / f"{name}.npz" for name in samples],
+        [f.path for f in stored["test"]],
+        [f.path for f in stored["train"]],
+        args.latents.parent / "statistics.json",
+    )
+    # Snakemake hands the threads of a rule on as OMP_NUM_THREADS, which torch reads
+    figures = evaluate(made, references, grid, options, latents, torch.get_num_threads())
     for line in table_of_figures(figures):
         log.info("%s", line)
     write_held_out_figures(args.out, "evaluate_samples", figures, None)

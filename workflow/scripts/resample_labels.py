@@ -46,7 +46,7 @@ def main() -> None:
     )
     found = [boxes / f"{case.case_id}.json" for case in run.cases if case.status == OK]
     grid = label_grid(found, options, table)
-    write_json(args.out / "grid.json", grid.as_dict())
+    write_json(args.out / "grid.json", grid.stored())
     centers = case_centers(found, grid.table)
     report_hearts(run.cases, centers, boxes, grid)
     per_case.run_cases(

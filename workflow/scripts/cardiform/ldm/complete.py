@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,20 +13,18 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from .. import outputs
-from ..anatomy.beyond import joined
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import read_json, write_json
-from ..geometry.field_of_view import cut_names, cuts_of, larger_grid, seen_only
+from ..geometry.field_of_view import cuts_of, seen_only
 from ..geometry.grids import covered
 from ..geometry.mask_surface import blurred, surface_of_mask
-from ..labels import LabelTable
+from ..labels import LabelClass, LabelTable
 from ..metrics.overlap import overlap
 from ..metrics.summary import mean
 from ..options.ldm import CompletionOptions, SamplingOptions
 from ..pictures.figures import compare_picture
-from ..volumes import LabelMap, load_label_map, save_label_map, save_like
+from ..volumes import LabelMap, load_label_map, save_like
 from .cube import Cube, class_centroids, on_cube
 from .data import load_shape, to_channels
 from .diffusion_model import Condition
@@ -79,6 +77,16 @@ class Completer:
 
         They are made from all others and fill background alone.
         """
+        cubes, shares = self.shares(label_map, requests)
+        return [
+            self.filled(label_map, missing, cube, share.mean(dim=0).numpy())
+            for missing, cube, share in zip(requests, cubes, shares)
+        ]
+
+    def shares(
+        self, label_map: LabelMap, requests: Sequence[Sequence[str]]
+    ) -> tuple[list[Cube], list[Tensor]]:
+        """For each request its cube, and (draws, classes + 1, S, S, S) probabilities on it."""
         grid = self.generator.grid
         cubes, targets, known = [], [], []
         for missing in requests:
@@ -90,11 +98,7 @@ class Completer:
             cubes.append(cube)
             targets.append(torch.from_numpy(channels))
             known.append([n in given and t for n, t in zip(self.table.names, there)])
-        shares = self._shares(torch.stack(targets), torch.tensor(known))
-        return [
-            self.filled(label_map, missing, cube, share)
-            for missing, cube, share in zip(requests, cubes, shares)
-        ]
+        return cubes, self._shares(torch.stack(targets), torch.tensor(known))
 
     def filled(self, label_map: LabelMap, missing, cube: Cube, share: np.ndarray) -> np.ndarray:
         """The label map with the classes ``missing`` of ``share``, in the place of background."""
@@ -122,8 +126,8 @@ class Completer:
         emptied[box] = np.where(part == 0, new, part)
         return emptied
 
-    def _shares(self, targets: Tensor, known: Tensor) -> np.ndarray:
-        """(requests, classes + 1, S, S, S): probabilities, the mean over the draws."""
+    def _shares(self, targets: Tensor, known: Tensor) -> list[Tensor]:
+        """(draws, classes + 1, S, S, S) probabilities of each request."""
         draws, requests = self.options.draws, len(targets)
         volumes = torch.zeros(known.shape)
         condition = Condition(
@@ -139,10 +143,7 @@ class Completer:
             sampler=self.sampler,
             steps=self.options.num_inference_steps,
         )
-        shares = [
-            self.generator.decode(part).softmax(dim=1).mean(dim=0) for part in latents.split(draws)
-        ]
-        return torch.stack(shares).numpy()
+        return [self.generator.decode(part).softmax(dim=1) for part in latents.split(draws)]
 
 
 @dataclass(frozen=True)
@@ -190,9 +191,10 @@ def evaluate_case(
 ) -> list[Path]:
     """Drop every class of a case in turn, make it from the others, and measure.
 
-    Writes ``out/<case>.json`` (Dice and volume error of each class on the label map's own grid),
-    ``<case>.nii.gz`` (every class as it was made from the others) and ``<case>.png``. A case with
-    a single class has no figures. Figures of a class that the scan cuts say so (``cut``).
+    Writes ``out/<case>.json`` (Dice and volume error of each class on the label map's own grid, of
+    the mean of the draws and of each of several), ``<case>.nii.gz`` (every class as it was made
+    from the others) and ``<case>.png``. A case with a single class has no figures. Figures of a
+    class that the scan cuts say so (``cut``).
     """
     label_map = load_label_map(case.labels)
     present = [c for c in completer.table if (label_map.data == c.value).any()]
@@ -200,17 +202,22 @@ def evaluate_case(
         write_json(out / f"{case.case_id}.json", {})
         return [out / f"{case.case_id}.json"]
     cuts = cuts_of(label_map, completer.table, case)
-    made = completer.complete(label_map, [[c.name] for c in present])
     figures: dict = {}
     together = np.zeros_like(label_map.data)
-    for label, result in zip(present, made):
+    cubes, shares = completer.shares(label_map, [[c.name] for c in present])
+    for label, cube, share in zip(present, cubes, shares):
+        whole, *draws = (
+            completer.filled(label_map, [label.name], cube, part.numpy())
+            for part in (share.mean(dim=0), *(share if len(share) > 1 else ()))
+        )
         baseline = mean_shape.complete(completer, label_map, label.name)
-        figures[label.name] = {"cut": True} if label.value in cuts else {}
-        for method, data in zip(METHODS, (result, baseline)):
-            seen = seen_only(data, label_map.affine, cuts)
-            row = overlap(label_map.data, seen, LabelTable((label,)))[label.name]
-            figures[label.name][method] = {k: row[k] for k in ("dice", "volume_error")}
-        together[(result == label.value) & (together == 0)] = label.value
+        measured = functools.partial(_measured, label_map, cuts, label)
+        figures[label.name] = {
+            **({"cut": True} if label.value in cuts else {}),
+            **{method: measured(data) for method, data in zip(METHODS, (whole, baseline))},
+            **({"draws": [measured(data) for data in draws]} if draws else {}),
+        }
+        together[(whole == label.value) & (together == 0)] = label.value
     paths = [out / f"{case.case_id}{ending}" for ending in (".json", ".nii.gz", ".png")]
     write_json(paths[0], figures)
     save_like(paths[1], together, case.labels)
@@ -225,9 +232,18 @@ def evaluate_case(
     return paths
 
 
+def _measured(label_map: LabelMap, cuts, label: LabelClass, data: np.ndarray) -> dict:
+    """Dice and volume error of one class, where the scan shows it."""
+    seen = seen_only(data, label_map.affine, cuts)
+    row = overlap(label_map.data, seen, LabelTable((label,)))[label.name]
+    return {k: row[k] for k in ("dice", "volume_error")}
+
+
 def summarise(names: Sequence[str], out: Path, classes: Sequence[str]) -> dict:
     """Means over the cases, per class and method; the size of the volume error counts.
 
+    ``draws``, where there were several, are the model's single draws: means, and how far the means
+    of the draws spread (``dice_spread``), and the draws of one case (``dice_spread_in_a_case``).
     Where the scans cut a class it counts in ``cut`` alone, which is missing without any.
     """
     cases = {name: read_json(out / f"{name}.json") for name in names}
@@ -242,109 +258,43 @@ def summarise(names: Sequence[str], out: Path, classes: Sequence[str]) -> dict:
 
 
 def _means(rows: Sequence[Mapping]) -> dict:
-    """Means of figures of one class, by method."""
-    return {
-        method: {
-            "dice": mean(row[method]["dice"] for row in rows),
-            "volume_error": mean(abs(row[method]["volume_error"]) for row in rows),
+    """Means of figures of one class, by method, and what single draws of the model reach."""
+    result: dict = {method: _mean_of([row[method] for row in rows]) for method in METHODS}
+    drawn = [row["draws"] for row in rows if "draws" in row]
+    if drawn and len({len(draws) for draws in drawn}) == 1:
+        by_draw = [_mean_of(cases) for cases in zip(*drawn)]
+        dice = [[draw["dice"] for draw in draws] for draws in drawn]
+        result["draws"] = {
+            "number": len(by_draw),
+            "dice": mean(row["dice"] for row in by_draw),
+            "volume_error": mean(row["volume_error"] for row in by_draw),
+            "dice_spread": float(np.std([row["dice"] for row in by_draw])),
+            "dice_spread_in_a_case": float(np.mean(np.std(dice, axis=1))),
         }
-        for method in METHODS
+    return result
+
+
+def _mean_of(rows: Sequence[Mapping]) -> dict:
+    return {
+        "dice": mean(row["dice"] for row in rows),
+        "volume_error": mean(abs(row["volume_error"]) for row in rows),
     }
 
 
 def table_of_figures(means: Mapping) -> list[str]:
     """The means as lines of text."""
-    lines = [f"{'made from the others':24}{'Dice':>7}{'|vol|':>7}{'mean shape':>12}{'|vol|':>7}"]
+    head = f"{'made from the others':24}{'Dice':>7}{'|vol|':>7}{'mean shape':>12}{'|vol|':>7}"
+    drawn = any("draws" in row for row in means.values())
+    lines = [head + (f"{'one draw':>16}{'in a case':>11}" if drawn else "")]
     for name, row in means.items():
         cells = [row[m][k] for m in METHODS for k in ("dice", "volume_error")]
         texts = ["-" if v is None else f"{v:.3f}" for v in cells]
-        lines.append(f"{name:24}{texts[0]:>7}{texts[1]:>7}{texts[2]:>12}{texts[3]:>7}")
+        line = f"{name:24}{texts[0]:>7}{texts[1]:>7}{texts[2]:>12}{texts[3]:>7}"
+        if draws := row.get("draws"):
+            one = f"{draws['dice']:.3f} ±{draws['dice_spread']:.3f}"
+            line += f"{one:>16}{'±' + format(draws['dice_spread_in_a_case'], '.3f'):>11}"
+        lines.append(line)
     return lines
-
-
-def check_names(paths: Sequence[Path], out: Path) -> None:
-    """InputError where two label maps would be one file of ``out``, or one lies there already."""
-    first: dict[str, Path] = {}
-    problems = []
-    for path in paths:
-        other = first.setdefault(path.name, path)
-        if other is not path:
-            problems.append(problem(path, f"is called like {other}", "give it another --out"))
-    problems += outputs.problems_of(out / name for name in first)
-    if problems:
-        raise InputError(problems)
-
-
-def complete_files(
-    paths: Sequence[Path], out: Path, complete: Callable[[Path, Path], Path]
-) -> None:
-    """``complete(path, out / its name)`` for each; the others are done where one cannot be.
-
-    Raises
-    ------
-    InputError
-        What is wrong with any of them.
-    """
-    problems = []
-    for path in paths:
-        try:
-            log.info("%s", complete(path, out / path.name))
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(dict.fromkeys(problems))
-
-
-def complete_file(path: Path, out: Path, *, missing: Sequence[str], completer: Completer) -> Path:
-    """Write ``out`` from the label map ``path``: known voxels unchanged, missing classes made.
-
-    missing : class names; none: those without a voxel.
-    """
-    label_map = load_label_map(path)
-    absent = [c.name for c in completer.table if not (label_map.data == c.value).any()]
-    for name in missing:
-        completer.table.channel(name)
-    wanted = list(missing) or absent
-    if len(absent) == len(completer.table):
-        fact = "has none of the classes that the model knows"
-        raise InputError(problem(path, fact, "label at least one of them"))
-    there = [name for name in wanted if name not in absent]
-    if there or not wanted:
-        fact = f"has {', '.join(there)} already" if there else "has every class"
-        raise InputError(
-            problem(path, fact, "take the class out of the label map, or of --missing")
-        )
-    # what is absent without being asked for is unknown too, but not written
-    made = completer.complete(label_map, [absent])[0]
-    asked = [completer.table[completer.table.channel(name)].value for name in wanted]
-    data = np.where((label_map.data == 0) & ~np.isin(made, asked), np.uint8(0), made)
-    save_like(out, data, path)
-    return out
-
-
-def complete_beyond(path: Path, out: Path, *, mm: float, completer: Completer) -> Path:
-    """Write ``out``: the label map ``path``, grown by ``mm`` past the faces of the volume that cut
-    a class, with those classes completed there.
-
-    Raises
-    ------
-    InputError
-        The border cuts none of the classes that the model knows, or it cuts all that are there.
-    """
-    label_map = load_label_map(path)
-    cuts = cuts_of(label_map, completer.table)
-    absent = [c.name for c in completer.table if not (label_map.data == c.value).any()]
-    names = cut_names(cuts, completer.table)
-    if not names:
-        fact = "has no class that the border of the volume cuts"
-        raise InputError(problem(path, fact, "leave --beyond-mm out"))
-    if len(names) + len(absent) == len(completer.table):
-        fact = "is cut by its border in every class, so they can be made from none"
-        raise InputError(problem(path, fact, "leave it out"))
-    grid = larger_grid(label_map, cuts, mm)
-    made = completer.complete(grid, [[*names, *absent]])[0]
-    save_label_map(out, joined(grid.data, made, grid.affine, cuts), grid.affine)
-    return out
 
 
 def _meshes(label_map: LabelMap, classes) -> list:

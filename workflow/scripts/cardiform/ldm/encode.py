@@ -50,8 +50,8 @@ def encode_case(
     """Write ``out/<case>.npz`` (see :func:`cardiform.ldm.data.load_latents`).
 
     Training cases get ``variants`` augmented copies beside themselves, with the moves that made
-    them: the diffusion is told of those. For the others
-    ``reconstructions/<case>.nii.gz`` and ``.json`` say what the autoencoder makes of them.
+    them, which the diffusion is given. ``reconstructions/<case>.nii.gz`` and ``.json`` say what
+    the autoencoder makes of the heart.
 
     cut : case id -> (classes,) bool, of the cases of which the scan cuts a class.
     """
@@ -80,8 +80,6 @@ def encode_case(
         format_version=LATENTS.version,
         **({"cut": cut[case.case_id]} if cut and case.case_id in cut else {}),
     )
-    if case.case_id in training:
-        return [path]
     return [path, *_reconstruct(case.case_id, source, shape, mu[:1], coder, out)]
 
 
@@ -200,7 +198,7 @@ def _plain(value: Any) -> Any:
 
 
 def _reconstruct(name: str, source: Path, shape, latents, coder: ShapeCoder, out: Path):
-    """What the autoencoder makes of a held-out case, and its figures."""
+    """What the autoencoder makes of a case, and its figures; None where nothing is annotated."""
     folder, grid = out / "reconstructions", coder.grid
     logits = coder.decode(latents)
     _, affine = image_grid(source)
@@ -214,5 +212,8 @@ def _reconstruct(name: str, source: Path, shape, latents, coder: ShapeCoder, out
         true = (true > 0.5).astype(np.uint8)
         save_image(path, coder.model.likelihood(logits)[0, 0].numpy(), affine)
     found = overlap(to_values(true, grid), to_values(made, grid), grid.table)
+    for channel, label in enumerate(grid.table.names, start=1):
+        if not (true == channel).any():
+            found[label] = dict.fromkeys(found[label])
     write_json(figures, {"classes": found, "dice": mean(row["dice"] for row in found.values())})
     return [path, figures]

@@ -11,16 +11,22 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import together
+from ..labels import STACOM_2025, LabelTable
 from ..metrics.summary import mean
 from ..options.ldm import GenerationOptions
+from .copies import Latents, lines_of_copies, memorisation
 from .data import load_shape, warped
 from .hearts_on_grid import Grid
 from .set_figures import (
     Anatomy,
+    Block,
+    HeartSet,
     SurfacePoints,
-    dice_distances,
-    distances,
+    in_threads,
+    mean_over_classes,
+    nearest_distances,
     set_figures,
+    typical_distances,
     validity,
     volume_figures,
 )
@@ -28,8 +34,19 @@ from .set_figures import (
 log = logging.getLogger(__name__)
 
 MISSING_SHARE = 1 / 8  # of the grid's edge: how far away a class is that one of two hearts lacks
+DRAWS = 10  # of equal sets, where there are more hearts than the smallest set has
+POOL = 2  # times as many hearts as a set has are drawn from
+# In the order of the table
+TITLES = {
+    "train_subset": "training",
+    "reconstructed_train": "the same, coded",
+    "autoencoder": "test, coded",
+    "warped_train": "warped training",
+    "generated": "generated",
+}
 Hearts = Sequence[np.ndarray]
 Cuts = Sequence["np.ndarray | None"]
+Rows = Mapping[str, np.ndarray]  # name of a set -> which of its hearts a draw takes
 
 
 def load_hearts(paths: Sequence[Path], grid: Grid) -> list[np.ndarray]:
@@ -39,14 +56,27 @@ def load_hearts(paths: Sequence[Path], grid: Grid) -> list[np.ndarray]:
     return hearts if grid.has_classes else [(h > 0.5).astype(np.uint8) for h in hearts]
 
 
+def usual_parts(table: LabelTable) -> list[range]:
+    """Numbers of connected parts of each class that are nothing unusual: those of the label table.
+
+    Earlier grid files lack the ranges: those of the built-in classes are known, others have the
+    upper end alone.
+    """
+    known = {c: c.expected for c in STACOM_2025}
+    up_to = [range(1, c.components + 1) for c in table]
+    return [c.expected if c.most else known.get(c, r) for c, r in zip(table, up_to)]
+
+
 @dataclass(frozen=True)
 class References:
     """Real hearts, and what stands beside the generated ones.
 
     train, test : hearts of the split.
-    reconstructed : the autoencoder's reconstructions of the test hearts: the ceiling.
+    reconstructed : the autoencoder's reconstructions of the test hearts.
     cut_train, cut_test : per heart (classes,) bool of what the scan cuts, None where nothing;
         empty: nothing at all.
+    reconstructed_train : of the training hearts, the ceiling of all that is decoded: what a perfect
+        diffusion would make. Empty where there are none of some.
     """
 
     train: Hearts
@@ -54,151 +84,299 @@ class References:
     reconstructed: Hearts
     cut_train: Cuts = ()
     cut_test: Cuts = ()
+    reconstructed_train: Hearts = ()
 
-    def rows(self, made: Hearts, grid: Grid, options: GenerationOptions) -> dict[str, Hearts]:
-        """Name -> hearts of every row of the table, no more than there are test hearts."""
+    def sets(self, made: Hearts, grid: Grid, options: GenerationOptions) -> dict[str, HeartSet]:
+        """Name -> hearts of every row of the table and of ``test``, of which draws are taken.
+
+        Training hearts and their reconstructions are the same hearts, and so are test hearts and
+        theirs.
+        """
         import torch
 
-        rng, subset, picks = self._drawn(options)
+        classes = len(grid.table)
+        number = self.number(made)
+        train = HeartSet.real(self.train, classes, self.cut_train)
+        test = HeartSet.real(self.test, classes, self.cut_test)
+        rng = np.random.default_rng(options.seed)
+        order = rng.permutation(len(train))
+        picks = rng.integers(len(train), size=number)
         amplitude = options.warp_mm / grid.spacing
         warps = [warped(torch.from_numpy(self.train[i]), amplitude, rng).numpy() for i in picks]
+        pool = slice(0, POOL * number)
+        subset, tested = order[pool], np.arange(len(test))
+        if len(test) > POOL * number:
+            tested = rng.permutation(len(test))[pool]
+        coded = [self.reconstructed_train[i] for i in subset if self.coded]
         return {
-            "generated": made[: len(self.test)],
-            "train_subset": [self.train[i] for i in subset],
-            "warped_train": warps,
-            "autoencoder": self.reconstructed,
+            "train_subset": train.of(subset),
+            **({"reconstructed_train": HeartSet(coded, train.known[subset])} if coded else {}),
+            "autoencoder": HeartSet(self.reconstructed, test.known).of(tested),
+            "warped_train": HeartSet(warps, train.known[picks]),
+            "generated": HeartSet.generated(made[pool], classes),
+            "test": test.of(tested),
         }
 
-    def cuts(self, options: GenerationOptions) -> dict[str, Cuts]:
-        """What the scans cut of the hearts of :meth:`rows` and of the test hearts."""
-        _, subset, picks = self._drawn(options)
-        train = self.cut_train or [None] * len(self.train)
-        test = self.cut_test or [None] * len(self.test)
-        return {
-            "generated": [None] * len(self.test),
-            "train_subset": [train[i] for i in subset],
-            "warped_train": [train[i] for i in picks],
-            "autoencoder": test,
-            "test": test,
-        }
+    @property
+    def coded(self) -> bool:
+        """Whether every training heart has a reconstruction."""
+        return len(self.reconstructed_train) == len(self.train)
 
-    def _drawn(self, options: GenerationOptions):
-        """The generator, and the training hearts of the subset and of the warped ones."""
-        rng = np.random.default_rng(options.seed)
-        subset = rng.permutation(len(self.train))[: len(self.test)]
-        return rng, subset, rng.integers(len(self.train), size=len(self.test))
+    def number(self, made: Hearts) -> int:
+        """Hearts of each set: as many as the smallest has."""
+        return min(len(made), len(self.test), len(self.train))
 
 
-def evaluate(made: Hearts, references: References, grid: Grid, options: GenerationOptions) -> dict:
-    """Set figures, volumes, validity and nearness to the training hearts, row by row.
+def draws_of(sets: Mapping[str, HeartSet], number: int, seed: int) -> list[Rows]:
+    """Draws of ``number`` hearts of each set; a single one where none has more.
 
-    What the scans cut counts in no volume and in no validity.
+    Reconstructions are drawn with the hearts that they are of.
     """
-    names = grid.table.names
-    rows = references.rows(made, grid, options)
-    cuts = references.cuts(options)
-    components = [c.components for c in grid.table]
-    anatomy = Anatomy.of(references.train, components, references.cut_train)
-    real = _points(references.test, grid, options, "test")
-    among_real = distances(real, real, grid.edge_mm * MISSING_SHARE)
-    result: dict = {"hearts": {**{n: len(h) for n, h in rows.items()}, "test": len(real)}}
-    for name, hearts in rows.items():
-        points = _points(hearts, grid, options, name)
-        log.info("distances of %s", name)
-        to_real = distances(points, real, grid.edge_mm * MISSING_SHARE)
-        among = distances(points, points, grid.edge_mm * MISSING_SHARE)
-        result[name] = {
-            **_sets(to_real, among, among_real, names),
-            "volumes": _volumes((hearts, cuts[name]), (references.test, cuts["test"]), grid),
-            "validity": validity(hearts, anatomy, cuts[name]),
+    if all(len(hearts) == number for hearts in sets.values()):
+        return [{name: np.arange(number) for name in sets}]
+    rng = np.random.default_rng((seed, number))
+    result: list[Rows] = []
+    for _ in range(DRAWS):
+        rows = {
+            name: rng.permutation(len(hearts))[:number]
+            if len(hearts) > number
+            else np.arange(number)
+            for name, hearts in sets.items()
         }
-    result["generated"]["validity_of_all"] = validity(made, anatomy)
-    counted = {
-        part: np.sum([c for c in found if c is not None], axis=0)
-        for part, found in (("train", references.cut_train), ("test", references.cut_test))
-        if any(c is not None for c in found)
-    }
-    if counted:
-        result["cut"] = {part: dict(zip(names, n.tolist())) for part, n in counted.items()}
-    result["memorisation"] = memorisation(made, references, rows["warped_train"], len(names))
+        rows["autoencoder"] = rows["test"]
+        if "reconstructed_train" in rows:
+            rows["reconstructed_train"] = rows["train_subset"]
+        result.append(rows)
     return result
 
 
-def memorisation(made: Hearts, references: References, warps: Hearts, classes: int) -> dict:
-    """1 - Dice to the nearest training heart: generated hearts beside hearts that no model saw.
+def evaluate(
+    made: Hearts,
+    references: References,
+    grid: Grid,
+    options: GenerationOptions,
+    latents: Latents | None = None,
+    threads: int = 1,
+) -> dict:
+    """Set figures, volumes, validity and nearness to the training hearts, row by row.
 
-    The autoencoder smooths, which alone brings hearts closer: its test reconstructions are the
-    fair comparison. ``copies`` is the share of generated hearts that lie nearer to a training
-    heart than all of those but one in a hundred do.
+    All sets are of one size; where some have more hearts, the figures are means over several draws.
+    What is not annotated, or cut by the scan, counts nowhere.
+
+    latents : of the generated, test and training hearts, to look for copies among them too.
     """
-    result = {}
-    nearest = {}
-    for name, hearts in {
-        "generated": made,
-        "test": references.test,
-        "autoencoder": references.reconstructed,
-        "warped_train": warps,
-    }.items():
-        nearest[name] = dice_distances(hearts, references.train, classes).min(axis=1)
-        result[name] = {"mean": float(nearest[name].mean()), "least": float(nearest[name].min())}
-    bound = np.percentile(nearest["autoencoder"], 1)
-    return {**result, "copies": float((nearest["generated"] < bound).mean())}
+    sets = references.sets(made, grid, options)
+    number, classes = references.number(made), len(grid.table)
+    draws = draws_of(sets, number, options.seed)
+    train = HeartSet.real(references.train, classes, references.cut_train)
+    anatomy = Anatomy.of(train, usual_parts(grid.table))
+    result: dict = {
+        "hearts": dict.fromkeys(sets, number),
+        "hearts_of": {"generated": len(made), "train": len(train), "test": len(references.test)},
+        "draws": len(draws),
+    }
+    if notes := _notes(made, references):
+        result["notes"] = notes
+    blocks = {name: _blocks(sets, name, draws) for name in sets if name != "test"}
+    compare = _Comparison(grid, options, threads)
+    real = compare.points(sets["test"])
+    of_all = [
+        [pair["real"] for found in blocks.values() for pair in found[k]] for k in range(classes + 1)
+    ]
+    among_real = compare.nearest((real, sets["test"]), (real, sets["test"]), of_all)
+    away = np.where(np.eye(len(real), dtype=bool)[..., None], np.nan, among_real)
+    typical = typical_distances(away)
+    for name, hearts in sets.items():
+        if name == "test":
+            continue
+        log.info("distances of %s", name)
+        points = compare.points(hearts)
+        to_real, among = (
+            compare.nearest(
+                (points, hearts), other, [[pair[k] for pair in part] for part in blocks[name]]
+            )
+            for k, other in (("to_real", (real, sets["test"])), ("made", (points, hearts)))
+        )
+        result[name] = {
+            **_sets((to_real, among, among_real), typical, blocks[name], grid.table.names),
+            "validity": validity(hearts, anatomy, threads),
+        }
+        _add(result[name], "volumes", _volumes(hearts, sets["test"], name, draws, grid))
+    result["generated"]["validity_of_all"] = validity(
+        HeartSet.generated(made, classes), anatomy, threads
+    )
+    result |= _left_out(references, classes, grid.table.names)
+    compared = {
+        "generated": HeartSet.generated(made, classes),
+        "test": HeartSet.real(references.test, classes, references.cut_test),
+        **{n: sets[n] for n in ("reconstructed_train",) if n in sets},
+    }
+    compared["autoencoder"] = HeartSet(references.reconstructed, compared["test"].known)
+    result["memorisation"] = memorisation(compared, train, latents, threads)
+    return result
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """How hearts are compared."""
+
+    grid: Grid
+    options: GenerationOptions
+    threads: int
+
+    def points(self, hearts: HeartSet) -> list[SurfacePoints]:
+        classes, spacing = len(self.grid.table), self.grid.spacing
+        number, seed = self.options.points, self.options.seed
+        return in_threads(
+            lambda heart: SurfacePoints.of(heart, classes, spacing, number, seed),
+            hearts.hearts,
+            self.threads,
+        )
+
+    def nearest(self, rows, columns, blocks) -> np.ndarray:
+        """Of (points, hearts) each."""
+        common = rows[1].known[:, None] & columns[1].known[None]
+        missing = self.grid.edge_mm * MISSING_SHARE
+        return nearest_distances(rows[0], columns[0], missing, common, blocks, self.threads)
+
+
+def _blocks(
+    sets: Mapping[str, HeartSet], name: str, draws: Sequence[Rows]
+) -> list[list[dict[str, Block]]]:
+    """For each class, and last for all of them together, and for each draw: the parts of the three
+    matrices of distances. In a class equal numbers of hearts that are known in it count."""
+    known = [
+        np.column_stack([hearts.known, hearts.known.any(axis=1)])  # last: anything at all
+        for hearts in (sets[name], sets["test"])
+    ]
+    result: list[list[dict[str, Block]]] = []
+    for k in range(known[0].shape[1]):
+        parts = []
+        for draw in draws:
+            rows, columns = draw[name], draw["test"]
+            rows, columns = rows[known[0][rows, k]], columns[known[1][columns, k]]
+            number = min(len(rows), len(columns))
+            rows, columns = rows[:number], columns[:number]
+            parts.append(
+                {"to_real": (rows, columns), "made": (rows, rows), "real": (columns, columns)}
+            )
+        result.append(parts)
+    return result
+
+
+def _sets(matrices, typical: np.ndarray, blocks, names: Sequence[str]) -> dict:
+    """Set figures of each class, and of the mean distance over the classes; means over the draws,
+    of the latter their deviation too.
+
+    matrices : to_real, made and real, (., ., classes) mm.
+    """
+    classes = {}
+    for k, name in enumerate(names):
+        if min(len(draw["to_real"][0]) for draw in blocks[k]) >= 2:
+            classes[name] = _mean([_one_draw([m[..., k] for m in matrices], d) for d in blocks[k]])
+    together = [mean_over_classes(m, typical) for m in matrices]
+    found = [_one_draw(together, draw) for draw in blocks[len(names)]]
+    result = {"classes": classes, "all_classes": _mean(found)}
+    if len(found) > 1:
+        result["spread"] = {key: float(np.std([f[key] for f in found])) for key in found[0]}
+    return result
+
+
+def _one_draw(matrices, draw: Mapping[str, Block]) -> dict[str, float]:
+    parts = [m[np.ix_(*draw[k])] for m, k in zip(matrices, ("to_real", "made", "real"))]
+    return set_figures(*parts)
+
+
+def _mean(rows: Sequence[Mapping]) -> dict:
+    return {key: mean(row[key] for row in rows) for key in rows[0]}
+
+
+def _volumes(hearts: HeartSet, test: HeartSet, name: str, draws, grid: Grid) -> dict:
+    """Figures of the volumes of two sets of hearts, means over the draws."""
+    voxel = grid.spacing**3 / 1000
+    made, real = (
+        np.array([np.bincount(h.ravel(), minlength=len(grid.table) + 1)[1:] for h in s.hearts])
+        * np.where(s.known, voxel, 0.0)  # without a volume it does not count
+        for s in (hearts, test)
+    )
+    classes, means = {}, []
+    for k, label in enumerate(grid.table.names):
+        rows = [volume_figures(made[d[name], k], real[d["test"], k]) for d in draws]
+        classes[label] = _mean(rows)
+        means.append([row["w1"] for row in rows])
+    by_draw = [mean(column) for column in zip(*means)]
+    result: dict = {"classes": classes, "mean_w1": mean(row["w1"] for row in classes.values())}
+    known = [value for value in by_draw if value is not None]
+    if len(draws) > 1 and len(known) == len(draws):
+        result["spread"] = {"mean_w1": float(np.std(known))}
+    return result
+
+
+def _add(row: dict, key: str, found: dict) -> None:
+    """Put figures into a row, their spread beside that of the others."""
+    row.setdefault("spread", {}).update(found.pop("spread", {}))
+    row[key] = found
+    if not row["spread"]:
+        del row["spread"]
+
+
+def _notes(made: Hearts, references: References) -> list[str]:
+    """What a reader of the figures should know of the sets."""
+    notes = []
+    wanted = min(len(references.test), len(references.train))
+    if len(made) < wanted:
+        notes.append(
+            f"{len(made)} samples for {len(references.test)} test hearts: sets of {len(made)} are "
+            f"compared; sampling.num_samples={wanted} or more makes the most of the test hearts"
+        )
+    if not references.coded:
+        notes.append(
+            "no reconstructions of training hearts, so no row of them: encode_latents of this "
+            "version writes them"
+        )
+    for note in notes:
+        log.warning(note)
+    return notes
+
+
+def _left_out(references: References, classes: int, names: Sequence[str]) -> dict:
+    """How many hearts the scan cuts a class of, and how many lack it; nothing where none."""
+    result: dict = {}
+    for part, hearts, cuts in (
+        ("train", references.train, references.cut_train),
+        ("test", references.test, references.cut_test),
+    ):
+        lacking = (~HeartSet.real(hearts, classes).known).sum(axis=0)
+        cut = np.sum([np.zeros(classes, int), *(c for c in cuts if c is not None)], axis=0)
+        for key, counts in (("cut", cut), ("not_annotated", lacking)):
+            if counts.any():
+                result.setdefault(key, {})[part] = dict(zip(names, counts.tolist()))
+    return result
 
 
 def table_of_figures(figures: Mapping) -> list[str]:
-    """The rows as lines of text."""
-    lines = [f"{'':14}{'MMD mm':>8}{'COV':>7}{'1-NNA':>7}{'vol. W1/sd':>12}{'valid':>7}"]
-    for name in ("train_subset", "autoencoder", "warped_train", "generated"):
+    """The rows as lines of text; after ± the deviation over the draws."""
+    lines = [f"{'':17}{'MMD mm':>12}{'COV':>12}{'1-NNA':>12}{'vol. W1/sd':>12}{'valid':>7}"]
+    for name, title in TITLES.items():
+        if name not in figures:
+            continue
         row = figures[name]
-        cells = [row["all_classes"][k] for k in ("mmd", "cov", "nna")]
-        cells += [row["volumes"]["mean_w1"], row["validity"]["valid"]]
-        texts = ["-" if v is None else f"{v:.2f}" for v in cells]
-        widths = (8, 7, 7, 12, 7)
-        lines.append(f"{name:14}" + "".join(f"{t:>{w}}" for t, w in zip(texts, widths)))
-    for part, counts in figures.get("cut", {}).items():
-        listed = ", ".join(f"{name} {number}" for name, number in counts.items() if number)
-        lines.append(f"cut by the scan, left out of volumes and validity: {part} hearts, {listed}")
-    near = figures["memorisation"]
-    lines.append(
-        "1 - Dice to the nearest training heart: generated {:.3f}, test {:.3f}, reconstructed test "
-        "{:.3f}; copies {:.0%}".format(
-            *(near[n]["mean"] for n in ("generated", "test", "autoencoder")), near["copies"]
-        )
-    )
-    return lines
+        cells = {**row["all_classes"], "mean_w1": row["volumes"]["mean_w1"]}
+        spread = row.get("spread", {})
+        texts = [_cell(value, spread.get(key)) for key, value in cells.items()]
+        valid = _cell(row["validity"]["valid"])
+        lines.append(f"{title:17}" + "".join(f"{t:>12}" for t in texts) + f"{valid:>7}")
+    sizes = ", ".join(f"{k} {n}" for k, n in figures["hearts_of"].items())
+    draws = f", means of {figures['draws']} draws" if figures["draws"] > 1 else ""
+    lines.append(f"sets of {figures['hearts']['test']} hearts (there are: {sizes}){draws}")
+    for key, title in (("cut", "cut by the scan"), ("not_annotated", "not annotated")):
+        for part, counts in figures.get(key, {}).items():
+            listed = ", ".join(f"{name} {number}" for name, number in counts.items() if number)
+            lines.append(f"{title}, counted nowhere: {part} hearts, {listed}")
+    return lines + lines_of_copies(figures["memorisation"])
 
 
-def _points(hearts: Hearts, grid: Grid, options: GenerationOptions, name: str):
-    return [
-        SurfacePoints.of(heart, len(grid.table), grid.spacing, options.points, options.seed)
-        for heart in hearts
-    ]
-
-
-def _sets(to_real, among, among_real, names) -> dict:
-    """Set figures of each class, and of the mean distance over the classes."""
-    classes = {}
-    for k, name in enumerate(names):
-        parts = [d[..., k] for d in (to_real, among, among_real)]
-        if not any(np.isnan(part).any() for part in parts):
-            classes[name] = set_figures(*parts)
-    together = [np.nanmean(d, axis=-1) for d in (to_real, among, among_real)]
-    return {"classes": classes, "all_classes": set_figures(*together)}
-
-
-def _volumes(made: tuple[Hearts, Cuts], test: tuple[Hearts, Cuts], grid: Grid) -> dict:
-    """Figures of the volumes of two sets of hearts, of which cuts are known."""
-    voxel = grid.spacing**3 / 1000
-    classes = {}
-    for k, name in enumerate(grid.table.names, start=1):
-        found = [
-            np.array(
-                [
-                    0.0 if cut is not None and cut[k - 1] else (heart == k).sum() * voxel
-                    for heart, cut in zip(*hearts)
-                ]
-            )
-            for hearts in (made, test)
-        ]
-        classes[name] = volume_figures(*found)
-    return {"classes": classes, "mean_w1": mean(row["w1"] for row in classes.values())}
+def _cell(value: float | None, spread: float | None = None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" + (f" ±{spread:.2f}" if spread is not None else "")

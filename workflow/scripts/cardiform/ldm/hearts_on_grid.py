@@ -41,6 +41,8 @@ GRID = Format(
         "classes.*.color": "text",
         "classes.*.components": "integer",
         "classes.*.priority": "integer",
+        "classes.*.fewest?": "integer",
+        "classes.*.most?": "integer",
     },
 )
 BOX = Format(
@@ -107,6 +109,14 @@ class Grid:
             "scale": self.scale,
             "classes": self.table.as_dicts(),
         }
+
+    def stored(self) -> dict:
+        """What grid.json holds: with the usual numbers of parts, on which no model depends."""
+        content = self.as_dict()
+        if self.has_classes:
+            ranges = [{"fewest": c.expected[0], "most": c.expected[-1]} for c in self.table]
+            content["classes"] = [row | r for row, r in zip(content["classes"], ranges)]
+        return content
 
     @classmethod
     def from_dict(cls, content: Mapping, where: str | Path = "grid") -> Grid:

@@ -6,8 +6,9 @@ Hearts are (S, S, S) uint8 channels on one grid: 0 outside, k a class.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -19,6 +20,52 @@ from ..geometry.sampling import SurfaceSampler
 
 COLUMNS_AT_A_TIME = 64  # hearts that are compared at a time: bounds the memory
 ALWAYS, NEVER = 0.9, 0.02  # shares of the training hearts in which two classes touch
+SCREENS = (16, 4)  # one point in so many tells first, and then, which hearts may be the nearest
+FEWEST_POINTS = 32  # that it takes to tell
+# Standard errors between what may be the nearest and what may not, as if points lay at random; they
+# lie evenly, so that the true errors are about half of these.
+SURE = 3.0
+# (rows, columns) of a matrix among which a nearest heart is looked for
+Block = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class HeartSet:
+    """Hearts, and what is known of them.
+
+    hearts : N of (S, S, S) uint8.
+    known : (N, classes) bool: annotated, and not cut by the scan. All else counts nowhere. Of what
+        a network makes, all that the heart it was made from shows.
+    """
+
+    hearts: Sequence[np.ndarray]
+    known: np.ndarray
+
+    @classmethod
+    def real(
+        cls, hearts: Sequence[np.ndarray], classes: int, cut: Sequence[np.ndarray | None] = ()
+    ) -> HeartSet:
+        """Annotated hearts: what has no voxel is not annotated.
+
+        cut : per heart (classes,) bool of what the scan cuts, None where nothing; empty: nothing.
+        """
+        known = [np.isin(range(1, classes + 1), heart) for heart in hearts]
+        for row, hidden in zip(known, cut):
+            if hidden is not None:
+                row &= ~hidden
+        return cls(hearts, np.array(known, bool).reshape(-1, classes))
+
+    @classmethod
+    def generated(cls, hearts: Sequence[np.ndarray], classes: int) -> HeartSet:
+        """Hearts that should have every class."""
+        return cls(hearts, np.ones((len(hearts), classes), bool))
+
+    def __len__(self) -> int:
+        return len(self.hearts)
+
+    def of(self, rows: Sequence[int] | np.ndarray) -> HeartSet:
+        """Some of them, in the order of ``rows``."""
+        return HeartSet([self.hearts[i] for i in rows], self.known[list(rows)])
 
 
 # --- distances between hearts ------------------------------------------------------------
@@ -50,43 +97,168 @@ class SurfacePoints:
 def chamfer(a: SurfacePoints, b: SurfacePoints, missing_mm: float) -> np.ndarray:
     """(classes,) mm: mean distance to the other surface, the mean of both directions.
 
-    A class that one of them lacks is ``missing_mm`` away; NaN where both lack it.
+    A class that one of them lacks is ``missing_mm`` away; both lacking it are alike.
     """
-    result = np.full(len(a.trees), np.nan)
-    for k, (one, other) in enumerate(zip(a.trees, b.trees)):
-        if one is not None and other is not None:
-            there, back = other.query(one.data)[0].mean(), one.query(other.data)[0].mean()
-            result[k] = (there + back) / 2
-        elif one is not None or other is not None:
-            result[k] = missing_mm
-    return result
+    return distances([a], [b], missing_mm)[0, 0]
 
 
-def distances(rows: Sequence, columns: Sequence, missing_mm: float) -> np.ndarray:
-    """(rows, columns, classes) mm."""
-    return np.array([[chamfer(a, b, missing_mm) for b in columns] for a in rows])
+def distances(
+    rows: Sequence[SurfacePoints],
+    columns: Sequence[SurfacePoints],
+    missing_mm: float,
+    threads: int = 1,
+) -> np.ndarray:
+    """(rows, columns, classes) mm, as :func:`chamfer` of each pair, which is measured once."""
+    wanted = np.ones((len(rows), len(columns), len(columns[0].trees)), bool)
+    return _chamfer(rows, columns, missing_mm, wanted, 1, threads)[0]
 
 
-def dice_distances(rows: Sequence[np.ndarray], columns: Sequence[np.ndarray], classes: int):
-    """(rows, columns) 1 - Dice, the mean over the classes that either of them has."""
+def nearest_distances(
+    rows: Sequence[SurfacePoints],
+    columns: Sequence[SurfacePoints],
+    missing_mm: float,
+    common: np.ndarray,
+    blocks: Sequence[Sequence[Block]],
+    threads: int = 1,
+) -> np.ndarray:
+    """(rows, columns, classes) mm; exact where a nearest heart of any block may be.
+
+    A few points of each surface find which hearts cannot be the nearest ones; of these the
+    distance is an estimate from those points. NaN where a class counts in one of them alone.
+
+    common : (rows, columns, classes) bool: what is known of both.
+    blocks : for each class, and last for the mean over the classes, the parts of the matrix whose
+        least values of rows and columns are needed.
+    """
+    number = next((len(t.data) for c in columns for t in c.trees if t is not None), 1)
+    found = error = np.full(common.shape, np.nan)
+    wanted = common
+    for every in (*(n for n in SCREENS if number >= n * FEWEST_POINTS), 1):
+        better, spread = _chamfer(rows, columns, missing_mm, wanted, every, threads)
+        found, error = np.where(wanted, better, found), np.where(wanted, spread, error)
+        if every > 1:
+            wanted = common & _deciding(found, error, blocks, rows is columns)
+    return found
+
+
+def _deciding(found, error, blocks: Sequence[Sequence[Block]], same: bool) -> np.ndarray:
+    """(rows, columns, classes) bool: the distances that may be the least ones of a block.
+
+    same : rows and columns are the same hearts, of which none is its own nearest.
+    """
+    wanted = np.zeros(found.shape, bool)
+    seen = ~np.isnan(found)
+    number = np.maximum(seen.sum(axis=-1), 1)
+    total = mean_over_classes(found, typical_distances(found))
+    spread = np.sqrt(np.where(seen, error**2, 0.0).sum(axis=-1)) / number
+    diagonal = np.diag(np.full(len(found), np.inf)) if same else 0.0
+    for k, parts in enumerate(blocks):
+        whole = k == found.shape[-1]
+        value, margin = (total, spread) if whole else (found[..., k], error[..., k])
+        for rows, columns in parts:
+            at = np.ix_(rows, columns)
+            near = _may_be_nearest((value + diagonal)[at], SURE * margin[at])
+            part = wanted[at]  # a copy
+            part[..., slice(None) if whole else k] |= near[..., None] if whole else near
+            wanted[at] = part
+    return wanted | wanted.transpose(1, 0, 2) if same else wanted
+
+
+def _may_be_nearest(value: np.ndarray, margin: np.ndarray) -> np.ndarray:
+    """Bool: the entries that may be the least of their row or of their column."""
+    low, high = value - margin, np.where(np.isnan(value), np.inf, value + margin)
+    if not value.size:  # no heart has the class
+        return np.zeros(value.shape, bool)
+    return (low <= high.min(axis=1, keepdims=True)) | (low <= high.min(axis=0))
+
+
+def _chamfer(rows, columns, missing_mm, wanted, every, threads) -> tuple[np.ndarray, np.ndarray]:
+    """Distances where they are ``wanted``, else NaN, and their standard errors."""
+    there, error = _toward(rows, columns, wanted, every, threads)
+    if rows is columns:
+        back, other = there, error
+    else:
+        back, other = _toward(columns, rows, wanted.transpose(1, 0, 2), every, threads)
+    back, other = back.transpose(1, 0, 2), other.transpose(1, 0, 2)
+    has = [np.array([[t is not None for t in h.trees] for h in s]) for s in (rows, columns)]
+    either, each = (has[0][:, None] | has[1]), (has[0][:, None] & has[1])
+    result = np.where(each, (there + back) / 2, np.where(either, missing_mm, 0.0))
+    spread = np.where(each, np.sqrt(error**2 + other**2) / 2, 0.0)
+    return np.where(wanted, result, np.nan), np.where(wanted, spread, 0.0)
+
+
+def _toward(rows, columns, wanted, every, threads) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, columns, classes) mm: mean distance of every ``every``-th point of the rows to the
+    surfaces of the columns, and its standard error."""
+    mean, error = np.full(wanted.shape, np.nan), np.full(wanted.shape, np.nan)
+
+    def column(j: int) -> None:
+        for k, tree in enumerate(columns[j].trees):
+            members = [i for i in np.flatnonzero(wanted[:, j, k]) if rows[i].trees[k] is not None]
+            if tree is None or not members:
+                continue
+            points = np.concatenate([rows[i].trees[k].data[::every] for i in members])
+            found = tree.query(points)[0].reshape(len(members), -1)
+            mean[members, j, k] = found.mean(axis=1)
+            error[members, j, k] = found.std(axis=1) / np.sqrt(found.shape[1])
+
+    in_threads(column, range(len(columns)), threads)
+    return mean, error
+
+
+def in_threads(work: Callable, items: Sequence, threads: int) -> list:
+    """``work`` of each item, in order."""
+    with ThreadPool(max(threads, 1)) as pool:
+        return pool.map(work, items, chunksize=1)
+
+
+def typical_distances(found: np.ndarray) -> np.ndarray:
+    """(classes,) mm: mean distance of two hearts in each class, NaN where no two have it."""
+    seen = ~np.isnan(found)
+    number = seen.sum(axis=(0, 1))
+    total = np.where(seen, found, 0.0).sum(axis=(0, 1))
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+
+def mean_over_classes(found: np.ndarray, typical: np.ndarray) -> np.ndarray:
+    """(rows, columns): of (rows, columns, classes), the mean over the classes that count in both.
+
+    Some classes always lie nearer than others, so where not all count, the mean is that of all as
+    far as those tell: times what all are on average, by what those are.
+
+    typical : (classes,) mm, distance of two hearts in a class; NaN where no two have it.
+    """
+    counts = ~np.isnan(found) & ~np.isnan(typical)
+    number = counts.sum(axis=-1)
+    usual = np.where(counts, typical, 0.0).sum(axis=-1)
+    every = np.nanmean(typical) if (~np.isnan(typical)).any() else np.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        seen = np.where(counts, found, 0.0).sum(axis=-1) / number
+        whole = (number == (~np.isnan(typical)).sum()) | (usual == 0)
+        part = np.where(whole, 1.0, every * number / usual)
+        return np.where(number > 0, seen * part, np.inf)
+
+
+def dice_distances(rows: HeartSet, columns: HeartSet) -> np.ndarray:
+    """(rows, columns) 1 - Dice, the mean over the classes that count in both and one has."""
     starts = range(0, len(columns), COLUMNS_AT_A_TIME)
-    parts = [columns[start : start + COLUMNS_AT_A_TIME] for start in starts]
-    return np.concatenate([_dice_distances(rows, part, classes) for part in parts], axis=1)
+    chosen = [range(len(columns))[start : start + COLUMNS_AT_A_TIME] for start in starts]
+    return np.concatenate([_dice_distances(rows, columns.of(part)) for part in chosen], axis=1)
 
 
-def _dice_distances(rows, columns, classes: int) -> np.ndarray:
+def _dice_distances(rows: HeartSet, columns: HeartSet) -> np.ndarray:
     total = np.zeros((len(rows), len(columns)))
     counted = np.zeros_like(total)
-    for channel in range(1, classes + 1):
+    for k in range(rows.known.shape[1]):
         a, b = (
-            np.stack([(x == channel).ravel() for x in hearts]).astype(np.float32)
-            for hearts in (rows, columns)
+            np.stack([(x == k + 1).ravel() for x in hearts]).astype(np.float32)
+            for hearts in (rows.hearts, columns.hearts)
         )
         sizes = a.sum(1)[:, None] + b.sum(1)[None]
-        there = sizes > 0
+        there = (sizes > 0) & rows.known[:, None, k] & columns.known[None, :, k]
         total += np.where(there, 1 - 2 * (a @ b.T) / np.maximum(sizes, 1), 0)
         counted += there
-    return total / np.maximum(counted, 1)
+    return np.where(counted > 0, total / np.maximum(counted, 1), 1.0)
 
 
 # --- sets --------------------------------------------------------------------------------
@@ -138,39 +310,39 @@ def volume_figures(made: np.ndarray, real: np.ndarray) -> dict[str, float | None
 class Anatomy:
     """What is true of the training hearts.
 
-    components : (classes,) most connected parts of each class, from the label table.
+    parts : of each class, the numbers of connected parts that are nothing unusual.
     touching, apart : (classes, classes) bool: pairs that always touch, that never do.
     """
 
-    components: np.ndarray
+    parts: Sequence[range]
     touching: np.ndarray
     apart: np.ndarray
 
     @classmethod
-    def of(
-        cls,
-        hearts: Sequence[np.ndarray],
-        components: Sequence[int],
-        cut: Sequence[np.ndarray | None] | None = None,
-    ) -> Anatomy:
-        """cut : per heart (classes,) bool, what the scan cuts of it: that shows no contacts."""
-        classes = len(components)
-        touch = np.array([contacts(heart, classes) for heart in hearts])
-        seen = np.array([_whole_pairs(classes, c) for c in cut or [None] * len(hearts)])
+    def of(cls, train: HeartSet, parts: Sequence[range]) -> Anatomy:
+        """What is not known of a heart shows no contacts.
+
+        parts : from the label table.
+        """
+        classes = len(parts)
+        touch = np.array([contacts(heart, classes) for heart in train.hearts])
+        seen = train.known[:, :, None] & train.known[:, None]
         with np.errstate(invalid="ignore"):  # a pair that no heart shows is neither
             share = (touch & seen).sum(axis=0) / seen.sum(axis=0)
-        return cls(np.array(components), share >= ALWAYS, share <= NEVER)
+        return cls(parts, share >= ALWAYS, share <= NEVER)
 
-    def check(self, heart: np.ndarray, cut: np.ndarray | None = None) -> dict[str, bool]:
-        """Which of the rules a heart keeps; its classes that are ``cut`` are not looked at."""
-        classes = len(self.components)
-        whole = np.ones(classes, bool) if cut is None else ~cut
-        counts = np.array([count_components(heart == k) for k in range(1, classes + 1)])
+    def check(self, heart: np.ndarray, known: np.ndarray | None = None) -> dict[str, bool]:
+        """Which of the rules a heart keeps; only its ``known`` classes are looked at."""
+        classes = len(self.parts)
+        known = np.ones(classes, bool) if known is None else known
+        counts = [count_components(heart == k) for k in range(1, classes + 1)]
+        usual = np.array([n in usual for n, usual in zip(counts, self.parts)])
         touch = contacts(heart, classes)
-        pairs = np.triu(_whole_pairs(classes, cut), 1)
+        pairs = np.triu(known[:, None] & known, 1)
+        there = np.array(counts) > 0
         return {
-            "complete": bool((counts > 0)[whole].all()),
-            "connected": bool((counts <= self.components)[whole].all()),
+            "complete": bool(there[known].all()),
+            "connected": bool((usual | ~there)[known].all()),
             "touching": bool(touch[self.touching & pairs].all()),
             "apart": not touch[self.apart & pairs].any(),
         }
@@ -186,21 +358,9 @@ def contacts(heart: np.ndarray, classes: int) -> np.ndarray:
     return found[1:, 1:]
 
 
-def _whole_pairs(classes: int, cut: np.ndarray | None) -> np.ndarray:
-    """(classes, classes) bool: pairs of which neither is cut."""
-    whole = np.ones(classes, bool) if cut is None else ~cut
-    return whole[:, None] & whole
-
-
-def validity(
-    hearts: Sequence[np.ndarray],
-    anatomy: Anatomy,
-    cut: Sequence[np.ndarray | None] | None = None,
-) -> dict[str, float]:
-    """Share of the hearts that keep each rule, and that keep all of them (``valid``).
-
-    cut : per heart (classes,) bool, the classes that are not looked at.
-    """
-    rows = [anatomy.check(h, c) for h, c in zip(hearts, cut or [None] * len(hearts))]
+def validity(hearts: HeartSet, anatomy: Anatomy, threads: int = 1) -> dict[str, float]:
+    """Share of the hearts that keep each rule, and that keep all of them (``valid``)."""
+    pairs = list(zip(hearts.hearts, hearts.known))
+    rows = in_threads(lambda pair: anatomy.check(*pair), pairs, threads)
     shares = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     return {**shares, "valid": float(np.mean([all(row.values()) for row in rows]))}

@@ -1,0 +1,103 @@
+"""Label maps of files, with the classes that they lack."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .. import outputs
+from ..anatomy.beyond import joined
+from ..errors import InputError, problem
+from ..geometry.field_of_view import cut_names, cuts_of, larger_grid
+from ..volumes import load_label_map, save_label_map, save_like
+from .complete import Completer
+
+log = logging.getLogger(__name__)
+
+
+def check_names(paths: Sequence[Path], out: Path) -> None:
+    """InputError where two label maps would be one file of ``out``, or one lies there already."""
+    first: dict[str, Path] = {}
+    problems = []
+    for path in paths:
+        other = first.setdefault(path.name, path)
+        if other is not path:
+            problems.append(problem(path, f"is called like {other}", "give it another --out"))
+    problems += outputs.problems_of(out / name for name in first)
+    if problems:
+        raise InputError(problems)
+
+
+def complete_files(
+    paths: Sequence[Path], out: Path, complete: Callable[[Path, Path], Path]
+) -> None:
+    """``complete(path, out / its name)`` for each; the others are done where one cannot be.
+
+    Raises
+    ------
+    InputError
+        What is wrong with any of them.
+    """
+    problems = []
+    for path in paths:
+        try:
+            log.info("%s", complete(path, out / path.name))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(dict.fromkeys(problems))
+
+
+def complete_file(path: Path, out: Path, *, missing: Sequence[str], completer: Completer) -> Path:
+    """Write ``out`` from the label map ``path``: known voxels unchanged, missing classes made.
+
+    missing : class names; none: those without a voxel.
+    """
+    label_map = load_label_map(path)
+    absent = [c.name for c in completer.table if not (label_map.data == c.value).any()]
+    for name in missing:
+        completer.table.channel(name)
+    wanted = list(missing) or absent
+    if len(absent) == len(completer.table):
+        fact = "has none of the classes that the model knows"
+        raise InputError(problem(path, fact, "label at least one of them"))
+    there = [name for name in wanted if name not in absent]
+    if there or not wanted:
+        fact = f"has {', '.join(there)} already" if there else "has every class"
+        raise InputError(
+            problem(path, fact, "take the class out of the label map, or of --missing")
+        )
+    # what is absent without being asked for is unknown too, but not written
+    made = completer.complete(label_map, [absent])[0]
+    asked = [completer.table[completer.table.channel(name)].value for name in wanted]
+    data = np.where((label_map.data == 0) & ~np.isin(made, asked), np.uint8(0), made)
+    save_like(out, data, path)
+    return out
+
+
+def complete_beyond(path: Path, out: Path, *, mm: float, completer: Completer) -> Path:
+    """Write ``out``: the label map ``path``, grown by ``mm`` past the faces of the volume that cut
+    a class, with those classes completed there.
+
+    Raises
+    ------
+    InputError
+        The border cuts none of the classes that the model knows, or it cuts all that are there.
+    """
+    label_map = load_label_map(path)
+    cuts = cuts_of(label_map, completer.table)
+    absent = [c.name for c in completer.table if not (label_map.data == c.value).any()]
+    names = cut_names(cuts, completer.table)
+    if not names:
+        fact = "has no class that the border of the volume cuts"
+        raise InputError(problem(path, fact, "leave --beyond-mm out"))
+    if len(names) + len(absent) == len(completer.table):
+        fact = "is cut by its border in every class, so they can be made from none"
+        raise InputError(problem(path, fact, "leave it out"))
+    grid = larger_grid(label_map, cuts, mm)
+    made = completer.complete(grid, [[*names, *absent]])[0]
+    save_label_map(out, joined(grid.data, made, grid.affine, cuts), grid.affine)
+    return out
