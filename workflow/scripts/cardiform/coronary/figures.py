@@ -17,7 +17,7 @@ from ..volumes import LabelMap
 from .thin_structure import ThinStructure
 
 TRUTH_COLUMNS = ("label_against_truth", "repair_against_truth", "against_truth")
-OWN_GRID = "own_grid"  # the same columns; fused/summary.json has fused_against_truth
+OWN_GRID = "own_grid"  # the same columns there; of fused masks: fused/summary.json
 
 
 def fine_figures(
