@@ -25,7 +25,7 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -63,6 +63,7 @@ def main() -> None:
         "--edges", default="0.6,0.6,0.6", help="voxel edges of the label maps, mm: x,y,z"
     )
     parser.add_argument("--leave-one-out", action="store_true", help="a table of kinds left out")
+    parser.add_argument("--brief", action="store_true", help="the rows that decide alone")
     parser.add_argument("--bootstrap", type=int, default=1000, help="samples of the trees")
     parser.add_argument("--steps", type=int, default=900, help="steps of cardiform")
     parser.add_argument("--near-steps", type=int, default=300, help="steps of near")
@@ -181,6 +182,16 @@ def train(args, preset: str, folder: str = "", more: tuple[str, ...] = ()) -> Pa
     return out / "model.pt"
 
 
+def kept_if_same(thin, parameters: tuple, made: Callable[[], np.ndarray]) -> np.ndarray:
+    """A stage of a chain that several parameters share; of the last structures alone."""
+    key = (id(thin), *parameters)
+    if key not in STAGES:
+        if len(STAGES) > 60:
+            STAGES.clear()
+        STAGES[key] = (thin, made())  # the structure stays: its number is not given again
+    return STAGES[key][1]
+
+
 def classical(name: str, value: tuple, thin) -> np.ndarray:
     """One of the classical ways with its parameters (mm, mm^3)."""
     from cardiform.anatomy.components import largest, without_small
@@ -200,12 +211,21 @@ def classical(name: str, value: tuple, thin) -> np.ndarray:
     if name == "closing":
         return closed(mask, SPACING, value[0])
     dust, radius, sigma, level, second = value
-    result = blurred(closed(without_small(mask, dust / voxel), SPACING, radius), sigma, level)
+    smooth = kept_if_same(
+        thin, (dust, radius), lambda: closed(without_small(mask, dust / voxel), SPACING, radius)
+    )
+    smooth = kept_if_same(
+        thin,
+        (dust, radius, sigma),
+        lambda: ndimage.gaussian_filter(smooth.astype(np.float32), sigma / SPACING),
+    )
+    result = smooth > level
     if name.endswith("bridging"):
         result, _ = bridged(result, SPACING, repair_options())
     return without_small(result, second / voxel)
 
 
+STAGES: dict[tuple, tuple] = {}
 CHAIN = list(itertools.product((1, 3), (0.9, 1.2, 1.8), (0.42, 0.6, 0.8), (0.4, 0.45, 0.5), (10,)))
 GRIDS = {
     "largest two": [()],
@@ -269,7 +289,7 @@ def ways(args, tuned: dict, models: dict[str, Path], thin) -> Iterator[tuple]:
 
     yield "noisy label", field_of(thin.label, thin)
     for name, value in tuned.items():
-        if name != BEST:
+        if name != BEST and not args.brief:
             yield name, field_of(classical(name, value, thin), thin)
     best = tuned[BEST][0]
     yield f"{BEST}", field_of(classical(best, tuned[best], thin), thin)
@@ -280,12 +300,15 @@ def ways(args, tuned: dict, models: dict[str, Path], thin) -> Iterator[tuple]:
         options = CoronaryRefineOptions(preset=preset, latent_steps=latent)
         refiner = load_refiner(model, options, repair, torch.device("cpu"))
         field = refiner.field("", thin)
-        yield f"{preset}, network alone", field
+        if not args.brief:
+            yield f"{preset}, network alone", field
         yield f"{preset}", mended(field, repair)
         if preset == "cardiform":
             plain = replace(refiner, level=0.0)
             name = f"{preset}, cut at 0 in place of {refiner.level:+g} mm"
             yield name, mended(plain.field("", thin), repair)
+            if args.brief:
+                continue
             stepping = replace(refiner, options=replace(options, latent_steps=args.latent_steps))
             moved = mended(stepping.field("", thin), repair)
             yield f"{preset}, {args.latent_steps} latent steps", moved
