@@ -136,6 +136,25 @@ def test_two_trees_are_not_joined_by_a_refinement():
         assert count_components(mended(raw, REPAIR).mask) == parts
 
 
+def test_two_trees_that_a_network_joined_are_cut():
+    """And nothing else: a piece that only one tree reaches stays with it."""
+    whole, label = broken_tube(gap=1.5)
+    affine = np.diag([SPACING] * 3 + [1.0])
+    roots = np.zeros_like(label)
+    roots[:14] = roots[-12:] = True
+    thin = ThinStructure(label, label, np.ones_like(label), affine, roots=roots)
+    distance = signed_distance(whole, SPACING, 2.0)
+    joined = CaseField(lambda points: trilinear(distance, points), distance < 2.0, thin)
+    made = mended(joined, REPAIR)
+    assert count_components(joined.mask) == 1 and count_components(made.mask) == 2
+    assert (joined.mask & ~made.mask)[label].sum() == 0
+    assert 0 < (joined.mask & ~made.mask).sum() <= (whole & ~label).sum()
+    assert count_components(made.mask_on_grid(label.shape, affine) > 0) == 2
+    alone = dataclasses.replace(thin, roots=roots & (np.arange(90) < 20)[:, None, None])
+    kept = mended(dataclasses.replace(joined, thin=alone), REPAIR)
+    np.testing.assert_array_equal(kept.mask, joined.mask)
+
+
 def test_the_level_of_the_field_lies_in_the_model(tmp_path):
     thin = structure(0)
     points = np.argwhere(np.abs(signed_distance(thin.label, SPACING, 1.0)) < 1.0)

@@ -102,11 +102,36 @@ def kept_apart(mask: np.ndarray, grown: np.ndarray) -> np.ndarray:
 
     What is added belongs to the nearest part, and touches no other.
     """
-    added = np.argwhere(grown & ~mask)
-    labelled, voxels = components(mask)
-    if len(voxels) < 3 or not len(added):
+    return _apart(components(mask)[0], grown)
+
+
+def trees_apart(mask: np.ndarray, repaired: np.ndarray, roots: np.ndarray | None) -> np.ndarray:
+    """``mask`` without what joins two trees of a repaired structure (see :func:`repair`)."""
+    if roots is None:
+        return mask
+    labelled, voxels = components(repaired)
+    rooted = np.zeros(len(voxels), bool)
+    rooted[labelled[roots]] = True
+    rooted[0] = False
+    trees = np.where(rooted[labelled] & mask, labelled, 0)
+    parts, _ = components(mask)
+    pairs = np.unique(np.column_stack([parts[trees > 0], trees[trees > 0]]), axis=0)
+    several = np.flatnonzero(np.bincount(pairs[:, 0].astype(np.int64)) > 1)
+    if not len(several):
+        return mask
+    joined = np.isin(parts, several)
+    return (mask & ~joined) | _apart(np.where(joined, trees, 0), joined)
+
+
+def _apart(labelled: np.ndarray, grown: np.ndarray) -> np.ndarray:
+    """``grown`` without the voxels beside the parts where parts would touch; see kept_apart.
+
+    labelled : (X, Y, Z) int, part of each voxel; 0: of none.
+    """
+    added = np.argwhere(grown & (labelled == 0))
+    if labelled.max() < 2 or not len(added):
         return grown
-    inside = np.argwhere(mask)
+    inside = np.argwhere(labelled)
     _, nearest = cKDTree(inside).query(added)
     owner = np.pad(np.where(grown, labelled, 0).astype(np.int32), 1)
     place = added + 1

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..anatomy.bridging import draw
 from ..anatomy.components import without_small
-from ..anatomy.repair import bridged, distance_to, without_fragments
+from ..anatomy.repair import bridged, distance_to, trees_apart, without_fragments
 from ..artefact.model import Model, case_hash, load_model
 from ..geometry.interpolation import trilinear
 from ..geometry.isotropic import signed_distance
@@ -265,10 +265,12 @@ def mended(field: CaseField, options: CoronaryRepairOptions) -> CaseField:
     """
     thin = field.thin
     raw = field.mask
-    dusted = without_small(raw, options.dust_mm3 / thin.spacing**3)
+    apart = trees_apart(raw, thin.repaired, thin.roots)
+    dusted = without_small(apart, options.dust_mm3 / thin.spacing**3)
     whole, joints = bridged(dusted, thin.spacing, options, thin.roots)
     final = without_fragments(whole, thin.spacing, options, thin.supported)
     dropped = _grown(raw & ~final, KEPT_REACH_VOX) & ~_grown(final, KEPT_REACH_VOX)
+    dropped |= raw & ~apart
     tubes = draw(np.zeros_like(raw), thin.spacing, joints) & final
     limit = REACH_VOX * thin.spacing
     bridges = signed_distance(tubes, thin.spacing, limit)
