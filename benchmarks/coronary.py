@@ -4,9 +4,17 @@
 
 Draws coronary trees, lays noise over them, repairs and trains as the workflow does, and measures
 every way on other trees: with the kinds of noise of the training, with the same but worse, and
-with other kinds. The classical ways are tuned on training trees. Finished parts of --work are
-used again. Figures are means over the test trees, on the isotropic grid, against the truth;
-"to label" is Dice against the noisy label: how much was changed, no quality.
+with other kinds. The classical ways are tuned for each of them, on trees that are neither trained
+nor tested on; "best classical" is the one with the best Dice there. Finished parts of --work are
+used again. Figures are means over the test trees against the truth, with 95 % intervals from
+bootstrap samples of the trees: on the isotropic grid, and (own) on the grid of the label map
+(--edges), to which every way is carried as refine_coronary does it. "to label" is Dice against the
+noisy label: how much was changed, no quality.
+
+    python benchmarks/coronary.py --work /tmp/coronary --leave-one-out
+
+trains once for every kind of noise, without that kind, and tests on that kind alone; the
+classical ways are tuned without it, too.
 """
 
 from __future__ import annotations
@@ -17,6 +25,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -34,9 +43,12 @@ NOISE = {
         "speckle": 1.0,
     },
 }  # fmt: skip
+TRAINED = "kinds of the training"
 SPACING = 0.6
-TEST_FIRST = 1000
+TUNING_FIRST, TEST_FIRST = 500, 1000
 ROWS = ("dice", "cl_dice", "component_error", "hd95_mm", "assd_mm", "centreline_overlap")
+OWN = ("dice", "cl_dice", "component_error", "hd95_mm")
+BEST = "best classical"
 
 
 def main() -> None:
@@ -45,22 +57,49 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for what is made")
     parser.add_argument("--train", type=int, default=12, help="training trees")
-    parser.add_argument("--test", type=int, default=4, help="test trees of each kind of noise")
+    parser.add_argument("--test", type=int, default=20, help="test trees of each kind of noise")
+    parser.add_argument("--tune", type=int, default=2, help="trees of the classical ways")
+    parser.add_argument(
+        "--edges", default="0.6,0.6,0.6", help="voxel edges of the label maps, mm: x,y,z"
+    )
+    parser.add_argument("--leave-one-out", action="store_true", help="a table of kinds left out")
+    parser.add_argument("--brief", action="store_true", help="the rows that decide alone")
+    parser.add_argument("--bootstrap", type=int, default=1000, help="samples of the trees")
     parser.add_argument("--steps", type=int, default=900, help="steps of cardiform")
     parser.add_argument("--near-steps", type=int, default=300, help="steps of near")
     parser.add_argument("--latent-steps", type=int, default=20, help="of cardiform, a row apart")
     parser.add_argument("--flags", default="", help="further options of train_coronary cardiform")
     parser.add_argument("--skip-near", action="store_true")
     args = parser.parse_args()
-    prepare(args.work, args.train)
+    edges = tuple(map(float, args.edges.split(",")))
+    prepare(args.work, args.train, edges)
+    if args.leave_one_out:
+        leave_one_out(args, edges)
+        return
     models = {"cardiform": train(args, "cardiform")}
     if not args.skip_near:
         models["near"] = train(args, "near")
-    tuned = tune(args.work, min(args.train, 2))
-    print(f"tuned: {tuned}")
     for name, noise in NOISE.items():
-        print(f"\n**{name}** ({', '.join(f'{k} {v:g}' for k, v in noise.items())})\n", flush=True)
-        table(measured(args, noise, tuned, models))
+        print(f"\n**{name}** ({described(noise)})\n", flush=True)
+        tuned = tune(args, name, noise, edges)
+        table(measured(args, noise, tuned, models, edges), args.bootstrap)
+        print(f"\ntuned: {tuned}")
+
+
+def described(noise: Mapping[str, float]) -> str:
+    return ", ".join(f"{k} {v:g}" for k, v in noise.items())
+
+
+def leave_one_out(args, edges) -> None:
+    """One table: every kind of the training's noise, met by what never saw it."""
+    every = NOISE[TRAINED]
+    for kind, strength in every.items():
+        others = {k: v for k, v in every.items() if k != kind}
+        model = train(args, "cardiform", f"without_{kind}", ("--kinds", ",".join(others)))
+        noise = {kind: 1.5 * strength}  # alone it does little
+        print(f"\n**{kind} left out** ({described(noise)})\n", flush=True)
+        tuned = tune(args, f"without_{kind}", others, edges)
+        table(measured(args, noise, tuned, {"cardiform": model}, edges), args.bootstrap)
 
 
 def repair_options():
@@ -69,40 +108,46 @@ def repair_options():
     return CoronaryRepairOptions(spacing_mm=SPACING)
 
 
-def tree(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The true coronaries of a phantom on an isotropic grid about them, and its affine."""
+def tree(seed: int, edges: tuple[float, ...]):
+    """The true coronaries of a phantom, alone in a label map about them."""
     from cardiform.phantom import draw_phantom
     from cardiform.phantom.heart import LABELS
+    from cardiform.volumes import LabelMap
 
     others = tuple(n for n in LABELS.names if n != "coronary")
     heart = draw_phantom(seed, least_vessel_radius=0.8, missing=others)
     low, high = heart.bounds()
-    affine = np.diag([SPACING] * 3 + [1.0])
+    affine = np.diag([*edges, 1.0])
     affine[:3, 3] = low - 8
-    shape = tuple(int(n) for n in np.ceil((high - low + 16) / SPACING))
-    return heart.label_map(shape, affine) > 0, affine
+    shape = tuple(int(n) for n in np.ceil((high - low + 16) / edges))
+    return LabelMap(heart.label_map(shape, affine), affine)
 
 
-def noisy_tree(seed: int, noise: dict):
-    """Truth and what repair_coronary makes of its noisy label."""
+def noisy_tree(seed: int, noise: dict, edges: tuple[float, ...] = (SPACING,) * 3):
+    """Truth and noisy label as label maps, and what repair_coronary makes of the label."""
     from cardiform.anatomy.corruption import corrupt
     from cardiform.anatomy.repair import repair
-    from cardiform.coronary.thin_structure import ThinStructure
+    from cardiform.coronary.repair_case import thin_structure
+    from cardiform.labels import LabelTable
+    from cardiform.volumes import LabelMap
 
-    truth, affine = tree(seed)
-    label = corrupt(truth, np.full(3, SPACING), noise, np.random.default_rng(seed))
-    repaired, _ = repair(label, SPACING, repair_options())
-    return truth, ThinStructure(label, repaired, np.ones_like(label), affine)
+    truth = tree(seed, edges)
+    value = truth.data.max()
+    label = corrupt(truth.data > 0, np.array(edges), noise, np.random.default_rng(seed))
+    noisy = LabelMap(np.where(label, value, 0).astype(np.uint8), truth.affine)
+    thin = thin_structure(noisy, LabelTable(), repair_options())
+    repaired, _ = repair(thin.label, SPACING, repair_options(), thin.supported)
+    return truth, noisy, replace(thin, repaired=repaired)
 
 
-def prepare(work: Path, number: int) -> None:
+def prepare(work: Path, number: int, edges: tuple[float, ...]) -> None:
     """The training trees as files of repair_coronary, with a manifest and a split."""
     from cardiform.cohort.manifest import write_manifest
     from cardiform.files import sha256_file
 
     names = [f"tree_{seed:03d}" for seed in range(number)]
     with ProcessPoolExecutor(2) as pool:
-        list(pool.map(partial(prepare_one, work), range(number)))
+        list(pool.map(partial(prepare_one, work, edges), range(number)))
     paths = [work / "repaired" / f"{name}.npz" for name in names]
     rows = [[n, str(p), p.stat().st_size, sha256_file(p), "ok"] for n, p in zip(names, paths)]
     write_manifest(work / "manifest.tsv", rows)
@@ -112,15 +157,15 @@ def prepare(work: Path, number: int) -> None:
         (work / f"{part}.csv").write_text("\n".join(lines) + "\n")
 
 
-def prepare_one(work: Path, seed: int) -> None:
+def prepare_one(work: Path, edges: tuple[float, ...], seed: int) -> None:
     path = work / "repaired" / f"tree_{seed:03d}.npz"
     if not path.exists():
-        noisy_tree(seed, NOISE["kinds of the training"])[1].save(path)
+        noisy_tree(seed, NOISE[TRAINED], edges)[2].save(path)
 
 
-def train(args, preset: str) -> Path:
+def train(args, preset: str, folder: str = "", more: tuple[str, ...] = ()) -> Path:
     """model.pt of a preset, through train_coronary."""
-    out = args.work / preset
+    out = args.work / (folder or preset)
     command = [sys.executable, ROOT / "workflow" / "scripts" / "train_coronary.py"]
     command += ["--preset", preset, "--train", args.work / "train.csv", "--out", out]
     command += ["--validation", args.work / "val.csv", "--manifest", args.work / "manifest.tsv"]
@@ -129,12 +174,22 @@ def train(args, preset: str) -> Path:
         command += ["--steps", args.steps, "--warmup-steps", "20", "--batch-size", "8"]
         command += ["--channels", "16,24,32", "--blocks", "1,1,1", "--lr", "4e-3"]
         command += ["--ema-decay", "0.98", "--validate-every", max(args.steps // 3, 1)]
-        command += ["--spacing-mm", SPACING, *shlex.split(args.flags)]
+        command += ["--spacing-mm", SPACING, *shlex.split(args.flags), *more]
     else:
         command += ["--steps", args.near_steps, "--warmup-steps", "10", "--points", "16384"]
         command += ["--validate-every", max(args.near_steps // 3, 1)]
     subprocess.run(list(map(str, command)), check=True)
     return out / "model.pt"
+
+
+def kept_if_same(thin, parameters: tuple, made: Callable[[], np.ndarray]) -> np.ndarray:
+    """A stage of a chain that several parameters share; of the last structures alone."""
+    key = (id(thin), *parameters)
+    if key not in STAGES:
+        if len(STAGES) > 60:
+            STAGES.clear()
+        STAGES[key] = (thin, made())  # the structure stays: its number is not given again
+    return STAGES[key][1]
 
 
 def classical(name: str, value: tuple, thin) -> np.ndarray:
@@ -156,12 +211,21 @@ def classical(name: str, value: tuple, thin) -> np.ndarray:
     if name == "closing":
         return closed(mask, SPACING, value[0])
     dust, radius, sigma, level, second = value
-    result = blurred(closed(without_small(mask, dust / voxel), SPACING, radius), sigma, level)
+    smooth = kept_if_same(
+        thin, (dust, radius), lambda: closed(without_small(mask, dust / voxel), SPACING, radius)
+    )
+    smooth = kept_if_same(
+        thin,
+        (dust, radius, sigma),
+        lambda: ndimage.gaussian_filter(smooth.astype(np.float32), sigma / SPACING),
+    )
+    result = smooth > level
     if name.endswith("bridging"):
         result, _ = bridged(result, SPACING, repair_options())
     return without_small(result, second / voxel)
 
 
+STAGES: dict[tuple, tuple] = {}
 CHAIN = list(itertools.product((1, 3), (0.9, 1.2, 1.8), (0.42, 0.6, 0.8), (0.4, 0.45, 0.5), (10,)))
 GRIDS = {
     "largest two": [()],
@@ -175,83 +239,126 @@ GRIDS = {
 }
 
 
-def tune(work: Path, number: int) -> dict[str, tuple]:
-    """The parameters of each classical way with the best Dice on training trees."""
-    path = work / "tuned.json"
+def tune(args, name: str, noise: dict, edges) -> dict[str, tuple]:
+    """The parameters of each classical way with the best Dice on other trees with such noise.
+
+    The way with the best Dice of all stands under :data:`BEST`, by its name.
+    """
+    path = args.work / f"tuned_{name.replace(' ', '_').replace(',', '')}.json"
     if path.exists():
-        return {name: tuple(value) for name, value in json.loads(path.read_text()).items()}
-    pairs = [noisy_tree(seed, NOISE["kinds of the training"]) for seed in range(number)]
+        return {way: tuple(value) for way, value in json.loads(path.read_text()).items()}
+    seeds = range(TUNING_FIRST, TUNING_FIRST + args.tune)
+    pairs = [noisy_tree(seed, noise, edges) for seed in seeds]
+    truths = [on_thin(truth, thin) for truth, _, thin in pairs]
 
-    def dice(name, value):
-        scores = [
-            2 * (t & m).sum() / (t.sum() + m.sum())
-            for t, m in ((t, classical(name, value, thin)) for t, thin in pairs)
-        ]
-        return np.mean(scores)
+    def dice(way, value):
+        masks = [classical(way, value, thin) for _, _, thin in pairs]
+        return np.mean([2 * (t & m).sum() / (t.sum() + m.sum()) for t, m in zip(truths, masks)])
 
-    tuned = {}
-    for name, grid in GRIDS.items():
-        known = tuned.get("dust + closing + Gaussian") if name.endswith("bridging") else None
-        tuned[name] = known or max(grid, key=lambda value, name=name: dice(name, value))
+    tuned: dict[str, tuple] = {}
+    scores = {}
+    for way, grid in GRIDS.items():
+        known = tuned.get("dust + closing + Gaussian") if way.endswith("bridging") else None
+        tuned[way] = known or max(grid, key=lambda value, way=way: dice(way, value))
+        scores[way] = dice(way, tuned[way])
+    tuned[BEST] = (max(scores, key=scores.__getitem__),)
     path.write_text(json.dumps(tuned))
     return tuned
 
 
-def ways(args, tuned: dict, models: dict[str, Path], thin):
-    """Name and mask of every way, on one structure."""
+def on_thin(truth, thin) -> np.ndarray:
+    """The truth on the isotropic grid of a structure."""
+    from cardiform.geometry.isotropic import mask_of
+
+    return mask_of(truth, int(truth.data.max()), thin.label.shape, thin.affine)
+
+
+def field_of(mask: np.ndarray, thin):
+    """A mask on the isotropic grid as a field."""
+    from cardiform.coronary.field import repaired_field
+
+    return repaired_field(replace(thin, repaired=mask))
+
+
+def ways(args, tuned: dict, models: dict[str, Path], thin) -> Iterator[tuple]:
+    """Name and field of every way, on one structure."""
     import torch
 
     from cardiform.coronary.refine import load_refiner, mended
     from cardiform.options.coronary import CoronaryRefineOptions
 
-    yield "noisy label", thin.label
+    yield "noisy label", field_of(thin.label, thin)
     for name, value in tuned.items():
-        yield name, classical(name, value, thin)
-    yield "repair_coronary", thin.repaired
+        if name != BEST and not args.brief:
+            yield name, field_of(classical(name, value, thin), thin)
+    best = tuned[BEST][0]
+    yield f"{BEST}", field_of(classical(best, tuned[best], thin), thin)
+    yield "repair_coronary", field_of(thin.repaired, thin)
     repair = repair_options()
     for preset, model in models.items():
         latent = 100 if preset == "near" else 0
         options = CoronaryRefineOptions(preset=preset, latent_steps=latent)
         refiner = load_refiner(model, options, repair, torch.device("cpu"))
         field = refiner.field("", thin)
-        yield f"{preset}, network alone", field.mask
-        yield f"{preset}", mended(field, repair).mask
+        if not args.brief:
+            yield f"{preset}, network alone", field
+        yield f"{preset}", mended(field, repair)
         if preset == "cardiform":
+            plain = replace(refiner, level=0.0)
+            name = f"{preset}, cut at 0 in place of {refiner.level:+g} mm"
+            yield name, mended(plain.field("", thin), repair)
+            if args.brief:
+                continue
             stepping = replace(refiner, options=replace(options, latent_steps=args.latent_steps))
-            moved = mended(stepping.field("", thin), repair).mask
+            moved = mended(stepping.field("", thin), repair)
             yield f"{preset}, {args.latent_steps} latent steps", moved
             fixed = replace(thin, label=thin.repaired)
             name = "repair + cardiform (the network sees the repair alone)"
-            yield name, mended(refiner.field("", fixed), repair).mask
+            alone = mended(refiner.field("", fixed), repair)
+            yield name, replace(alone, thin=thin)
 
 
-def measured(args, noise: dict, tuned: dict, models: dict[str, Path]) -> dict[str, list[dict]]:
+def measured(args, noise: dict, tuned: dict, models: dict[str, Path], edges) -> dict:
     """Way -> figures of each test tree."""
-    from cardiform.coronary.cases import figures_against
+    from cardiform.coronary.field import own_mask
+    from cardiform.coronary.figures import fine_figures, own_figures
 
     rows: dict[str, list[dict]] = {}
     for seed in range(TEST_FIRST, TEST_FIRST + args.test):
-        truth, thin = noisy_tree(seed, noise)
-        for name, mask in ways(args, tuned, models, thin):
-            both = 2 * (mask & thin.label).sum() / max(mask.sum() + thin.label.sum(), 1)
-            row = {**figures_against(truth, mask, thin), "to label": both}
+        truth, noisy, thin = noisy_tree(seed, noise, edges)
+        value, given = int(truth.data.max()), noisy.data > 0
+        for name, field in ways(args, tuned, models, thin):
+            fine = fine_figures(truth, value, {"fine": field.mask}, thin)["fine"]
+            same = name == "noisy label"
+            own = given if same else own_mask(given, noisy.affine, field, repair_options())
+            found = own_figures(truth, value, {"own": own}, noisy.affine)["own"]
+            both = 2 * (own & given).sum() / max(own.sum() + given.sum(), 1)
+            row = {**fine, **{f"own {k}": found[k] for k in OWN}, "to label": both}
             rows.setdefault(name, []).append(row)
     return rows
 
 
-def table(rows: dict[str, list[dict]]) -> None:
-    print("| | Dice | clDice | component error | HD95 mm | ASSD mm | overlap | to label |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+def table(rows: dict[str, list[dict]], samples: int) -> None:
+    """Means and 95 % intervals over the trees."""
+    columns = (*ROWS, *(f"own {name}" for name in OWN), "to label")
+    titles = ("Dice", "clDice", "component error", "HD95 mm", "ASSD mm", "overlap")
+    titles += ("own Dice", "own clDice", "own component error", "own HD95 mm", "to label")
+    print(f"| | {' | '.join(titles)} |\n|---|{'---:|' * len(titles)}")
     for name, figures in rows.items():
-        means = []
-        for row in (*ROWS, "to label"):
-            values = [f[row] for f in figures if f[row] is not None]
-            means.append(
-                f"{np.mean(values):.1f}"
-                if row == "component_error" and values
-                else (f"{np.mean(values):.3f}" if values else "-")
-            )
-        print(f"| {name} | {' | '.join(means)} |", flush=True)
+        cells = [interval([f[column] for f in figures], samples) for column in columns]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def interval(values: list, samples: int) -> str:
+    """Mean (lower to upper end of the bootstrap interval) of what is known."""
+    known = np.array([v for v in values if v is not None], float)
+    if not len(known):
+        return "-"
+    rng = np.random.default_rng(0)
+    means = known[rng.integers(len(known), size=(samples, len(known)))].mean(axis=1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    digits = 1 if known.mean() > 3 else 3
+    return f"{known.mean():.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 if __name__ == "__main__":

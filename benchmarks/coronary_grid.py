@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=256, help="voxels of the longest edge")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    _, thin = noisy_tree(1000, NOISE["kinds of the training"])
+    *_, thin = noisy_tree(1000, NOISE["kinds of the training"])
     options, cpu = CoronaryRefineOptions(), torch.device("cpu")
     refiner = load_refiner(args.model, options, repair_options(), cpu)
     field = refiner.field("", thin)

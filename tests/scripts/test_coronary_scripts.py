@@ -12,6 +12,7 @@ from inside import run_inside
 from cardiform.artefact.model import load_model
 from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import read_checked_cases
+from cardiform.coronary.level import LEVELS_MM
 from cardiform.volumes import load_label_map
 
 GRID = ("--spacing-mm", 2.0)
@@ -105,6 +106,7 @@ def test_the_model_says_what_it_is(stages):
     stored = load_model(stages.folder / "model" / "model.pt")
     assert stored.kind == "coronary_denoiser"
     assert set(stored.options) == {"coronary", "coronary_repair"}
+    assert stored.extra["level_mm"] in LEVELS_MM
     assert stored.trained_on("phantom_000") and not stored.trained_on("phantom_001")
     metrics = json.loads((stages.folder / "model" / "metrics.json").read_text())
     assert metrics["kind"] == "coronary_denoiser" and metrics["steps"] == 4
@@ -142,6 +144,10 @@ def test_refined_masks_figures_and_pictures(stages):
     for part in ("train", "validation", "test"):
         assert metrics[part]["cases_with_truth"] == 1
         assert metrics[part]["against_truth"]["cl_dice"] is not None
+        own = metrics[part]["own_grid"]
+        assert list(own) == ["label_against_truth", "repair_against_truth", "against_truth"]
+        for column in own.values():
+            assert column["dice"] > 0 and column["cl_dice"] > 0 and column["hd95_mm"] is not None
     model = stages.folder / "model" / "model.pt"
     assert "3 of 3 cases are finished already" in stages.refine("--model", model).stderr
 
@@ -154,6 +160,13 @@ def test_near_through_the_same_scripts(stages):
         "--preset", "near", "--model", model, "--latent-steps", 2, out="by_near"
     )
     assert refined.returncode == 0, refined.stderr
+    refused(
+        stages.refine("--preset", "near", "--model", model, out="same"),
+        "--latent-steps is 0: preset near would give every new case the same mask",
+    )
+    refused(
+        stages.refine("--preset", "near", out="same"), "--latent-steps is 0", "do not go together"
+    )
     wrong = stages.refine("--model", model, out="wrong")
     refused(wrong, "is a model of kind coronary_near, not a refinement of preset cardiform")
 

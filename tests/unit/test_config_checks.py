@@ -97,9 +97,22 @@ def test_the_defaults_fit():
             {"training": {"accumulate": 2}},
         ),
         (
-            {"coronary_near": {"accumulate": 3}, "coronary_refine": {"preset": "near"}},
+            {
+                "coronary_near": {"accumulate": 3},
+                "coronary_refine": {"preset": "near", "latent_steps": 100},
+            },
             "coronary_near.batch_size is 4",
             {"coronary_near": {"accumulate": 3}},  # not made
+        ),
+        (
+            {"coronary_refine": {"preset": "near"}},
+            "coronary_refine.latent_steps is 0: preset near would give every new case the same",
+            {"coronary_refine": {"preset": "near", "latent_steps": 1}},
+        ),
+        (
+            {"coronary_refine": {"preset": "near", "latent_steps": 0}},
+            "coronary_refine.latent_steps is 0",
+            {"coronary_refine": {"preset": "repair"}},
         ),
     ],
     ids=lambda value: value.split()[0] if isinstance(value, str) else "",
@@ -130,7 +143,7 @@ def test_a_table_of_other_classes_needs_no_other_defaults():
     assert [note.split()[0] for note in notes] == ["targets", "ldm.drop_classes:"]
     other = options(coronary_repair={"structure": "lv"})
     notes = check_classes(other, OWN, "own.tsv", BUILT_IN)
-    assert [note.split()[0] for note in notes] == ["coronary_repair.evidence:", "fusion.largest:"]
+    assert [note.split()[0] for note in notes] == ["fusion.largest:"]
     assert check_classes(own, BUILT_IN, "", BUILT_IN) == []
 
 

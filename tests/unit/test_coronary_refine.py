@@ -7,14 +7,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from thin import CARDIFORM, NEAR, REPAIR, structure
+from thin import CARDIFORM, NEAR, REPAIR, cohort_of, structure
 from tubes import SPACING, broken_tube
 
 from cardiform.anatomy.components import count_components
 from cardiform.artefact.model import save_model
 from cardiform.cohort.table import Case
+from cardiform.coronary import level as level_module
 from cardiform.coronary import refine as refinement
 from cardiform.coronary.cases import fine_grid, refine_case, summarise, table_of_figures
+from cardiform.coronary.level import LEVELS_MM, UNSEEN, chosen_level
 from cardiform.coronary.model import DENOISER, NearAutoDecoder, build_cell_field
 from cardiform.coronary.model import NEAR as NEAR_KIND
 from cardiform.coronary.refine import CaseField, load_refiner, mended
@@ -34,7 +36,7 @@ CPU = torch.device("cpu")
 TABLE = LabelTable()
 
 
-def saved(folder, preset, cases=("c0", "c1"), std=0.02):
+def saved(folder, preset, cases=("c0", "c1"), std=0.02, extra=None):
     """A model file with random weights."""
     torch.manual_seed(1)
     options, module = {
@@ -53,6 +55,7 @@ def saved(folder, preset, cases=("c0", "c1"), std=0.02):
         figures={"train": {"dice_points": 0.9}},
         training_cases=cases,
         source_sha256="",
+        extra=extra,
     )
     return path
 
@@ -119,6 +122,68 @@ def test_gaps_are_bridged_and_specks_dropped_at_every_resolution():
         assert count_components(mask) == 1
         assert volume == pytest.approx(whole.sum() * SPACING**3, rel=0.15)
         assert not mask[int(0.85 * shape[0]) :, int(0.8 * shape[1]) :].any()
+
+
+def test_two_trees_are_not_joined_by_a_refinement():
+    _, label = broken_tube()
+    affine = np.diag([SPACING] * 3 + [1.0])
+    roots = np.zeros_like(label)
+    roots[:14] = roots[-12:] = True
+    distance = signed_distance(label, SPACING, 2.0)
+    for known, parts in ((None, 1), (roots, 2)):
+        thin = ThinStructure(label, label, np.ones_like(label), affine, roots=known)
+        raw = CaseField(lambda points: trilinear(distance, points), distance < 2.0, thin)
+        assert count_components(mended(raw, REPAIR).mask) == parts
+
+
+def test_two_trees_that_a_network_joined_are_cut():
+    """And nothing else: a piece that only one tree reaches stays with it."""
+    whole, label = broken_tube(gap=1.5)
+    affine = np.diag([SPACING] * 3 + [1.0])
+    roots = np.zeros_like(label)
+    roots[:14] = roots[-12:] = True
+    thin = ThinStructure(label, label, np.ones_like(label), affine, roots=roots)
+    distance = signed_distance(whole, SPACING, 2.0)
+    joined = CaseField(lambda points: trilinear(distance, points), distance < 2.0, thin)
+    made = mended(joined, REPAIR)
+    assert count_components(joined.mask) == 1 and count_components(made.mask) == 2
+    assert (joined.mask & ~made.mask)[label].sum() == 0
+    assert 0 < (joined.mask & ~made.mask).sum() <= (whole & ~label).sum()
+    assert count_components(made.mask_on_grid(label.shape, affine) > 0) == 2
+    alone = dataclasses.replace(thin, roots=roots & (np.arange(90) < 20)[:, None, None])
+    kept = mended(dataclasses.replace(joined, thin=alone), REPAIR)
+    np.testing.assert_array_equal(kept.mask, joined.mask)
+
+
+def test_the_level_of_the_field_lies_in_the_model(tmp_path):
+    thin = structure(0)
+    points = np.argwhere(np.abs(signed_distance(thin.label, SPACING, 1.0)) < 1.0)
+    points = points.astype(np.float32)
+
+    def field(**changes):
+        model = saved(tmp_path, "cardiform", **changes)
+        return load_refiner(model, CoronaryRefineOptions(), REPAIR, CPU).field("new", thin)
+
+    plain, moved = field(), field(extra={"level_mm": 0.2})
+    np.testing.assert_allclose(plain.distances(points) - moved.distances(points), 0.2, atol=1e-6)
+    assert moved.mask.sum() > plain.mask.sum()
+    for level in ("wide", True, float("nan")):
+        with pytest.raises(InputError, match=r"cardiform\.pt: has level_mm .*, not a number"):
+            field(extra={"level_mm": level})
+
+
+def test_the_level_is_chosen_on_noise_that_the_training_lacks(tmp_path, monkeypatch):
+    monkeypatch.setattr(level_module, "PATCHES", 3)
+    files = cohort_of(tmp_path)
+    assert chosen_level(build_cell_field(CARDIFORM), [], REPAIR, CARDIFORM) == {"level_mm": 0.0}
+    levels = []
+    for shift in (-0.2, 0.0, 0.2):
+        network = build_cell_field(CARDIFORM).eval()
+        torch.nn.init.constant_(network.head[-1].bias, shift / CARDIFORM.truncation_mm)
+        levels.append(chosen_level(network, files[:1], REPAIR, CARDIFORM)["level_mm"])
+    assert set(levels) <= set(LEVELS_MM) and levels[0] < levels[2] and levels == sorted(levels)
+    every = dataclasses.replace(CARDIFORM, kinds=(*CARDIFORM.kinds, *UNSEEN))
+    assert chosen_level(network, files[:1], REPAIR, every)["level_mm"] in LEVELS_MM
 
 
 def test_a_model_of_another_preset_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import cc3d
 import h5py
 import numpy as np
 import pytest
+from scipy import ndimage
 from true_distances import signed_distances
 
 from cardiform.anatomy.corruption import KINDS, corrupt
@@ -159,6 +160,27 @@ def test_each_kind_of_noise_does_its_own_harm(vessels, kind):
     np.testing.assert_array_equal(noisy, again)
     stronger = corrupt(vessels, spacing, {kind: 2.0}, np.random.default_rng(0))
     assert (stronger != vessels).sum() > (noisy != vessels).sum()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_slab_moves_out_does_not_come_back(seed):
+    """A vessel near one side of the box: nothing appears at the other."""
+    mask = np.zeros((40, 40, 40), bool)
+    mask[1:4, :, 1:4] = mask[:, 1:4, 1:4] = True
+    noisy = corrupt(mask, np.full(3, 0.5), {"slabs": 30.0}, np.random.default_rng(seed))
+    moved = np.argwhere(noisy & ~mask)
+    away = ndimage.distance_transform_edt(~mask)
+    assert away[tuple(moved.T)].max(initial=0) * 0.5 <= 8.0
+    assert noisy.sum() <= mask.sum()
+
+
+def test_no_kind_of_noise_knows_the_other_side_of_the_box():
+    """A vessel along one side, corrupted in a box and in a larger one: far from it is nothing."""
+    mask = np.zeros((48, 48, 48), bool)
+    mask[:, 0:3, 0:3] = True
+    for kind in ("jagged", "dilation", "missing_ends", "breaks", "blobs", "slabs", "coarse"):
+        noisy = corrupt(mask, np.full(3, 0.5), {kind: 2.0}, np.random.default_rng(1))
+        assert not noisy[:, 24:].any() and not noisy[:, :, 24:].any(), kind
 
 
 def test_no_strength_no_noise_and_unknown_kinds_are_refused(vessels):

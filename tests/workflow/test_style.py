@@ -64,7 +64,8 @@ MAY_USE_TORCH = {
     "sparse": True, "artefact": True, "training": True,
     "vecset": True, "vqvae": True, "coronary": True, "ldm": True,
     # what the geometry environment runs
-    "coronary.repair_case": False, "coronary.thin_structure": False,
+    "coronary.repair_case": False, "coronary.thin_structure": False, "coronary.field": False,
+    "coronary.links": False, "coronary.figures": False,
     "ldm.hearts_on_grid": False, "ldm.clouds": False, "ldm.cube": False, "ldm.option_checks": False,
     "ldm.outside": False, "ldm.voxel_folder": False,
 }  # fmt: skip

@@ -42,6 +42,8 @@ from cardiform.vqvae.model import CONTINUOUS, QUANTISED
 from cardiform.vqvae.reconstruct import CODES
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "results_before.tar.xz"
+# Defaults of that version which have changed: with them its results are what this one would make.
+DEFAULTS = {"coronary_repair": {"evidence": ["myocardium", "aorta"]}}
 TARGETS = ("all", "coronary", "fused", "ldm", "vqvae_windows")
 KINDS = {
     "vecset": VECSET, "coronary/cardiform": DENOISER, "coronary/near": NEAR,
@@ -69,6 +71,10 @@ def results(unpacked):
 def before(unpacked, tmp_path, monkeypatch):
     """A copy with the same times; the working directory, for all paths in it are relative."""
     shutil.copytree(unpacked, tmp_path / "copy")
+    config = yaml.safe_load((tmp_path / "copy" / "mine.yaml").read_text())
+    for section, values in DEFAULTS.items():
+        config[section] = {**values, **config.get(section, {})}
+    (tmp_path / "copy" / "mine.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.chdir(tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -89,6 +95,14 @@ def test_nothing_is_to_be_done(before, triggers):
     result = snakemake(before, "-n", *TARGETS, *more)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Nothing to be done" in result.stdout + result.stderr, result.stdout + result.stderr
+
+
+def test_a_changed_default_plans_its_stage(before):
+    """Without its key the evidence of the repair is every other class."""
+    config = yaml.safe_load((before / "mine.yaml").read_text())
+    del config["coronary_repair"]["evidence"]
+    (before / "mine.yaml").write_text(yaml.safe_dump(config))
+    assert {"repair_coronary", "refine_coronary"} <= set(planned(before, *TARGETS))
 
 
 def test_a_changed_key_plans_its_stage_and_what_follows(before):

@@ -8,8 +8,8 @@
 Writes <out>/<case>.nii.gz, fine/<case>.nii.gz, <case>.json, <case>.png, manifest.tsv, and
 metrics.json with three columns that must not be mixed up: Dice on the training's points, Dice
 against the noisy label (how much was changed) and figures against the truth, where the case
-table names one. New cases need no training: the network is frozen. --preset repair needs no
---model. Finished cases are skipped.
+table names one: on the isotropic grid, and under own_grid on that of the label map. New cases need
+no training: the network is frozen. --preset repair needs no --model. Finished cases are skipped.
 """
 
 from __future__ import annotations
@@ -22,9 +22,14 @@ from cardiform import cli, labels
 from cardiform.cohort import per_case, splits
 from cardiform.cohort.table import read_checked_cases
 from cardiform.errors import InputError
-from cardiform.options.coronary import CoronaryRefineOptions, CoronaryRepairOptions
+from cardiform.options.coronary import (
+    CoronaryRefineOptions,
+    CoronaryRepairOptions,
+    refinement_faults,
+)
 from cardiform.options.sections import memory_advice
 
+MASKS = 2  # version of what is written for a case: those of the version before are made again
 log = logging.getLogger("refine_coronary")
 
 
@@ -40,8 +45,11 @@ def parse() -> tuple:
     group.add_argument("--labels", default="", help="label table, TSV; empty: STACOM-2025")
     group.add_argument("--out", required=True, type=Path, help="output folder")
     options, repair, args = cli.parse(parser, CoronaryRefineOptions, CoronaryRepairOptions)
+    problems = refinement_faults(options, "--latent-steps")
     if (args.model is None) != (options.preset == "repair"):
-        raise InputError(f"--preset {options.preset} and --model do not go together: see --help")
+        problems.append(f"--preset {options.preset} and --model do not go together: see --help")
+    if problems:
+        raise InputError(problems)
     return options, repair, args
 
 
@@ -75,6 +83,7 @@ def main() -> None:
             "options": cli.flags(options),
             "repair": cli.flags(repair),
             "labels": table.as_dicts(),
+            "masks": MASKS,
         },
         memory=memory_advice(CoronaryRefineOptions),
     )

@@ -35,7 +35,7 @@ def parse() -> tuple:
 def main() -> None:
     preset, options, args = parse()
 
-    from cardiform.coronary.train import denoiser_job, near_job, repaired_files
+    from cardiform.coronary.train import denoiser_job, level_chooser, near_job, repaired_files
     from cardiform.training import job
 
     table = labels.load_label_table(args.labels)
@@ -43,10 +43,11 @@ def main() -> None:
     if preset == "cardiform":
         own, repair = options
         made = denoiser_job(own, repair, files, table)
+        chosen = level_chooser(own, repair, files)
     else:
         (own,) = options
-        made = near_job(own, files, table)
-    job.run(made, args.out)
+        made, chosen = near_job(own, files, table), None
+    job.run(made, args.out, chosen=chosen)
 
 
 if __name__ == "__main__":

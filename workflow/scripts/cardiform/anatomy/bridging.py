@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from .centreline import Centreline
 
+LEAST_MM = 2.0  # a part that is shorter has no direction
 SIDE_COST = 1.5  # an end that meets another vessel's side, against one that meets an end
 
 
@@ -33,20 +35,37 @@ class Bridge:
     radii: np.ndarray
 
 
-def bridges(line: Centreline, limits: Limits) -> list[Bridge]:
-    """Joints between parts of a centreline, the most plausible first; none closes a loop."""
-    ends = [_End(line, node) for node in line.ends()]
+def bridges(
+    line: Centreline,
+    limits: Limits,
+    *,
+    large: np.ndarray | None = None,
+    rooted: np.ndarray | None = None,
+) -> list[Bridge]:
+    """Joints between parts of a centreline, the most plausible first; none closes a loop.
+
+    large : (N,) bool nodes of parts of some volume. Others that are too short for a direction
+        are specks, and join nothing.
+    rooted : (N,) bool nodes of parts that reach the vessel they spring from: two such parts are
+        two trees, and nothing joins them.
+    """
+    fit = _long(line) if large is None else _long(line) | large
+    ends = [_End(line, node) for node in line.ends() if fit[node]]
     candidates = sorted(
-        (found for end in ends for found in _candidates(end, line, limits, ends)),
+        (found for end in ends for found in _candidates(end, line, limits, ends, fit)),
         key=lambda c: (c[0], c[1].node, c[2]),
     )
     belongs = np.arange(line.parts.max() + 1 if len(line) else 0)
+    tree = np.zeros(len(belongs), bool)
+    if rooted is not None:
+        tree[line.parts[rooted]] = True
     used: set[int] = set()
     result = []
     for _, end, node in candidates:
         a, b = belongs[line.parts[end.node]], belongs[line.parts[node]]
-        if a == b or end.node in used:
+        if a == b or end.node in used or (tree[a] and tree[b]):
             continue
+        tree[a] |= tree[b]
         belongs[belongs == b] = a
         other = next((e for e in ends if e.node == node), None)
         used |= {end.node} | ({node} if other else set())
@@ -69,6 +88,17 @@ def draw(mask: np.ndarray, spacing: float, made: list[Bridge]) -> np.ndarray:
     return result
 
 
+def _long(line: Centreline) -> np.ndarray:
+    """(N,) bool: nodes of parts that are long enough for a direction."""
+    if not len(line):
+        return np.zeros(0, bool)
+    parts, points = line.parts, line.points
+    low, high = (np.full((parts.max() + 1, 3), s * np.inf) for s in (1, -1))
+    np.minimum.at(low, parts, points)
+    np.maximum.at(high, parts, points)
+    return (np.linalg.norm(high - low, axis=1) >= LEAST_MM - 1e-9)[parts]
+
+
 class _End:
     """An end of a centreline with its direction and radius."""
 
@@ -77,12 +107,14 @@ class _End:
         self.direction, self.radius = line.outward(node)
 
 
-def _candidates(end: _End, line: Centreline, limits: Limits, ends: list[_End]):
+def _candidates(
+    end: _End, line: Centreline, limits: Limits, ends: list[_End], fit: np.ndarray
+) -> Iterator[tuple[float, _End, int]]:
     """(cost, end, node) of every node of another part that the end may be joined to."""
     reach = limits.gap_mm + end.radius + line.radius.max()
     way = line.points - end.point
     distance = np.linalg.norm(way, axis=1)
-    near = (distance <= reach) & (line.parts != line.parts[end.node])
+    near = (distance <= reach) & (line.parts != line.parts[end.node]) & fit
     near &= distance - end.radius - line.radius <= limits.gap_mm
     by_node = {e.node: e for e in ends}
     least = np.cos(np.radians(limits.angle_deg))

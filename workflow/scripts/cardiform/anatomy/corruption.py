@@ -112,7 +112,19 @@ def _slabs(mask, spacing, strength, rng) -> np.ndarray:
         thick = max(round(rng.uniform(*SLAB_MM) / spacing[axis]), 1)
         slab = tuple(slice(start, start + thick) if a == axis else slice(None) for a in range(3))
         steps = np.rint(rng.normal(0, SLAB_SHIFT_MM, 2) / spacing[across]).astype(int)
-        result[slab] = np.roll(mask[slab], steps, across)
+        result[slab] = _moved(mask[slab], across, steps)
+    return result
+
+
+def _moved(mask, axes, steps) -> np.ndarray:
+    """The mask moved by some voxels along some axes; what leaves it does not come back."""
+    result = np.zeros_like(mask)
+    into, out = [slice(None)] * 3, [slice(None)] * 3
+    for axis, step in zip(axes, steps):
+        size = mask.shape[axis]
+        into[axis] = slice(max(step, 0), max(size + min(step, 0), 0))
+        out[axis] = slice(max(-step, 0), max(size - max(step, 0), 0))
+    result[tuple(into)] = mask[tuple(out)]
     return result
 
 

@@ -11,19 +11,15 @@ from ..anatomy.components import count_components
 from ..cohort.table import Case
 from ..files import read_json, write_json
 from ..geometry.grids import cropped_affine
-from ..geometry.isotropic import mask_of, signed_distance
-from ..geometry.mask_surface import surface_of_mask
-from ..geometry.surface import Mesh
 from ..labels import LabelClass, LabelTable
 from ..metrics.summary import mean_over_cases
-from ..metrics.surface import surface_figures
-from ..metrics.topology import topology_figures
 from ..pictures.figures import compare_picture
 from ..volumes import load_label_map, save_image, save_like
+from .field import CaseField, own_mask, repaired_field
+from .figures import OWN_GRID, TRUTH_COLUMNS, fine_figures, own_figures, surface_of
 from .refine import Refiner
 from .thin_structure import ThinStructure
 
-TRUTH_COLUMNS = ("label_against_truth", "repair_against_truth", "against_truth")
 FULL_MEASURES = ("dice", "cl_dice", "component_error", "centreline_overlap", "hd95_mm", "assd_mm")
 
 
@@ -45,9 +41,8 @@ def refine_case(
     structure = table[table.channel(refiner.repair_options.structure)]
     thin = ThinStructure.load(files[case.case_id])
     field = refiner.refined(case.case_id, thin)
-    voxels, distances = field.on_grid(label_map.data.shape, label_map.affine)
-    mask = np.zeros(label_map.data.shape, np.uint8)
-    mask[tuple(voxels[distances < 0].T)] = 1
+    given = label_map.data == structure.value
+    mask = own_mask(given, label_map.affine, field, refiner.repair_options)
     paths = [out / f"{case.case_id}{ending}" for ending in (".nii.gz", ".json", ".png")]
     save_like(paths[0], mask, case.labels)
     options = refiner.options
@@ -57,15 +52,20 @@ def refine_case(
         save_image(paths[-1], field.mask_on_grid(shape, affine), affine)
     if options.probabilities:
         paths.append(out / "probability" / f"{case.case_id}.nii.gz")
-        chance = np.zeros(mask.shape, np.float32)
-        chance[tuple(voxels.T)] = 1 / (1 + np.exp(np.clip(distances / thin.spacing, -50, 50)))
-        save_image(paths[-1], chance, label_map.affine)
+        save_image(paths[-1], probability(mask, label_map.affine, field), label_map.affine)
     final = field.mask
+    truth = load_label_map(case.truth) if case.truth else None
+    fine = dict(zip(TRUTH_COLUMNS, (thin.label, thin.repaired, final)))
+    own = dict.fromkeys(TRUTH_COLUMNS, mask)
+    if truth is not None:
+        repaired = own_mask(given, label_map.affine, repaired_field(thin), refiner.repair_options)
+        own = dict(zip(TRUTH_COLUMNS, (given, repaired, mask)))
     figures = {
         "preset": options.preset,
         "in_training": refiner.trained_on(case.case_id),
-        "against_label": change(label_map.data == structure.value, mask > 0),
-        **against_truth(truth_mask(case, structure, thin), final, thin),
+        "against_label": change(given, mask),
+        **fine_figures(truth, structure.value, fine, thin),
+        OWN_GRID: own_figures(truth, structure.value, own, label_map.affine),
     }
     write_json(paths[1], figures)
     _draw(paths[2], case.case_id, structure, thin, final, figures)
@@ -82,12 +82,17 @@ def change(label: np.ndarray, mask: np.ndarray) -> dict:
     }
 
 
-def against_truth(truth: np.ndarray | None, final: np.ndarray, thin: ThinStructure) -> dict:
-    """Figures of the refined mask, the given label and the repair; None where truth is unknown."""
-    masks = dict(zip(TRUTH_COLUMNS, (thin.label, thin.repaired, final)))
-    if truth is None:
-        return dict.fromkeys(masks)
-    return {column: figures_against(truth, mask, thin) for column, mask in masks.items()}
+def probability(mask: np.ndarray, affine: np.ndarray, field: CaseField) -> np.ndarray:
+    """(X, Y, Z) float32: the logistic function of the distance over a cell's edge.
+
+    It agrees with the mask: a voxel that keeps its given value against the field has one half,
+    or as little more as a float32 can have.
+    """
+    voxels, distances = field.on_grid(mask.shape, affine)
+    result = np.zeros(mask.shape, np.float32)
+    result[tuple(voxels.T)] = 1 / (1 + np.exp(np.clip(distances / field.thin.spacing, -50, 50)))
+    half = np.float32(0.5)
+    return np.where(mask, np.maximum(result, np.nextafter(half, 1)), np.minimum(result, half))
 
 
 def summarise(parts: Mapping[str, Sequence[str]], out: Path, trained: Mapping) -> dict:
@@ -106,12 +111,18 @@ def summarise(parts: Mapping[str, Sequence[str]], out: Path, trained: Mapping) -
             "against_label": mean_over_cases(
                 [{"all": f["against_label"]} for f in cases.values()]
             ).get("all", {}),
-            **{
-                column: mean_over_cases([{"all": f[column]} for f in known]).get("all", {})
-                for column in TRUTH_COLUMNS
-            },
+            **_means(known),
+            OWN_GRID: _means([figures[OWN_GRID] for figures in known]),
         }
     return result
+
+
+def _means(cases: Sequence[Mapping]) -> dict[str, dict]:
+    """The means of every column against the truth."""
+    return {
+        column: mean_over_cases([{"all": figures[column]} for figures in cases]).get("all", {})
+        for column in TRUTH_COLUMNS
+    }
 
 
 def table_of_figures(figures: Mapping) -> Iterator[str]:
@@ -124,14 +135,15 @@ def table_of_figures(figures: Mapping) -> Iterator[str]:
             continue
         change = found["against_label"]["dice"]
         yield f"{part}, {found['cases']} cases: Dice against the given label {change:.3f}"
-        for column in TRUTH_COLUMNS if found["cases_with_truth"] else ():
-            row = [found[column].get(name) for name in FULL_MEASURES]
-            text = ["-" if v is None else f"{v:.3f}" for v in row]
-            name = column.replace("_", " ")
-            yield (
-                f"    {name:30}{text[0]:>8}{text[1]:>8}{text[2]:>11}{text[3]:>9}"
-                f"{text[4]:>7}{text[5]:>7}"
-            )
+        for grid, columns in (("fine", found), ("own", found[OWN_GRID])):
+            for column in TRUTH_COLUMNS if found["cases_with_truth"] else ():
+                row = [columns[column].get(name) for name in FULL_MEASURES]
+                text = ["-" if v is None else f"{v:.3f}" for v in row]
+                name = f"{grid}, {column.replace('_', ' ')}"
+                yield (
+                    f"    {name:30}{text[0]:>8}{text[1]:>8}{text[2]:>11}{text[3]:>9}"
+                    f"{text[4]:>7}{text[5]:>7}"
+                )
 
 
 def fine_grid(thin: ThinStructure, resolution: int) -> tuple[tuple[int, ...], np.ndarray]:
@@ -143,30 +155,9 @@ def fine_grid(thin: ThinStructure, resolution: int) -> tuple[tuple[int, ...], np
     return shape, cropped_affine(thin.affine, np.full(3, (ratio - 1) / 2), ratio)
 
 
-def truth_mask(case: Case, structure: LabelClass, thin: ThinStructure) -> np.ndarray | None:
-    """(X, Y, Z) bool on the isotropic grid, from the case's ``truth``; None where it has none."""
-    if not case.truth:
-        return None
-    label_map = load_label_map(case.truth)
-    return mask_of(label_map, structure.value, thin.label.shape, thin.affine)
-
-
-def figures_against(truth: np.ndarray, mask: np.ndarray, thin: ThinStructure) -> dict:
-    """Voxel, centreline, component and surface figures on the isotropic grid."""
-    surfaces = surface_figures(_surface(truth, thin), _surface(mask, thin))
-    return topology_figures(truth, mask, thin.spacing) | surfaces
-
-
-def _surface(mask: np.ndarray, thin: ThinStructure) -> Mesh:
-    def field(padded: np.ndarray, _) -> np.ndarray:
-        return signed_distance(padded, thin.spacing, 3 * thin.spacing)
-
-    return surface_of_mask(mask, thin.affine, field, pad=2)
-
-
 def _draw(path: Path, case_id: str, structure: LabelClass, thin, final, figures) -> None:
     """Given beside refined; where truth is known, the caption has its figures."""
-    sides = [_surface(mask, thin) for mask in (thin.label, final)]
+    sides = [surface_of(mask, thin.affine, thin.spacing) for mask in (thin.label, final)]
     caption = f"{case_id}: {count_components(thin.label)} parts to {count_components(final)}"
     if figures["against_truth"]:
         before, after = figures["label_against_truth"], figures["against_truth"]

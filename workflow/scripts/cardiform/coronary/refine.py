@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -14,10 +13,10 @@ from torch import Tensor
 
 from ..anatomy.bridging import draw
 from ..anatomy.components import without_small
-from ..anatomy.repair import bridged, distance_to, without_fragments
+from ..anatomy.repair import bridged, distance_to, trees_apart, without_fragments
 from ..artefact.model import Model, case_hash, load_model
 from ..geometry.interpolation import trilinear
-from ..geometry.isotropic import signed_distance, voxels_near
+from ..geometry.isotropic import signed_distance
 from ..options.coronary import (
     CoronaryOptions,
     CoronaryRefineOptions,
@@ -26,6 +25,8 @@ from ..options.coronary import (
 )
 from ..sparse.tensor import SparseTensor, Structure
 from .data import Cells, unit_points, wall_band
+from .field import REACH_VOX, CaseField, repaired_field
+from .level import level_of
 from .model import DENOISER, NEAR, CellField, NearAutoDecoder, build_cell_field, even_resolution
 from .task import near_loss
 from .thin_structure import ThinStructure
@@ -37,44 +38,6 @@ NEAR_REACH_MM = 4.0
 PRIOR = 1e-3  # weight of the latent's squared distance from where it started
 
 Network = TypeVar("Network", bound=torch.nn.Module)
-
-
-@dataclass(frozen=True)
-class CaseField:
-    """A structure of one case as a function of place.
-
-    distances : (P, 3) float32 voxels of the isotropic grid to (P,) float32 mm, negative inside.
-    active : (X, Y, Z) bool: outside of these voxels there is nothing.
-    thin : the label and its repair on that grid.
-    decided : the mask where it is known already, and need not be asked for voxel by voxel.
-    """
-
-    distances: Callable[[np.ndarray], np.ndarray]
-    active: np.ndarray
-    thin: ThinStructure
-    decided: np.ndarray | None = None
-
-    @cached_property
-    def mask(self) -> np.ndarray:
-        """(X, Y, Z) bool on the isotropic grid itself."""
-        if self.decided is not None:
-            return self.decided
-        voxels = np.argwhere(self.active)
-        result = np.zeros(self.active.shape, bool)
-        result[tuple(voxels.T)] = self.distances(voxels.astype(np.float32)) < 0
-        return result
-
-    def on_grid(self, shape: tuple[int, ...], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N, 3) voxels of another grid within the active region, and their distances in mm."""
-        voxels, places = voxels_near(self.active, self.thin.affine, shape, affine)
-        return voxels, self.distances(places)
-
-    def mask_on_grid(self, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
-        """(X, Y, Z) uint8, 1 inside."""
-        voxels, distances = self.on_grid(shape, affine)
-        result = np.zeros(shape, np.uint8)
-        result[tuple(voxels[distances < 0].T)] = 1
-        return result
 
 
 class Refiner(Protocol):
@@ -131,9 +94,7 @@ class RepairRefiner(Refiner):
     cases: Sequence[str] = ()
 
     def field(self, case_id: str, thin: ThinStructure) -> CaseField:
-        limit = 4 * thin.spacing
-        distance = signed_distance(thin.repaired, thin.spacing, limit)
-        return CaseField(lambda points: trilinear(distance, points), distance < limit, thin)
+        return repaired_field(thin)
 
     def refined(self, case_id: str, thin: ThinStructure) -> CaseField:
         return self.field(case_id, thin)  # the repair has bridged and dropped what it could
@@ -149,13 +110,15 @@ class CellRefiner(Refiner):
     trained: CoronaryOptions
     network: CellField
     device: torch.device
+    level: float = 0.0  # mm: where the field is cut
 
     @classmethod
     def of_model(cls, stored: Model, options, repair_options, device) -> CellRefiner:
         """From the content of a model.pt."""
-        trained = stored.section("coronary", CoronaryOptions)
+        trained, level = stored.section("coronary", CoronaryOptions), level_of(stored)
         network = _frozen(build_cell_field(trained), stored, device)
-        return cls(options, repair_options, stored.training_cases, trained, network, device)
+        cases = stored.training_cases
+        return cls(options, repair_options, cases, trained, network, device, level)
 
     def field(self, case_id: str, thin: ThinStructure) -> CaseField:
         cells = Cells.of(thin.label, thin.repaired, thin.spacing, self.trained)
@@ -173,7 +136,7 @@ class CellRefiner(Refiner):
 
         def distances(points: np.ndarray) -> np.ndarray:
             found = _in_parts(lambda part: self._values(latent, part), points)
-            return self.trained.truncation_mm * found
+            return self.trained.truncation_mm * found - np.float32(self.level)
 
         return CaseField(distances, active, thin)
 
@@ -302,12 +265,14 @@ def mended(field: CaseField, options: CoronaryRepairOptions) -> CaseField:
     """
     thin = field.thin
     raw = field.mask
-    dusted = without_small(raw, options.dust_mm3 / thin.spacing**3)
-    whole, joints = bridged(dusted, thin.spacing, options)
+    apart = trees_apart(raw, thin.repaired, thin.roots)
+    dusted = without_small(apart, options.dust_mm3 / thin.spacing**3)
+    whole, joints = bridged(dusted, thin.spacing, options, thin.roots)
     final = without_fragments(whole, thin.spacing, options, thin.supported)
     dropped = _grown(raw & ~final, KEPT_REACH_VOX) & ~_grown(final, KEPT_REACH_VOX)
+    dropped |= raw & ~apart
     tubes = draw(np.zeros_like(raw), thin.spacing, joints) & final
-    limit = 4 * thin.spacing
+    limit = REACH_VOX * thin.spacing
     bridges = signed_distance(tubes, thin.spacing, limit)
 
     def distances(points: np.ndarray) -> np.ndarray:

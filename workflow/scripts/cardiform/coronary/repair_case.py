@@ -1,7 +1,8 @@
-"""Repair and fusion of one case."""
+"""Repair of one case."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ from ..cohort.table import Case
 from ..files import write_json
 from ..geometry.field_of_view import cuts_of
 from ..geometry.isotropic import distance_on_grid, isotropic_mask
-from ..geometry.resample import resample_mask
 from ..labels import LabelTable
 from ..options.coronary import CoronaryRepairOptions
 from ..volumes import LabelMap, load_label_map, save_like
+from .field import own_mask, repaired_field
 from .thin_structure import ThinStructure
 
+ROOT = "aorta"  # what the structure springs from, where the label table has it
+ROOT_MM = 1.0  # and a voxel: what is so near to it reaches it
 # Room around the structure: bridges and cells stay within it.
 MARGIN_MM = 6.0
 
@@ -34,13 +37,14 @@ def repair_case(
     if thin is None:
         write_json(report, {"absent": options.structure})
         return [report]
-    repaired, changed = repair(thin.label, thin.spacing, options, thin.supported)
+    repaired, changed = repair(thin.label, thin.spacing, options, thin.supported, thin.roots)
     value = table[table.channel(options.structure)].value
     cut = cuts_of(label_map, table, case).get(value)
-    thin = ThinStructure(thin.label, repaired, thin.supported, thin.affine, cut)
+    thin = replace(thin, repaired=repaired, cut=cut)
     paths = [out / f"{case.case_id}.npz", out / f"{case.case_id}.nii.gz", report]
     thin.save(paths[0])
-    mask = resample_mask(LabelMap(repaired, thin.affine), label_map.data.shape, label_map.affine)
+    given = label_map.data == value
+    mask = own_mask(given, label_map.affine, repaired_field(thin), options)
     save_like(paths[1], mask, case.labels)
     write_json(report, {"spacing_mm": thin.spacing, "grid": list(repaired.shape), **changed})
     return paths
@@ -55,7 +59,14 @@ def thin_structure(
     if found is None:
         return None
     inside, affine = found
-    carriers = [table[table.channel(n)].value for n in options.evidence if n in table.names]
-    distance = distance_on_grid(label_map, carriers, inside.shape, affine)
-    supported = np.ones_like(inside) if distance is None else distance <= options.evidence_mm
-    return ThinStructure(inside, inside, supported, affine)
+    others = [name for name in table.names if name != options.structure]
+
+    def near(names, reach_mm: float) -> np.ndarray | None:
+        values = [table[table.channel(name)].value for name in names if name in table.names]
+        distance = distance_on_grid(label_map, values, inside.shape, affine)
+        return None if distance is None else distance <= reach_mm
+
+    supported = near(options.evidence or others, options.evidence_mm)
+    supported = np.ones_like(inside) if supported is None else supported
+    roots = near([ROOT] if ROOT in others else [], ROOT_MM + options.spacing_mm)
+    return ThinStructure(inside, inside, supported, affine, roots=roots)

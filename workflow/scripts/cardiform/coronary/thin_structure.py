@@ -16,6 +16,7 @@ from ..geometry.field_of_view import Cut
 from ..volumes import spacing_of
 
 MASKS = ("label", "repaired", "supported")
+ROOTS = "roots"
 THIN = Format(
     "repaired-structure",
     {
@@ -27,6 +28,7 @@ THIN = Format(
         "affine": "f64 (4, 4)",
         "format_version": "u8",
         "cut_planes?": "f64 (P, 4)",
+        "roots?": "u8 (B)",
     },
     again("repair_coronary"),
 )
@@ -41,6 +43,7 @@ class ThinStructure:
     supported : what lies near the structures that it runs on; all True where there are none.
     affine : (4, 4) float64, index to RAS mm; isotropic.
     cut : where the scan cuts it; None: it is whole.
+    roots : what lies against the vessel that it springs from; None where that is not labelled.
     """
 
     label: np.ndarray
@@ -48,6 +51,7 @@ class ThinStructure:
     supported: np.ndarray
     affine: np.ndarray
     cut: Cut | None = None
+    roots: np.ndarray | None = None
 
     @property
     def spacing(self) -> float:
@@ -66,6 +70,7 @@ class ThinStructure:
             affine=self.affine,
             format_version=np.uint8(THIN.version),
             **({} if self.cut is None else {"cut_planes": self.cut.slopes()}),
+            **({} if self.roots is None else {ROOTS: np.packbits(self.roots)}),
         )
 
     @classmethod
@@ -80,7 +85,8 @@ class ThinStructure:
         arrays = THIN.load(path)
         shape = tuple(int(n) for n in arrays["shape"])
         label, repaired, supported = (_unpacked(arrays[name], shape) for name in MASKS)
-        return cls(label, repaired, supported, arrays["affine"])
+        roots = _unpacked(arrays[ROOTS], shape) if ROOTS in arrays else None
+        return cls(label, repaired, supported, arrays["affine"], roots=roots)
 
 
 @dataclass(frozen=True)

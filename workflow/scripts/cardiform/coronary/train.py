@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from ..errors import InputError, problem
 from ..files import sha256_json
 from ..labels import LabelTable
 from ..options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
+from ..training.engine import Outcome
 from ..training.job import Job
 from .data import (
     NearDataset,
@@ -21,7 +23,8 @@ from .data import (
     find_repaired,
     identity,
 )
-from .model import DENOISER, NEAR
+from .level import chosen_level
+from .model import DENOISER, NEAR, build_cell_field
 from .task import DenoiserTask, NearAutoDecoderTask
 
 VALIDATION_PATCHES = 16  # of each validation case
@@ -61,6 +64,19 @@ def denoiser_job(
         identity={"data": sha256_json({"repair": vars(repair), **identity(files)})},
         collate=collate_patches,
     )
+
+
+def level_chooser(
+    options: CoronaryOptions, repair: CoronaryRepairOptions, files: Files
+) -> Callable[[Outcome], dict[str, Any]]:
+    """What :func:`cardiform.training.job.run` asks of the shipped weights of a denoiser."""
+
+    def chosen(outcome: Outcome) -> dict[str, Any]:
+        network = build_cell_field(options)
+        network.load_state_dict(outcome.weights)
+        return chosen_level(network.eval(), files["validation"], repair, options)
+
+    return chosen
 
 
 def near_job(options: NearOptions, files: Files, table: LabelTable) -> Job:

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from ..volumes import LabelMap
 from .frame import apply_affine
-from .grids import cropped_affine
+from .grids import box_corners, cropped_affine
 from .resample import resample_mask
 from .sdf import class_boxes
 
@@ -49,6 +49,24 @@ def mask_of(
         return np.zeros(shape, bool)
     part = cropped_affine(label_map.affine, [s.start for s in box])
     return resample_mask(LabelMap(label_map.data[box] == value, part), shape, affine)
+
+
+def room_for(
+    shape: tuple[int, ...], affine: np.ndarray, label_map: LabelMap, value: int
+) -> np.ndarray:
+    """(3, 2) int: by how many voxels a grid falls short of a class, before and behind each axis.
+
+    shape, affine : of the grid.    label_map, value : the class, on any grid; it may be absent.
+    """
+    box = class_boxes(label_map.data).get(value)
+    if box is None:
+        return np.zeros((3, 2), int)
+    into = np.linalg.inv(affine) @ label_map.affine
+    ends = [[s.start - 0.5 for s in box], [s.stop - 0.5 for s in box]]
+    corners = apply_affine(into, box_corners(*ends))
+    low, high = np.floor(corners.min(axis=0) + 1e-6), np.ceil(corners.max(axis=0) - 1e-6)
+    rim = np.column_stack([-low, high - (np.array(shape) - 1)])
+    return np.maximum(rim, 0).astype(int)
 
 
 def distance_on_grid(

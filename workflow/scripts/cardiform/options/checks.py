@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError
+from .coronary import refinement_faults
 from .sections import base_of
 from .training import TrainingOptions
 from .vecset import ANCHORED, LATENTS
@@ -76,6 +77,7 @@ def _coronary(options: Mapping[str, Any]) -> Iterator[str]:
             f"coronary.channels has {widths} entries: a patch of {coronary.patch} voxels can be "
             f"halved {halvings} times; give fewer, or raise coronary.patch"
         )
+    yield from refinement_faults(options["coronary_refine"])
 
 
 def _windows(options: Mapping[str, Any]) -> Iterator[str]:

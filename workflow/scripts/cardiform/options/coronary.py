@@ -35,8 +35,8 @@ class CoronaryRepairOptions:
         20.0, "loose pieces below this go after the bridging, mm^3", minimum=0.0
     )
     evidence: tuple[str, ...] = option(
-        ("myocardium", "aorta"),
-        "classes that a loose piece has to be near to, where there are any",
+        (),
+        "classes that a loose piece has to be near to, where there are any; empty: all others",
         classes=True,
     )
     evidence_mm: float = option(8.0, "how near, mm", minimum=0.0)
@@ -122,7 +122,24 @@ class CoronaryRefineOptions:
     )
     probabilities: bool = option(False, "write probabilities on the label map's grid too")
     latent_steps: int = option(
-        0, "gradient steps of the latent towards the repaired label", minimum=0
+        0,
+        "gradient steps of the latent towards the label; preset near needs some (100, say)",
+        minimum=0,
     )
     latent_lr: float = option(5e-3, "their learning rate", minimum=0.0)
     device: str = device_option()
+
+
+def refinement_faults(
+    options: CoronaryRefineOptions, key: str = "coronary_refine.latent_steps"
+) -> list[str]:
+    """Why a refinement with these options would be of no use: a line each.
+
+    key : of the latent steps, as the user writes it.
+    """
+    if options.preset == "near" and not options.latent_steps:
+        return [
+            f"{key} is 0: preset near would give every new case the same mask, that of the mean "
+            "vector; set it to 100, or take preset cardiform"
+        ]
+    return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,17 @@ class Job:
 
 
 def run(
-    job: Job, out: Path, on_training_set: Callable[[Outcome], Mapping[str, float]] | None = None
+    job: Job,
+    out: Path,
+    on_training_set: Callable[[Outcome], Mapping[str, float]] | None = None,
+    chosen: Callable[[Outcome], Mapping[str, Any]] | None = None,
 ) -> None:
     """Train, or resume the training that was interrupted in ``out``, and write its files.
 
     on_training_set : figures of the shipped weights on the training samples, for metrics.json;
         they are added to those of the last log line. Called on the main rank alone.
+    chosen : what is chosen for the shipped weights on held-out samples; it joins ``job.extra``.
+        Called on the main rank alone.
 
     Raises
     ------
@@ -96,6 +101,8 @@ def run(
     on_training = last_logged(outcome.out / "metrics.jsonl")
     if on_training_set:
         on_training |= on_training_set(outcome)
+    if chosen:
+        job = replace(job, extra={**job.extra, **chosen(outcome)})
     write_results(job, outcome, on_training)
 
 

@@ -1,0 +1,99 @@
+"""A thin structure of a case as a function of place, and its mask on any grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..geometry.interpolation import trilinear
+from ..geometry.isotropic import signed_distance, voxels_near
+from ..options.coronary import CoronaryRepairOptions
+from .links import joined_as, without_lost
+from .thin_structure import ThinStructure
+
+REACH_VOX = 4  # distances are known so far from a mask
+
+
+@dataclass(frozen=True)
+class CaseField:
+    """A structure of one case as a function of place.
+
+    distances : (P, 3) float32 voxels of the isotropic grid to (P,) float32 mm, negative inside.
+    active : (X, Y, Z) bool: outside of these voxels there is nothing.
+    thin : the label and its repair on that grid.
+    decided : the mask where it is known already, and need not be asked for voxel by voxel.
+    """
+
+    distances: Callable[[np.ndarray], np.ndarray]
+    active: np.ndarray
+    thin: ThinStructure
+    decided: np.ndarray | None = None
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """(X, Y, Z) bool on the isotropic grid itself."""
+        if self.decided is not None:
+            return self.decided
+        voxels = np.argwhere(self.active)
+        result = np.zeros(self.active.shape, bool)
+        result[tuple(voxels.T)] = self.distances(voxels.astype(np.float32)) < 0
+        return result
+
+    def on_grid(self, shape: tuple[int, ...], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, 3) voxels of another grid within the active region, and their distances in mm."""
+        voxels, places = voxels_near(self.active, self.thin.affine, shape, affine)
+        return voxels, self.distances(places)
+
+    def mask_on_grid(self, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+        """(X, Y, Z) uint8, 1 inside."""
+        voxels, distances = self.on_grid(shape, affine)
+        result = np.zeros(shape, np.uint8)
+        result[tuple(voxels[distances < 0].T)] = 1
+        return result
+
+
+def repaired_field(thin: ThinStructure) -> CaseField:
+    """The repaired label itself."""
+    limit = REACH_VOX * thin.spacing
+    distance = signed_distance(thin.repaired, thin.spacing, limit)
+    return CaseField(
+        lambda points: trilinear(distance, points), distance < limit, thin, thin.repaired
+    )
+
+
+def own_mask(
+    given: np.ndarray, affine: np.ndarray, field: CaseField, options: CoronaryRepairOptions
+) -> np.ndarray:
+    """The structure on the grid of its label map, changed where the field changes something.
+
+    A voxel keeps its given value where the field and the label itself, as it was put on the
+    isotropic grid, have the same sign: going there and back would cost more than most
+    refinements gain. What the field joins is joined in the result, across thick slices too.
+
+    Parameters
+    ----------
+    given : (X, Y, Z) bool, the label on its own grid.
+    affine : (4, 4) float64 of that grid, index to RAS mm.
+
+    Returns
+    -------
+    (X, Y, Z) bool.
+    """
+    thin = field.thin
+    limit = REACH_VOX * thin.spacing
+    label = signed_distance(thin.label, thin.spacing, limit)
+    near = field.active | (label < limit)
+    voxels, places = voxels_near(near, thin.affine, given.shape, affine)
+    nearest = np.clip(np.rint(places).astype(int), 0, np.array(near.shape) - 1)
+    known = field.active[tuple(nearest.T)]
+    now = np.zeros(len(voxels), bool)
+    now[known] = field.distances(places[known]) < 0
+    changed = now != (trilinear(label, places) < 0)
+    result = given.copy()
+    result[tuple(voxels[changed].T)] = now[changed]
+    least = max(options.dust_mm3, options.fragment_mm3)
+    result = without_lost(result, affine, field.mask, thin.affine, least)
+    return joined_as(result, affine, field.mask, thin.affine, (given, thin.label))
