@@ -210,6 +210,7 @@ if workflow.is_main_process:
     for note in [*NOTES, *unwritable((RESULTS, LOGS))]:
         logger.warning(f"note: {note}")
 HAS_STRUCTURE = OPTIONS["coronary_repair"].structure in TABLE.names
+HAS_TREES = OPTIONS["coronary_trace"].structure in TABLE.names
 LABEL_TABLE = [COHORT.labels] if COHORT.labels else []
 # What the geometry stages read: the case table of the given label maps, or of the fused ones.
 CASE_LIST = f"{RESULTS}/fused/cases.tsv" if COHORT.use_refined else f"{RESULTS}/cases.tsv"
