@@ -135,10 +135,13 @@ def _courses(ways: Sequence[Way], graph: VoxelGraph, smooth_mm: float) -> list[C
 
 
 def _fork(parent: Course, place: np.ndarray, known: list[int], step: float) -> int:
-    """The point of a course that a branch leaves, within a radius of another fork the same."""
+    """The point of a course that a branch leaves; within a radius of a fork or an end, that one."""
     at = int(np.linalg.norm(parent.points - place, axis=1).argmin())
-    at = min(max(at, 1), len(parent.points) - 1)
-    reach = max(SNAP_MM, parent.radii[at]) / step
+    last = len(parent.points) - 1
+    reach = max(round(max(SNAP_MM, float(parent.radii[at])) / step), 1)
+    if parent.parent < 0:
+        at = max(at, reach)
+    at = last if at > last - reach else max(at, 1)
     near = [other for other in known if abs(other - at) <= reach]
     if near:
         return min(near, key=lambda other: abs(other - at))

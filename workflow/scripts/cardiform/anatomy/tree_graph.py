@@ -181,10 +181,7 @@ def _origins(
         labels = connected_components(graph.lengths[near][:, near], directed=False)[1]
         seeds = []
         for k in range(labels.max() + 1):
-            patch = near[labels == k]
-            depth = graph.depth[patch]
-            first = away[patch] <= away[patch].min() + depth.max()
-            seeds.append(int(patch[first][depth[first].argmax()]))
+            seeds.append(_end_in(graph, near[labels == k]))
         seeds.sort(key=lambda seed: (away[seed] - graph.depth[seed], seed))
         found = [seeds[0]]
         thick = graph.thickness(seeds[0])
@@ -234,9 +231,22 @@ def _loose_roots(
 
 def _farthest(graph: VoxelGraph, node: int) -> int:
     """The middle of the end of a component that is farthest from a node."""
-    way = dijkstra(graph.lengths, indices=node)
-    end = int(np.where(np.isfinite(way), way, -1).argmax())
-    before = dijkstra(graph.costs, indices=node, return_predecessors=True)[1]
+    return _end_in(graph, np.flatnonzero(graph.part == graph.part[node]), node)
+
+
+def _end_in(graph: VoxelGraph, patch: np.ndarray, start: int = -1) -> int:
+    """The middle of the end, among some nodes of a component, that is farthest from a node.
+
+    A vessel may lie along what it springs from: it begins where it ends, not where it is nearest.
+
+    start : -1: the node that is farthest from the patch itself.
+    """
+    if start < 0:
+        way = dijkstra(graph.lengths, indices=int(patch[0]))
+        start = int(np.where(np.isfinite(way), way, -1).argmax())
+    way = dijkstra(graph.lengths, indices=start)
+    end = int(patch[way[patch].argmax()])
+    before = dijkstra(graph.costs, indices=start, return_predecessors=True)[1]
     return int(_without_tip(graph, _back(before, end)[::-1])[-1])
 
 

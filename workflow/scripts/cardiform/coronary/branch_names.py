@@ -31,6 +31,8 @@ GROOVES = {LAD: (RV, LV), LCX: (LA, LV), RCA: (RA, RV)}
 REACH_MM = 10.0  # a vessel of a groove lies about so near to both sides, fat and wall included
 LEAST_MM = 15.0  # so much of a groove makes a name; shorter pieces need half of their length
 HALF = 0.5
+NEARLY = 0.8
+APEX_MM = 10.0  # the anterior groove ends so far below the middle, round the apex
 PART_MM = 15.0  # a loose part without a groove has the name of the vessel that is so near
 GRAFT_MM = 20.0  # an origin so much farther from the ventricles than the lowest one is no ostium
 SIDE_MM = 10.0  # how much nearer to one side counts as no more than that
@@ -170,8 +172,11 @@ class _Namer:
             total: dict[int, float] = {}
             for k in tree:  # parents come first
                 total[k] = score[k] + total.get(self.forest.branches[k].parent, 0.0)
-            # of equal ways the longer one: a vessel does not end where its groove does
-            best = max(tree, key=lambda k: (round(total[k], 1), self._way(k)))
+            # of ways that have nearly as much of it the longest: a vessel does not end in a
+            # branch that dives into the septum
+            most = max(total.values())
+            good = [k for k in tree if total[k] >= NEARLY * most]
+            best = max(good, key=self._way)
             found[name] = total[best], self._to_origin(best)
         return found
 
@@ -191,7 +196,7 @@ class _Namer:
         weight = np.exp(-np.square(np.maximum(*sides) / REACH_MM))
         if name == LAD and self._up is not None:
             middle, up = self._up
-            weight *= (self.forest.branches[k].points - middle) @ up > 0
+            weight *= (self.forest.branches[k].points - middle) @ up > -APEX_MM
         return float(weight.mean()) * self.forest.branches[k].length
 
     def _accepted(

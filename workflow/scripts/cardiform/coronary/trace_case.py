@@ -28,6 +28,7 @@ from .surroundings import Surroundings
 
 MARGIN_MM = 2.0  # room around the structure
 CUT_MM = 1.0  # an end so near to a plane that cuts, beyond its radius, is no end of the vessel
+LEAST_VOXELS = 3  # of a branch, along the longest edge of a voxel: steps of slices are none
 FILES = ("tree.swc", "tree.vtp", "branches.csv", "summary.json")
 SUMMARY = Format(
     "tree-summary",
@@ -115,7 +116,7 @@ def traced(
     return trace(
         *found,
         {name: functools.partial(distance, name=name) for name in classes},
-        branch_mm=options.branch_mm,
+        branch_mm=max(options.branch_mm, LEAST_VOXELS * float(label_map.spacing.max())),
         smooth_mm=options.smooth_mm,
         ostium_mm=options.ostium_mm,
     )

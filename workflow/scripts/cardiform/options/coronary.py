@@ -140,7 +140,8 @@ class CoronaryTraceOptions:
     )
     branch_mm: float = option(
         5.0,
-        "shortest way beyond its parent's wall that is a branch, mm; shorter parts are specks",
+        "shortest way beyond its parent's wall that is a branch, mm (and three voxels at least); "
+        "shorter parts are specks",
         minimum=0.5,
     )
     smooth_mm: float = option(
