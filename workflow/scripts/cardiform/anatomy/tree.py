@@ -95,8 +95,8 @@ def trace(
     Notes
     -----
     Thinning loses vessels of an even number of voxels, or their ends; so the centreline is made of
-    the ways that keep deepest within the mask, from where a tree begins to its ends. Where a mask
-    closes a ring, that leaves its thinnest place open. A radius is that of the circle with the mean
+    the ways that keep deepest within the mask, from where a tree begins to its ends. A ring
+    is opened where both ways round it cost the same. A radius is that of the circle with the mean
     cross-section about its place: the volume of the voxels that are nearest to a piece of the
     course, over its length. So it does not shrink with the voxels, as depths do.
     """
@@ -279,19 +279,19 @@ def _to_tips(courses: list[Course], centres: np.ndarray, rim: float) -> list[Cou
     """
     if not courses:
         return courses
-    tree = cKDTree(centres)
+    voxels = _Voxels(centres, courses, rim)
     last_forks = [0] * len(courses)
     for course in courses:
         if course.parent >= 0:
             last_forks[course.parent] = max(last_forks[course.parent], course.at)
     added, result = [0] * len(courses), []
     for number, course in enumerate(courses):
-        points, radii = _moved_end(course.points, course.radii, last_forks[number], tree, rim)
+        points, radii = _moved_end(course.points, course.radii, last_forks[number], number, voxels)
         at = course.at
         if course.parent < 0:
             forks = [c.at for c in courses if c.parent == number]
             keep = len(points) - 1 - min(forks, default=len(points) // 2)
-            back, radii = _moved_end(points[::-1], radii[::-1], keep, tree, rim)
+            back, radii = _moved_end(points[::-1], radii[::-1], keep, number, voxels)
             added[number] = len(back) - len(points)
             points, radii = back[::-1], radii[::-1]
         else:
@@ -300,8 +300,28 @@ def _to_tips(courses: list[Course], centres: np.ndarray, rim: float) -> list[Cou
     return result
 
 
+class _Voxels:
+    """Voxels, and to which of some courses each is nearest.
+
+    rim : so far past a centre is the wall, mm.
+    """
+
+    def __init__(self, centres: np.ndarray, courses: Sequence[Course], rim: float):
+        self.rim = rim
+        self._tree = cKDTree(centres)
+        self._points = cKDTree(np.concatenate([c.points for c in courses]))
+        self._course = np.repeat(np.arange(len(courses)), [len(c.points) for c in courses])
+
+    def around(self, place: np.ndarray, reach: float, course: int) -> np.ndarray:
+        """(V, 3) of the voxels of a course within ``reach`` mm."""
+        found = self._tree.data[self._tree.query_ball_point(place, reach)]
+        if not len(found):
+            return found
+        return found[self._course[self._points.query(found)[1]] == course]
+
+
 def _moved_end(
-    points: np.ndarray, radii: np.ndarray, keep: int, voxels: cKDTree, rim: float
+    points: np.ndarray, radii: np.ndarray, keep: int, course: int, voxels: _Voxels
 ) -> tuple[np.ndarray, np.ndarray]:
     """A course made longer or shorter at its last end; nothing up to the point ``keep`` goes."""
     radius = float(radii[-1])
@@ -309,14 +329,17 @@ def _moved_end(
     back = max(len(points) - 1 - round(2 * radius / step), 0)
     ahead = points[-1] - points[back]
     ahead /= max(float(np.linalg.norm(ahead)), 1e-9)
-    around = voxels.data[voxels.query_ball_point(points[-1], 4 * radius)] - points[-1]
+    around = voxels.around(points[-1], 4 * radius + voxels.rim, course) - points[-1]
     along = around @ ahead
-    core = np.linalg.norm(around - along[:, None] * ahead, axis=1) <= 0.5 * radius
+    wide = max(0.5 * radius, 2 * voxels.rim)
+    core = np.linalg.norm(around - along[:, None] * ahead, axis=1) <= wide
     along = np.sort(along[core & (along >= -2 * radius)])
     if not len(along):
         return points, radii
-    gaps = np.flatnonzero(np.diff(along) > radius)  # what is beyond is another vessel
-    tip = (along[gaps[0]] if len(gaps) else along[-1]) + rim
+    gaps = np.flatnonzero(
+        np.diff(along) > max(radius, 4 * voxels.rim)
+    )  # what is beyond is another vessel
+    tip = (along[gaps[0]] if len(gaps) else along[-1]) + voxels.rim
     number = round((tip - radius) / step)
     if number > 0:
         more = points[-1] + step * np.arange(1, number + 1)[:, None] * ahead

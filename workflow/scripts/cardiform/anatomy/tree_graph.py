@@ -258,12 +258,11 @@ def _walked(graph: VoxelGraph, roots: list[Root], branch_mm: float) -> list[Way]
     if not roots:
         return []
     seeds = [root.node for root in roots]
-    _, before, source = dijkstra(
+    cost, before, source = dijkstra(
         graph.costs, indices=seeds, min_only=True, return_predecessors=True
     )
-    far = dijkstra(graph.lengths, indices=seeds, min_only=True)
-    left = np.where(np.isfinite(far), far, -1.0)
-    owner = np.full(len(far), -1)  # of the nodes of ways, the number of the way
+    left = _lengths(graph, cost, before)
+    owner = np.full(len(cost), -1)  # of the nodes of ways, the number of the way
     numbers = {seed: k for k, seed in enumerate(seeds)}
     ways: list[Way] = []
     while True:
@@ -289,6 +288,18 @@ def _walked(graph: VoxelGraph, roots: list[Root], branch_mm: float) -> list[Way]
             reach = SCALE * graph.depth[node] + RIM_VOX * graph.spacing
             around = np.array(graph.tree.query_ball_point(graph.places[node], reach))
             left[around[graph.part[around] == graph.part[node]]] = -1.0
+
+
+def _lengths(graph: VoxelGraph, cost: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """(N,) mm of the cheapest way to each node; -1 where none leads."""
+    reached = np.flatnonzero(np.isfinite(cost))
+    order = reached[np.argsort(cost[reached], kind="stable")]
+    order = order[before[order] != NONE]
+    steps = np.linalg.norm(graph.places[order] - graph.places[before[order]], axis=1)
+    way = np.where(np.isfinite(cost), 0.0, -1.0)
+    for node, earlier, step in zip(order.tolist(), before[order].tolist(), steps.tolist()):
+        way[node] = way[earlier] + step
+    return way
 
 
 def _back(before: np.ndarray, node: int, owner: np.ndarray | None = None) -> np.ndarray:
