@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from cardiform.coronary.branch_names import Named, name_branches
 from cardiform.coronary.surroundings import Surroundings
@@ -13,6 +14,7 @@ from cardiform.coronary.tree_figures import tree_figures
 from cardiform.labels import LabelTable
 from cardiform.options.coronary import CoronaryTraceOptions
 from cardiform.phantom import draw_phantom
+from cardiform.phantom.shapes import Tube
 from cardiform.volumes import LabelMap
 
 TABLE = LabelTable()
@@ -74,16 +76,8 @@ def figures_of(heart, forest, named: Named, mirror=(1.0, 1.0, 1.0)) -> dict[str,
     return tree_figures(true, own, PHANTOM_MM)
 
 
-def changed(label_map: LabelMap, change) -> LabelMap:
-    """A copy whose data went through ``change(data, coordinates RAS mm of voxels)``."""
-    return LabelMap(change(label_map.data.copy()), label_map.affine.copy())
-
-
-def erased(heart, label_map: LabelMap, numbers, keep=()) -> LabelMap:
-    """A copy without some of the phantom's branches, by their numbers; where they meet others
-    of ``keep`` (default: all others) these stay whole."""
-    from scipy.spatial import cKDTree
-
+def erased(heart, label_map: LabelMap, numbers) -> LabelMap:
+    """A copy without some of the phantom's branches, by their numbers; the others stay whole."""
     branches = heart.coronary_branches()
     data = label_map.data.copy()
     index = np.argwhere(data == CORONARY)
@@ -96,4 +90,18 @@ def erased(heart, label_map: LabelMap, numbers, keep=()) -> LabelMap:
         gaps.append(away - radii[near])
     gone = index[gaps[1] < gaps[0]]
     data[tuple(gone.T)] = 0
+    return LabelMap(data, label_map.affine)
+
+
+def with_tube(label_map: LabelMap, knots, radius: float, over_all: bool = True) -> LabelMap:
+    """A copy with a vessel along the spline through (K, 3) knots, RAS mm.
+
+    over_all : it is drawn over other classes too, not into the background alone.
+    """
+    tube = Tube.along(knots, np.full(len(knots), radius), step=1.0)
+    places = np.indices(label_map.data.shape).reshape(3, -1).T @ label_map.affine[:3, :3].T
+    away, _ = cKDTree(tube.points).query(places + label_map.affine[:3, 3])
+    inside = (away <= radius).reshape(label_map.data.shape)
+    data = label_map.data.copy()
+    data[inside if over_all else inside & (data == 0)] = CORONARY
     return LabelMap(data, label_map.affine)

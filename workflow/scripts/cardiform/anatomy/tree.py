@@ -13,7 +13,7 @@ from .tree_graph import Distance, VoxelGraph, Way, ways_of
 
 STEP_VOX = 0.5  # between the points of a course
 NEAREST = 16  # points of the courses among which a voxel looks for its own
-# A voxel farther from the course than this many radii is no part of the vessel.
+# A voxel farther from the course than this many radii, and a voxel, is no part of the vessel.
 BEYOND = 2.0
 SNAP_MM = 1.0  # forks nearer to each other than this, or the radius, are one
 
@@ -190,7 +190,7 @@ def _fitted(
     away, near = away.reshape(-1, count), near.reshape(-1, count)
     best = (away - radii[near]).argmin(axis=1)[:, None]
     away, own = (np.take_along_axis(x, best, axis=1)[:, 0] for x in (away, near))
-    near_own = np.flatnonzero(away <= BEYOND * radii[own])
+    near_own = np.flatnonzero(away <= BEYOND * radii[own] + np.cbrt(voxel))
     own = own[near_own]
     volumes = np.bincount(own, minlength=len(points)) * voxel
     sums = np.stack(
@@ -336,9 +336,8 @@ def _moved_end(
     along = np.sort(along[core & (along >= -2 * radius)])
     if not len(along):
         return points, radii
-    gaps = np.flatnonzero(
-        np.diff(along) > max(radius, 4 * voxels.rim)
-    )  # what is beyond is another vessel
+    # what is beyond a gap is another vessel
+    gaps = np.flatnonzero(np.diff(along) > max(radius, 4 * voxels.rim))
     tip = (along[gaps[0]] if len(gaps) else along[-1]) + voxels.rim
     number = round((tip - radius) / step)
     if number > 0:
