@@ -20,8 +20,8 @@ from cardiform.volumes import LabelMap
 TABLE = LabelTable()
 VALUES = dict(zip(TABLE.names, TABLE.values))
 CORONARY = VALUES["coronary"]
-OPTIONS = CoronaryTraceOptions(spacing_mm=0.6)
-PHANTOM_MM = 1.3
+OPTIONS = CoronaryTraceOptions(spacing_mm=0.75)
+PHANTOM_MM = 1.5
 
 
 def grid(low, high, spacing) -> tuple[tuple[int, ...], np.ndarray]:

@@ -26,7 +26,7 @@ LV = ("myocardium", "left_ventricle")
 RV, LA, RA = ("right_ventricle",), ("left_atrium",), ("right_atrium",)
 APPENDAGE = "left_atrial_appendage"
 # The two structures on both sides of each vessel.
-GROOVES = {LAD: (RV, LV), LCX: (LA, LV), RCA: (RA, RV)}
+GROOVES = {LAD: (RV, LV), LCX: ((*LA, APPENDAGE), LV), RCA: (RA, RV)}
 
 REACH_MM = 10.0  # a vessel of a groove lies about so near to both sides, fat and wall included
 LEAST_MM = 15.0  # so much of a groove makes a name; shorter pieces need half of their length
