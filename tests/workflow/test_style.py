@@ -65,6 +65,8 @@ MAY_USE_TORCH = {
     "vecset": True, "vqvae": True, "coronary": True, "ldm": True,
     # what the geometry environment runs
     "coronary.repair_case": False, "coronary.thin_structure": False,
+    "coronary.trace_case": False, "coronary.surroundings": False, "coronary.branch_names": False,
+    "coronary.tree_files": False, "coronary.tree_cohort": False, "coronary.tree_figures": False,
     "ldm.hearts_on_grid": False, "ldm.clouds": False, "ldm.cube": False, "ldm.option_checks": False,
 }  # fmt: skip
 LOOSE_FILES_AT_MOST = 8

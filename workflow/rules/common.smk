@@ -26,7 +26,7 @@ from cardiform.errors import InputError, together
 from cardiform.files import check_writable, parts_of, unwritable
 from cardiform.geometry.window_names import parse_windows
 from cardiform.ldm.option_checks import check_ldm
-from cardiform.options.checks import check_classes, check_sections, check_structure
+from cardiform.options.checks import TRACED, check_classes, check_sections, check_structure
 from cardiform.options.config_files import check_repeats, typed
 from cardiform.options.sections import SECTIONS
 
@@ -165,6 +165,10 @@ def structure_known():
     check_structure(OPTIONS, TABLE.names, COHORT.labels)
 
 
+def traced_known():
+    check_structure(OPTIONS, TABLE.names, COHORT.labels, TRACED)
+
+
 def split_possible():
     """Cases that are skipped later only make the parts smaller."""
     splits.split_cases(CASES.values(), OPTIONS["split"])
@@ -210,7 +214,6 @@ if workflow.is_main_process:
     for note in [*NOTES, *unwritable((RESULTS, LOGS))]:
         logger.warning(f"note: {note}")
 HAS_STRUCTURE = OPTIONS["coronary_repair"].structure in TABLE.names
-HAS_TREES = OPTIONS["coronary_trace"].structure in TABLE.names
 LABEL_TABLE = [COHORT.labels] if COHORT.labels else []
 # What the geometry stages read: the case table of the given label maps, or of the fused ones.
 CASE_LIST = f"{RESULTS}/fused/cases.tsv" if COHORT.use_refined else f"{RESULTS}/cases.tsv"

@@ -21,10 +21,9 @@ rule coronary:
         [f"{THIN}/refined/metrics.json"] if HAS_STRUCTURE else [],
 
 
-# A label table without the traced class has no trees: a note says so.
 rule trees:
     input:
-        [f"{RESULTS}/{TREES}/branches.csv"] if HAS_TREES else [],
+        f"{RESULTS}/{TREES}/branches.csv",
 
 
 rule repair_coronary:
@@ -130,7 +129,9 @@ rule refine_coronary:
 rule trace_coronary:
     input:
         fused=fused_chunk,
-        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        checked=lambda wildcards: if_fit(
+            traced_known, f"{RESULTS}/qc/manifest/{wildcards.chunk}.tsv"
+        ),
         cases=CHUNK_CASES,
         label_table=LABEL_TABLE,
     output:

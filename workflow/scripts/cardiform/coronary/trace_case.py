@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -127,12 +127,10 @@ def summary_of(case: Case, forest: Forest, named: Named, options: CoronaryTraceO
     trees = []
     for number, origin in enumerate(named.origins):
         own = forest.of_tree(number)
-        sides = Counter()
-        for k in own:
-            sides[named.sides[k]] += forest.branches[k].length
+        sides = _lengths(forest, named.sides, own)
         trees.append(
             {
-                "side": sides.most_common(1)[0][0],
+                "side": max(sides, key=lambda side: sides[side]),
                 "origin": origin or "none",
                 "length_mm": round(sum(forest.branches[k].length for k in own), 3),
                 "branches": len(own),
@@ -141,12 +139,12 @@ def summary_of(case: Case, forest: Forest, named: Named, options: CoronaryTraceO
         )
     names = {}
     for name in branch_names.NAMES:
-        own = [forest.branches[k] for k, other in enumerate(named.names) if other == name]
-        if own:
-            length = sum(branch.length for branch in own)
-            mean = sum(branch.length * float(branch.radii.mean()) for branch in own) / length
+        found = [b for b, other in zip(forest.branches, named.names) if other == name]
+        if found:
+            length = sum(branch.length for branch in found)
+            mean = sum(branch.length * float(branch.radii.mean()) for branch in found) / length
             names[name] = {
-                "branches": len(own),
+                "branches": len(found),
                 "length_mm": round(length, 3),
                 "radius_mean_mm": round(mean, 3),
             }
@@ -160,6 +158,14 @@ def summary_of(case: Case, forest: Forest, named: Named, options: CoronaryTraceO
         "specks": forest.specks,
         "speck_mm3": round(forest.speck_mm3, 3),
     }
+
+
+def _lengths(forest: Forest, words: Sequence[str], branches: Iterable[int]) -> dict[str, float]:
+    """Word -> mm of the branches that have it; words : one for each branch of the forest."""
+    total: dict[str, float] = {}
+    for k in branches:
+        total[words[k]] = total.get(words[k], 0.0) + forest.branches[k].length
+    return total
 
 
 def _counted(forest: Forest) -> list[str]:
@@ -193,9 +199,7 @@ def _draw(
             meshes += _haze(label_map, label.value, label.color)
     for name, branch in zip(named.names, forest.branches):
         meshes.append((*tube_surface(branch), COLORS[name], 1.0))
-    total = Counter()
-    for name, branch in zip(named.names, forest.branches):
-        total[name] += branch.length
+    total = _lengths(forest, named.names, range(len(forest.branches)))
     shown = [name for name in branch_names.NAMES if name in total]
     case_picture(
         path,

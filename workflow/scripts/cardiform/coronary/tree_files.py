@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from ..anatomy.tree import Forest
-from ..errors import again
 from ..files import write_text
 from ..formats import Format
 from ..tables import read_table
@@ -26,7 +25,7 @@ COLUMNS = (
     "radius_mean_mm", "radius_min_mm", "radius_max_mm",
     "start_x", "start_y", "start_z", "end_x", "end_y", "end_z", "ends_in",
 )  # fmt: skip
-BRANCHES = Format("branches", dict.fromkeys(COLUMNS, "text"), again("trace_coronary"), marked=False)
+BRANCHES = Format("branch table", dict.fromkeys(COLUMNS, "text"), marked=False)
 FORK, END, CUT = "fork", "end", "cut"
 DIGITS = 3  # of a micrometre: label maps know less
 
