@@ -208,24 +208,35 @@ def _loose_roots(
     origins: Mapping[str, Distance],
     branch_mm: float,
 ) -> list[Root]:
-    """A root for every loose part: its end that is nearest to a part with an origin.
+    """A root for every loose part: its end that is nearest to a part with a root.
 
-    Without such a part the end nearest to the first class, and without that the thickest.
+    The part with the smallest gap comes first, and counts for those after it: so the pieces of a
+    broken vessel follow each other. Where nothing has an origin, the first is the part with the
+    end nearest to the first class, or the thickest end.
     """
-    known = np.isin(graph.part, [graph.part[root.node] for root in rooted])
-    others = cKDTree(graph.places[known]) if known.any() else None
-    found = []
+    ends = {}
     for part in parts:
         start = _farthest(graph, int(part[0]))
         ways = _walked(graph, [Root(start, "")], branch_mm)
-        ends = np.array([start, *(int(way.nodes[-1]) for way in ways)])
-        if others is not None:
-            gaps = others.query(graph.places[ends])[0]
-        elif origins:
-            gaps = next(iter(origins.values()))(graph.places[ends])
-        else:
-            gaps = -np.array([graph.thickness(int(end)) for end in ends])
-        found.append(Root(int(ends[gaps.argmin()]), ""))
+        if ways:
+            ends[int(graph.part[part[0]])] = [start, *(int(way.nodes[-1]) for way in ways)]
+    known = [int(graph.part[root.node]) for root in rooted]
+    found = []
+    while ends:
+        others = cKDTree(graph.places[np.isin(graph.part, known)]) if known else None
+        gaps = {}
+        for number, nodes in ends.items():
+            if others is not None:
+                gap = others.query(graph.places[nodes])[0]
+            elif origins:
+                gap = next(iter(origins.values()))(graph.places[nodes])
+            else:
+                gap = -np.array([graph.thickness(node) for node in nodes])
+            gaps[float(gap.min()), number] = nodes[int(gap.argmin())]
+        (_, number), node = min(gaps.items())
+        found.append(Root(node, ""))
+        known.append(number)
+        del ends[number]
     return found
 
 

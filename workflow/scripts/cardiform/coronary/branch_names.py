@@ -33,7 +33,8 @@ LEAST_MM = 15.0  # so much of a groove makes a name; shorter pieces need half of
 HALF = 0.5
 NEARLY = 0.8
 APEX_MM = 10.0  # the anterior groove ends so far below the middle, round the apex
-PART_MM = 15.0  # a loose part without a groove has the name of the vessel that is so near
+PART_MM = 15.0  # a loose part goes on with the vessel that is so near to its beginning
+FORK_MM = 5.0  # a part that begins so near to a branch's end leaves it there
 GRAFT_MM = 20.0  # an origin so much farther from the ventricles than the lowest one is no ostium
 SIDE_MM = 10.0  # how much nearer to one side counts as no more than that
 
@@ -142,14 +143,14 @@ class _Namer:
             for k in trees:
                 if k != best:
                     found[k].pop(name)  # each of the three is one vessel
-        for k in range(len(self.trees)):
+        for k in [*trees, *grafts]:
             self._apply(self.trees[k], self._accepted(self.trees[k], found[k]))
         for k in grafts:
             self.names[self.trees[k][0]] = GRAFT
             self.notes.append(f"tree {k + 1} begins at the aorta far from the others: a graft?")
         for k in range(len(self.trees)):
             if k not in trees and k not in grafts:
-                self._name_by_neighbour(self.trees[k])
+                self._name_loose(self.trees[k], found[k])
 
     def _is_large(self, tree: int) -> bool:
         return sum(self.forest.branches[k].length for k in self.trees[tree]) >= 2 * LEAST_MM
@@ -247,10 +248,29 @@ class _Namer:
                 self.names[k] = inherited.get(self.names[parent], self.names[parent])
             self.main[k] = bool(on)
 
-    def _name_by_neighbour(self, tree: Sequence[int]) -> None:
-        """A loose part without a groove of its own has the name of what it begins at."""
-        if not tree or self.names[tree[0]] != UNNAMED:
-            return
+    def _name_loose(
+        self, tree: Sequence[int], paths: Mapping[str, tuple[float, list[int]]]
+    ) -> None:
+        """Names of a loose part, from its grooves and from the branch that it begins at.
+
+        What that branch is called counts as much as some of a groove; where it is sure of its
+        name, the part is one vessel: a fork into two would lie before it.
+        """
+        before, gap = self._before(tree)
+        name = self.names[before] if before >= 0 and gap <= PART_MM else UNNAMED
+        if name in GROOVES:
+            scores = {n: score + LEAST_MM * (n == name) for n, (score, _) in paths.items()}
+            best = max(scores, key=lambda n: scores[n])
+            accepted = {best: paths[best][1]}
+            if self._sure(before, name):
+                self._apply(tree, accepted)
+                self._fork_before(before, tree, best)
+                return
+        accepted = self._accepted(tree, paths) or (accepted if name in GROOVES else {})
+        self._apply(tree, accepted)
+
+    def _before(self, tree: Sequence[int]) -> tuple[int, float]:
+        """The named branch of another part that a loose part begins at, and the gap; -1: none."""
         start = self.forest.branches[tree[0]].points[0]
         gaps = {
             k: float(np.linalg.norm(branch.points - start, axis=1).min())
@@ -258,9 +278,25 @@ class _Namer:
             if k not in tree and self.names[k] not in (UNNAMED, TRUNK, GRAFT)
         }
         nearest = min(gaps, key=lambda k: gaps[k], default=-1)
-        if nearest >= 0 and gaps[nearest] <= PART_MM:
-            for k in tree:
-                self.names[k] = self.names[nearest]
+        return nearest, gaps.get(nearest, np.inf)
+
+    def _sure(self, k: int, name: str) -> bool:
+        """Whether the part of a branch has enough of the groove that its name stands for."""
+        tree = self.trees[self.forest.branches[k].tree]
+        return sum(self._score(b, name) for b in tree) >= LEAST_MM
+
+    def _fork_before(self, before: int, tree: Sequence[int], name: str) -> None:
+        """The left main of a tree whose anterior descending or circumflex artery is broken off."""
+        branch = self.forest.branches[before]
+        other = self.names[before]
+        if {other, name} != {LAD, LCX} or not self.origins[branch.tree]:
+            return
+        way = self._to_origin(before)
+        start = self.forest.branches[tree[0]].points[0]
+        nearest = int(np.linalg.norm(branch.points - start, axis=1).argmin())
+        rest = np.linalg.norm(np.diff(branch.points[nearest:], axis=0), axis=1).sum()
+        for k in way if rest <= FORK_MM else way[:-1]:
+            self.names[k] = LEFT_MAIN
 
     # --- places
 
