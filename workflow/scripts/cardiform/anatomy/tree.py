@@ -290,7 +290,7 @@ def _to_tips(courses: list[Course], centres: np.ndarray, rim: float) -> list[Cou
         at = course.at
         if course.parent < 0:
             forks = [c.at for c in courses if c.parent == number]
-            keep = len(points) - 1 - min(forks, default=len(points) // 2)
+            keep = len(points) - min(forks, default=len(points) // 2)  # and one before it
             back, radii = _moved_end(points[::-1], radii[::-1], keep, number, voxels)
             added[number] = len(back) - len(points)
             points, radii = back[::-1], radii[::-1]

@@ -86,7 +86,7 @@ class _Namer:
             self.notes.append(f"branches have no names: the label map lacks {', '.join(missing)}")
         elif self.forest.branches:
             self._name()
-        if not self.around.has(AORTA):
+        if self.forest.branches and not self.around.has(AORTA):
             self.notes.append("no origin is known: the label map lacks aorta")
         sides = [
             SIDES.get(name) or self.votes[branch.tree]
