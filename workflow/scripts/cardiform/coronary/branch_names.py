@@ -26,7 +26,7 @@ LV = ("myocardium", "left_ventricle")
 RV, LA, RA = ("right_ventricle",), ("left_atrium",), ("right_atrium",)
 APPENDAGE = "left_atrial_appendage"
 # The two structures on both sides of each vessel.
-GROOVES = {LAD: (RV, LV), LCX: ((*LA, APPENDAGE), LV), RCA: (RA, RV)}
+GROOVES = {LAD: (RV, LV), LCX: (LA, LV), RCA: (RA, RV)}
 
 REACH_MM = 10.0  # a vessel of a groove lies about so near to both sides, fat and wall included
 LEAST_MM = 15.0  # so much of a groove makes a name; shorter pieces need half of their length
@@ -34,6 +34,7 @@ HALF = 0.5
 NEARLY = 0.8
 APEX_MM = 10.0  # the anterior groove ends so far below the middle, round the apex
 PART_MM = 15.0  # a loose part goes on with the vessel that is so near to its beginning
+GOES_ON_MM = 25.0  # of a groove: what it counts that a loose part begins at a vessel
 FORK_MM = 5.0  # a part that begins so near to a branch's end leaves it there
 GRAFT_MM = 20.0  # an origin so much farther from the ventricles than the lowest one is no ostium
 SIDE_MM = 10.0  # how much nearer to one side counts as no more than that
@@ -194,6 +195,9 @@ class _Namer:
     def _score(self, k: int, name: str) -> float:
         """mm of a branch that lie in the groove of a vessel."""
         sides = [self._distance(k, *names) for names in GROOVES[name]]
+        if name == LCX:  # the appendage covers the groove's beginning, and the ventricle beyond it
+            beside = np.maximum(self._distance(k, APPENDAGE), sides[0] / 2)
+            sides[0] = np.minimum(sides[0], beside)
         weight = np.exp(-np.square(np.maximum(*sides) / REACH_MM))
         if name == LAD and self._up is not None:
             middle, up = self._up
@@ -259,7 +263,7 @@ class _Namer:
         before, gap = self._before(tree)
         name = self.names[before] if before >= 0 and gap <= PART_MM else UNNAMED
         if name in GROOVES:
-            scores = {n: score + LEAST_MM * (n == name) for n, (score, _) in paths.items()}
+            scores = {n: score + GOES_ON_MM * (n == name) for n, (score, _) in paths.items()}
             best = max(scores, key=lambda n: scores[n])
             accepted = {best: paths[best][1]}
             if self._sure(before, name):
