@@ -45,6 +45,7 @@ class Hearts(Trainings):
         self.make_models()
         self.must(*self.other("sample_diffusion", folder / "samples"))
         self.must(*self.other("fuse_labels", folder / "fused"))
+        self.make("trace_coronary.py", "coronary_trace")
         given = load_label_map(folder / "demo" / "labels" / "phantom_000.nii.gz")
         lacking = np.where(given.data == 8, np.uint8(0), given.data)
         source = folder / "demo" / "labels" / "phantom_000.nii.gz"
@@ -83,6 +84,14 @@ class Hearts(Trainings):
                 *self.flags("coronary_refine", "coronary_repair"),
             ],
             "fuse_labels": self.per_case(out, *self.flags("fusion")),
+            "trace_coronary": self.per_case(out, *self.flags("coronary_trace")),
+            "trace_coronary of files": [
+                *("--label-maps", f / "demo/labels/phantom_000.nii.gz", "--out", out),
+                *("--manifest", out / "all.tsv", *self.flags("coronary_trace")),
+            ],
+            "collect_trees": [
+                *(*self.cases, "--manifest", self.manifest("coronary_trace"), "--out", out),
+            ],
             "collect_fused": [*self.cases, "--manifest", f / "fused" / "all.tsv", "--out", out],
             "resample_labels": self.per_case(out, *self.flags("ldm")),
             "convert_pointclouds": self.per_case(out, *self.flags("ldm", "pointclouds")),
@@ -135,6 +144,9 @@ OTHER_SCRIPTS = {
     "repair_coronary": ("--fragment-mm3", 50),
     "refine_coronary": ("--resolution", 32),
     "fuse_labels": ("--hole-mm3", 5),
+    "trace_coronary": ("--branch-mm", 20),
+    "trace_coronary of files": ("--branch-mm", 20),
+    "collect_trees": (),
     "collect_fused": (),
     "resample_labels": ("--voxel-size", 24),
     "convert_pointclouds": ("--voxel-size", 24),
@@ -152,6 +164,7 @@ TABLE = OTHER_SCRIPTS | TRAININGS
 DECLARED = (
     "model.pt", "metrics.json", "all.tsv", "cases.tsv", "summary.json", "grid.json",
     "statistics.json", "train.csv", "val.csv", "test.csv", "figures.json", "qc/cohort.json",
+    "branches.csv",
 )  # fmt: skip
 
 

@@ -32,6 +32,8 @@ elif name == "split_cohort":
         put(out / (part + ".csv"), value("--cases").read_text())
 elif name == "collect_fused":
     put(out / "cases.tsv"); put(out / "summary.json")
+elif name == "collect_trees":
+    put(out / "branches.csv"); put(out / "summary.json")
 elif name.startswith(("train_", "pretrain_")):
     put(out / "model.pt"); put(out / "metrics.json")
 elif name in ("reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels"):

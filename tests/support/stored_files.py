@@ -15,7 +15,7 @@ from cardiform import volumes
 from cardiform.artefact import model
 from cardiform.artefact.model import Kind
 from cardiform.cohort import checks, manifest, per_case, splits, table
-from cardiform.coronary import thin_structure
+from cardiform.coronary import thin_structure, trace_case, tree_files
 from cardiform.coronary.repair_case import repair_case
 from cardiform.files import load_npz, read_json, write_json
 from cardiform.formats import Format
@@ -29,7 +29,7 @@ from cardiform.ldm.coder import ShapeCoder
 from cardiform.metrics import record
 from cardiform.metrics.record import write_held_out_figures
 from cardiform.options.cohort import SplitOptions
-from cardiform.options.coronary import CoronaryRepairOptions
+from cardiform.options.coronary import CoronaryRepairOptions, CoronaryTraceOptions
 from cardiform.options.fusion import FusionOptions
 from cardiform.options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
 from cardiform.options.ldm import AutoencoderOptions, LatentsOptions, LdmOptions, SamplingOptions
@@ -64,6 +64,7 @@ STORED = (
     Stored(thin_structure.THIN, "Repaired structure", "repaired/a.npz"),
     Stored(checks.REPORT, "Check report", "qc/cases/a.json"),
     Stored(summary.REPORT, "Fusion report", "fused/a.json"),
+    Stored(trace_case.SUMMARY, "Tree summary", "trees/a/summary.json"),
     Stored(hearts_on_grid.BOX, "Box", "boxes/a.json"),
     Stored(hearts_on_grid.GRID, "Grid", "grid.json"),
     Stored(data.LATENTS, "Latents", "latents/a.npz"),
@@ -82,6 +83,7 @@ TABLES = (
     Stored(manifest.MANIFEST, "Manifest", "qc/manifest.tsv"),
     Stored(table.CASES, "Checked case table", "cases.tsv"),
     Stored(splits.SPLIT, "Split", "split/train.csv"),
+    Stored(tree_files.BRANCHES, "Branch table", "trees/a/branches.csv"),
 )
 
 
@@ -106,10 +108,13 @@ def write_all(folder: Path) -> None:
     cases.voxelize_case(case, **meshes, options=voxels, out=folder / "sparse")
     repair = CoronaryRepairOptions(spacing_mm=2.0)
     repair_case(case, **common, options=repair, out=folder / "repaired")
+    trace = CoronaryTraceOptions(spacing_mm=1.0)
     _write_latent_diffusion(folder, case)
     with pytest.MonkeyPatch.context() as patch:  # pictures take most of the time
         patch.setattr("cardiform.fusion.cases.compare_picture", lambda *_, **__: None)
         patch.setattr("cardiform.held_out.compare_picture", lambda *_, **__: None)
+        patch.setattr("cardiform.coronary.trace_case.case_picture", lambda *_, **__: None)
+        trace_case.trace_case(case, **common, options=trace, out=folder / "trees")
         fuse_case(case, **common, options=FusionOptions(), masks={}, out=folder / "fused")
         _write_vecset(folder, case)
         _write_vqvae(folder)

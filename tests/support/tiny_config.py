@@ -55,6 +55,7 @@ TINY = {
         "truncation_mm": 5.0,
         "scales_mm": [2.0],
     },
+    "coronary_trace": {"spacing_mm": 1.5},
     "coronary_near": {**BRIEF, "accumulate": 1, "latent_dim": 8, "points": 256},
     "coronary_refine": {"resolution": 48, "device": "cpu"},
     "vqvae": {"channels": [8, 8, 16, 16], "blocks": [1, 0, 0, 1], "max_voxels": 60_000},

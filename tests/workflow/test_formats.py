@@ -15,6 +15,7 @@ from stored_files import NAME, STORED, TABLES, read, write_all
 from cardiform import formats
 from cardiform.artefact.model import load_model
 from cardiform.cohort import checks, manifest, per_case, splits, table
+from cardiform.coronary import tree_files
 from cardiform.coronary.thin_structure import PackedMask, ThinStructure
 from cardiform.errors import InputError
 from cardiform.files import save_npz
@@ -73,6 +74,7 @@ READERS = {
 REMEDIES = {
     "Frame": AGAIN.format("extract_meshes"),
     "Fusion report": AGAIN.format("fuse_labels"),
+    "Tree summary": AGAIN.format("trace_coronary"),
     "VecSet latents": AGAIN.format("reconstruct_vecset"),
     "Codes": AGAIN.format("reconstruct_vqvae"),
 }
@@ -331,6 +333,7 @@ def test_tables_with_other_columns_are_refused(stored, written, tmp_path):
         "Manifest": manifest.read_manifest,
         "Checked case table": table.read_checked_cases,
         "Split": splits.read_split,
+        "Branch table": tree_files.read_branches,
     }[stored.heading]
     text = (written / stored.path).read_text()
     reader(written / stored.path)

@@ -66,6 +66,8 @@ MAY_USE_TORCH = {
     # what the geometry environment runs
     "coronary.repair_case": False, "coronary.thin_structure": False, "coronary.field": False,
     "coronary.links": False, "coronary.figures": False,
+    "coronary.trace_case": False, "coronary.surroundings": False, "coronary.branch_names": False,
+    "coronary.tree_files": False, "coronary.tree_cohort": False, "coronary.tree_figures": False,
     "ldm.hearts_on_grid": False, "ldm.clouds": False, "ldm.cube": False, "ldm.option_checks": False,
     "ldm.outside": False, "ldm.voxel_folder": False,
 }  # fmt: skip

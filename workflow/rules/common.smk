@@ -26,7 +26,7 @@ from cardiform.errors import InputError, together
 from cardiform.files import check_writable, parts_of, unwritable
 from cardiform.geometry.window_names import parse_windows
 from cardiform.ldm.option_checks import check_ldm, diffusion_mb
-from cardiform.options.checks import check_classes, check_sections, check_structure
+from cardiform.options.checks import TRACED, check_classes, check_sections, check_structure
 from cardiform.options.config_files import check_repeats, typed
 from cardiform.options.sections import SECTIONS
 
@@ -163,6 +163,10 @@ def if_fit(check, path):
 
 def structure_known():
     check_structure(OPTIONS, TABLE.names, COHORT.labels)
+
+
+def traced_known():
+    check_structure(OPTIONS, TABLE.names, COHORT.labels, TRACED)
 
 
 def split_possible():

@@ -7,6 +7,9 @@ REFINEMENT_FLAGS = {
 }
 REFINING = OPTIONS["coronary_refine"].preset
 
+# The traced structure need not be the refined one.
+TREES = f"{OPTIONS['coronary_trace'].structure}/trees"
+
 
 wildcard_constraints:
     preset="cardiform|near",
@@ -16,6 +19,11 @@ wildcard_constraints:
 rule coronary:
     input:
         [f"{THIN}/refined/metrics.json"] if HAS_STRUCTURE else [],
+
+
+rule trees:
+    input:
+        f"{RESULTS}/{TREES}/branches.csv",
 
 
 rule repair_coronary:
@@ -116,3 +124,54 @@ rule refine_coronary:
             " --train {input.splits[0]:q} --validation {input.splits[1]:q} --test {input.splits[2]:q}"
             " --out {params.out} {params.label_table} {params.flags} {params.repair}"
         )
+
+
+rule trace_coronary:
+    input:
+        fused=fused_chunk,
+        checked=lambda wildcards: if_fit(
+            traced_known, f"{RESULTS}/qc/manifest/{wildcards.chunk}.tsv"
+        ),
+        cases=CHUNK_CASES,
+        label_table=LABEL_TABLE,
+    output:
+        f"{RESULTS}/{TREES}/manifest/{{chunk}}.tsv",
+    log:
+        f"{LOGS}/trace_coronary/{{chunk}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/trace_coronary/{{chunk}}.tsv"
+    conda:
+        "../envs/geometry.yaml"
+    threads: chunk_threads
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: 3000 * threads * attempt,
+    params:
+        script=script("trace_coronary.py"),
+        flags=flags("coronary_trace"),
+        label_table=labels_flag,
+        select=chunk_cases,
+        out=folder_of_stage,
+    shell:
+        "python {params.script:q} --cases {input.cases:q} --select {params.select}"
+        " --out {params.out} --manifest {output} --processes {threads}"
+        " {params.label_table} {params.flags} 2>&1 | tee {log}"
+
+
+rule collect_trees:
+    input:
+        manifests=manifests(TREES),
+        cases=CASE_LIST,
+    output:
+        branches=f"{RESULTS}/{TREES}/branches.csv",
+        summary=f"{RESULTS}/{TREES}/summary.json",
+    log:
+        f"{LOGS}/collect_trees.log",
+    localrule: True
+    conda:
+        "../envs/geometry.yaml"
+    params:
+        script=script("collect_trees.py"),
+        out=folder_of_output,
+    shell:
+        "python {params.script:q} --cases {input.cases:q} --manifest {input.manifests:q}"
+        " --out {params.out} 2>&1 | tee {log}"

@@ -25,7 +25,10 @@ ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 ID_REMEDY = "use up to 100 letters, digits, '.', '_' and '-', not first '.', '_' or '-'"
 # The stages keep state/ and manifest/ beside the folders of the cases, metrics.json and
 # summary.json beside <case>.json: a case of that name would be overwritten, or overwrite them.
-RESERVED = {"state", "manifest", "manifest.tsv", "metrics", "metrics.json", "summary"}
+RESERVED = {
+    "state", "manifest", "manifest.tsv", "metrics", "metrics.json", "summary", "summary.json",
+    "branches.csv",
+}  # fmt: skip
 RESERVED_REMEDY = "rename it: the stages keep files of their own under this name"
 PATH_COLUMNS = ("labels", "image", "pointcloud", "truth")
 # A job's command line names the cases of its chunk; Linux takes 128 KiB.

@@ -18,6 +18,7 @@ from .vecset import ANCHORED, LATENTS
 VQVAE_WIDTHS = 4  # at full, half, quarter and eighth resolution
 BUILT_IN = "STACOM-2025"
 STRUCTURE = "coronary_repair.structure"
+TRACED = "coronary_trace.structure"
 STAGES = ("vqvae_pretrain", "vqvae_codebook", "vqvae_joint")
 
 
@@ -124,6 +125,10 @@ def check_classes(
     problems, notes = [], []
     repair = options.get("coronary_repair")
     nothing_refined = repair is not None and repair.structure not in known
+    trace = options.get("coronary_trace")
+    nothing_traced = trace is not None and trace.structure not in known
+    silent: tuple[str, ...] = ("coronary_repair", "fusion") if nothing_refined else ()
+    silent += ("coronary_trace",) if nothing_traced else ()  # its target says so
     for key, field, names in _class_names(options):
         absent = [name for name in names if name not in known]
         usual = names == _names(field.default) or key == "ldm.drop_classes"
@@ -135,7 +140,7 @@ def check_classes(
                 f"targets coronary and fused are left out: {key} is {absent[0]}, which {table} "
                 f"does not have; set it to one of {', '.join(known)}"
             )
-        elif absent and not (nothing_refined and key.startswith(("coronary_repair", "fusion"))):
+        elif absent and not key.startswith(silent):
             notes.append(f"{key}: without {', '.join(absent)}, which {table} does not have")
     problems += _dropped(options, known)
     if problems:
@@ -159,13 +164,16 @@ def _dropped(options: Mapping[str, Any], known: Sequence[str]) -> Iterator[str]:
         )
 
 
-def check_structure(options: Mapping[str, Any], known: Sequence[str], table: str) -> None:
-    """InputError where the label table lacks the class that is refined: a default that is needed
-    by nothing but its own targets."""
-    name = options["coronary_repair"].structure
+def check_structure(
+    options: Mapping[str, Any], known: Sequence[str], table: str, key: str = STRUCTURE
+) -> None:
+    """InputError where the label table lacks the class that is refined, or traced: a default that
+    is needed by nothing but its own targets."""
+    section, _, field = key.partition(".")
+    name = getattr(options[section], field)
     if name not in known:
         raise InputError(
-            f"{STRUCTURE} is {name}, which the label table {table or BUILT_IN} does not have; "
+            f"{key} is {name}, which the label table {table or BUILT_IN} does not have; "
             f"set it to one of {', '.join(known)}"
         )
 

@@ -130,6 +130,38 @@ class CoronaryRefineOptions:
     device: str = device_option()
 
 
+@dataclass(frozen=True, kw_only=True)
+class CoronaryTraceOptions:
+    """Centrelines with radii of a thin structure, cut into named branches."""
+
+    structure: str = option(
+        "coronary", "class of the label table that is traced", pattern=CLASS_PATTERN, classes=True
+    )
+    spacing_mm: float = option(
+        0.5, "edge of the isotropic grid that is worked on, mm", minimum=0.1, maximum=5.0
+    )
+    branch_mm: float = option(
+        5.0,
+        "shortest way beyond its parent's wall that is a branch, mm (and three voxels at least); "
+        "shorter parts are specks",
+        minimum=0.5,
+    )
+    smooth_mm: float = option(
+        1.5, "Gaussian sigma along the course, of places and radii, mm (0: none)", minimum=0.0
+    )
+    origins: tuple[str, ...] = option(
+        ("aorta", "pulmonary_artery"),
+        "classes that a tree may spring from, the first before the others",
+        classes=True,
+    )
+    ostium_mm: float = option(
+        3.0, "a tree springs from a class if no more lies between both walls, mm", minimum=0.0
+    )
+    names: bool = option(
+        True, "name the branches as coronary arteries; false for another structure"
+    )
+
+
 def refinement_faults(
     options: CoronaryRefineOptions, key: str = "coronary_refine.latent_steps"
 ) -> list[str]:

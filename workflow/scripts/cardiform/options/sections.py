@@ -9,7 +9,13 @@ from __future__ import annotations
 import dataclasses
 
 from .cohort import CohortOptions, DemoOptions, SplitOptions
-from .coronary import CoronaryOptions, CoronaryRefineOptions, CoronaryRepairOptions, NearOptions
+from .coronary import (
+    CoronaryOptions,
+    CoronaryRefineOptions,
+    CoronaryRepairOptions,
+    CoronaryTraceOptions,
+    NearOptions,
+)
 from .fusion import FusionOptions
 from .geometry import MeshesOptions, PointsOptions, VoxelsOptions, WindowsOptions
 from .ldm import (
@@ -52,6 +58,7 @@ SECTIONS: dict[str, type] = {
     "coronary": CoronaryOptions,
     "coronary_near": NearOptions,
     "coronary_refine": CoronaryRefineOptions,
+    "coronary_trace": CoronaryTraceOptions,
     "fusion": FusionOptions,
     "vecset": VecsetOptions,
     "vecset_reconstruct": VecsetReconstructOptions,

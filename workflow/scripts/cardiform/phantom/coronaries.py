@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +17,28 @@ CLEARANCE_MM = 0.4
 # The surface that the vessels run on fills the grooves over this width, mm.
 GROOVE_BLEND_MM = 6.0
 PROJECTION_STEPS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class TrueBranch:
+    """A coronary branch as it was drawn.
+
+    name : left_main, LAD, LCX or RCA; side branches have the name of their vessel.
+    main : whether it is the course of the vessel itself.
+    points, radii : (K, 3) and (K,) mm; a side branch begins on its parent's centreline.
+    """
+
+    name: str
+    main: bool
+    points: np.ndarray
+    radii: np.ndarray
+
+
+def branch_names(a: Anatomy) -> tuple[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]]:
+    """Name and rank (True: the vessel itself) of each tube of :func:`coronary_trees`."""
+    left = [("left_main", True), ("LAD", True), ("LCX", True)]
+    left += [("LAD", False)] * a.diagonals + [("LCX", False)] * a.marginals
+    return tuple(left), (("RCA", True), *[("RCA", False)] * 3)
 
 
 def coronary_trees(

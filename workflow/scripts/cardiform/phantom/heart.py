@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from ..geometry.grids import box_corners
 from ..labels import LabelTable
 from .anatomy import Anatomy, chambers_and_vessels, draw_anatomy
-from .coronaries import END_RADIUS_MM, coronary_trees
+from .coronaries import END_RADIUS_MM, TrueBranch, branch_names, coronary_trees
 from .shapes import Shape, Tube, Union, box_distance
 
 LABELS = LabelTable()
@@ -49,6 +49,14 @@ class Phantom:
         """Left and right coronary tree, heart frame."""
         solids = chambers_and_vessels(self.anatomy)
         return coronary_trees(self.anatomy, solids, self.least_vessel_radius / self.size)
+
+    def coronary_branches(self) -> list[TrueBranch]:
+        """The true centrelines of both coronary trees with their names, RAS mm."""
+        return [
+            TrueBranch(name, main, self._to_world(tube.points), self.size * tube.radii)
+            for tree, named in zip(self.trees, branch_names(self.anatomy))
+            for tube, (name, main) in zip(tree, named, strict=True)
+        ]
 
     @cached_property
     def solids(self) -> tuple[Shape | None, ...]:
