@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,6 +237,19 @@ def test_hearts_that_lack_a_class_count_in_no_statistics(tmp_path):
     assert np.allclose(alone.mean, load_npz(files["c"])["mu"].mean((0, 2, 3, 4)), atol=1e-6)
     with pytest.raises(InputError, match="none of the training cases"):
         statistics_of(files, [], made, "")
+
+
+def test_training_validation_and_mean_shape_leave_out_the_same_hearts(caplog):
+    statistics = replace(STATISTICS, incomplete=("b", "c"))
+    files = [MadeFile(name, Path(name), "") for name in "abc"]
+    for part in ("train", "validation"):
+        assert [f.case_id for f in train._complete(part, files, statistics)] == ["a"]
+    assert train._complete("validation", files[1:], statistics) == files[1:]
+    assert "every validation case lacks a class" in caplog.text
+    for complete, left in ((True, ["a"]), (False, ["a", "b", "c"])):
+        options = DiffusionOptions(**TINY, complete_cases=complete)
+        generator = ShapeGenerator(options, statistics, coder(latent_channels=2), network())
+        assert generator.learned_from(["a", "b", "c"]) == left
 
 
 # --- memory ----------------------------------------------------------------------------------
