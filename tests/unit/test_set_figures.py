@@ -350,6 +350,16 @@ def test_fields_and_a_single_sample_have_figures():
     assert table_of_figures(figures)
 
 
+def test_where_nothing_is_known_there_are_no_figures():
+    hearts = varied(3, 60)
+    cut = [np.ones(3, bool)] * 3
+    figures = evaluate(
+        hearts, References(hearts, hearts, hearts, (), cut), GRID, GenerationOptions(points=32)
+    )
+    assert set(figures["generated"]["all_classes"].values()) == {None}
+    assert figures["generated"]["volumes"]["mean_w1"] is None and table_of_figures(figures)
+
+
 def test_a_heart_of_which_nothing_is_known_is_near_to_none():
     test, train = varied(6, 50), varied(6, 51)
     cut = [np.ones(3, bool), *[None] * 5]

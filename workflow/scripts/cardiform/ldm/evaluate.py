@@ -277,12 +277,14 @@ def _sets(matrices, typical: np.ndarray, blocks, names: Sequence[str]) -> dict:
     together = [mean_over_classes(m, typical) for m in matrices]
     found = [_one_draw(together, draw) for draw in blocks[len(names)]]
     result = {"classes": classes, "all_classes": _mean(found)}
-    if len(found) > 1:
+    if len(found) > 1 and all(row["mmd"] is not None for row in found):
         result["spread"] = {key: float(np.std([f[key] for f in found])) for key in found[0]}
     return result
 
 
-def _one_draw(matrices, draw: Mapping[str, Block]) -> dict[str, float]:
+def _one_draw(matrices, draw: Mapping[str, Block]) -> dict:
+    if not len(draw["real"][0]):  # nothing is known of any test heart
+        return dict.fromkeys(("mmd", "cov", "nna"))
     parts = [m[np.ix_(*draw[k])] for m, k in zip(matrices, ("to_real", "made", "real"))]
     return set_figures(*parts)
 
