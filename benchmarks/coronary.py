@@ -62,7 +62,9 @@ def main() -> None:
     parser.add_argument(
         "--edges", default="0.6,0.6,0.6", help="voxel edges of the label maps, mm: x,y,z"
     )
-    parser.add_argument("--leave-one-out", action="store_true", help="a table of kinds left out")
+    parser.add_argument(
+        "--leave-one-out", nargs="*", metavar="KIND", help="tables of kinds left out; none: of each"
+    )
     parser.add_argument("--brief", action="store_true", help="the rows that decide alone")
     parser.add_argument("--bootstrap", type=int, default=1000, help="samples of the trees")
     parser.add_argument("--steps", type=int, default=900, help="steps of cardiform")
@@ -73,7 +75,7 @@ def main() -> None:
     args = parser.parse_args()
     edges = tuple(map(float, args.edges.split(",")))
     prepare(args.work, args.train, edges)
-    if args.leave_one_out:
+    if args.leave_one_out is not None:
         leave_one_out(args, edges)
         return
     models = {"cardiform": train(args, "cardiform")}
@@ -93,10 +95,10 @@ def described(noise: Mapping[str, float]) -> str:
 def leave_one_out(args, edges) -> None:
     """One table: every kind of the training's noise, met by what never saw it."""
     every = NOISE[TRAINED]
-    for kind, strength in every.items():
+    for kind in args.leave_one_out or every:
         others = {k: v for k, v in every.items() if k != kind}
         model = train(args, "cardiform", f"without_{kind}", ("--kinds", ",".join(others)))
-        noise = {kind: 1.5 * strength}  # alone it does little
+        noise = {kind: 1.5 * every[kind]}  # alone it does little
         print(f"\n**{kind} left out** ({described(noise)})\n", flush=True)
         tuned = tune(args, f"without_{kind}", others, edges)
         table(measured(args, noise, tuned, {"cardiform": model}, edges), args.bootstrap)
@@ -345,11 +347,14 @@ def table(rows: dict[str, list[dict]], samples: int) -> None:
     titles += ("own Dice", "own clDice", "own component error", "own HD95 mm", "to label")
     print(f"| | {' | '.join(titles)} |\n|---|{'---:|' * len(titles)}")
     for name, figures in rows.items():
-        cells = [interval([f[column] for f in figures], samples) for column in columns]
+        cells = [
+            interval([f[name] for f in figures], samples, 1 if "component" in name else 3)
+            for name in columns
+        ]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def interval(values: list, samples: int) -> str:
+def interval(values: list, samples: int, digits: int) -> str:
     """Mean (lower to upper end of the bootstrap interval) of what is known."""
     known = np.array([v for v in values if v is not None], float)
     if not len(known):
@@ -357,7 +362,6 @@ def interval(values: list, samples: int) -> str:
     rng = np.random.default_rng(0)
     means = known[rng.integers(len(known), size=(samples, len(known)))].mean(axis=1)
     low, high = np.percentile(means, (2.5, 97.5))
-    digits = 1 if known.mean() > 3 else 3
     return f"{known.mean():.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
