@@ -185,6 +185,23 @@ def test_refinement_is_a_target_of_its_own(project):
     assert planned(project, "fused") == {**FUSED, "fused": 1}
 
 
+def test_trees_are_a_target_of_their_own(project):
+    """Of the given label maps, or of the fused ones; no training is part of it without these."""
+    jobs = {"trace_coronary": 4, "collect_trees": 1}
+    assert planned(project, "trees") == {"check_cases": 4, "check_cohort": 1, **jobs, "trees": 1}
+    assert not jobs.keys() & planned(project).keys()
+    run(project, "trees")
+    assert planned(project, "trees") == {}
+    write_config(project, "coronary_trace:\n  branch_mm: 8.0\n")
+    assert planned(project, "trees") == {**jobs, "trees": 1}
+    (project / "mine.yaml").write_text((project / "mine.yaml").read_text().replace(
+        "chunks: 4", "chunks: 4\n  use_refined: true"
+    ))  # fmt: skip
+    assert {*FUSED, *jobs} <= planned(project, "trees").keys()
+    text = snakemake(project, "-n", "-p", "-F", "trees").stdout
+    assert "trace_coronary.py --cases results/acme/fused/cases.tsv" in text
+
+
 def test_trainings_read_the_fused_label_maps_where_they_are_asked_to(project):
     run(project)
     assert not (project / "results/acme/fused").exists()

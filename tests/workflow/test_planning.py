@@ -106,6 +106,12 @@ def test_targets_of_a_structure_that_is_no_class_are_left_out_with_a_note(projec
     assert "refine_coronary" in planned(project)
 
 
+def test_trees_of_a_structure_that_is_no_class_are_refused(project):
+    own_table(project)
+    line = "coronary_trace.structure is coronary, which the label table labels.tsv does not have"
+    assert line in refusal(project, "trees")
+
+
 def test_one_class_alone_is_not_completed(project):
     own_table(project, labels=HEADER + "7\tlv\tLeft\t#ff0000\t1\t1\n")
     plan = planned(project)
