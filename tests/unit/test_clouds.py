@@ -9,8 +9,8 @@ import pytest
 from cardiform.errors import InputError
 from cardiform.labels import LabelTable
 from cardiform.ldm.clouds import counts_on, fields_of, label_map_of, typical
+from cardiform.ldm.clouds_on_grid import CloudBounds, cloud_grid
 from cardiform.ldm.cube import Cube
-from cardiform.ldm.hearts_on_grid import CloudBounds, cloud_grid
 from cardiform.options.ldm import LdmOptions, PointcloudsOptions
 from cardiform.volumes.clouds import CloudFile, cloud_of_case
 

@@ -69,7 +69,7 @@ MAY_USE_TORCH = {
     "coronary.trace_case": False, "coronary.surroundings": False, "coronary.branch_names": False,
     "coronary.tree_files": False, "coronary.tree_cohort": False, "coronary.tree_figures": False,
     "ldm.hearts_on_grid": False, "ldm.clouds": False, "ldm.cube": False, "ldm.option_checks": False,
-    "ldm.outside": False, "ldm.voxel_folder": False,
+    "ldm.clouds_on_grid": False, "ldm.outside": False, "ldm.voxel_folder": False,
 }  # fmt: skip
 LOOSE_FILES_AT_MOST = 8
 LINES_AT_MOST = 400

@@ -92,7 +92,8 @@ def main() -> None:
     cli.add_case_arguments(parser, cases_required=False)
     ldm, options, args = cli.parse(parser, LdmOptions, PointcloudsOptions)
 
-    from cardiform.ldm.hearts_on_grid import CloudBounds, cloud_grid, convert_cloud, taking_part
+    from cardiform.ldm.clouds_on_grid import CloudBounds, cloud_grid, convert_cloud
+    from cardiform.ldm.hearts_on_grid import taking_part
     from cardiform.ldm.outside import report_clouds
 
     table = taking_part(labels.load_label_table(args.labels), ldm.drop_classes)

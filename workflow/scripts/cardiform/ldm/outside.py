@@ -14,8 +14,9 @@ from ..options.ldm import PointcloudsOptions
 from ..volumes import LabelMap, load_label_map
 from ..volumes.clouds import CloudFile
 from .clouds import chosen_points
+from .clouds_on_grid import CloudBounds
 from .cube import Cube, reach_mm
-from .hearts_on_grid import CloudBounds, Grid, read_box
+from .hearts_on_grid import Grid, read_box
 
 log = logging.getLogger(__name__)
 
