@@ -20,13 +20,15 @@ mask replaces, from the mask on, which is not the work of the rules.) Then the v
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import numpy as np
 from measuring import ROOT  # noqa: F401  puts the library on the path
 
-from cardiform.anatomy.repair import repair
-from cardiform.coronary.repair_case import thin_structure
+from cardiform.cohort.table import Case
+from cardiform.coronary.repair_case import repair_case
 from cardiform.fusion.merge import fused
 from cardiform.fusion.rules import RULES, consistent
 from cardiform.labels import LabelTable
@@ -35,7 +37,7 @@ from cardiform.options.coronary import CoronaryRepairOptions
 from cardiform.options.fusion import FusionOptions
 from cardiform.phantom.faults import FAULTS, faulty
 from cardiform.phantom.scans import draw_scan, noisy_coronaries
-from cardiform.volumes import LabelMap, spacing_of
+from cardiform.volumes import LabelMap, load_label_map, save_label_map, spacing_of
 
 TABLE = LabelTable()
 CORONARY = TABLE[TABLE.channel("coronary")].value
@@ -57,10 +59,13 @@ def damaged(truth: LabelMap, kind: str, rng) -> tuple[np.ndarray, dict[int, Labe
     noisy = noisy_coronaries(truth.data, spacing, 1.0, rng)
     if kind == "noise":
         return noisy, {}
-    options = CoronaryRepairOptions(spacing_mm=1.0)
-    thin = thin_structure(LabelMap(noisy, truth.affine), TABLE, options)
-    mask, _ = repair(thin.label, thin.spacing, options, thin.supported)
-    return noisy, {CORONARY: LabelMap(mask, thin.affine)}
+    with tempfile.TemporaryDirectory() as folder:
+        labels = Path(folder) / "labels.nii.gz"
+        save_label_map(labels, noisy, truth.affine)
+        case = Case(case_id="a", patient_id="a", labels=str(labels))
+        options = CoronaryRepairOptions(spacing_mm=1.0)
+        repair_case(case, table=TABLE, options=options, out=Path(folder))
+        return noisy, {CORONARY: load_label_map(Path(folder) / "a.nii.gz")}
 
 
 def measured(truth: LabelMap, kind: str, rng) -> tuple[list[dict], dict[str, float]]:
