@@ -109,6 +109,60 @@ def test_a_folder_for_each_case(folder):
     assert rows["patient_1"]["image"] == "d/patient 1/ct.nii.gz" and not rows["patient2"]["image"]
 
 
+def test_0000_is_a_channel_behind_images_and_else_a_number(folder):
+    make("l/heart_0000.nii.gz", "l/heart_0001.nii.gz", "one/a.nii.gz", "one/a_0000.nii.gz")
+    make("i/heart_0000_0000.nii.gz", "i/heart_0001_0000.nii.gz", "n/0000.nii.gz", "n/0001.nii.gz")
+    rows = listed("--labels", "l", "--images", "i")
+    assert {name: row["image"] for name, row in rows.items()} == {
+        "heart_0000": "i/heart_0000_0000.nii.gz", "heart_0001": "i/heart_0001_0000.nii.gz"
+    }  # fmt: skip
+    assert list(listed("--labels", "n")) == ["0000", "0001"]
+    assert list(listed("--labels", "one")) == ["a"]
+    assert list(listed("--labels", "l", "--only", only("heart_0000.nii.gz"))) == ["heart_0000"]
+
+
+def test_lists_may_lack_the_zeros_of_ids(folder):
+    make("l/001.nii.gz", "l/010.nii.gz", "l/p02.nii.gz", "l/p2.nii.gz", "l/p03_1.nii.gz")
+    assert list(listed("--labels", "l", "--only", only("1", "10.nii.gz"))) == ["001", "010"]
+    assert list(listed("--labels", "l", "--only", only("p2", "p3_01"))) == ["p2", "p03_1"]
+    # two cases might be meant
+    refused(run_inside("list_cases.py", "--labels", "l", "--only", only("p002"), "--out", "t.tsv"),
+            "lists no case; it has p002")  # fmt: skip
+
+
+def test_the_same_name_in_the_folders_of_patients(folder):
+    make("scans/p1/ct.1.nii.gz", "scans/p2/ct.1.nii.gz")
+    result = run_inside("list_cases.py", "--labels", "scans", "--out", "t.tsv")
+    advice = re.search(r"such as '(.*)'", result.stderr)[1]
+    assert list(listed("--labels", advice)) == ["p1_ct.1", "p2_ct.1"]
+
+
+def test_a_pattern_in_quotes_may_begin_at_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    make("l/a.nii.gz")
+    assert list(listed("--labels", "~/l/{case}.nii.gz")) == ["a"]
+
+
+def test_a_path_that_begins_with_a_quote_can_be_read_back(folder):
+    make('"l"/a.nii.gz')
+    assert listed("--labels", '"l"')["a"]["labels"] == '"l"/a.nii.gz'
+
+
+def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
+    make("l/open/a.nii.gz", "l/shut/b.nii.gz")
+    scan = os.scandir
+
+    def denied(path):
+        if Path(path).name == "shut":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    result = run_inside("list_cases.py", "--labels", "l", "--out", "t.tsv")
+    assert "l/shut: cannot be read (Permission denied)" in result.stderr
+    assert [case.case_id for case in read_case_table("t.tsv")] == ["a"]
+
+
 def test_cases_are_sorted_by_their_numbers(folder):
     make(*(f"l/{n}.nii.gz" for n in (10, 9, 100, 1)))
     assert list(listed("--labels", "l")) == ["1", "9", "10", "100"]
@@ -168,12 +222,19 @@ def test_files_elsewhere_are_named_by_their_whole_path(folder):
         (("--labels", "l", "--whole", "heart=others.txt"), "is no CLASS=FILE"),
         (("--labels", "l", "--whole", "aorta"), "is no CLASS=FILE"),
         (("--labels", "l", "--patient", "p"), "has no {patient}"),
+        (("--labels", "l", "--patient", "{patient}{patient}"), "has {patient} twice"),
+        (("--labels", ""), "--labels is empty"),
+        (("--labels", "l", "--left-over", "./t.tsv"), "t.tsv: is --out and --left-over"),
+        (("--labels", "l", "--images", "odd"), "odd: is the image of no case; cases are called a"),
+        (("--labels", "tab"), "'tab/a\\tb.nii.gz': has a name that no table can hold"),
+        (("--labels", "tab/a\udcff"), "'tab/a\\udcff/b.nii.gz': has a name that no table can hold"),
         (("--labels", "l", "--patients", "others.txt"), "no column case_id, patient_id"),
     ],
 )
 def test_what_cannot_be_listed_is_one_line(folder, arguments, words):
     make("l/a.nii.gz", "twice/1/a.nii.gz", "twice/2/a.nii.gz", "odd/summary.nii.gz")
     Path("empty").mkdir()
+    make("tab/a\tb.nii.gz", "tab/a\udcff/b.nii.gz")
     Path("others.txt").write_text("x y\n")
     result = run_inside("list_cases.py", *arguments, "--out", "t.tsv")
     refused(result, words)

@@ -66,6 +66,10 @@ def parse():
     group.add_argument("--label-table", default="", help="label table, TSV; empty: STACOM-2025")
     (args,) = cli.parse(parser, out_is_file=True)
     problems = [line for path in (args.out, args.left_over) if (line := unwritable(path, args))]
+    if not args.labels:
+        problems.append("--labels is empty; name a folder or a pattern")
+    if args.left_over and args.left_over.resolve() == args.out.resolve():
+        problems.append(problem(args.out, "is --out and --left-over", "name two files"))
     if args.patient and args.patients:
         problems.append("--patient and --patients both name the patients; give one of them")
     if problems:

@@ -8,13 +8,17 @@ below it that have the usual endings, called by their names.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, problem
+
+log = logging.getLogger(__name__)
 
 CASE, PATIENT = "case", "patient"
 NIFTI = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr")
@@ -23,7 +27,8 @@ ENDINGS = {"labels": NIFTI, "image": NIFTI, "truth": NIFTI, "pointcloud": (".h5"
 LABEL_WORDS = {
     "label", "labels", "seg", "segs", "dseg", "segmentation", "mask", "labelmap", "gt", "truth"
 }  # fmt: skip
-IMAGE_WORDS = {"img", "image", "ct", "cta", "volume", "scan", "0000"}
+CHANNEL = "0000"  # of nnU-Net, behind the names of images
+IMAGE_WORDS = {"img", "image", "ct", "cta", "volume", "scan", CHANNEL}
 CLOUD_WORDS = {"pointcloud", "points", "cloud"}
 WORDS = LABEL_WORDS | IMAGE_WORDS | CLOUD_WORDS
 FOREIGN = {"labels": IMAGE_WORDS, "truth": IMAGE_WORDS, "image": LABEL_WORDS, "pointcloud": set()}
@@ -58,6 +63,7 @@ def files_of(role: str, source: str) -> tuple[list[Found], dict[Path, str]]:
     InputError
         No such folder, a pattern without named parts or with a bad one, no file that fits.
     """
+    source = os.path.expanduser(source)  # in quotes the shell leaves it
     if not re.search(r"[{*?]", source):
         found, left = _by_name(role, Path(source))
         looked_for = f"a file that ends in {', '.join(ENDINGS[role])}"
@@ -122,11 +128,10 @@ def _by_name(role: str, folder: Path) -> tuple[list[Found], dict[Path, str]]:
         remedy = "name a folder, or a pattern such as 'scans/{case}.label.nii.gz'"
         raise InputError(problem(folder, fact, remedy))
     found, left = [], {}
-    for path in _walk(folder):
-        ending = next((e for e in ENDINGS[role] if path.name.lower().endswith(e)), "")
-        if not ending:
-            continue
-        stem, words = _stem(path.name[: -len(ending)])
+    names = {path: name for path in _walk(folder) if (name := _without_ending(path.name, role))}
+    numbered = {match[1] for name in names.values() if (match := _number(name))}
+    for path, name in names.items():
+        stem, words = _stem(name, numbered)
         if words & FOREIGN[role]:
             kind = "a label map" if role == "image" else "an image"
             left[path] = f"is called like {kind}"
@@ -135,13 +140,32 @@ def _by_name(role: str, folder: Path) -> tuple[list[Found], dict[Path, str]]:
     return found, left
 
 
-def _stem(name: str) -> tuple[str, set[str]]:
-    """A file name without the words at its end that tell what it is, and these words."""
+def _without_ending(name: str, role: str) -> str:
+    """A file name without the ending of a role; empty: it has none."""
+    ending = next((e for e in ENDINGS[role] if name.lower().endswith(e)), "")
+    return name[: -len(ending)] if ending else ""
+
+
+def _number(name: str) -> re.Match | None:
+    """A name that ends in a number of four digits, but for words; [1]: what is before it."""
+    match = re.fullmatch(r"(|.*?[._-])([0-9]{4})", _stem(name, None)[0])
+    return match if match and match[2] != CHANNEL else None
+
+
+def _stem(name: str, numbered: Container[str] | None) -> tuple[str, set[str]]:
+    """A file name without the words at its end that tell what it is, and these words.
+
+    numbered : starts of names that go on with a number: 0000 is one there, and no channel; None:
+        everywhere.
+    """
     words: set[str] = set()
     while match := re.fullmatch(r"(.*?)[._-]?([A-Za-z]+|0000)", name):
         word = match[2].lower()
         separated = len(match[1]) + len(match[2]) < len(name) or not match[1]
         if word not in WORDS or not separated:
+            break
+        is_number = numbered is None or name[: -len(CHANNEL)] in numbered or CHANNEL in words
+        if word == CHANNEL and is_number:
             break
         name, words = match[1], words | {word}
     return name, words
@@ -160,7 +184,7 @@ def _parts(stem: str, path: Path, top: Path) -> dict[str, str]:
 def _walk(top: Path) -> Iterator[Path]:
     """Files below a folder, in order; none that is hidden, none twice through links."""
     seen: set[tuple[int, int]] = set()
-    for folder, names, files in os.walk(top, followlinks=True):
+    for folder, names, files in os.walk(top, onerror=_unread, followlinks=True):
         place = os.stat(folder)
         if (place.st_dev, place.st_ino) in seen:
             names.clear()
@@ -170,11 +194,16 @@ def _walk(top: Path) -> Iterator[Path]:
         yield from (Path(folder) / n for n in sorted(files) if not n.startswith("."))
 
 
+def _unread(error: OSError) -> None:
+    log.warning("%s: cannot be read (%s): no file in it is listed", error.filename, error.strerror)
+
+
 def read_ids(path: str | Path, names: Sequence[str]) -> tuple[set[str], list[str]]:
     """The cases of a list, and its entries that are none.
 
     path : text, an id on a line or several with commas or spaces between them; an id may be that
-        of a file (``17.img.nii.gz`` for 17).    names : of the cases that there are.
+        of a file (``17.img.nii.gz`` for 17), and lack zeros (17 for 017).    names : of the cases
+        that there are.
 
     Raises
     ------
@@ -187,10 +216,14 @@ def read_ids(path: str | Path, names: Sequence[str]) -> tuple[set[str], list[str
         fact = f"cannot be read ({getattr(error, 'strerror', None) or error})"
         raise InputError(problem(path, fact, "name a text file with an id on each line")) from None
     known, found, others = set(names), set(), []
+    counts = Counter(map(_without_zeros, known))
+    same = {key: name for name in known if counts[key := _without_zeros(name)] == 1}
     for entry in entries:
-        ending = next((e for e in NIFTI if entry.lower().endswith(e)), "")
-        stem = _stem(entry[: -len(ending)])[0] if ending else entry
-        if found_as := {entry, stem} & known:
+        name = _without_ending(entry, "labels") or entry
+        stems = {entry, name}
+        if name != entry:
+            stems |= {_stem(name, ())[0], _stem(name, None)[0]}
+        if found_as := stems & known or {same[z] for z in map(_without_zeros, stems) if z in same}:
             found |= found_as
         else:
             others.append(entry)
@@ -198,3 +231,8 @@ def read_ids(path: str | Path, names: Sequence[str]) -> tuple[set[str], list[str
         fact = f"lists no case; it has {' '.join(entries[:3]) or 'no entry'}"
         raise InputError(problem(path, fact, f"cases are called {' '.join(names[:3])} ..."))
     return found, others
+
+
+def _without_zeros(name: str) -> str:
+    """A name without the zeros before its numbers, which spreadsheets take away."""
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", name)

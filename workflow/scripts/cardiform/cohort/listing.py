@@ -10,13 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import InputError, problem
-from ..files import write_text
-from ..tables import read_table
+from ..tables import read_table, write_table
 from .found_files import PATIENT, Found, files_of, natural, read_ids
 from .table import CASE_COLUMNS, CUT_COLUMN, PATH_COLUMNS, Case, id_remedy
 
 OTHERS = ("image", "pointcloud", "truth")
-NAME_THEM = "tell them apart by a pattern such as 'scans/{patient}/{case}.nii.gz'"
+# {case} alone is the id where it is named; of other names all make it
+NAME_THEM = "tell them apart by a pattern such as 'scans/{patient}/{scan}.nii.gz'"
+
+BY_PATTERNS = "name what they share by patterns, such as '{case}_seg.nii.gz' and '0{case}.nii.gz'"
 
 
 @dataclass
@@ -56,6 +58,12 @@ def list_cases(sources: Mapping[str, str]) -> Listing:
             problems += error.problems
     if problems:
         raise InputError(problems)
+    problems += [
+        problem(ascii(str(file.path)), "has a name that no table can hold", "rename it")
+        for files in found.values()
+        for file in files
+        if not str(file.path).isprintable()
+    ]
     taken = {str(file.path) for files in found.values() for file in files}
     left = {path: why for path, why in left.items() if path not in taken}
     named = _unique(found["labels"], problems)
@@ -63,8 +71,13 @@ def list_cases(sources: Mapping[str, str]) -> Listing:
         name: {"labels": str(file.path)} for name, file in named.items()
     }
     for column in OTHERS:
-        for name, file in _joined(named, found.get(column, []), column, left, problems):
+        others = found.get(column, [])
+        for name, file in _joined(named, others, column, left, problems):
             rows[name][column] = str(file.path)
+        if others and named and not any(column in row for row in rows.values()):
+            ours, theirs = (" ".join(list(n)[:3]) for n in (named, (f.name for f in others)))
+            fact = f"is the {column} of no case; cases are called {ours}, these files {theirs}"
+            problems.append(problem(sources[column], fact, BY_PATTERNS))
     problems += _claimed_twice(rows)
     cases = [
         Case(case_id=n, patient_id=named[n].parts.get(PATIENT) or n, **rows[n])
@@ -146,10 +159,12 @@ def with_patients(cases: Sequence[Case], pattern: str) -> list[Case]:
     Raises
     ------
     InputError
-        The pattern has no ``{patient}``, or ids that do not fit it.
+        The pattern has no ``{patient}`` or several, or ids that do not fit it.
     """
     if "{patient}" not in pattern:
         raise InputError(f"--patient: {pattern!r} has no {{patient}}; write '{{patient}}_*', say")
+    if pattern.count("{patient}") > 1:
+        raise InputError(f"--patient: {pattern!r} has {{patient}} twice; write it once")
     texts = re.split(r"(\{patient\}|\*)", pattern)
     made = {"{patient}": "(?P<patient>.+?)", "*": ".*"}
     expression = re.compile("".join(made.get(text, re.escape(text)) for text in texts))
@@ -212,12 +227,12 @@ def write_case_table(path: Path, cases: Sequence[Case]) -> None:
         if c in ("case_id", "patient_id", "labels")
         or (c not in ("status", "reason") and any(getattr(case, c) for case in cases))
     ]
-    lines = ["\t".join(columns)]
+    rows = []
     for case in cases:
         cells = {c: getattr(case, c) for c in columns}
         cells |= {c: _from(path.parent, cells[c]) for c in PATH_COLUMNS if cells.get(c)}
-        lines.append("\t".join(cells.values()))
-    write_text(path, "\n".join(lines) + "\n")
+        rows.append(list(cells.values()))
+    write_table(path, columns, rows)
 
 
 def _from(folder: Path, path: str) -> str:
