@@ -6,6 +6,7 @@ import csv
 import json
 import xml.etree.ElementTree as ET
 
+import nibabel as nib
 import numpy as np
 import pytest
 from answers import refused
@@ -132,9 +133,26 @@ def test_what_is_refused(traced, tmp_path):
     refused(result, "b/x.nii.gz: is called like a/x.nii.gz; rename one of them")
     result = run_inside("trace_coronary.py", "--label-maps", names[2], *places)
     refused(result, "-y is no name of a case")
+    result = run_inside("trace_coronary.py", "--label-maps", names[0], *places, "--select", "y")
+    refused(result, "--select goes with --cases")
     more = ("--structure", "foo")
     result = run_inside("trace_coronary.py", "--label-maps", "x.nii.gz", *places, *more)
     refused(result, "coronary_trace.structure names foo; the label table")
+
+
+def test_cases_are_called_without_any_ending_that_is_read(traced, tmp_path):
+    data = np.zeros((4, 4, 4), np.uint8)
+    save_label_map(tmp_path / "a.nii.gz", data, np.eye(4))
+    (tmp_path / "a.nii.gz").rename(tmp_path / "A.NII.GZ")
+    nib.save(nib.MGHImage(data, np.eye(4, dtype=np.float32)), tmp_path / "b.mgz")
+    nib.save(nib.Nifti1Pair(data, np.eye(4)), tmp_path / "c.hdr")
+    files = [tmp_path / name for name in ("A.NII.GZ", "b.mgz", "c.hdr")]
+    result = run_inside(
+        "trace_coronary.py", "--label-maps", *files,
+        "--out", tmp_path / "out", "--manifest", tmp_path / "out" / "all.tsv",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert all((tmp_path / "out" / name / "tree.swc").is_file() for name in "Abc")
 
 
 def test_another_structure_is_traced_without_names(traced, tmp_path):

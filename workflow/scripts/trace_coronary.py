@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cardiform import cli, labels
 from cardiform.cohort import per_case
+from cardiform.cohort.found_files import without_ending
 from cardiform.cohort.table import Case, id_remedy
 from cardiform.errors import InputError, problem
 from cardiform.options.checks import check_classes
@@ -27,7 +28,7 @@ def cases_of(paths: list[Path]) -> list[Case]:
     cases: dict[str, Case] = {}
     problems = []
     for path in paths:
-        name = path.name.removesuffix(".gz").removesuffix(".nii")
+        name = without_ending(path.name, "labels") or path.name
         if remedy := id_remedy(name):
             problems.append(problem(path, f"{name} is no name of a case", remedy))
         elif name in cases:
@@ -47,6 +48,8 @@ def main() -> None:
     options, args = cli.parse(parser, CoronaryTraceOptions)
     if bool(args.cases) == bool(args.label_maps):
         raise InputError("name --cases or --label-maps: see --help")
+    if args.select and args.label_maps:
+        raise InputError("--select goes with --cases; of --label-maps name those to trace")
 
     from cardiform.coronary.trace_case import trace_case
 

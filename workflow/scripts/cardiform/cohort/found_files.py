@@ -128,7 +128,7 @@ def _by_name(role: str, folder: Path) -> tuple[list[Found], dict[Path, str]]:
         remedy = "name a folder, or a pattern such as 'scans/{case}.label.nii.gz'"
         raise InputError(problem(folder, fact, remedy))
     found, left = [], {}
-    names = {path: name for path in _walk(folder) if (name := _without_ending(path.name, role))}
+    names = {path: name for path in _walk(folder) if (name := without_ending(path.name, role))}
     numbered = {match[1] for name in names.values() if (match := _number(name))}
     for path, name in names.items():
         stem, words = _stem(name, numbered)
@@ -140,7 +140,7 @@ def _by_name(role: str, folder: Path) -> tuple[list[Found], dict[Path, str]]:
     return found, left
 
 
-def _without_ending(name: str, role: str) -> str:
+def without_ending(name: str, role: str) -> str:
     """A file name without the ending of a role; empty: it has none."""
     ending = next((e for e in ENDINGS[role] if name.lower().endswith(e)), "")
     return name[: -len(ending)] if ending else ""
@@ -219,7 +219,7 @@ def read_ids(path: str | Path, names: Sequence[str]) -> tuple[set[str], list[str
     counts = Counter(map(_without_zeros, known))
     same = {key: name for name in known if counts[key := _without_zeros(name)] == 1}
     for entry in entries:
-        name = _without_ending(entry, "labels") or entry
+        name = without_ending(entry, "labels") or entry
         stems = {entry, name}
         if name != entry:
             stems |= {_stem(name, ())[0], _stem(name, None)[0]}
