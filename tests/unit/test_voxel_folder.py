@@ -97,6 +97,27 @@ def test_what_no_cohort_can_be_made_of(tmp_path):
     refused(convert(tmp_path), "has labels 77, no classes of the label table")
 
 
+def test_names_as_other_systems_leave_them(tmp_path):
+    write(tmp_path / "in" / "x.nii.gz", density())
+    (tmp_path / "in" / "x.nii.gz").rename(tmp_path / "in" / "X.NII.GZ")
+    (tmp_path / "in" / "._X.nii.gz").write_bytes(b"of macOS")
+    result = convert(tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "out" / "X.nii.gz").is_file()
+
+
+def test_what_lies_beside_a_split_is_named(tmp_path):
+    for path in ("train/a.nii.gz", "validation/b.nii.gz", "c.nii.gz"):
+        write(tmp_path / "in" / path, density())
+    result = convert(tmp_path)
+    assert "in: not taken, beside train, val, test: 'c.nii.gz', 'validation'" in result.stderr
+
+
+def test_samples_are_not_selected(tmp_path):
+    write(tmp_path / "in" / "a.nii.gz", density())
+    refused(convert(tmp_path, "--select", "b"), "--select goes with --cases")
+
+
 @pytest.mark.parametrize("split", [True, False])
 def test_the_workflow_takes_a_folder(tmp_path, split):
     from dag import planned

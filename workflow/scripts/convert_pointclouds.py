@@ -91,6 +91,8 @@ def main() -> None:
     parser = cli.build_parser(__doc__, LdmOptions, PointcloudsOptions)
     cli.add_case_arguments(parser, cases_required=False)
     ldm, options, args = cli.parse(parser, LdmOptions, PointcloudsOptions)
+    if args.select and options.file:
+        raise InputError("--select goes with --cases; of --file all samples are taken")
 
     from cardiform.ldm.clouds_on_grid import CloudBounds, cloud_grid, convert_cloud
     from cardiform.ldm.hearts_on_grid import taking_part

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cohort.found_files import without_ending
 from ..cohort.table import Case, id_remedy
 from ..errors import InputError, problem
 from ..labels import LabelTable
@@ -57,6 +58,8 @@ class VoxelFolder:
             problems.append(problem(where, "has no .nii or .nii.gz file", "name another folder"))
         if problems:
             raise InputError(problems)
+        if split:
+            _report_others(path)
         return cls(path, {_case_id(file): file for file in every}, names if split else {})
 
     def cases(self, out: Path) -> list[Case]:
@@ -125,11 +128,26 @@ def take_over(case: Case, *, grid: Grid, files: dict[str, Path], out: Path) -> l
 def _volumes(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(ENDINGS))
+    return sorted(p for p in folder.iterdir() if _is_volume(p))
+
+
+def _is_volume(path: Path) -> bool:
+    """Hidden files are none: macOS leaves ``._a.nii.gz`` beside ``a.nii.gz``."""
+    named = path.name.lower().endswith(ENDINGS) and not path.name.startswith(".")
+    return named and path.is_file()
+
+
+def _report_others(path: Path) -> None:
+    """Warn of what lies beside the folders of a split and is not taken."""
+    others = [p for p in sorted(path.iterdir()) if p.name not in PARTS]
+    if left := [p.name for p in others if _is_volume(p) or _volumes(p)]:
+        log.warning(
+            "%s: not taken, beside %s: %s", path, ", ".join(PARTS), ", ".join(map(ascii, left[:5]))
+        )
 
 
 def _case_id(file: Path) -> str:
-    return file.name.removesuffix(".gz").removesuffix(".nii")
+    return without_ending(file.name, "labels")
 
 
 def _facts(voxels: Voxels, first: Voxels, ldm: LdmOptions) -> list[tuple[str, str]]:
