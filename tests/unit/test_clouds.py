@@ -77,7 +77,7 @@ def test_one_sample_another_key_axes_and_unit(write):
 
 
 def test_bad_files_and_samples_are_named(write, tmp_path):
-    with pytest.raises(InputError, match=r"none\.h5: is no readable HDF5"):
+    with pytest.raises(InputError, match=r"none\.h5: does not exist"):
         CloudFile(tmp_path / "none.h5", options())
     with pytest.raises(InputError, match=r"no dataset cloud \(it has labels, points\)"):
         CloudFile(write(fill_stack), options(key="cloud"))

@@ -203,6 +203,8 @@ def _as_stored(row, kind: np.dtype):
 
 def opened(path: Path) -> h5py.File:
     """The open file; InputError where it is missing or no HDF5."""
+    if not path.exists():
+        raise InputError(problem(path, "does not exist", "correct the path"))
     try:
         return h5py.File(path)
     except (OSError, ValueError, RuntimeError) as error:
