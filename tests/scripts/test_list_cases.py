@@ -183,6 +183,21 @@ def test_patients_of_a_pattern_and_of_a_table(folder):
             "both name the patients")  # fmt: skip
 
 
+def test_names_of_patients_become_ids_or_are_refused(folder):
+    make("p/anna b/1.nii.gz", "p/anna b/2.nii.gz")
+    pattern = ("--labels", "p/{patient}/{case}.nii.gz")
+    assert {row["patient_id"] for row in listed(*pattern).values()} == {"anna_b"}
+    make("q/\u5f20/1.nii.gz", "q/\u5f20/2.nii.gz")
+    call = ("list_cases.py", "--labels", "q/{patient}/{case}.nii.gz", "--out", "t.tsv")
+    refused(run_inside(*call), "case 1: its patient '\u5f20' makes no patient id")
+    Path("who.csv").write_text("case_id,patient_id\n1,\u5f20\n2,\u5f20\n")
+    more = ("--patients", "who.csv")
+    refused(run_inside("list_cases.py", *pattern, *more, "--out", "t.tsv"), "makes no patient id")
+    Path("who.csv").write_text("case_id,patient_id\n1,a\n2,b\n1,b\n")
+    refused(run_inside("list_cases.py", *pattern, *more, "--out", "t.tsv"),
+            "who.csv:4: case 1 is of b, and of a above")  # fmt: skip
+
+
 def test_a_table_that_is_there_is_kept_unless_one_says_so(folder):
     make("l/a.nii.gz")
     Path("mine.tsv").write_text("mine")

@@ -75,17 +75,32 @@ def list_cases(sources: Mapping[str, str]) -> Listing:
         for name, file in _joined(named, others, column, left, problems):
             rows[name][column] = str(file.path)
         if others and named and not any(column in row for row in rows.values()):
-            ours, theirs = (" ".join(list(n)[:3]) for n in (named, (f.name for f in others)))
+            ours, theirs = (
+                " ".join(list(n)[:3])
+                for n in ((f.name for f in named.values()), (f.name for f in others))
+            )
             fact = f"is the {column} of no case; cases are called {ours}, these files {theirs}"
             problems.append(problem(sources[column], fact, BY_PATTERNS))
     problems += _claimed_twice(rows)
-    cases = [
-        Case(case_id=n, patient_id=named[n].parts.get(PATIENT) or n, **rows[n])
-        for n in sorted(named, key=natural)
-    ]
+    patients = {name: file.parts.get(PATIENT) or name for name, file in named.items()}
+    problems += _nameless(patients)
     if problems:
         raise InputError(problems)
+    cases = [
+        Case(case_id=n, patient_id=_fitting(patients[n]), **rows[n])
+        for n in sorted(named, key=natural)
+    ]
     return Listing(cases, left)
+
+
+def _nameless(patients: Mapping[str, str]) -> list[str]:
+    """Patients of cases whose names make no id: each case would become a patient of its own."""
+    remedy = "name patients with letters of a to z or digits"
+    return [
+        problem(f"case {case}", f"its patient {name!r} makes no patient id", remedy)
+        for case, name in patients.items()
+        if not _fitting(name)
+    ]
 
 
 def _unique(files: Sequence[Found], problems: list[str]) -> dict[str, Found]:
@@ -176,6 +191,8 @@ def with_patients(cases: Sequence[Case], pattern: str) -> list[Case]:
             f"--patient: {pattern!r} does not fit {len(unfit)} cases ({some}); widen it"
         )
     named = {name: match["patient"] for name, match in found.items() if match}
+    if nameless := _nameless(named):
+        raise InputError(nameless)
     return [replace(case, patient_id=_fitting(named[case.case_id])) for case in cases]
 
 
@@ -185,17 +202,27 @@ def with_patients_of(cases: Sequence[Case], path: str | Path) -> list[Case]:
     Raises
     ------
     InputError
-        The table lacks a column or cases.
+        The table lacks a column or cases, or gives a case two patients.
     """
     header, rows = read_table(Path(path))
     if lacking := [c for c in ("case_id", "patient_id") if c not in header]:
         fact = f"no column {', '.join(lacking)} in {' | '.join(header) or 'an empty header'}"
         raise InputError(problem(path, fact, "name case_id and patient_id in the header"))
-    patients = {row["case_id"]: row["patient_id"] for _, row in rows if row["patient_id"]}
+    patients: dict[str, str] = {}
+    twice = []
+    for line, row in rows:
+        case, patient = row["case_id"], row["patient_id"]
+        if patient and patients.setdefault(case, patient) != patient:
+            fact = f"case {case} is of {patient}, and of {patients[case]} above"
+            twice.append(problem(f"{path}:{line}", fact, "keep one of them"))
+    if twice:
+        raise InputError(twice)
     missing = [case.case_id for case in cases if case.case_id not in patients]
     if missing:
         fact = f"has no patient of {len(missing)} cases ({', '.join(missing[:5])})"
         raise InputError(problem(path, fact, "add a line for each case"))
+    if nameless := _nameless({case.case_id: patients[case.case_id] for case in cases}):
+        raise InputError(nameless)
     return [replace(c, patient_id=_fitting(patients[c.case_id])) for c in cases]
 
 
