@@ -102,6 +102,11 @@ def test_names_as_in_bids(folder):
     assert rows["sub-02_ses-a"]["image"].endswith("sub-02_ses-a_ct.nii.gz")
 
 
+def test_every_ending_that_is_read(folder):
+    make("l/a.nii.gz", "l/b.NII", "l/c.hdr", "l/c.img", "l/d.hdr.gz", "l/d.img.gz", "l/e.mgz")
+    assert list(listed("--labels", "l")) == list("abcde")
+
+
 def test_a_folder_for_each_case(folder):
     make("d/patient 1/seg.nii.gz", "d/patient 1/ct.nii.gz", "d/patient2/labels/mask.nii.gz")
     rows = listed("--labels", "d", "--images", "d")

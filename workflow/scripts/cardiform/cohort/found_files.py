@@ -21,7 +21,7 @@ from ..errors import InputError, problem
 log = logging.getLogger(__name__)
 
 CASE, PATIENT = "case", "patient"
-NIFTI = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr")
+NIFTI = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".hdr.gz")
 ENDINGS = {"labels": NIFTI, "image": NIFTI, "truth": NIFTI, "pointcloud": (".h5", ".hdf5")}
 # Last words of a file name that tell what it is, and not of whom.
 LABEL_WORDS = {
