@@ -212,7 +212,14 @@ def test_fused_label_maps_and_the_table_of_them(stages):
             assert figures["dice_given"] == 1, name
             assert figures["dice_fused"] > 0.95, name
     assert "cl_dice_fused" in summary["classes"]["coronary"]["against_truth"]
-    assert "against the truth" in collected.stderr
+    assert "against the truth" in collected.stderr and "stays" not in collected.stderr
+    lines = (out / "manifest.tsv").read_text().splitlines(keepends=True)
+    (out / "two.tsv").write_text("".join(line for line in lines if "phantom_001" not in line))
+    collected = run_inside(
+        "collect_fused.py", *stages.cases, "--manifest", out / "two.tsv", "--out", out / "two"
+    )
+    assert collected.returncode == 0, collected.stderr
+    assert "the given label map stays in cases.tsv: phantom_001" in collected.stderr
 
 
 def test_masks_and_rules_that_are_none(stages):

@@ -3,10 +3,11 @@
     python collect_fused.py --cases results/acme/cases.tsv \\
         --manifest results/acme/fused/manifest/*.tsv --out results/acme/fused
 
-Writes <out>/cases.tsv, which has the fused label maps in place of the given ones, and
-<out>/summary.json: per rule the cases and voxels that it changed, per class the change of
-volume and components, and the cases that changed most; where truths are known, how many voxels each
-rule took and added rightly and wrongly, and the figures of the given and the fused label maps.
+Writes <out>/cases.tsv, which has the fused label maps in place of the given ones (a case that no
+manifest lists keeps its own, and is named), and <out>/summary.json: per rule the cases and voxels
+that it changed, per class the change of volume and components, and the cases that changed most;
+where truths are known, how many voxels each rule took and added rightly and wrongly, and the
+figures of the given and the fused label maps.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from cardiform import cli
 from cardiform.cohort.manifest import read_manifests
-from cardiform.cohort.table import read_checked_cases, write_cases
+from cardiform.cohort.table import OK, read_checked_cases, write_cases
 from cardiform.errors import together
 from cardiform.files import write_json
 from cardiform.fusion.summary import REPORT, lines, summarise
@@ -38,10 +39,12 @@ def main() -> None:
     paths = {r["case_id"]: r["path"] for r in rows if r["path"].endswith(".json")}
     loaded = together(*(functools.partial(REPORT.load, path) for path in paths.values()))
     reports = dict(zip(paths, loaded))
-    cases = [
-        replace(case, labels=maps.get(case.case_id, case.labels))
-        for case in read_checked_cases(args.cases)
-    ]
+    given = read_checked_cases(args.cases)
+    if unfused := [c.case_id for c in given if c.status == OK and c.case_id not in maps]:
+        log.warning(
+            "in no manifest, the given label map stays in cases.tsv: %s", ", ".join(unfused)
+        )
+    cases = [replace(case, labels=maps.get(case.case_id, case.labels)) for case in given]
     summary = summarise(reports)
     for line in lines(summary):
         log.info("%s", line)
