@@ -214,6 +214,9 @@ def test_a_table_that_is_there_is_kept_unless_one_says_so(folder):
     assert run_inside(*call, "--force").returncode == 0
     assert "a.nii.gz" in Path("mine.tsv").read_text()
     refused(run_inside(*call[:4], "l"), "is a folder")
+    for name in ("l/a.nii.gz", "x.H5"):
+        refused(run_inside(*call[:4], name, "--force"), "is called like a file of a cohort")
+    assert Path("l/a.nii.gz").read_bytes() == b""
 
 
 def test_files_elsewhere_are_named_by_their_whole_path(folder):

@@ -20,7 +20,7 @@ import logging
 from pathlib import Path
 
 from cardiform import cli
-from cardiform.cohort.found_files import read_ids
+from cardiform.cohort.found_files import ENDINGS, read_ids, without_ending
 from cardiform.cohort.listing import (
     Listing,
     list_cases,
@@ -80,7 +80,11 @@ def parse():
 
 def unwritable(path: Path | None, args) -> str:
     """Why a file is not written; empty: it is."""
-    if path is None or not path.exists():
+    if path is None:
+        return ""
+    if any(without_ending(path.name, role) for role in ENDINGS):
+        return problem(path, "is called like a file of a cohort", "name a table: cohort.tsv, say")
+    if not path.exists():
         return ""
     if path.is_dir():
         return problem(path, "is a folder, not a file", "name a file, such as cohort.tsv")
