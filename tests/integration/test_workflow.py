@@ -22,6 +22,7 @@ from cardiform.labels import LabelTable
 RULES, _ = read_rules()
 ALL = (
     "all",
+    "trees",
     "results/tiny/windows/bone/64/manifest/chunk_000.tsv",
     "results/tiny/ldm/pointclouds/split/train.csv",
 )
@@ -187,6 +188,7 @@ def test_every_rule_ran_in_its_environment(made, refined):
     """In both runs together, and no job outside of one."""
     text = made[2] + refined[1]
     finished = re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)", text, flags=re.M)
-    assert set(finished) == {rule.name for rule in RULES} | {"all", "points"}
-    in_environments = [rule for rule in finished if rule not in ("all", "points")]
+    targets = {"all", "points", "trees"}
+    assert set(finished) == {rule.name for rule in RULES} | targets
+    in_environments = [rule for rule in finished if rule not in targets]
     assert text.count("Activating conda environment: ") == len(in_environments)

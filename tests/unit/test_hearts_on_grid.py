@@ -11,11 +11,10 @@ from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.files import read_json, write_json
 from cardiform.labels import LabelTable
+from cardiform.ldm.clouds_on_grid import CloudBounds, cloud_grid
 from cardiform.ldm.hearts_on_grid import (
-    CloudBounds,
     box_case,
     case_centers,
-    cloud_grid,
     cut_classes,
     label_grid,
     load_grid,

@@ -174,7 +174,7 @@ def test_refinement_is_a_target_of_its_own(project):
     assert planned(project, "fused") == {}
     write_config(project, "fusion:\n  coronary_mm: 8.0\n")
     assert planned(project, "fused") == {"fuse_labels": 4, "collect_fused": 1, "fused": 1}
-    write_config(project, "coronary_refine:\n  preset: near\n")
+    write_config(project, "coronary_refine:\n  preset: near\n  latent_steps: 100\n")
     changed = {"refine_coronary": 1, "fuse_labels": 4, "collect_fused": 1, "fused": 1}
     assert planned(project, "fused") == {"train_coronary": 1, **changed}
     write_config(project, "coronary_refine:\n  preset: repair\n")

@@ -20,11 +20,11 @@ import logging
 from pathlib import Path
 
 from cardiform import cli
-from cardiform.cohort.found_files import ENDINGS, read_ids, without_ending
+from cardiform.cohort.found_files import ENDINGS, without_ending
 from cardiform.cohort.listing import (
-    Listing,
     list_cases,
     summary,
+    take_only,
     with_patients,
     with_patients_of,
     with_whole,
@@ -128,15 +128,6 @@ def main() -> None:
     for line in summary(listing):
         log.info("%s", line)
     log.info("%s written; name it in a config, as cohort.table", args.out)
-
-
-def take_only(listing: Listing, path: str) -> None:
-    """Leave out the cases that are not on a list."""
-    chosen, others = read_ids(path, [case.case_id for case in listing.cases])
-    listing.keep(chosen, f"not on {path}")
-    if others:
-        some = ", ".join(others[:5]) + (" ..." if len(others) > 5 else "")
-        listing.notes.append(f"{path}: {len(others)} entries have no label map ({some})")
 
 
 if __name__ == "__main__":

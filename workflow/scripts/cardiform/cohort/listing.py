@@ -29,13 +29,6 @@ class Listing:
     left_over: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def keep(self, names: set[str], why: str) -> None:
-        """Leave out the cases that are not among ``names``."""
-        for case in self.cases:
-            if case.case_id not in names:
-                self.left_over |= dict.fromkeys(case.files, why)
-        self.cases = [case for case in self.cases if case.case_id in names]
-
 
 def list_cases(sources: Mapping[str, str]) -> Listing:
     """The cases that have a label map, each with its other files.
@@ -224,6 +217,18 @@ def with_patients_of(cases: Sequence[Case], path: str | Path) -> list[Case]:
     if nameless := _nameless({case.case_id: patients[case.case_id] for case in cases}):
         raise InputError(nameless)
     return [replace(c, patient_id=_fitting(patients[c.case_id])) for c in cases]
+
+
+def take_only(listing: Listing, path: str | Path) -> None:
+    """Leave out the cases that are not on a list of ids."""
+    chosen, others = read_ids(path, [case.case_id for case in listing.cases])
+    for case in listing.cases:
+        if case.case_id not in chosen:
+            listing.left_over |= dict.fromkeys(case.files, f"not on {path}")
+    listing.cases = [case for case in listing.cases if case.case_id in chosen]
+    if others:
+        fact = f"{path}: {len(others)} entries have no label map ({_some(others)})"
+        listing.notes.append(fact)
 
 
 def with_whole(listing: Listing, whole: Mapping[str, str | Path]) -> None:
