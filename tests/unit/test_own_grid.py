@@ -82,6 +82,21 @@ def test_voxels_change_where_the_field_does_and_nowhere_else():
     assert count_components(given) == 2 and count_components(made) == 1
 
 
+def test_a_wall_that_moves_by_less_than_half_a_voxel_has_not_been_changed():
+    """Of the isotropic grid; else every refinement would cost the label its voxels."""
+    label_map = drawn_tree((0.5, 0.5, 0.7))
+    given = label_map.data == CORONARY
+    thin = thin_of(label_map)
+    still = repaired_field(thin)
+
+    def moved_by(voxels: float) -> np.ndarray:
+        distances = lambda places: still.distances(places) + voxels * thin.spacing  # noqa: E731
+        return own_mask(given, label_map.affine, replace(still, distances=distances), DEFAULTS)
+
+    np.testing.assert_array_equal(moved_by(0.4), given)
+    assert moved_by(0.9).sum() < 0.8 * given.sum()
+
+
 @pytest.mark.parametrize("edges", EDGES, ids=str)
 @pytest.mark.parametrize("turn", [0, 1])
 def test_the_repair_of_a_clean_tree_keeps_it(tmp_path, edges, turn):
