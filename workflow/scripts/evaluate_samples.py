@@ -47,11 +47,7 @@ def main() -> None:
     from cardiform.metrics.record import write_held_out_figures
 
     grid = load_grid(args.grid)
-    record = read_json(args.samples)
-    samples = record.get("samples") if isinstance(record, dict) else None
-    if not isinstance(samples, list):  # a training counts its samples under this key
-        remedy = "give the metrics.json of sample_diffusion"
-        raise InputError(problem(args.samples, "lists no samples", remedy))
+    samples = sample_names(args.samples)
     folder = args.samples.parent / "nifti"
     made = load_hearts([folder / f"{name}.nii.gz" for name in samples], grid)
     rows = splits.read_splits({part: getattr(args, part) for part in ("train", "test")})
@@ -66,18 +62,7 @@ def main() -> None:
     names = {part: [f.case_id for f in found] for part, found in files.items()}
     coded = {p: made_files([args.latents], names[p], ".nii.gz") for p in ("train", "test")}
     reconstructed = {p: load_hearts([f.path for f in found], grid) for p, found in coded.items()}
-    number = len(real["test"])
-    checks = [
-        (real["train"], args.train, "has no case among the voxels"),
-        (len(reconstructed["test"]) == number, args.latents, f"lacks some of {number} test cases"),
-        (made, args.samples, "lists no sample"),
-    ]
-    if problems := [
-        problem(path, fact, "give the files of one split and one run")
-        for fine, path, fact in checks
-        if not fine
-    ]:
-        raise InputError(problems)
+    check_whole(args, made, real["train"], len(reconstructed["test"]), len(real["test"]))
     cut = cut_classes(args.voxels, [*cases["train"], *cases["test"]], grid)
     cuts = {p: [cut.get(f.case_id) for f in found] if cut else [] for p, found in files.items()}
     references = References(
@@ -100,6 +85,28 @@ def main() -> None:
     for line in table_of_figures(figures):
         log.info("%s", line)
     write_held_out_figures(args.out, "evaluate_samples", figures, None)
+
+
+def sample_names(path: Path) -> list[str]:
+    """The samples that a metrics.json of sample_diffusion lists."""
+    record = read_json(path)
+    samples = record.get("samples") if isinstance(record, dict) else None
+    if not isinstance(samples, list):  # a training counts its samples under this key
+        remedy = "give the metrics.json of sample_diffusion"
+        raise InputError(problem(path, "lists no samples", remedy))
+    return samples
+
+
+def check_whole(args, made, train, coded: int, tested: int) -> None:
+    """InputError where hearts of the split, or samples, are missing: all that is, at once."""
+    checks = [
+        (train, args.train, "has no case among the voxels"),
+        (coded == tested, args.latents, f"lacks some of {tested} test cases"),
+        (made, args.samples, "lists no sample"),
+    ]
+    remedy = "give the files of one split and one run"
+    if problems := [problem(path, fact, remedy) for fine, path, fact in checks if not fine]:
+        raise InputError(problems)
 
 
 if __name__ == "__main__":
