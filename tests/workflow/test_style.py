@@ -52,6 +52,8 @@ MAY_IMPORT = {
     "training": LIGHT | {"artefact", "metrics", "pictures", "training"},
     "fusion.summary": {"errors", "formats"},
     "ldm.option_checks": {"errors", "options"},
+    # it stands above the families
+    "apply": GROUND | TORCH_GROUND | FAMILIES | {"cli", "held_out", "apply"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {
     "errors": True, "options": True, "labels": True, "files": True, "formats": True, "tables": True,
@@ -62,7 +64,7 @@ STANDARD_LIBRARY_ONLY = {
 }  # fmt: skip
 MAY_USE_TORCH = {
     "sparse": True, "artefact": True, "training": True,
-    "vecset": True, "vqvae": True, "coronary": True, "ldm": True,
+    "vecset": True, "vqvae": True, "coronary": True, "ldm": True, "apply": True,
     # what the geometry environment runs
     "coronary.repair_case": False, "coronary.thin_structure": False, "coronary.field": False,
     "coronary.links": False, "coronary.figures": False,

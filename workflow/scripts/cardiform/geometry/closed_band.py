@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,27 @@ class Solid:
         values = np.ones(len(coords), np.float32)
         values[inside] = self.values[tuple(inner[inside].T)]
         return values
+
+
+def mean_solid(solids: Sequence[Solid]) -> Solid:
+    """The mean of several solids on one lattice of voxels; what has no inside counts as 1."""
+    filled = [solid for solid in solids if (solid.values < 0).any()]
+    if not filled:
+        return solids[0]
+    origin = filled[0].affine
+    starts = [
+        np.rint(np.linalg.solve(origin[:3, :3], s.affine[:3, 3] - origin[:3, 3])).astype(int)
+        for s in filled
+    ]
+    low = np.min(starts, axis=0)
+    high = np.max([at + s.values.shape for at, s in zip(starts, filled)], axis=0)
+    total = np.full(tuple(high - low), np.float32(len(solids)))
+    for at, solid in zip(starts, filled):
+        box = tuple(slice(a, a + n) for a, n in zip(at - low, solid.values.shape))
+        total[box] += solid.values - 1
+    mean = total / np.float32(len(solids))
+    mean[mean == 0] = 1e-4  # zeros would make triangles without area
+    return Solid(mean, cropped_affine(origin, low))
 
 
 def voxel_affine(resolution: int, frame: Frame) -> np.ndarray:

@@ -46,6 +46,11 @@ class SampledField:
     blocks: list[Blocks] = field(repr=False)
     evaluations: int
 
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.blocks[0].values.shape[1]
+
     def labels(self, values: tuple[int, ...]) -> np.ndarray:
         """(X, Y, Z) uint8: the value of the channel that lies deepest inside, 0 outside."""
         table = np.array([0, *values], np.uint8)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from .apply import ApplyConfigOptions
 from .cohort import CohortOptions, DemoOptions, SplitOptions
 from .coronary import (
     CoronaryOptions,
@@ -70,6 +71,7 @@ SECTIONS: dict[str, type] = {
     "sampling": SamplingOptions,
     "generation": GenerationOptions,
     "completion": CompletionOptions,
+    "apply": ApplyConfigOptions,
 }
 
 

@@ -16,6 +16,7 @@ from .guard import (
     register_command,
     remove,
 )
+from .lists import maker_of
 
 __all__ = [
     "HERE",
@@ -25,6 +26,7 @@ __all__ = [
     "enter",
     "is_listed",
     "is_ours",
+    "maker_of",
     "move",
     "problems_of",
     "protect",

@@ -23,6 +23,7 @@ TITLE = "# The files that Cardiform made in this folder; it writes over no other
 # A line of a list: the folder is of a version that kept none, and its files count as ours.
 EARLIER = "# made by an earlier version"
 GONE = "# deleted: "
+AGAIN = "# made again by: "  # the script and its options, where others began the list
 LEVELS = 5  # so far above a file its list lies at most
 
 
@@ -39,6 +40,7 @@ class _Names:
 
 
 _read: dict[Path, _Names] = {}
+_noted: set[tuple[Path, str]] = set()  # folders and makers that this process has looked at
 
 
 def has_list(folder: Path) -> bool:
@@ -74,10 +76,14 @@ def take_off(path: Path) -> None:
 def begin_list(folder: Path, maker: str) -> None:
     """Make the list of a folder, whole at once: of several jobs the first makes it.
 
-    maker : script and options, for its head.
+    maker : script and options, for its head; other ones than last time are noted.
     """
     if has_list(folder):
         check_list(folder)
+        if maker and (folder, maker) not in _noted:
+            _noted.add((folder, maker))
+            if maker_of(folder) != maker:
+                _append(folder, AGAIN + maker)
         return
     lines = [TITLE, *([f"# {maker}"] if maker else [])]
     lines += [EARLIER, *earlier_files(folder)] if is_earlier(folder) else []
@@ -91,6 +97,19 @@ def begin_list(folder: Path, maker: str) -> None:
         shutil.rmtree(made, ignore_errors=True)
         if not has_list(folder):
             raise
+
+
+def maker_of(folder: Path) -> str:
+    """Script and options of the last run that wrote to a folder; empty where nothing is noted."""
+    place = folder / LIST
+    if not (place / ABOUT).is_file():
+        return ""
+    for path in sorted(place.iterdir(), key=lambda p: p.stat().st_mtime_ns, reverse=True):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if notes := [line for line in lines if line.startswith(AGAIN)]:
+            return notes[-1].removeprefix(AGAIN)
+    head = (place / ABOUT).read_text(encoding="utf-8", errors="replace").splitlines()[1:2]
+    return "".join(line.removeprefix("# ") for line in head if line != EARLIER)
 
 
 def _name(path: Path, folder: Path) -> str:

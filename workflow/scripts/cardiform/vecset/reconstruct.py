@@ -16,7 +16,7 @@ from ..cohort.table import Case
 from ..errors import again
 from ..files import save_npz, write_json
 from ..formats import Format
-from ..geometry.coarse_to_fine import SampledField, sample_field
+from ..geometry.coarse_to_fine import FieldFunction, SampledField, sample_field
 from ..geometry.field_of_view import Cut, cut_names, cuts_of, larger_grid, seen_only, unplaced
 from ..geometry.frame import UNIT_RADIUS, Frame, apply_affine
 from ..geometry.grids import cropped_affine, lattice, planes, whole
@@ -121,7 +121,7 @@ class Reconstructor:
 
     def sample(self, latents: torch.Tensor, frame: Frame, grid: LabelMap) -> SampledField:
         """The field on the grid of a label map."""
-        return sample_field(self.field(latents), grid.data.shape, grid.affine, frame.to_unit)
+        return sampled_on(self.field(latents), frame, grid)
 
     def completed(
         self,
@@ -139,12 +139,80 @@ class Reconstructor:
         labels = joined(grid.data, made.labels(self.table.values), grid.affine, cuts)
         return LabelMap(labels, grid.affine)
 
-    def meshes(self, latents: torch.Tensor, frame: Frame, grid: LabelMap, sampled) -> list[Mesh]:
-        """The surface of every class, on a grid of its own where one is asked for."""
-        if self.options.spacing_mm:
-            shape, affine = isotropic_grid(grid, self.options.spacing_mm)
-            sampled = sample_field(self.field(latents), shape, affine, frame.to_unit)
-        return [sampled.surface(channel) for channel in range(len(self.table))]
+
+@dataclass(frozen=True)
+class Made:
+    """What one network makes of a case, or several together: the mean of their fields, cut once.
+
+    latents : (M, width) float32 of each network.
+    labels : (X, Y, Z) uint8 on the case's grid.
+    meshes : class name -> surface, RAS mm.
+    single : the label map of each network alone; empty where there is one.
+    """
+
+    frame: Frame
+    latents: list[np.ndarray]
+    labels: np.ndarray
+    meshes: dict[str, Mesh]
+    single: list[np.ndarray]
+
+    @classmethod
+    def of(
+        cls, networks: Sequence[Reconstructor], points: Path, case_id: str, grid: LabelMap
+    ) -> Made:
+        """Of a points file, on the grid of a label map; InputError where it is unfit.
+
+        networks : of one label table; the options of the first one hold.
+        """
+        first, frame = networks[0], load_frame(points)
+        latents = [network.encode(points, case_id) for network in networks]
+        fields = [network.field(found) for network, found in zip(networks, latents)]
+        field = fields[0] if len(fields) == 1 else mean_field(fields)
+        sampled = sampled_on(field, frame, grid)
+        surfaces = surfaces_of(field, frame, grid, sampled, first.options.spacing_mm)
+        values = first.table.values
+        several = fields if len(fields) > 1 else []
+        single = [sampled_on(own, frame, grid).labels(values) for own in several]
+        return cls(
+            frame,
+            [found[0].cpu().numpy() for found in latents],
+            sampled.labels(values),
+            dict(zip(first.table.names, surfaces)),
+            single,
+        )
+
+    def write(self, folder: Path, affine: np.ndarray) -> list[Path]:
+        """latents.npz, of one network, labels.nii.gz and <class>.ply; the written paths."""
+        written = [folder / "labels.nii.gz"]
+        if len(self.latents) == 1:
+            written.insert(0, folder / "latents.npz")
+            place = {"center": self.frame.center, "scale": self.frame.scale}
+            save_npz(written[0], latents=self.latents[0], **place)
+        save_label_map(folder / "labels.nii.gz", self.labels, affine)
+        return written + write_meshes(folder, self.meshes)
+
+
+def mean_field(fields: Sequence[FieldFunction]) -> FieldFunction:
+    """The mean of several fields of one label table."""
+    return lambda points: np.mean([field(points) for field in fields], axis=0)
+
+
+def sampled_on(field: FieldFunction, frame: Frame, grid: LabelMap) -> SampledField:
+    """A field on the grid of a label map."""
+    return sample_field(field, grid.data.shape, grid.affine, frame.to_unit)
+
+
+def surfaces_of(
+    field: FieldFunction, frame: Frame, grid: LabelMap, sampled: SampledField, spacing_mm: float
+) -> list[Mesh]:
+    """The surface of every class, on a grid of its own where ``spacing_mm`` asks for one.
+
+    sampled : the field on the grid of the label map.
+    """
+    if spacing_mm:
+        shape, affine = isotropic_grid(grid, spacing_mm)
+        sampled = sample_field(field, shape, affine, frame.to_unit)
+    return [sampled.surface(channel) for channel in range(sampled.channels)]
 
 
 @dataclass(frozen=True)
@@ -219,16 +287,14 @@ def reconstruct_case(
     path = points[case.case_id]
     truth, frame = load_label_map(case.labels), load_frame(path)
     cuts = cuts_of(truth, table, case)
-    latents = network.encode(path, case.case_id)
-    sampled = network.sample(latents, frame, truth)
-    predicted = sampled.labels(table.values)
-    surfaces = network.meshes(latents, frame, truth, sampled)
+    best = Made.of([network], path, case.case_id, truth)
+    surfaces = list(best.meshes.values())
     true_surfaces = [truth_mesh(meshes / case.case_id, label.name) for label in table]
 
     untrained = network.untrained
     blank = untrained.sample(untrained.encode(path, case.case_id), frame, truth)
     made = {
-        "model": predicted,
+        "model": best.labels,
         "untrained": blank.labels(table.values),
         "mean_shape": mean_shape.place(frame, truth),
     }
@@ -246,14 +312,12 @@ def reconstruct_case(
             without_figures(figures[method], unplaced(cuts, table))
     written = []
     if cuts and beyond_mm:
+        latents = torch.from_numpy(best.latents[0])[None].to(network.device)
         whole = network.completed(latents, frame, truth, cuts, beyond_mm)
         written.append(folder / "completed.nii.gz")
         save_label_map(written[0], whole.data, whole.affine)
 
-    written += [folder / "latents.npz", folder / "labels.nii.gz"]
-    save_npz(written[-2], latents=latents[0].cpu().numpy(), center=frame.center, scale=frame.scale)
-    save_label_map(written[-1], predicted, truth.affine)
-    written += write_meshes(folder, dict(zip(table.names, surfaces)))
+    written += best.write(folder, truth.affine)
     written += [folder / "compare.png", folder / "figures.json"]
     draw_comparison(written[-2], case.case_id, table, true_surfaces, surfaces, figures)
     write_json(written[-1], figures)

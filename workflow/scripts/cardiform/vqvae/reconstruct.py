@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cc3d
@@ -14,7 +14,7 @@ from ..cohort.table import Case
 from ..errors import again
 from ..files import save_npz, write_json
 from ..formats import Format
-from ..geometry.closed_band import Solid, voxel_affine
+from ..geometry.closed_band import Solid, mean_solid, voxel_affine
 from ..geometry.field_of_view import Cut, cut_names, cuts_of, seen_only, unplaced
 from ..geometry.narrowband import NarrowBand, voxel_keys
 from ..geometry.surface import Mesh
@@ -138,16 +138,13 @@ def reconstruct_case(
         method: put_through(network, bands, truth, surfaces=method != "stage1")
         for method, network in networks.items()
     }
-    best = made["model"]
-    figures: dict = {method: m.figures for method, m in made.items()}
+    best = made["model"][0]
+    figures: dict = {method: measured for method, (_, measured) in made.items()}
     if truth.cuts:
         figures["cut"] = cut_names(truth.cuts, truth.table)
         for method in made:  # it has no band
             without_figures(figures[method], unplaced(truth.cuts, truth.table))
-    written = [folder / "codes.npz", folder / "labels.nii.gz"]
-    save_npz(written[0], compressed=False, **best.codes)
-    save_label_map(written[1], best.labels, truth.labels.affine)
-    written += write_meshes(folder, best.meshes)
+    written = best.write(folder, truth.labels.affine)
     written += [folder / "compare.png", folder / "figures.json"]
     shown = LabelTable(tuple(label for label in truth.table if label.name in bands))
     true, decoded = ([side[name] for name in shown.names] for side in (truth.meshes, best.meshes))
@@ -157,39 +154,79 @@ def reconstruct_case(
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a network made of the structures of a case: a label map, a mesh, codes and figures."""
+class Decoded:
+    """What one network makes of the structures of a case, or several together.
+
+    labels : (X, Y, Z) uint8 on the case's grid.
+    meshes : structure -> surface, RAS mm, of the mean of the networks' distances.
+    solids : the same as distances.
+    voxels : structure -> (V, 3) voxels of the first network.
+    codes : arrays of codes.npz, of each network.
+    single : the label map of each network alone; empty where there is one.
+    """
 
     labels: np.ndarray
     meshes: dict[str, Mesh]
-    codes: dict[str, np.ndarray]
-    figures: dict[str, dict]
+    solids: dict[str, Solid]
+    voxels: dict[str, np.ndarray]
+    codes: list[dict[str, np.ndarray]]
+    single: list[np.ndarray]
+
+    @classmethod
+    def of(
+        cls,
+        networks: Sequence[BandNetwork],
+        bands: Mapping[str, NarrowBand],
+        table: LabelTable,
+        grid: LabelMap,
+    ) -> Decoded:
+        """Encode and decode every structure, and put it on the grid of a label map."""
+        codes: list[dict[str, np.ndarray]] = []
+        solids: list[dict[str, Solid]] = []
+        voxels: dict[str, np.ndarray] = {}
+        for network in networks:
+            codes.append({})
+            solids.append({})
+            for name, band in bands.items():
+                coords, sdf, found = network.reconstruct(band)
+                voxels.setdefault(name, coords)
+                solids[-1][name] = solid_of(coords, sdf, band)
+                codes[-1] |= {f"{name}_{key}": array for key, array in found.items()}
+        several = len(networks) > 1
+        mean = {n: mean_solid([s[n] for s in solids]) for n in bands} if several else solids[0]
+        single = [fused(own, table, grid) for own in solids] if several else []
+        meshes = {name: solid.surface() for name, solid in mean.items()}
+        return cls(fused(mean, table, grid), meshes, mean, voxels, codes, single)
+
+    def write(self, folder: Path, affine: np.ndarray) -> list[Path]:
+        """codes.npz, of one network, labels.nii.gz and <class>.ply; the written paths."""
+        written = [folder / "labels.nii.gz"]
+        if len(self.codes) == 1:
+            written.insert(0, folder / "codes.npz")
+            save_npz(written[0], compressed=False, **self.codes[0])
+        save_label_map(folder / "labels.nii.gz", self.labels, affine)
+        return written + write_meshes(folder, self.meshes)
 
 
 def put_through(
     network: BandNetwork, bands: Mapping[str, NarrowBand], truth: Truth, *, surfaces: bool
-) -> Made:
-    """Encode, decode and measure every structure.
+) -> tuple[Decoded, dict[str, dict]]:
+    """Encode and decode every structure, and measure it: figures by class.
 
     surfaces : measure the distances between the surfaces too.
+
+    Only labels, meshes and codes are kept: several methods would fill the memory.
     """
-    codes: dict[str, np.ndarray] = {}
-    solids, voxels = {}, {}
-    for name, band in bands.items():
-        voxels[name], sdf, found = network.reconstruct(band)
-        solids[name] = solid_of(voxels[name], sdf, band)
-        codes |= {f"{name}_{key}": array for key, array in found.items()}
-    labels = fused(solids, truth.table, truth.labels)
-    meshes = {name: solid.surface() for name, solid in solids.items()}
-    seen = seen_only(labels, truth.labels.affine, truth.cuts)
-    figures = overlap(truth.labels.data, seen, truth.table)
+    made = Decoded.of([network], bands, truth.table, truth.labels)
+    seen = seen_only(made.labels, truth.labels.affine, truth.cuts)
+    figures: dict[str, dict] = overlap(truth.labels.data, seen, truth.table)
     values = dict(zip(truth.table.names, truth.table.values))
     for name, band in bands.items():
-        figures[name] |= band_figures(band, voxels[name], solids[name])
+        figures[name] |= band_figures(band, made.voxels[name], made.solids[name])
         if surfaces:
             cut = truth.cuts.get(values[name])
-            figures[name] |= surface_figures(truth.meshes[name], meshes[name], cut=cut)
-    return Made(labels, meshes, codes, figures)
+            figures[name] |= surface_figures(truth.meshes[name], made.meshes[name], cut=cut)
+    return replace(made, solids={}, voxels={}), figures
 
 
 def solid_of(coords: np.ndarray, sdf: np.ndarray, band: NarrowBand) -> Solid:

@@ -1,0 +1,158 @@
+"""Which trained models a folder holds: a results folder, or a bundle with the same layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..artefact.model import Model, load_model
+from ..errors import InputError, problem
+from ..labels import LabelTable
+
+SUFFIXES = (".pt", ".safetensors")
+PRESETS = ("cardiform", "near")
+FOLDS = "folds"
+
+
+@dataclass(frozen=True)
+class Models:
+    """The model files of a folder; None, or no entry, where there is none.
+
+    vecset, vqvae, autoencoder, diffusion : latent diffusion counts where it is made from label maps.
+    refiners : (structure, preset) -> model file.
+    """
+
+    folder: Path
+    vecset: Path | None = None
+    vqvae: Path | None = None
+    autoencoder: Path | None = None
+    diffusion: Path | None = None
+    refiners: dict[tuple[str, str], Path] = field(default_factory=dict)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Family -> model file, of all that are there."""
+        own = {n: getattr(self, n) for n in ("vecset", "vqvae", "autoencoder", "diffusion")}
+        found = {name: path for name, path in own.items() if path is not None}
+        return found | {"/".join(key): path for key, path in self.refiners.items()}
+
+    @property
+    def coder(self) -> Path | None:
+        """What encodes for latent diffusion: the diffusion's file holds the autoencoder too."""
+        return self.autoencoder or self.diffusion
+
+    def stored(self) -> dict[str, Model]:
+        """The content of every file, by family; InputError where one is damaged."""
+        return {name: load_model(path) for name, path in self.files.items()}
+
+
+def model_file(folder: Path) -> Path | None:
+    """The model file of a folder, whichever way it is stored."""
+    return next((p for s in SUFFIXES if (p := folder / f"model{s}").is_file()), None)
+
+
+def find_models(folder: Path) -> Models:
+    """The model files below a results folder or a bundle; nothing is read.
+
+    The joint training of the sparse VQ-VAE (stage 2) goes before the codebook alone (stage 1).
+
+    Raises
+    ------
+    InputError
+        There is no such folder, or no model in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        fact = "is a file, not a folder of models" if folder.exists() else "does not exist"
+        raise InputError(problem(folder, fact, "name a results folder, results/acme say"))
+    found = _models_in(folder)
+    if not found.files:
+        remedy = "name a results folder in which a training has finished, or a bundle"
+        raise InputError(problem(folder, "has no trained model", remedy))
+    return found
+
+
+def find_folds(folders: Sequence[Path]) -> list[Models]:
+    """The models of each folder; of a folder that holds the folds of a k-fold, of each fold.
+
+    Raises
+    ------
+    InputError
+        Every folder without a model.
+    """
+    models: list[Models] = []
+    problems: list[str] = []
+    for folder in map(Path, folders):
+        try:
+            for part in folds_in(folder) or [folder]:
+                models.append(find_models(part))
+        except InputError as error:
+            problems += error.problems
+    seen = [m.folder.resolve() for m in models]
+    twice = dict.fromkeys(str(m.folder) for m in models if seen.count(m.folder.resolve()) > 1)
+    problems += [problem(path, "is named twice", "name each fold once") for path in twice]
+    if problems:
+        raise InputError(problems)
+    return models
+
+
+def folds_in(folder: Path) -> list[Path]:
+    """The folders of folds below a folder that has no models of its own."""
+    if not folder.is_dir() or _models_in(folder).files:
+        return []
+    top = folder / FOLDS if (folder / FOLDS).is_dir() else folder
+    return [part for part in sorted(top.iterdir()) if part.is_dir() and _models_in(part).files]
+
+
+def _models_in(folder: Path) -> Models:
+    stages = (model_file(folder / "vqvae" / stage) for stage in ("stage2", "stage1"))
+    ldm = folder / "ldm" / "labels"
+    return Models(
+        folder,
+        vecset=model_file(folder / "vecset"),
+        vqvae=next(filter(None, stages), None),
+        autoencoder=model_file(ldm / "autoencoder"),
+        diffusion=model_file(ldm / "diffusion"),
+        refiners=dict(_refiners(folder)),
+    )
+
+
+def _refiners(folder: Path) -> Iterator[tuple[tuple[str, str], Path]]:
+    for preset in PRESETS:
+        for part in sorted(folder.glob(f"*/{preset}")):
+            if path := model_file(part):
+                yield (part.parent.name, preset), path
+
+
+def one_table(models: Sequence[Models], stored: Sequence[dict[str, Model]]) -> LabelTable:
+    """The label table of all models; latent diffusion may leave classes out.
+
+    stored : of :meth:`Models.stored`, a mapping per folder.
+
+    Raises
+    ------
+    InputError
+        Two files were trained with different tables.
+    """
+    tables = [
+        (content.path, content.table)
+        for found in stored
+        for content in found.values()
+        if content.labels
+    ]
+    if not tables:
+        raise InputError(
+            problem(models[0].folder, "has no model with a label table", "train again")
+        )
+    path, table = max(tables, key=lambda item: len(item[1]))
+    known = {(c.value, c.name) for c in table}
+    problems = [
+        problem(other, f"was trained with another label table than {path}", "apply them apart")
+        for other, its in tables
+        if not {(c.value, c.name) for c in its} <= known
+    ]
+    if problems:
+        raise InputError(problems)
+    built_in = LabelTable()  # which knows more of its classes than a file stores
+    return built_in if built_in.as_dicts() == table.as_dicts() else table

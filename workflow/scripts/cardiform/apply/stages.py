@@ -1,0 +1,175 @@
+"""How the stages were run that made the training data: a new case is made ready in the same way.
+
+Every stage leaves its options in the list of its folder (``.cardiform/about.txt``). A bundle has
+none of these folders: there, ``stages.json`` beside the models says the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cli import from_section
+from ..errors import InputError
+from ..files import write_json
+from ..formats import Format
+from ..geometry.cases import FRAME
+from ..geometry.narrowband import SPARSE
+from ..options.config_files import typed
+from ..options.sections import SECTIONS
+from ..outputs import maker_of
+
+log = logging.getLogger(__name__)
+
+STAGES = Format(
+    "stages",
+    {
+        "format_version": "integer",
+        "stages": "object",
+        "stages.*?": "object",
+        "spacing_mm": "number (S)",
+    },
+    "export the models again",
+)
+FILE = "stages.json"
+# Config section -> the folders of a results folder whose list has its options, the last to ask.
+# "*" is the folder of the refined structure, or a resolution.
+FOLDERS = {
+    "meshes": ("meshes",),
+    "points": ("points",),
+    "voxels": ("sparse/*",),
+    "vecset_reconstruct": ("vecset/reconstructions",),
+    "coronary_repair": ("{structure}/refined", "{structure}/repaired"),
+    "coronary_refine": ("{structure}/refined",),
+    "fusion": ("fused",),
+    "latents": ("ldm/labels/latents",),
+    "completion": ("ldm/labels/completion",),
+}
+CASES = 20  # of which the spacing is looked up
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The options of the stages, and how fine the label maps of the training were.
+
+    options : config section -> its options, of the sections of ``FOLDERS``.
+    known : the sections whose options are recorded; the others are at their defaults.
+    spacing_mm : of some training cases, the geometric mean of the voxel's edges; empty: unknown.
+    """
+
+    options: dict[str, Any]
+    known: frozenset[str]
+    spacing_mm: tuple[float, ...] = ()
+
+    def __getitem__(self, section: str) -> Any:
+        return self.options[section]
+
+    def write(self, folder: Path) -> Path:
+        """``stages.json`` beside exported models; its path."""
+        known = {n: dataclasses.asdict(self.options[n]) for n in sorted(self.known)}
+        content = {"format_version": STAGES.version, "stages": known}
+        path = folder / FILE
+        write_json(path, content | {"spacing_mm": list(self.spacing_mm)})
+        return path
+
+
+def find_stages(folder: Path, structure: str = "coronary") -> Stages:
+    """What a results folder, or the ``stages.json`` of a bundle, says of the stages.
+
+    structure : the refined class, whose folder has its name.
+
+    Raises
+    ------
+    InputError
+        ``stages.json`` is damaged or of a newer version.
+    """
+    if (folder / FILE).is_file():
+        content = STAGES.load(folder / FILE)
+        found, spacing = content["stages"], content["spacing_mm"]
+    else:
+        found, spacing = dict(_recorded(folder, structure)), _spacings(folder)
+    options: dict[str, Any] = {}
+    for name in FOLDERS:
+        cls = SECTIONS[name]
+        given = {k: v for k, v in found.get(name, {}).items() if k in cls.__dataclass_fields__}
+        values = typed({name: given}, {name: cls})[name]
+        options[name] = from_section(cls, values, f"{folder}: {name}")
+    if structure != options["coronary_repair"].structure:
+        options["coronary_repair"] = dataclasses.replace(
+            options["coronary_repair"], structure=structure
+        )
+    return Stages(options, frozenset(found) & frozenset(FOLDERS), tuple(spacing))
+
+
+def _recorded(folder: Path, structure: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Section -> its flags as they were given, and what the newest data say themselves."""
+    for name, patterns in FOLDERS.items():
+        places = [p for text in patterns for p in _newest(folder, text.format(structure=structure))]
+        flags = next((f for f in map(_flags, places) if f is not None), None)
+        data = _of_data(folder, name)
+        if flags is not None or data:
+            yield name, (flags or {}) | data
+
+
+def _newest(folder: Path, pattern: str) -> list[Path]:
+    found = [p for p in folder.glob(pattern) if p.is_dir()]
+    return sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)
+
+
+def _flags(folder: Path) -> dict[str, Any] | None:
+    """Option -> text of the script that made a folder; None where nothing is recorded."""
+    maker = maker_of(folder)
+    if not maker:
+        return None
+    words = shlex.split(maker)[1:]
+    pairs = {
+        flag.removeprefix("--").replace("-", "_"): value
+        for flag, value in itertools.pairwise(words)
+        if flag.startswith("--")
+    }
+    lists = {
+        f.name
+        for cls in SECTIONS.values()
+        for f in dataclasses.fields(cls)
+        if isinstance(f.default, tuple)
+    }
+    return {k: [*filter(None, v.split(","))] if k in lists else v for k, v in pairs.items()}
+
+
+def _of_data(folder: Path, section: str) -> dict[str, Any]:
+    """What files of a stage say of it, whichever run wrote them last."""
+    try:
+        if section == "meshes":
+            path = next(folder.glob("meshes/*/frame.json"), None)
+            return {} if path is None else {"smoothing_vox": FRAME.load(path)["smoothing_vox"]}
+        if section == "voxels":
+            places = _newest(folder, FOLDERS["voxels"][0])
+            path = next((f for p in places for f in p.glob("*/*.npz")), None)
+            if path is not None:
+                arrays = SPARSE.load(path)
+                return {
+                    "resolution": int(arrays["resolution"]),
+                    "band_voxels": float(arrays["band_voxels"]),
+                }
+    except InputError as error:
+        log.debug("%s", error)
+    return {}
+
+
+def _spacings(folder: Path) -> list[float]:
+    """Geometric means of the voxel edges of some cases, mm."""
+    found = []
+    for path in itertools.islice(sorted(folder.glob("meshes/*/frame.json")), CASES):
+        try:
+            found.append(float(np.prod(FRAME.load(path)["spacing_mm"]) ** (1 / 3)))
+        except InputError as error:
+            log.debug("%s", error)
+    return found

@@ -1,0 +1,32 @@
+"""Options of applying trained models to new cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .field import device_option, option
+
+TASKS = ("reconstruct", "encode", "refine", "complete", "fuse")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyOptions:
+    """What is done with a new case."""
+
+    tasks: tuple[str, ...] = option(
+        (), "what is done; empty: all that the models can do", choices=TASKS
+    )
+    use_refined: bool = option(
+        False, "reconstruct, encode and complete the fused label maps, as with cohort.use_refined"
+    )
+    device: str = device_option()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyConfigOptions(ApplyOptions):
+    """Trained models on new label maps: no split, no truth and no training."""
+
+    table: str = option("", "case table of the new label maps, TSV or CSV; empty: none")
+    models: tuple[str, ...] = option(
+        (), "results folders or bundles, several: folds; empty: those of this cohort"
+    )
