@@ -1,50 +1,59 @@
 """Apply trained models to new label maps: no split, no truth and no training.
 
     python apply_models.py --models results/acme --labels new/*.nii.gz --out out
+    python apply_models.py --models results/acme --table cases.csv --out out --tasks reconstruct
 
-Writes <out>/vecset/<case>/: labels.nii.gz on the label map's own grid, a mesh per class, latents.
+--models takes a results folder or a bundle; of several (the folds of a k-fold) the fields are
+averaged before surfaces are cut. Tasks: reconstruct (meshes, label map on the own grid, latents,
+codes), encode (the latents of every family in one file per case), refine (thin structures),
+complete (missing classes), fuse (refined structures in the label map); by default all that the
+models can do. Figures against the truth come where the table has a column truth. Finished cases
+are skipped; one bad case stops no other. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
-import functools
+import logging
 from pathlib import Path
 
 from cardiform import cli
-from cardiform.cohort import per_case
-from cardiform.cohort.found_files import without_ending
-from cardiform.cohort.table import Case, read_case_table
+from cardiform.errors import InputError
 from cardiform.options.apply import ApplyOptions
+
+log = logging.getLogger("apply_models")
+
+
+def parse() -> tuple:
+    """Options and files of the command line."""
+    parser = cli.build_parser(__doc__, ApplyOptions)
+    group = parser.add_argument_group("files")
+    models = "results folder or bundle; several: folds"
+    group.add_argument("--models", required=True, nargs="+", type=Path, help=models)
+    group.add_argument("--labels", nargs="+", default=[], metavar="FILE", help="label maps")
+    group.add_argument("--table", default="", help="case table, TSV or CSV, in place of --labels")
+    group.add_argument("--select", nargs="*", default=[], metavar="CASE", help="default: all")
+    group.add_argument("--out", required=True, type=Path, help="output folder")
+    manifest = "manifest of one chunk; default: <out>/manifest.tsv, and summary.csv of all cases"
+    group.add_argument("--manifest", type=Path, help=manifest)
+    group.add_argument("--processes", type=int, default=1, help="cases at a time, on the CPU")
+    options, args = cli.parse(parser, ApplyOptions)
+    if bool(args.labels) == bool(args.table):
+        raise InputError("name --labels or --table, one of them: see --help")
+    if args.select and not args.table:
+        raise InputError("--select goes with --table")
+    return options, args
 
 
 def main() -> None:
-    parser = cli.build_parser(__doc__, ApplyOptions)
-    group = parser.add_argument_group("files")
-    group.add_argument("--models", required=True, nargs="+", type=Path, help="results folders")
-    group.add_argument("--labels", nargs="+", default=[], help="label maps")
-    group.add_argument("--table", default="", help="case table")
-    group.add_argument("--out", required=True, type=Path, help="output folder")
-    options, args = cli.parse(parser, ApplyOptions)
+    options, args = parse()
 
-    from cardiform.apply.case import apply_case
-    from cardiform.apply.models import find_folds
-    from cardiform.apply.networks import load_networks
-    from cardiform.training.distributed import choose_device
+    from cardiform.apply.inputs import cases_of_files, cases_of_table
+    from cardiform.apply.run import Call, apply_all, prepared
 
-    models = find_folds(args.models)
-    tasks = options.tasks or ("reconstruct",)
-    networks = load_networks(models, tasks, choose_device(options.device))
-    if args.table:
-        cases = read_case_table(args.table)
-    else:
-        names = {without_ending(Path(p).name, "labels"): p for p in args.labels}
-        cases = [Case(case_id=n, patient_id=n, labels=p) for n, p in names.items()]
-    per_case.run_cases(
-        per_case.CaseRun(cases, args.out, args.out / "manifest.tsv"),
-        functools.partial(apply_case, networks=networks, tasks=tasks, out=args.out),
-        inputs=lambda case: [case.labels, *networks.files],
-        parameters={"options": cli.flags(options)},
-    )
+    cases = cases_of_table(args.table, args.select) if args.table else cases_of_files(args.labels)
+    networks, tasks = prepared(args.models, options, args.out)
+    call = Call(cases, args.out, args.manifest, args.processes)
+    apply_all(call, networks, tasks, options)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ FOLDS = "folds"
 class Models:
     """The model files of a folder; None, or no entry, where there is none.
 
-    vecset, vqvae, autoencoder, diffusion : latent diffusion counts where it is made from label maps.
+    autoencoder, diffusion : of latent diffusion from label maps; point clouds do not count.
     refiners : (structure, preset) -> model file.
     """
 

@@ -1,61 +1,169 @@
-"""The trained networks of one folder of models or several folds, and what they can do."""
+"""The trained networks of one folder of models, or of several folds, ready for any case."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import torch
 
-from ..artefact.model import Model
+from ..artefact.model import Model, case_hash
+from ..coronary.refine import MeanRefiner, Refiner, load_refiner
+from ..errors import InputError
+from ..files import sha256_file
 from ..labels import LabelTable
+from ..ldm.coder import ShapeCoder
+from ..ldm.complete import Completer
+from ..ldm.together import MeanCompleter
+from ..options.coronary import CoronaryRepairOptions, refinement_faults
 from ..vecset.reconstruct import Reconstructor
+from ..vqvae.reconstruct import BandNetwork
+from ..vqvae.trained import load_network
 from .models import Models, one_table
 from .stages import Stages, find_stages
+from .tasks import usable
+
+USUAL, REPAIR = "coronary", "repair"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the model files of all folders say of themselves.
+
+    stored : for each folder, family -> content of its file.
+    """
+
+    folders: Sequence[Models]
+    stored: Sequence[Mapping[str, Model]]
+    table: LabelTable
+    stages: Stages
+    structure: str
+    preset: str
+
+    @classmethod
+    def of(cls, folders: Sequence[Models]) -> Content:
+        """Read every file; InputError where one is damaged, or of another label table."""
+        problems, stored = [], []
+        for models in folders:
+            try:
+                stored.append(models.stored())
+            except InputError as error:
+                problems += error.problems
+        if problems:
+            raise InputError(problems)
+        table = one_table(folders, stored)
+        structure = _structure(folders)
+        stages = _stages(folders, stored, structure)
+        preset = _preset(folders, structure, stages)
+        return cls(folders, stored, table, stages, structure, preset)
+
+    def hashes(self) -> dict[str, str]:
+        """Model file -> sha256."""
+        files = [(m.folder, path) for m in self.folders for path in m.files.values()]
+        return {f"{i}/{p.relative_to(f)}": sha256_file(p) for i, (f, p) in enumerate(files)}
+
+    def trained_on(self, case_id: str) -> list[str]:
+        """The models, as folder and family, whose training had the case."""
+        wanted = case_hash(case_id)
+        return [
+            f"{models.folder.name}: {family}"
+            for models, found in zip(self.folders, self.stored)
+            for family, content in found.items()
+            if wanted in content.training_cases
+        ]
+
+
+def _structure(folders: Sequence[Models]) -> str:
+    """The structure that every folder refines, the coronaries before others; empty: none."""
+    found = [name for name, _ in _refinements(folders)]
+    return USUAL if USUAL in found else next(iter(found), "")
+
+
+def _refinements(folders: Sequence[Models]) -> list[tuple[str, str]]:
+    """(structure, preset) of the refinements that every folder has."""
+    return [key for key in folders[0].refiners if all(key in m.refiners for m in folders)]
+
+
+def _preset(folders: Sequence[Models], structure: str, stages: Stages) -> str:
+    """The preset that the workflow refined with, if it is there, or else the first one."""
+    presets = [preset for name, preset in _refinements(folders) if name == structure]
+    recorded = stages["coronary_refine"].preset
+    return recorded if recorded in (*presets, REPAIR) else next(iter(presets), "")
+
+
+def _stages(folders, stored, structure: str) -> Stages:
+    """The stages as the first folder says; the repair as the refinement was trained with it."""
+    stages = find_stages(folders[0].folder, structure or USUAL)
+    content = stored[0].get(f"{structure}/cardiform")
+    if content is not None and "coronary_repair" not in stages.known:
+        repair = content.section("coronary_repair", CoronaryRepairOptions)
+        stages.options["coronary_repair"] = repair
+    return stages
 
 
 @dataclass(frozen=True)
 class Networks:
-    """What :func:`load_networks` found, ready for any case.
+    """The networks that some tasks need; several where there are folds.
 
-    folders : the models of each fold.    trained : (folder, family, hashes of training cases).
-    stages : how a case is made ready, as the first folder says.
+    trained : case id -> models that were trained on it (see :meth:`Content.trained_on`).
     """
 
-    folders: Sequence[Models]
-    table: LabelTable
-    stages: Stages
-    trained: Sequence[tuple[Path, str, frozenset[str]]]
+    content: Content
     vecset: Sequence[Reconstructor] = ()
+    vqvae: Sequence[BandNetwork] = ()
+    coders: Sequence[ShapeCoder] = ()
+    refiner: Refiner | None = None
+    completer: Completer | MeanCompleter | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def files(self) -> list[Path]:
-        """Every model file."""
-        return [path for models in self.folders for path in models.files.values()]
+    def table(self) -> LabelTable:
+        return self.content.table
+
+    @property
+    def stages(self) -> Stages:
+        return self.content.stages
 
 
-def load_networks(
-    folders: Sequence[Models], tasks: Sequence[str], device: torch.device
-) -> Networks:
-    """Read what some tasks need.
+def load_networks(content: Content, tasks: Sequence[str], device: torch.device) -> Networks:
+    """The networks that some tasks need, on a device.
 
     Raises
     ------
     InputError
-        A file is damaged, or two were trained with different label tables.
+        A file does not fit its network, or folds cannot be averaged.
     """
-    stored = [models.stored() for models in folders]
-    table = one_table(folders, stored)
-    stages = find_stages(folders[0].folder)
-    trained = [
-        (models.folder, family, frozenset(content.training_cases))
-        for models, found in zip(folders, stored)
-        for family, content in found.items()
-    ]
-    vecset = []
-    if {"reconstruct", "encode"} & set(tasks):
-        options = dataclasses.replace(stages["vecset_reconstruct"], device=device.type)
-        vecset = [Reconstructor.load(m.vecset, options, device) for m in folders if m.vecset]
-    return Networks(folders, table, stages, trained, vecset)
+    folders, stages = content.folders, content.stages
+    have, wanted = usable(folders), set(tasks)
+    shapes = wanted & {"reconstruct", "encode"}
+    made: dict = {}
+    if shapes and "vecset" in have:
+        options = stages["vecset_reconstruct"]
+        made["vecset"] = [
+            Reconstructor.load(m.vecset, options, device) for m in folders if m.vecset
+        ]
+    if shapes and "vqvae" in have:
+        networks = [load_network(m.vqvae, True, content.table) for m in folders if m.vqvae]
+        made["vqvae"] = [BandNetwork(network.to(device), device) for network in networks]
+    if "encode" in wanted and "coder" in have:
+        made["coders"] = [ShapeCoder.load(m.coder).to(device) for m in folders if m.coder]
+    if wanted & {"refine", "fuse"}:
+        made["refiner"] = _refiner(content, device)
+    if "complete" in wanted:
+        options = stages["completion"]
+        completers = [Completer(m.diffusion, options, device) for m in folders if m.diffusion]
+        made["completer"] = completers[0] if len(folders) == 1 else MeanCompleter(completers)
+    return Networks(content, **made, sha256=content.hashes())
+
+
+def _refiner(content: Content, device: torch.device) -> Refiner:
+    stages, key = content.stages, (content.structure, content.preset)
+    options = dataclasses.replace(stages["coronary_refine"], preset=content.preset)
+    if problems := refinement_faults(options):
+        raise InputError(problems)
+    repair = stages["coronary_repair"]
+    if content.preset == REPAIR:
+        return load_refiner(None, options, repair, device)
+    parts = [load_refiner(m.refiners[key], options, repair, device) for m in content.folders]
+    return parts[0] if len(parts) == 1 else MeanRefiner(parts)

@@ -99,7 +99,8 @@ def find_stages(folder: Path, structure: str = "coronary") -> Stages:
     options: dict[str, Any] = {}
     for name in FOLDERS:
         cls = SECTIONS[name]
-        given = {k: v for k, v in found.get(name, {}).items() if k in cls.__dataclass_fields__}
+        names = {field.name for field in dataclasses.fields(cls)}
+        given = {k: v for k, v in found.get(name, {}).items() if k in names}
         values = typed({name: given}, {name: cls})[name]
         options[name] = from_section(cls, values, f"{folder}: {name}")
     if structure != options["coronary_repair"].structure:

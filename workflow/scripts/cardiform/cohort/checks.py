@@ -57,10 +57,15 @@ PLAUSIBLE_SPACING_MM = (0.01, 50.0)
 # Fewer voxels than this make a speck, not a structure.
 MIN_CLASS_VOXELS = 9
 NAMED = 3  # cases that a note names
+UNKNOWN_LABEL = "add it to the table of cohort.labels, or remap it"
 
 
-def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
+def check_case(
+    case: Case, table: LabelTable, folder: Path, unknown: str = UNKNOWN_LABEL
+) -> list[Path]:
     """Check one case and write ``folder/<case_id>.json``; never raises for bad input.
+
+    unknown : what to do about a label that the table lacks.
 
     The report holds ``sha256`` of the files (so a changed one is another report, a moved one
     is not), ``problems`` (the case cannot be used) and then ``files``, ``warnings``, ``shape``,
@@ -87,7 +92,8 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
         if path
     ]
     if labels is not None:
-        report["problems"] += _label_problems(case, labels, table) + extent_problems(case, labels)
+        report["problems"] += _label_problems(case, labels, table, unknown)
+        report["problems"] += extent_problems(case, labels)
         report |= describe(labels, table)
         if case.cut:
             report["cut"] = case.cut_classes(cut_in(report))
@@ -101,14 +107,20 @@ def check_case(case: Case, table: LabelTable, folder: Path) -> list[Path]:
 
 
 def check_cases(
-    cases: Sequence[Case], table: LabelTable, *, out: Path, manifest: Path, processes: int
+    cases: Sequence[Case],
+    table: LabelTable,
+    *,
+    out: Path,
+    manifest: Path,
+    processes: int,
+    unknown: str = UNKNOWN_LABEL,
 ) -> None:
     """Check cases, finished ones excepted: ``out/cases/<case_id>.json`` and the manifest."""
     folder = out / "cases"
     _forget_bad(cases, folder)
     per_case.run_cases(
         per_case.CaseRun(cases, out, manifest, processes),
-        functools.partial(check_case, table=table, folder=folder),
+        functools.partial(check_case, table=table, folder=folder, unknown=unknown),
         inputs=lambda case: list(filter(_is_readable, case.files)),
         parameters={"labels": table.as_dicts()},
         verdict=_verdict,
@@ -285,7 +297,7 @@ def _cut_problems(case: Case, table: LabelTable) -> list[str]:
     return [problem("column cut of the case table", fact, remedy)]
 
 
-def _label_problems(case: Case, labels: LabelMap, table: LabelTable) -> list[str]:
+def _label_problems(case: Case, labels: LabelMap, table: LabelTable, remedy: str) -> list[str]:
     problems = []
     values = np.flatnonzero(np.bincount(labels.data.ravel(), minlength=256))
     unknown = [int(v) for v in values if v and v not in table.values]
@@ -295,7 +307,7 @@ def _label_problems(case: Case, labels: LabelMap, table: LabelTable) -> list[str
                 case.labels,
                 f"label {', '.join(map(str, unknown))} is not in the label table "
                 f"({_ranges(table.values)})",
-                "add it to the table of cohort.labels, or remap it",
+                remedy,
             )
         )
     elif not values.any():

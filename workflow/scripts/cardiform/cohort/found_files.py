@@ -146,6 +146,13 @@ def without_ending(name: str, role: str) -> str:
     return name[: -len(ending)] if ending else ""
 
 
+def case_name(name: str) -> str:
+    """What the case of a label map is called: its file name without ending and words such as
+    label and seg; empty: it has not the ending of one."""
+    stem = without_ending(name, "labels")
+    return _stem(stem, None)[0] or stem
+
+
 def _number(name: str) -> re.Match | None:
     """A name that ends in a number of four digits, but for words; [1]: what is before it."""
     match = re.fullmatch(r"(|.*?[._-])([0-9]{4})", _stem(name, None)[0])

@@ -101,6 +101,34 @@ class RepairRefiner(Refiner):
 
 
 @dataclass(frozen=True)
+class MeanRefiner(Refiner):
+    """Several refiners of one preset as one: the mean of their fields, repaired once."""
+
+    parts: Sequence[Refiner]
+
+    @property
+    def options(self) -> CoronaryRefineOptions:  # type: ignore[override]
+        return self.parts[0].options
+
+    @property
+    def repair_options(self) -> CoronaryRepairOptions:  # type: ignore[override]
+        return self.parts[0].repair_options
+
+    @property
+    def cases(self) -> Sequence[str]:  # type: ignore[override]
+        return [name for part in self.parts for name in part.cases]
+
+    def field(self, case_id: str, thin: ThinStructure) -> CaseField:
+        fields = [part.field(case_id, thin) for part in self.parts]
+
+        def distances(points: np.ndarray) -> np.ndarray:
+            return np.mean([field.distances(points) for field in fields], axis=0)
+
+        active = np.logical_and.reduce([field.active for field in fields])
+        return CaseField(distances, active, thin)
+
+
+@dataclass(frozen=True)
 class CellRefiner(Refiner):
     """Preset ``cardiform``: a :class:`CellField` on the cells about the label."""
 

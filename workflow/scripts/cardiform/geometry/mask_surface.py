@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from ..volumes import spacing_of
+from ..labels import LabelClass
+from ..volumes import LabelMap, spacing_of
 from .grids import cropped_affine
 from .surface import Mesh, extract_surface
 
@@ -57,3 +59,16 @@ def blurred(mask: np.ndarray, spacing: np.ndarray, *, sigma_vox: float) -> np.nd
     if sigma_vox:
         smooth = ndimage.gaussian_filter(smooth, sigma_vox)
     return np.where(smooth == 0.5, np.float32(1e-6), 0.5 - smooth)
+
+
+def class_surfaces(
+    label_map: LabelMap, classes: Iterable[LabelClass]
+) -> list[tuple[np.ndarray, np.ndarray, str, float]]:
+    """What a picture shows of a label map: vertices, faces, colour and opacity of each class."""
+    smoothed = functools.partial(blurred, sigma_vox=1.0)
+    found = []
+    for label in classes:
+        inside = label_map.data == label.value
+        mesh = surface_of_mask(inside, label_map.affine, smoothed, pad=1)
+        found.append((mesh.vertices, mesh.faces, label.color, 1.0))
+    return found

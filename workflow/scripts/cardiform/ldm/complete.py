@@ -18,7 +18,7 @@ from ..errors import InputError, problem
 from ..files import read_json, write_json
 from ..geometry.field_of_view import cuts_of, seen_only
 from ..geometry.grids import covered
-from ..geometry.mask_surface import blurred, surface_of_mask
+from ..geometry.mask_surface import class_surfaces
 from ..labels import LabelClass, LabelTable
 from ..metrics.overlap import overlap
 from ..metrics.summary import mean
@@ -84,14 +84,20 @@ class Completer:
         ]
 
     def shares(
-        self, label_map: LabelMap, requests: Sequence[Sequence[str]]
+        self,
+        label_map: LabelMap,
+        requests: Sequence[Sequence[str]],
+        given_cubes: Sequence[Cube] | None = None,
     ) -> tuple[list[Cube], list[Tensor]]:
-        """For each request its cube, and (draws, classes + 1, S, S, S) probabilities on it."""
+        """For each request its cube, and (draws, classes + 1, S, S, S) probabilities on it.
+
+        given_cubes : one per request, in place of those of :meth:`place`.
+        """
         grid = self.generator.grid
         cubes, targets, known = [], [], []
-        for missing in requests:
+        for number, missing in enumerate(requests):
             given = [n for n in self.table.names if n not in missing]
-            cube = self.place(label_map, given)
+            cube = given_cubes[number] if given_cubes else self.place(label_map, given)
             values = [c.value for c in self.table if c.name in given]
             channels = to_channels(on_cube(label_map, cube, values), grid)
             there = [bool((channels == k).any()) for k in range(1, len(self.table) + 1)]
@@ -224,7 +230,10 @@ def evaluate_case(
     dice = mean(row["model"]["dice"] for row in figures.values())
     compare_picture(
         paths[2],
-        *(_meshes(LabelMap(d, label_map.affine), present) for d in (label_map.data, together)),
+        *(
+            class_surfaces(LabelMap(d, label_map.affine), present)
+            for d in (label_map.data, together)
+        ),
         titles=("Given", "Made from the others"),
         legend={c.title: c.color for c in present},
         caption=f"{case.case_id}: each class made from the others, mean Dice {dice:.3f}",
@@ -295,16 +304,6 @@ def table_of_figures(means: Mapping) -> list[str]:
             line += f"{one:>16}{'±' + format(draws['dice_spread_in_a_case'], '.3f'):>11}"
         lines.append(line)
     return lines
-
-
-def _meshes(label_map: LabelMap, classes) -> list:
-    smoothed = functools.partial(blurred, sigma_vox=1.0)
-    found = []
-    for label in classes:
-        inside = label_map.data == label.value
-        mesh = surface_of_mask(inside, label_map.affine, smoothed, pad=1)
-        found.append((mesh.vertices, mesh.faces, label.color, 1.0))
-    return found
 
 
 def _box_on(label_map: LabelMap, cube: Cube, mask: np.ndarray) -> tuple[slice, ...] | None:

@@ -14,6 +14,7 @@ from ..errors import InputError, problem
 from ..geometry.field_of_view import cut_names, cuts_of, larger_grid
 from ..volumes import load_label_map, save_label_map, save_like
 from .complete import Completer
+from .together import MeanCompleter
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,9 @@ def complete_files(
         raise InputError(dict.fromkeys(problems))
 
 
-def complete_file(path: Path, out: Path, *, missing: Sequence[str], completer: Completer) -> Path:
+def complete_file(
+    path: Path, out: Path, *, missing: Sequence[str], completer: Completer | MeanCompleter
+) -> Path:
     """Write ``out`` from the label map ``path``: known voxels unchanged, missing classes made.
 
     missing : class names; none: those without a voxel.

@@ -186,8 +186,8 @@ class Made:
         written = [folder / "labels.nii.gz"]
         if len(self.latents) == 1:
             written.insert(0, folder / "latents.npz")
-            place = {"center": self.frame.center, "scale": self.frame.scale}
-            save_npz(written[0], latents=self.latents[0], **place)
+            frame = self.frame
+            save_npz(written[0], latents=self.latents[0], center=frame.center, scale=frame.scale)
         save_label_map(folder / "labels.nii.gz", self.labels, affine)
         return written + write_meshes(folder, self.meshes)
 

@@ -1,0 +1,107 @@
+"""What is noted of a case while it is worked on, and the table of all cases."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import again
+from ..files import write_json, write_text
+from ..formats import Format
+from ..metrics.overlap import overlap
+from ..metrics.own_grid import own_grid_figures
+
+FIGURES = Format(
+    "applied-figures",
+    {
+        "format_version": "integer",
+        "case_id": "text",
+        "tasks": "text (T)",
+        "trained_on": "text (M)",
+        "notes": "text (N)",
+        "rows": "object (R)",
+        "rows.*.task": "text",
+        "rows.*.family": "text",
+        "rows.*.class": "text",
+        "rows.*.reference": "text",
+        "rows.*.figure": "text",
+        "rows.*.value": "number",
+    },
+    again("apply_models"),
+)
+ROW = ("task", "family", "class", "reference", "figure", "value")
+COLUMNS = ("case_id", *ROW, "trained_on")
+# What a figure is held against: the given label map, the truth of the table, the other folds.
+LABEL, TRUTH, FOLDS = "label", "truth", "folds"
+
+
+@dataclass
+class Record:
+    """Figures and remarks of a case, in the order in which they come up."""
+
+    rows: list[dict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, task: str, family: str, reference: str, figures: Mapping[str, Mapping]) -> None:
+        """figures : class -> figure -> value; None and what is no number are left out."""
+        for name, row in figures.items():
+            for figure, value in row.items():
+                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                    cells = (task, family, name, reference, figure, value)
+                    self.rows.append(dict(zip(ROW, cells)))
+
+    def against_truth(
+        self, task: str, family: str, truth: np.ndarray | None, made: np.ndarray, affine, table
+    ) -> None:
+        """Figures of every class of ``table`` that the truth has, on their common grid."""
+        if truth is None:
+            return
+        there = [label for label in table if (truth == label.value).any()]
+        figures = {
+            label.name: own_grid_figures(truth == label.value, made == label.value, affine)
+            for label in there
+        }
+        self.add(task, family, TRUTH, figures)
+
+    def agreement(
+        self, task: str, family: str, single: Sequence[np.ndarray], made: np.ndarray, table
+    ) -> None:
+        """How far several folds agree: the mean Dice of each alone to all together."""
+        if not single:
+            return
+        dice = [overlap(made, own, table) for own in single]
+        figures = {}
+        for name in table.names:
+            values = [found[name]["dice"] for found in dice]
+            known = [value for value in values if value is not None]
+            figures[name] = {"agreement": float(np.mean(known)) if known else None}
+        self.add(task, family, FOLDS, figures)
+
+    def write(self, path: Path, case_id: str, tasks: Sequence[str], trained_on: Sequence[str]):
+        content = {
+            "format_version": FIGURES.version,
+            "case_id": case_id,
+            "tasks": list(tasks),
+            "trained_on": list(trained_on),
+            "notes": self.notes,
+            "rows": self.rows,
+        }
+        write_json(path, content)
+
+
+def write_summary(path: Path, figures: Iterable[Path]) -> None:
+    """One CSV row per case, task, class and figure, from the figures of the cases."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for source in sorted(figures):
+        found = FIGURES.load(source)
+        for row in found["rows"]:
+            cells = [row[name] for name in ROW]
+            writer.writerow([found["case_id"], *cells, "; ".join(found["trained_on"])])
+    write_text(path, text.getvalue())

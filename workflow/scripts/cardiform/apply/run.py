@@ -1,0 +1,120 @@
+"""Trained models on many new cases: what is asked for, checked, done, and summed up."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import outputs
+from ..cli import flags
+from ..cohort import per_case
+from ..cohort.table import OK, Case, write_cases
+from ..errors import InputError, problem
+from ..options.apply import ApplyOptions
+from ..training.distributed import choose_device
+from .case import apply_case
+from .inputs import look_at
+from .models import find_folds
+from .networks import Content, Networks, load_networks
+from .record import write_summary
+from .tasks import choose, left_out
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of what is written for a case: those of another are made again
+
+
+@dataclass(frozen=True)
+class Call:
+    """Which cases, where to, and how many at a time.
+
+    manifest : of one chunk of many; None: all cases are in this call, which sums them up.
+    """
+
+    cases: Sequence[Case]
+    out: Path
+    manifest: Path | None = None
+    processes: int = 1
+
+
+def prepared(
+    folders: Sequence[Path], options: ApplyOptions, out: Path
+) -> tuple[Networks, tuple[str, ...]]:
+    """The networks of some folders, and the tasks that are done with them.
+
+    Raises
+    ------
+    InputError
+        A folder without models, or without those of a task that is asked for; ``out`` is one of
+        the folders; folds that do not fit together.
+    """
+    models = find_folds(folders)
+    if any(out.resolve() == m.folder.resolve() for m in models):
+        raise InputError(problem(out, "is a folder of models", "choose another output folder"))
+    content = Content.of(models)
+    reasons = left_out(models, content.stored)
+    tasks = choose(options.tasks, reasons)
+    outputs.protect(path for m in models for path in m.files.values())
+    if not options.tasks:
+        for task, reason in reasons.items():
+            log.info("%s is left out: %s", task, reason)
+    log.info("tasks: %s", ", ".join(tasks))
+    if defaults := sorted(set(content.stages.options) - content.stages.known):
+        log.info("%s holds no options of %s: defaults", models[0].folder, ", ".join(defaults))
+    return load_networks(content, tasks, choose_device(options.device)), tasks
+
+
+def apply_all(call: Call, networks: Networks, tasks: Sequence[str], options: ApplyOptions) -> None:
+    """Look at all cases, do the tasks with the good ones, write manifest and summary.
+
+    Raises
+    ------
+    InputError
+        A line per problem of a bad case; the others are finished then.
+    """
+    out, manifest = call.out, call.manifest or call.out / "manifest.tsv"
+    looked = look_at(
+        call.cases,
+        networks.table,
+        out=out / "qc",
+        manifest=out / "qc" / "manifest" / f"{manifest.stem}.tsv",
+        processes=call.processes,
+        training_mm=networks.stages.spacing_mm,
+    )
+    for line in looked.problems:
+        log.warning("left out: %s", line)
+    problems = list(looked.problems)
+    run = per_case.CaseRun(looked.cases, out, manifest, call.processes)
+    stages = {name: flags(values) for name, values in networks.stages.options.items()}
+    try:
+        per_case.run_cases(
+            run,
+            functools.partial(
+                apply_case,
+                networks=networks,
+                tasks=tasks,
+                out=out,
+                notes=looked.notes,
+                use_refined=options.use_refined,
+            ),
+            inputs=lambda case: [case.labels, *([case.truth] if case.truth else [])],
+            parameters={
+                "options": flags(options),
+                "tasks": list(tasks),
+                "labels": networks.table.as_dicts(),
+                "stages": stages,
+                "models": dict(networks.sha256),
+                "version": VERSION,
+            },
+        )
+    except InputError as error:
+        problems += error.problems
+    if call.manifest is None:
+        write_cases(out / "cases.tsv", looked.cases)
+        done = [out / "figures" / f"{c.case_id}.json" for c in looked.cases if c.status == OK]
+        write_summary(out / "summary.csv", [path for path in done if path.is_file()])
+    if problems:
+        raise InputError(problems)
