@@ -39,9 +39,10 @@ PLAN = {
     "vqvae": (12.3, 3, 1.9, "sparse VQ-VAE of\nsingle structures"),
     "ldm": (14.4, 3, 1.9, "latent diffusion\nof whole hearts"),
     "coronary": (16.5, 3, 1.9, "refinement of\nthin structures"),
+    "apply": (11.3, 4, 2.0, "trained models\non new cases"),
 }
-FLOORS = (0.0, 2.1, 3.65, 5.75)  # lower edges of the rooms
-HEIGHT, WIDTH, SCRIPTS_AT = 1.15, 18.4, 7.75
+FLOORS = (0.0, 2.1, 3.65, 5.75, 7.6)  # lower edges of the rooms
+HEIGHT, WIDTH, SCRIPTS_AT = 1.15, 18.4, 9.45
 STONE, WATER, FIRE = "#ece7da", "#d8e6f0", "#f8ddc9"  # standard library, numpy, torch
 INK, ROOF, WALL = "#2f3640", "#8c3b2f", "#fbfaf7"
 ARROWS = ("#33658a", "#b5533c", "#4f7942", "#7a5195", "#a07800", "#008080")

@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "ldm.option_checks": {"errors", "options"},
     # it stands above the families
     "apply": GROUND | TORCH_GROUND | FAMILIES | {"cli", "held_out", "apply"},
+    "apply.models": {"errors"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {
     "errors": True, "options": True, "labels": True, "files": True, "formats": True, "tables": True,
@@ -61,6 +62,7 @@ STANDARD_LIBRARY_ONLY = {
     "launching": True, "cli": True, "cohort": True, "cohort.checks": False,
     "cohort.contents": False,
     "geometry.window_names": True, "ldm.option_checks": True, "fusion.summary": True,
+    "apply.models": True,
 }  # fmt: skip
 MAY_USE_TORCH = {
     "sparse": True, "artefact": True, "training": True,
@@ -72,6 +74,8 @@ MAY_USE_TORCH = {
     "coronary.tree_files": False, "coronary.tree_cohort": False, "coronary.tree_figures": False,
     "ldm.hearts_on_grid": False, "ldm.clouds": False, "ldm.cube": False, "ldm.option_checks": False,
     "ldm.clouds_on_grid": False, "ldm.outside": False, "ldm.voxel_folder": False,
+    # what the Snakefile and the geometry environment run
+    "apply.models": False, "apply.record": False,
 }  # fmt: skip
 LOOSE_FILES_AT_MOST = 8
 LINES_AT_MOST = 400

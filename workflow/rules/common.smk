@@ -20,6 +20,7 @@ if not SCRIPTS.is_dir():
 sys.path.insert(0, str(SCRIPTS))
 
 from cardiform import cli, labels
+from cardiform.apply.models import find_folds
 from cardiform.cohort import splits
 from cardiform.cohort.table import OK, assign_chunks, demo_cases, read_case_table
 from cardiform.errors import InputError, together
@@ -132,8 +133,9 @@ def fused_chunk(wildcards):
 def texts_of_config():
     """Every text of the config, and the paths of the case table."""
     values = [value for options in OPTIONS.values() for value in asdict(options).values()]
-    texts = [value for value in values if isinstance(value, str)]
-    return [*texts, *(path for case in CASES.values() for path in case.files)]
+    texts = [value for value in values if isinstance(value, str)] + [*OPTIONS["apply"].models]
+    cases = [*CASES.values(), *NEW_CASES.values()]
+    return [*texts, *(path for case in cases for path in case.files)]
 
 
 def known_cases():
@@ -169,6 +171,28 @@ def traced_known():
     check_structure(OPTIONS, TABLE.names, COHORT.labels, TRACED)
 
 
+def apply_possible():
+    if not NEW_TABLE:
+        raise InputError("config: apply.table is empty; name the case table of the new label maps")
+    find_folds(MODELS)
+
+
+def models_as_they_are(wildcards):
+    """Path, size and time of the model files. They are no inputs: what makes them would run too,
+    a training for a case that was added to its cohort, say. Where one has changed the job runs,
+    and compares the bytes."""
+    if not NEW_TABLE:
+        return []
+    files = [path for models in find_folds(MODELS) for path in models.files.values()]
+    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+
+
+def new_files(wildcards):
+    cases = [NEW_CASES[case_id] for case_id in NEW_CHUNKS[wildcards.chunk]]
+    named = [path for case in cases for path in (case.labels, case.truth) if path]
+    return existing(part for path in named for part in parts_of(path))
+
+
 def split_possible():
     """Cases that are skipped later only make the parts smaller."""
     splits.split_cases(CASES.values(), OPTIONS["split"])
@@ -187,16 +211,19 @@ try:
     DEMO_FOLDER = "resources/demo"
     CASE_TABLE = COHORT.table or f"{DEMO_FOLDER}/cases.tsv"
     LDM_SECTIONS = ("ldm", "autoencoder", "diffusion", "sampling", "completion")
-    WINDOWS, (TABLE, NOTES), CASES, *_ = together(
+    NEW_TABLE = OPTIONS["apply"].table
+    WINDOWS, (TABLE, NOTES), CASES, NEW_CASES, *_ = together(
         lambda: parse_windows(OPTIONS["windows"].windows),
         label_table_of_config,
         lambda: {case.case_id: case for case in known_cases()},
+        lambda: {c.case_id: c for c in read_case_table(NEW_TABLE)} if NEW_TABLE else {},
         lambda: splits.check_shares(OPTIONS["split"]),
         lambda: check_sections(OPTIONS),
         lambda: check_ldm(*(OPTIONS[name] for name in LDM_SECTIONS)),
     )
-    CHUNKS, _ = together(
+    CHUNKS, NEW_CHUNKS, _ = together(
         lambda: assign_chunks(CASES, COHORT.chunks),
+        lambda: assign_chunks(NEW_CASES, COHORT.chunks),
         lambda: cli.check_plannable(texts_of_config()),
     )
 except InputError as error:
@@ -208,6 +235,7 @@ validate(
 )
 
 RESULTS = f"results/{COHORT.name}"
+MODELS = [Path(folder) for folder in OPTIONS["apply"].models or [RESULTS]]
 LOGS = f"logs/{COHORT.name}"
 if workflow.is_main_process:
     # a dry-run may look at results that it could not write

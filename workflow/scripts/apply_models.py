@@ -14,6 +14,7 @@ are skipped; one bad case stops no other. Nothing is downloaded.
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 from cardiform import cli
@@ -21,6 +22,21 @@ from cardiform.errors import InputError
 from cardiform.options.apply import ApplyOptions
 
 log = logging.getLogger("apply_models")
+
+
+def with_commas(words: list[str]) -> list[str]:
+    """The words of a command line, ``--tasks a b`` as ``--tasks a,b``."""
+    found: list[str] = []
+    of_tasks = False
+    for word in words:
+        if of_tasks and not word.startswith("-"):
+            found[-1] += "," * bool(found[-1]) + word
+            continue
+        found.append(word)
+        of_tasks = word == "--tasks"
+        if of_tasks:
+            found.append("")
+    return found
 
 
 def parse() -> tuple:
@@ -36,7 +52,7 @@ def parse() -> tuple:
     manifest = "manifest of one chunk; default: <out>/manifest.tsv, and summary.csv of all cases"
     group.add_argument("--manifest", type=Path, help=manifest)
     group.add_argument("--processes", type=int, default=1, help="cases at a time, on the CPU")
-    options, args = cli.parse(parser, ApplyOptions)
+    options, args = cli.parse(parser, ApplyOptions, arguments=with_commas(sys.argv[1:]))
     if bool(args.labels) == bool(args.table):
         raise InputError("name --labels or --table, one of them: see --help")
     if args.select and not args.table:

@@ -33,7 +33,7 @@ from .latents import write_latents
 from .networks import Networks
 from .picture import draw_case
 from .ready import Ready
-from .record import LABEL, TRUTH, Record
+from .record import LABEL, TRUTH, Record, figures_path
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def apply_case(
                 work.ready = Ready(fused, networks, Path(folder) / "fused")
         picture = out / "pictures" / f"{case.case_id}.png"
         draw_case(picture, work.ready, work.shown)
-    path = out / "figures" / f"{case.case_id}.json"
+    path = figures_path(out, case.case_id)
     record.write(path, case.case_id, tasks, networks.content.trained_on(case.case_id))
     return [*work.written, picture, path]
 

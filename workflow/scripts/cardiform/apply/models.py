@@ -1,4 +1,5 @@
-"""Which trained models a folder holds: a results folder, or a bundle with the same layout."""
+"""Which trained models a folder holds: a results folder, or a bundle with the same layout
+(standard library only)."""
 
 from __future__ import annotations
 
@@ -6,9 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..artefact.model import Model, load_model
 from ..errors import InputError, problem
-from ..labels import LabelTable
 
 SUFFIXES = (".pt", ".safetensors")
 PRESETS = ("cardiform", "near")
@@ -41,10 +40,6 @@ class Models:
     def coder(self) -> Path | None:
         """What encodes for latent diffusion: the diffusion's file holds the autoencoder too."""
         return self.autoencoder or self.diffusion
-
-    def stored(self) -> dict[str, Model]:
-        """The content of every file, by family; InputError where one is damaged."""
-        return {name: load_model(path) for name, path in self.files.items()}
 
 
 def model_file(folder: Path) -> Path | None:
@@ -123,36 +118,3 @@ def _refiners(folder: Path) -> Iterator[tuple[tuple[str, str], Path]]:
         for part in sorted(folder.glob(f"*/{preset}")):
             if path := model_file(part):
                 yield (part.parent.name, preset), path
-
-
-def one_table(models: Sequence[Models], stored: Sequence[dict[str, Model]]) -> LabelTable:
-    """The label table of all models; latent diffusion may leave classes out.
-
-    stored : of :meth:`Models.stored`, a mapping per folder.
-
-    Raises
-    ------
-    InputError
-        Two files were trained with different tables.
-    """
-    tables = [
-        (content.path, content.table)
-        for found in stored
-        for content in found.values()
-        if content.labels
-    ]
-    if not tables:
-        raise InputError(
-            problem(models[0].folder, "has no model with a label table", "train again")
-        )
-    path, table = max(tables, key=lambda item: len(item[1]))
-    known = {(c.value, c.name) for c in table}
-    problems = [
-        problem(other, f"was trained with another label table than {path}", "apply them apart")
-        for other, its in tables
-        if not {(c.value, c.name) for c in its} <= known
-    ]
-    if problems:
-        raise InputError(problems)
-    built_in = LabelTable()  # which knows more of its classes than a file stores
-    return built_in if built_in.as_dicts() == table.as_dicts() else table

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..artefact.model import Model, case_hash
+from ..artefact.model import Model, case_hash, load_model
 from ..coronary.refine import MeanRefiner, Refiner, load_refiner
-from ..errors import InputError
+from ..errors import InputError, problem
 from ..files import sha256_file
 from ..labels import LabelTable
 from ..ldm.coder import ShapeCoder
@@ -20,7 +20,7 @@ from ..options.coronary import CoronaryRepairOptions, refinement_faults
 from ..vecset.reconstruct import Reconstructor
 from ..vqvae.reconstruct import BandNetwork
 from ..vqvae.trained import load_network
-from .models import Models, one_table
+from .models import Models
 from .stages import Stages, find_stages
 from .tasks import usable
 
@@ -47,7 +47,7 @@ class Content:
         problems, stored = [], []
         for models in folders:
             try:
-                stored.append(models.stored())
+                stored.append({name: load_model(path) for name, path in models.files.items()})
             except InputError as error:
                 problems += error.problems
         if problems:
@@ -60,8 +60,12 @@ class Content:
 
     def hashes(self) -> dict[str, str]:
         """Model file -> sha256."""
-        files = [(m.folder, path) for m in self.folders for path in m.files.values()]
-        return {f"{i}/{p.relative_to(f)}": sha256_file(p) for i, (f, p) in enumerate(files)}
+        several = len(self.folders) > 1
+        return {
+            (f"fold{k}/" if several else "") + str(path.relative_to(m.folder)): sha256_file(path)
+            for k, m in enumerate(self.folders)
+            for path in m.files.values()
+        }
 
     def trained_on(self, case_id: str) -> list[str]:
         """The models, as folder and family, whose training had the case."""
@@ -72,6 +76,39 @@ class Content:
             for family, content in found.items()
             if wanted in content.training_cases
         ]
+
+
+def one_table(models: Sequence[Models], stored: Sequence[dict[str, Model]]) -> LabelTable:
+    """The label table of all models; latent diffusion may leave classes out.
+
+    stored : of each folder, family -> content of its file.
+
+    Raises
+    ------
+    InputError
+        Two files were trained with different tables.
+    """
+    tables = [
+        (content.path, content.table)
+        for found in stored
+        for content in found.values()
+        if content.labels
+    ]
+    if not tables:
+        raise InputError(
+            problem(models[0].folder, "has no model with a label table", "train again")
+        )
+    path, table = max(tables, key=lambda item: len(item[1]))
+    known = {(c.value, c.name) for c in table}
+    problems = [
+        problem(other, f"was trained with another label table than {path}", "apply them apart")
+        for other, its in tables
+        if not {(c.value, c.name) for c in its} <= known
+    ]
+    if problems:
+        raise InputError(problems)
+    built_in = LabelTable()  # which knows more of its classes than a file stores
+    return built_in if built_in.as_dicts() == table.as_dicts() else table
 
 
 def _structure(folders: Sequence[Models]) -> str:

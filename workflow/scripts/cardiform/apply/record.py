@@ -94,6 +94,11 @@ class Record:
         write_json(path, content)
 
 
+def figures_path(out: Path, case_id: str) -> Path:
+    """Where the figures of a case are."""
+    return out / "figures" / f"{case_id}.json"
+
+
 def write_summary(path: Path, figures: Iterable[Path]) -> None:
     """One CSV row per case, task, class and figure, from the figures of the cases."""
     text = io.StringIO(newline="")

@@ -19,7 +19,7 @@ from .case import apply_case
 from .inputs import look_at
 from .models import find_folds
 from .networks import Content, Networks, load_networks
-from .record import write_summary
+from .record import figures_path, write_summary
 from .tasks import choose, left_out
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def apply_all(call: Call, networks: Networks, tasks: Sequence[str], options: App
         problems += error.problems
     if call.manifest is None:
         write_cases(out / "cases.tsv", looked.cases)
-        done = [out / "figures" / f"{c.case_id}.json" for c in looked.cases if c.status == OK]
+        done = [figures_path(out, c.case_id) for c in looked.cases if c.status == OK]
         write_summary(out / "summary.csv", [path for path in done if path.is_file()])
     if problems:
         raise InputError(problems)

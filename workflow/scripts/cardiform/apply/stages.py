@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import logging
 import shlex
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from ..cli import from_section
 from ..errors import InputError
 from ..files import write_json
 from ..formats import Format
 from ..geometry.cases import FRAME
 from ..geometry.narrowband import SPARSE
-from ..options.config_files import typed
+from ..options.field import checked
 from ..options.sections import SECTIONS
 from ..outputs import maker_of
 
@@ -101,23 +101,20 @@ def find_stages(folder: Path, structure: str = "coronary") -> Stages:
         cls = SECTIONS[name]
         names = {field.name for field in dataclasses.fields(cls)}
         given = {k: v for k, v in found.get(name, {}).items() if k in names}
-        values = typed({name: given}, {name: cls})[name]
-        options[name] = from_section(cls, values, f"{folder}: {name}")
-    if structure != options["coronary_repair"].structure:
-        options["coronary_repair"] = dataclasses.replace(
-            options["coronary_repair"], structure=structure
-        )
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+        options[name] = checked(cls, values, where=f"{folder}: {name}.")
+    repair = dataclasses.replace(options["coronary_repair"], structure=structure)
+    options["coronary_repair"] = repair
     return Stages(options, frozenset(found) & frozenset(FOLDERS), tuple(spacing))
 
 
 def _recorded(folder: Path, structure: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Section -> its flags as they were given, and what the newest data say themselves."""
+    """Section -> its options as they were given, and what the newest data say themselves."""
     for name, patterns in FOLDERS.items():
         places = [p for text in patterns for p in _newest(folder, text.format(structure=structure))]
-        flags = next((f for f in map(_flags, places) if f is not None), None)
-        data = _of_data(folder, name)
-        if flags is not None or data:
-            yield name, (flags or {}) | data
+        given = next((f for p in places if (f := _given(p, SECTIONS[name]))), {})
+        if found := given | _of_data(folder, name):
+            yield name, found
 
 
 def _newest(folder: Path, pattern: str) -> list[Path]:
@@ -125,24 +122,26 @@ def _newest(folder: Path, pattern: str) -> list[Path]:
     return sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)
 
 
-def _flags(folder: Path) -> dict[str, Any] | None:
-    """Option -> text of the script that made a folder; None where nothing is recorded."""
-    maker = maker_of(folder)
-    if not maker:
-        return None
-    words = shlex.split(maker)[1:]
-    pairs = {
-        flag.removeprefix("--").replace("-", "_"): value
-        for flag, value in itertools.pairwise(words)
-        if flag.startswith("--")
-    }
-    lists = {
-        f.name
-        for cls in SECTIONS.values()
-        for f in dataclasses.fields(cls)
-        if isinstance(f.default, tuple)
-    }
-    return {k: [*filter(None, v.split(","))] if k in lists else v for k, v in pairs.items()}
+def _given(folder: Path, options: type) -> dict[str, Any]:
+    """The options of a section that the script which made a folder was given."""
+    words = shlex.split(maker_of(folder))
+    kinds = typing.get_type_hints(options)
+    found: dict[str, Any] = {}
+    for flag, text in itertools.pairwise(words):
+        name = flag.removeprefix("--").replace("-", "_")
+        if flag.startswith("--") and name in kinds:
+            try:
+                found[name] = _value(text, kinds[name])
+            except ValueError:
+                log.warning("%s: %s %s is not understood: the default", folder, flag, text)
+    return found
+
+
+def _value(text: str, kind: Any) -> Any:
+    """The text of a flag as the type of its option."""
+    if element := typing.get_args(kind):
+        return tuple(_value(part, element[0]) for part in text.split(",") if part)
+    return text == "true" if kind is bool else kind(text)
 
 
 def _of_data(folder: Path, section: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ TASKS = ("reconstruct", "encode", "refine", "complete", "fuse")
 
 @dataclass(frozen=True, kw_only=True)
 class ApplyOptions:
-    """What is done with a new case."""
+    """What is done with new cases."""
 
     tasks: tuple[str, ...] = option(
         (), "what is done; empty: all that the models can do", choices=TASKS
@@ -26,7 +26,10 @@ class ApplyOptions:
 class ApplyConfigOptions(ApplyOptions):
     """Trained models on new label maps: no split, no truth and no training."""
 
-    table: str = option("", "case table of the new label maps, TSV or CSV; empty: none")
+    # young: the script has arguments of its own in their place
+    table: str = option("", "case table of the new label maps, TSV or CSV; empty: none", young=True)
     models: tuple[str, ...] = option(
-        (), "results folders or bundles, several: folds; empty: those of this cohort"
+        (),
+        "results folders or bundles, several: folds; empty: the results of this cohort",
+        young=True,
     )
