@@ -40,18 +40,18 @@ STAGES = Format(
     "export the models again",
 )
 FILE = "stages.json"
-# Config section -> the folders of a results folder whose list has its options, the last to ask.
-# "*" is the folder of the refined structure, or a resolution.
+# Config section -> the script that has its options, and the folder whose list says how it was run;
+# ``*`` is the resolution, and of several the newest counts.
 FOLDERS = {
-    "meshes": ("meshes",),
-    "points": ("points",),
-    "voxels": ("sparse/*",),
-    "vecset_reconstruct": ("vecset/reconstructions",),
-    "coronary_repair": ("{structure}/refined", "{structure}/repaired"),
-    "coronary_refine": ("{structure}/refined",),
-    "fusion": ("fused",),
-    "latents": ("ldm/labels/latents",),
-    "completion": ("ldm/labels/completion",),
+    "meshes": ("extract_meshes", "meshes"),
+    "points": ("sample_sdf", "points"),
+    "voxels": ("voxelize_labels", "sparse/*"),
+    "vecset_reconstruct": ("reconstruct_vecset", "vecset/reconstructions"),
+    "coronary_repair": ("repair_coronary", "{structure}/repaired"),
+    "coronary_refine": ("refine_coronary", "{structure}/refined"),
+    "fusion": ("fuse_labels", "fused"),
+    "latents": ("encode_latents", "ldm/labels/latents"),
+    "completion": ("complete_labels", "ldm/labels/completion"),
 }
 CASES = 20  # of which the spacing is looked up
 
@@ -110,9 +110,9 @@ def find_stages(folder: Path, structure: str = "coronary") -> Stages:
 
 def _recorded(folder: Path, structure: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Section -> its options as they were given, and what the newest data say themselves."""
-    for name, patterns in FOLDERS.items():
-        places = [p for text in patterns for p in _newest(folder, text.format(structure=structure))]
-        given = next((f for p in places if (f := _given(p, SECTIONS[name]))), {})
+    for name, (script, pattern) in FOLDERS.items():
+        places = _newest(folder, pattern.format(structure=structure))
+        given = next((f for p in places if (f := _given(p, script, SECTIONS[name]))), {})
         if found := given | _of_data(folder, name):
             yield name, found
 
@@ -122,9 +122,9 @@ def _newest(folder: Path, pattern: str) -> list[Path]:
     return sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)
 
 
-def _given(folder: Path, options: type) -> dict[str, Any]:
-    """The options of a section that the script which made a folder was given."""
-    words = shlex.split(maker_of(folder))
+def _given(folder: Path, script: str, options: type) -> dict[str, Any]:
+    """The options of a section that a script was given when it wrote to a folder last."""
+    words = shlex.split(maker_of(folder, script))
     kinds = typing.get_type_hints(options)
     found: dict[str, Any] = {}
     for flag, text in itertools.pairwise(words):
@@ -151,7 +151,7 @@ def _of_data(folder: Path, section: str) -> dict[str, Any]:
             path = next(folder.glob("meshes/*/frame.json"), None)
             return {} if path is None else {"smoothing_vox": FRAME.load(path)["smoothing_vox"]}
         if section == "voxels":
-            places = _newest(folder, FOLDERS["voxels"][0])
+            places = _newest(folder, FOLDERS["voxels"][1])
             path = next((f for p in places for f in p.glob("*/*.npz")), None)
             if path is not None:
                 arrays = SPARSE.load(path)

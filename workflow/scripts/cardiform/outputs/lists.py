@@ -82,7 +82,7 @@ def begin_list(folder: Path, maker: str) -> None:
         check_list(folder)
         if maker and (folder, maker) not in _noted:
             _noted.add((folder, maker))
-            if maker_of(folder) != maker:
+            if maker_of(folder, maker.partition(" ")[0]) != maker:
                 _append(folder, AGAIN + maker)
         return
     lines = [TITLE, *([f"# {maker}"] if maker else [])]
@@ -99,17 +99,18 @@ def begin_list(folder: Path, maker: str) -> None:
             raise
 
 
-def maker_of(folder: Path) -> str:
-    """Script and options of the last run that wrote to a folder; empty where nothing is noted."""
+def maker_of(folder: Path, script: str) -> str:
+    """A script and its options in the last of its runs that wrote to a folder; empty: none did."""
     place = folder / LIST
     if not (place / ABOUT).is_file():
         return ""
     for path in sorted(place.iterdir(), key=lambda p: p.stat().st_mtime_ns, reverse=True):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        if notes := [line for line in lines if line.startswith(AGAIN)]:
-            return notes[-1].removeprefix(AGAIN)
-    head = (place / ABOUT).read_text(encoding="utf-8", errors="replace").splitlines()[1:2]
-    return "".join(line.removeprefix("# ") for line in head if line != EARLIER)
+        started = [AGAIN, "# "] if path.name == ABOUT else [AGAIN]
+        notes = [line.removeprefix(s) for line in lines for s in started if line.startswith(s)]
+        if own := [line for line in notes if line.partition(" ")[0] == script]:
+            return own[-1]
+    return ""
 
 
 def _name(path: Path, folder: Path) -> str:
