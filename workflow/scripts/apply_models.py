@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from cardiform import cli
-from cardiform.errors import InputError
+from cardiform.errors import InputError, together
 from cardiform.options.apply import ApplyOptions
 
 log = logging.getLogger("apply_models")
@@ -66,8 +66,12 @@ def main() -> None:
     from cardiform.apply.inputs import cases_of_files, cases_of_table
     from cardiform.apply.run import Call, apply_all, prepared
 
-    cases = cases_of_table(args.table, args.select) if args.table else cases_of_files(args.labels)
-    networks, tasks = prepared(args.models, options, args.out)
+    cases, (networks, tasks) = together(
+        lambda: (
+            cases_of_table(args.table, args.select) if args.table else cases_of_files(args.labels)
+        ),
+        lambda: prepared(args.models, options, args.out),
+    )
     call = Call(cases, args.out, args.manifest, args.processes)
     apply_all(call, networks, tasks, options)
 

@@ -1,0 +1,286 @@
+"""apply_models and collect_applied: the bytes of the workflow, folds, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from answers import refused
+from inside import run_inside
+from tiny_trainings import HELD_OUT, TRAIN, Trainings
+
+from cardiform import volumes
+from cardiform.apply.latents import LATENTS
+from cardiform.apply.record import FIGURES
+from cardiform.files import load_npz
+
+pytestmark = pytest.mark.slow
+# folder of a results folder -> that of the trainings
+PLACES = {
+    "vecset": "vecset", "vqvae/stage0": "vqvae_pretrain", "vqvae/stage1": "vqvae_codebook",
+    "vqvae/stage2": "vqvae_joint", "coronary/cardiform": "coronary",
+    "ldm/labels/autoencoder": "autoencoder", "ldm/labels/diffusion": "diffusion",
+    "meshes": "meshes", "points": "points", "sparse/64": "voxels",
+    "coronary/repaired": "coronary_repair", "ldm/labels/latents": "latents",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A results folder of tiny trainings, and what the workflow makes of the held-out case."""
+    folder = tmp_path_factory.mktemp("apply")
+    (folder / "trainings").mkdir()
+    trainings = Trainings(folder / "trainings", steps=2)
+    trainings.make_models()
+    results = folder / "acme"
+    for place, source in PLACES.items():
+        (results / place).parent.mkdir(parents=True, exist_ok=True)
+        (results / place).symlink_to(folder / "trainings" / source)
+    split = (*trainings.split, "--test", trainings.folder / "test.csv")
+    cases = trainings.cases
+    out = results / "vecset" / "reconstructions"
+    trainings.must(
+        "reconstruct_vecset.py", "--model", results / "vecset" / "model.pt", *split, *cases,
+        "--meshes", results / "meshes", "--out", out, "--metrics", out / "metrics.json",
+        *trainings.flags("vecset_reconstruct"),
+    )  # fmt: skip
+    stages = (("model", 2), ("stage1", 1), ("continuous", 0))
+    models = [w for flag, k in stages for w in (f"--{flag}", results / f"vqvae/stage{k}/model.pt")]
+    trainings.must(
+        "reconstruct_vqvae.py", *models, *split[2:], "--manifest", trainings.manifest("voxels"),
+        *cases, "--meshes", results / "meshes", "--out", results / "vqvae" / "reconstructions",
+        *trainings.flags("vqvae_reconstruct"),
+    )  # fmt: skip
+    trainings.must(
+        "refine_coronary.py", "--model", results / "coronary" / "cardiform" / "model.pt", *cases,
+        "--manifest", trainings.manifest("coronary_repair"),
+        "--out", results / "coronary" / "refined",
+        *trainings.flags("coronary_refine", "coronary_repair"),
+    )  # fmt: skip
+    trainings.must(
+        "fuse_labels.py", *cases, "--masks", f"coronary={results / 'coronary' / 'refined'}",
+        "--out", results / "fused", "--manifest", results / "fused" / "manifest" / "all.tsv",
+        *trainings.flags("fusion"),
+    )  # fmt: skip
+    return trainings, results
+
+
+def labels_of(trainings, name=HELD_OUT):
+    return trainings.folder / "demo" / "labels" / f"{name}.nii.gz"
+
+
+def apply(results, out, *arguments):
+    words = ("--models", results, "--out", out, "--device", "cpu", *arguments)
+    return run_inside("apply_models.py", *words)
+
+
+def applied_well(*arguments) -> str:
+    result = apply(*arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stderr
+
+
+def rows_of(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def applied(made, tmp_path_factory):
+    """All tasks on the held-out case."""
+    trainings, results = made
+    out = tmp_path_factory.mktemp("applied") / "out"
+    return out, applied_well(results, out, "--labels", labels_of(trainings))
+
+
+def test_same_bytes_as_the_workflow_makes_of_a_case(made, applied):
+    _, results = made
+    out, _ = applied
+    for family in ("vecset", "vqvae"):
+        wanted = results / family / "reconstructions" / HELD_OUT
+        there = {p.name for p in wanted.iterdir()} - {"compare.png", "figures.json"}
+        assert len(there) >= 2
+        assert there == {p.name for p in (out / family / HELD_OUT).iterdir()}
+        for name in there:
+            own = out / family / HELD_OUT / name
+            assert own.read_bytes() == (wanted / name).read_bytes(), own
+    name = f"{HELD_OUT}.nii.gz"
+    for own, wanted in (
+        (out / "coronary" / name, results / "coronary" / "refined" / name),
+        (out / "coronary" / "fine" / name, results / "coronary" / "refined" / "fine" / name),
+        (out / "fused" / name, results / "fused" / name),
+    ):
+        assert own.read_bytes() == wanted.read_bytes(), own
+
+
+def test_latents_of_every_family_are_those_of_the_workflow(made, applied):
+    _, results = made
+    out, _ = applied
+    found = LATENTS.load(out / "latents" / f"{HELD_OUT}.npz")
+    vecset = load_npz(results / "vecset" / "reconstructions" / HELD_OUT / "latents.npz")
+    np.testing.assert_array_equal(found["vecset"], vecset["latents"])
+    np.testing.assert_array_equal(found["center"], vecset["center"])
+    codes = load_npz(results / "vqvae" / "reconstructions" / HELD_OUT / "codes.npz")
+    assert codes
+    for name, array in codes.items():
+        np.testing.assert_array_equal(found[f"vqvae_{name}"], array)
+    ldm = load_npz(results / "ldm" / "labels" / "latents" / f"{HELD_OUT}.npz")
+    np.testing.assert_array_equal(found["ldm_mu"], ldm["mu"][0])
+    np.testing.assert_array_equal(found["ldm_sigma"], ldm["sigma"][0])
+    assert "vecset/model.pt" in found["models"].tolist() and len(found["sha256"][0]) == 64
+
+
+def test_what_was_done_is_said(applied):
+    out, said = applied
+    tasks = ["reconstruct", "encode", "refine", "complete", "fuse"]
+    assert f"tasks: {', '.join(tasks)}" in said
+    content = FIGURES.load(out / "figures" / f"{HELD_OUT}.json")
+    assert content["tasks"] == tasks and content["trained_on"] == []
+    assert {"reconstruct", "refine", "fuse"} <= {row["task"] for row in content["rows"]}
+
+
+def test_finished_cases_are_kept_and_other_tasks_make_them_again(made, applied, tmp_path):
+    trainings, results = made
+    shutil.copytree(applied[0], tmp_path / "out")
+    labels = ("--labels", labels_of(trainings))
+    assert "1 of 1 cases are finished already" in applied_well(results, applied[0], *labels)
+    fewer = (*labels, "--tasks", "refine", "fuse")
+    assert f"{HELD_OUT} done (1 of 1)" in applied_well(results, tmp_path / "out", *fewer)
+
+
+def test_one_bad_case_stops_no_other_and_truth_is_measured(made, tmp_path):
+    trainings, results = made
+    given = volumes.load_label_map(labels_of(trainings))
+    lacking, other = given.data.copy(), given.data.copy()
+    lacking[np.isin(lacking, (9, 10))] = 0
+    other[other == 9] = 77
+    affine = given.affine.copy()
+    affine[:3, :3] *= 10
+    for name, data, grid in (
+        ("lacking", lacking, given.affine),
+        ("other", other, given.affine),
+        ("coarse", np.ascontiguousarray(given.data[::4, ::4, ::4]), affine),
+    ):
+        volumes.save_label_map(tmp_path / f"{name}.nii.gz", data, grid)
+    (tmp_path / "broken.nii.gz").write_bytes(b"nothing")
+    truth = trainings.folder / "demo" / "truth" / f"{HELD_OUT}.nii.gz"
+    lines = ["case_id,labels,truth", f"lacking,lacking.nii.gz,{truth}"]
+    lines += [f"{name},{name}.nii.gz," for name in ("other", "broken", "coarse", "gone")]
+    lines.append(f"{TRAIN[0]},{labels_of(trainings, TRAIN[0])},")
+    (tmp_path / "new.csv").write_text("\n".join(lines) + "\n")
+    out = tmp_path / "out"
+    result = apply(results, out, "--table", tmp_path / "new.csv")
+    refused(
+        result,
+        "label 77 is not in the label table (1-10); remap it to the classes that the models",
+        "case broken:", "case gone:", "10.0 times the", "pulmonary_veins is missing",
+    )  # fmt: skip
+    assert result.stderr.count("error: ") == 3
+    done = {p.stem for p in (out / "figures").glob("*.json")}
+    assert done == {"lacking", "coarse", TRAIN[0]}
+    for name in done:
+        assert (out / "pictures" / f"{name}.png").stat().st_size > 0
+    figures = FIGURES.load(out / "figures" / "lacking.json")
+    assert "nothing is refined: coronary is missing" in figures["notes"]
+    assert not (out / "coronary" / "lacking.nii.gz").exists()
+    completed = volumes.load_label_map(out / "completed" / "lacking.nii.gz").data
+    np.testing.assert_array_equal(completed[lacking > 0], lacking[lacking > 0])
+    rows = rows_of(out / "summary.csv")
+    of_truth = {r["task"] for r in rows if r["case_id"] == "lacking" and r["reference"] == "truth"}
+    assert {"reconstruct", "fuse"} <= of_truth
+    assert {r["trained_on"] for r in rows if r["case_id"] == "lacking"} == {""}
+    assert all("acme: vecset" in r["trained_on"] for r in rows if r["case_id"] == TRAIN[0])
+
+
+def test_orientation_does_not_matter(made, applied, tmp_path):
+    """The same voxels stored from right to left are the same heart, in the same place."""
+    trainings, results = made
+    given = volumes.load_label_map(labels_of(trainings))
+    mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
+    mirror[0, 3] = given.data.shape[0] - 1
+    folder = tmp_path / "new"
+    data, affine = np.ascontiguousarray(given.data[::-1]), given.affine @ mirror
+    volumes.save_label_map(folder / f"{HELD_OUT}.nii.gz", data, affine)
+    out = tmp_path / "out"
+    applied_well(results, out, "--labels", folder, "--tasks", "reconstruct,encode")
+    both = [load_npz(f / "latents" / f"{HELD_OUT}.npz") for f in (applied[0], out)]
+    np.testing.assert_allclose(both[0]["center"], both[1]["center"], atol=0.05)
+    np.testing.assert_allclose(both[0]["scale"], both[1]["scale"], rtol=1e-3)
+    labels = volumes.load_label_map(out / "vqvae" / HELD_OUT / "labels.nii.gz")
+    np.testing.assert_allclose(labels.affine, affine, atol=1e-4)
+
+
+def test_folds_that_are_one_model_twice_make_what_it_makes(made, tmp_path):
+    """The mean of equal fields is that field, and the folds agree wholly."""
+    trainings, results = made
+    shutil.copytree(results, tmp_path / "folds" / "0")
+    shutil.copytree(results, tmp_path / "folds" / "1")
+    given = volumes.load_label_map(labels_of(trainings))
+    data = np.where(given.data == 10, 0, given.data).astype(np.uint8)
+    volumes.save_label_map(tmp_path / f"{HELD_OUT}.nii.gz", data, given.affine)
+    labels = ("--labels", tmp_path / f"{HELD_OUT}.nii.gz")
+    applied_well(results, tmp_path / "one", *labels)
+    applied_well(tmp_path / "folds", tmp_path / "two", *labels)
+    for name in (
+        f"vecset/{HELD_OUT}/labels.nii.gz", f"vqvae/{HELD_OUT}/labels.nii.gz",
+        f"coronary/{HELD_OUT}.nii.gz", f"fused/{HELD_OUT}.nii.gz", f"completed/{HELD_OUT}.nii.gz",
+    ):  # fmt: skip
+        one, two = (volumes.load_label_map(tmp_path / out / name).data for out in ("one", "two"))
+        assert (one != two).mean() < 1e-3, name
+    rows = rows_of(tmp_path / "two" / "summary.csv")
+    agreement = [float(r["value"]) for r in rows if r["figure"] == "agreement"]
+    assert len(agreement) >= 10 and min(agreement) > 0.98
+    assert "agreement" not in {r["figure"] for r in rows_of(tmp_path / "one" / "summary.csv")}
+    latents = LATENTS.load(tmp_path / "two" / "latents" / f"{HELD_OUT}.npz")
+    np.testing.assert_array_equal(latents["fold0_vecset"], latents["fold1_vecset"])
+
+
+def test_fused_label_maps_take_the_place_of_the_given_ones(made, tmp_path):
+    trainings, results = made
+    options = ("--use-refined", "true", "--tasks", "fuse", "encode")
+    applied_well(results, tmp_path / "out", "--labels", labels_of(trainings), *options)
+    fused = tmp_path / "out" / "fused" / f"{HELD_OUT}.nii.gz"
+    applied_well(results, tmp_path / "alone", "--labels", fused, "--tasks", "encode")
+    one, two = (load_npz(tmp_path / f / "latents" / f"{HELD_OUT}.npz") for f in ("out", "alone"))
+    np.testing.assert_array_equal(one["vecset"], two["vecset"])
+
+
+def test_chunks_are_summed_up_as_one_call_is(made, applied, tmp_path):
+    trainings, results = made
+    (tmp_path / "new.csv").write_text(f"case_id,labels\n{HELD_OUT},{labels_of(trainings)}\n")
+    out = tmp_path / "out"
+    manifest = out / "manifest" / "chunk_000.tsv"
+    table = ("--table", tmp_path / "new.csv", "--select", HELD_OUT, "--manifest", manifest)
+    applied_well(results, out, *table)
+    assert not (out / "summary.csv").exists()
+    places = ("--applied", out, "--out", out / "summary.csv")
+    summed = run_inside("collect_applied.py", "--manifest", manifest, *places)
+    assert summed.returncode == 0, summed.stderr
+    assert (out / "summary.csv").read_text() == (applied[0] / "summary.csv").read_text()
+
+
+def test_models_that_do_not_fit_are_named_before_anything_is_made(made, tmp_path):
+    trainings, results = made
+    only = tmp_path / "only"
+    only.mkdir()
+    (only / "vecset").symlink_to(results / "vecset")
+    labels = ("--labels", labels_of(trainings))
+    result = apply(only, tmp_path / "out", *labels, "--tasks", "refine", "complete")
+    refused(result, "only: has no model for the task refine", "for the task complete")
+    result = apply(results, results, *labels)
+    refused(result, "acme: is a folder of models; choose another output folder")
+    (only / "coronary" / "cardiform").mkdir(parents=True)
+    (only / "coronary" / "cardiform" / "model.pt").write_bytes(b"nothing")
+    refused(apply(only, tmp_path / "out", *labels), "model.pt: is damaged or no file of this")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "empty.csv").write_text("case_id,labels\n")
+    result = apply(tmp_path / "gone", tmp_path / "out", "--table", tmp_path / "empty.csv")
+    refused(result, "empty.csv: has no cases; list at least one", "gone: does not exist")
+
+
+def test_label_maps_or_a_table(tmp_path):
+    refused(apply("x", tmp_path / "out"), "name --labels or --table, one of them: see --help")
+    words = ("--labels", "a.nii.gz", "--select", "a")
+    refused(apply("x", tmp_path / "out", *words), "--select goes with --table")
