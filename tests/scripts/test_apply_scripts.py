@@ -120,16 +120,16 @@ def test_latents_of_every_family_are_those_of_the_workflow(made, applied):
     out, _ = applied
     found = LATENTS.load(out / "latents" / f"{HELD_OUT}.npz")
     vecset = load_npz(results / "vecset" / "reconstructions" / HELD_OUT / "latents.npz")
-    np.testing.assert_array_equal(found["vecset"], vecset["latents"])
+    np.testing.assert_array_equal(found["fold0_vecset"], vecset["latents"])
     np.testing.assert_array_equal(found["center"], vecset["center"])
     codes = load_npz(results / "vqvae" / "reconstructions" / HELD_OUT / "codes.npz")
     assert codes
     for name, array in codes.items():
-        np.testing.assert_array_equal(found[f"vqvae_{name}"], array)
+        np.testing.assert_array_equal(found[f"fold0_vqvae_{name}"], array)
     ldm = load_npz(results / "ldm" / "labels" / "latents" / f"{HELD_OUT}.npz")
-    np.testing.assert_array_equal(found["ldm_mu"], ldm["mu"][0])
-    np.testing.assert_array_equal(found["ldm_sigma"], ldm["sigma"][0])
-    assert "vecset/model.pt" in found["models"].tolist() and len(found["sha256"][0]) == 64
+    np.testing.assert_array_equal(found["fold0_ldm_mu"], ldm["mu"][0])
+    np.testing.assert_array_equal(found["fold0_ldm_sigma"], ldm["sigma"][0])
+    assert "fold0/vecset/model.pt" in found["models"].tolist() and len(found["sha256"][0]) == 64
 
 
 def test_what_was_done_is_said(applied):
@@ -244,7 +244,7 @@ def test_fused_label_maps_take_the_place_of_the_given_ones(made, tmp_path):
     fused = tmp_path / "out" / "fused" / f"{HELD_OUT}.nii.gz"
     applied_well(results, tmp_path / "alone", "--labels", fused, "--tasks", "encode")
     one, two = (load_npz(tmp_path / f / "latents" / f"{HELD_OUT}.npz") for f in ("out", "alone"))
-    np.testing.assert_array_equal(one["vecset"], two["vecset"])
+    np.testing.assert_array_equal(one["fold0_vecset"], two["fold0_vecset"])
 
 
 def test_chunks_are_summed_up_as_one_call_is(made, applied, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,12 @@ from bands import write_cohort
 from toy_training import QUICK, Lines, ToyTask
 
 from cardiform import volumes
+from cardiform.apply import latents as apply_latents
+from cardiform.apply import record as apply_record
+from cardiform.apply import stages as apply_stages
+from cardiform.apply.models import Models
+from cardiform.apply.networks import Content, Networks
+from cardiform.apply.ready import Ready
 from cardiform.artefact import model
 from cardiform.artefact.model import Kind
 from cardiform.cohort import checks, manifest, per_case, splits, table
@@ -72,6 +78,9 @@ STORED = (
     Stored(samples.SAMPLE, "Sample latents", "samples/sample_0000.npz"),
     Stored(vecset_reconstruct.LATENTS, "VecSet latents", "vecset/a/latents.npz"),
     Stored(vqvae_reconstruct.CODES, "Codes", "vqvae/x/codes.npz"),
+    Stored(apply_stages.STAGES, "Stages", "applied/stages.json"),
+    Stored(apply_record.FIGURES, "Applied figures", "applied/figures/a.json"),
+    Stored(apply_latents.LATENTS, "Applied latents", "applied/latents/a.npz"),
     Stored(per_case.STATE, "State of a case", "qc/state/a.json"),
     Stored(checkpoint.LAST, "last.pt", "training/checkpoints/last.pt"),
     Stored(checkpoint.BEST, "best.pt", "training/checkpoints/best.pt"),
@@ -109,15 +118,16 @@ def write_all(folder: Path) -> None:
     repair = CoronaryRepairOptions(spacing_mm=2.0)
     repair_case(case, **common, options=repair, out=folder / "repaired")
     trace = CoronaryTraceOptions(spacing_mm=1.0)
-    _write_latent_diffusion(folder, case)
+    coder = _write_latent_diffusion(folder, case)
     with pytest.MonkeyPatch.context() as patch:  # pictures take most of the time
         patch.setattr("cardiform.fusion.cases.compare_picture", lambda *_, **__: None)
         patch.setattr("cardiform.held_out.compare_picture", lambda *_, **__: None)
         patch.setattr("cardiform.coronary.trace_case.case_picture", lambda *_, **__: None)
         trace_case.trace_case(case, **common, options=trace, out=folder / "trees")
         fuse_case(case, **common, options=FusionOptions(), masks={}, out=folder / "fused")
-        _write_vecset(folder, case)
-        _write_vqvae(folder)
+        vecset, vqvae = _write_vecset(folder, case), _write_vqvae(folder)
+    networks = {"vecset": [vecset], "vqvae": [vqvae], "coders": [coder]}
+    _write_applied(folder, case, networks, {"points": options, "voxels": voxels})
     _write_training(folder / "training")
 
 
@@ -139,7 +149,7 @@ def _case(folder: Path) -> table.Case:
     return case
 
 
-def _write_latent_diffusion(folder: Path, case: table.Case) -> None:
+def _write_latent_diffusion(folder: Path, case: table.Case) -> ShapeCoder:
     boxes = hearts_on_grid.box_case(case, table=TABLE, out=folder / "boxes")
     grid = hearts_on_grid.label_grid(boxes, LdmOptions(voxel_size=16), TABLE)
     write_json(folder / "grid.json", grid.as_dict())
@@ -163,6 +173,7 @@ def _write_latent_diffusion(folder: Path, case: table.Case) -> None:
     nothing = diffusion_model.Condition.nothing(1, len(grid.table), grid.size)
     options = SamplingOptions(num_samples=1)
     samples.sampled_latents(_Drawing(), nothing, options, "flow", "key", folder / "samples")
+    return coder
 
 
 class _Drawing:
@@ -172,7 +183,7 @@ class _Drawing:
         made(numbers, torch.zeros(len(numbers), 4, 8, 8, 8))
 
 
-def _write_vecset(folder: Path, case: table.Case) -> None:
+def _write_vecset(folder: Path, case: table.Case) -> vecset_reconstruct.Reconstructor:
     training = VecsetOptions(preset="demo", input_points=512)
     network = vecset_reconstruct.Reconstructor(
         VecSet.from_options(training, len(TABLE)).eval(),
@@ -190,9 +201,10 @@ def _write_vecset(folder: Path, case: table.Case) -> None:
         network=network,
         mean_shape=vecset_reconstruct.MajorityLabels.of([], TABLE),
     )
+    return network
 
 
-def _write_vqvae(folder: Path) -> None:
+def _write_vqvae(folder: Path) -> vqvae_reconstruct.BandNetwork:
     manifest = write_cohort(folder / "balls", {"x": [0.5, 0.3]})
     options = VqvaeOptions(channels=(8, 8, 8, 8), blocks=(1, 0, 0, 0), latent_dim=4)
     model = SparseVQVAE.from_options(options, VqvaeCodebookOptions(codebook_size=8))
@@ -205,6 +217,22 @@ def _write_vqvae(folder: Path) -> None:
         meshes=None,
         out=folder / "vqvae",
     )
+    return network
+
+
+def _write_applied(folder: Path, case: table.Case, networks: dict, options: dict) -> None:
+    """What apply_models leaves of a case, and what a bundle says of the stages."""
+    out = folder / "applied"
+    stages = apply_stages.find_stages(folder)
+    stages = replace(stages, options=stages.options | options, spacing_mm=(2.0,))
+    out.mkdir()
+    stages.write(out)
+    content = Content([Models(folder)], [{}], TABLE, stages, "", "")
+    made = Networks(content, **networks, sha256={"fold0/vecset/model.pt": "0" * 64})
+    apply_latents.write_latents(out / "latents" / "a.npz", Ready(case, made, out / "work"), made)
+    record = apply_record.Record(notes=["coarse"])
+    record.add("reconstruct", "vecset", apply_record.LABEL, {"myocardium": {"dice": 0.5}})
+    record.write(out / "figures" / "a.json", NAME, ["encode"], ["acme: vecset"])
 
 
 def _write_training(out: Path) -> None:

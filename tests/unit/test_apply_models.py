@@ -132,7 +132,7 @@ def test_empty_lists_and_the_structure_are_read_back(tmp_path):
 
 def test_stages_of_a_bundle_are_those_of_its_results(tmp_path):
     ran(tmp_path / "a" / "points", "sample_sdf", PointsOptions(seed=5, near_sigma=(0.03,)))
-    found = dataclasses.replace(find_stages(tmp_path / "a"), spacing_mm=(0.5, 0.7))
+    found = dataclasses.replace(find_stages(tmp_path / "a"), spacing_mm=(0.5, 0.7), refined=True)
     outputs.register(outputs.Places())
     found.write(tmp_path / "b")
     assert find_stages(tmp_path / "b") == found
@@ -140,6 +140,27 @@ def test_stages_of_a_bundle_are_those_of_its_results(tmp_path):
         tmp_path / "b" / "stages.json", {"format_version": 2, "stages": {}, "spacing_mm": []}
     )
     assert "stages format 2" in problems_of(find_stages, tmp_path / "b")
+
+
+def test_training_data_of_fused_label_maps_are_known_by_their_voxels(tmp_path):
+    frame = {
+        "format_version": 1, "center_mm": [0, 0, 0], "scale": 0.01, "affine": np.eye(4).tolist(),
+        "spacing_mm": [0.5, 0.5, 4.0], "shape": [9, 9, 9], "smoothing_vox": 0.7, "classes": {},
+    }  # fmt: skip
+    a_class = {
+        "value": 9, "voxels": 7, "volume_voxels_mm3": 1, "volume_mesh_mm3": 1, "area_mm2": 1,
+        "shift_mm": 0, "touches_border": False, "watertight": True,
+    }  # fmt: skip
+    counted = {"voxels": 7, "volume_ml": 1.0, "components": 1, "touches_border": False}
+    report = {"case_id": "a", "sha256": [], "problems": [], "warnings": []}
+    write_json(tmp_path / "meshes" / "a" / "frame.json", frame | {"classes": {"coronary": a_class}})
+    path = tmp_path / "qc" / "cases" / "a.json"
+    write_json(path, report | {"classes": {"coronary": counted}})
+    found = find_stages(tmp_path)
+    assert not found.refined and found.spacing_mm == (1.0,)
+    assert found["meshes"].smoothing_vox == 0.7, "of the newest files, whatever was noted"
+    write_json(path, report | {"classes": {"coronary": counted | {"voxels": 8}}})
+    assert find_stages(tmp_path).refined
 
 
 def test_every_recorded_section_is_one_of_the_config(tmp_path):

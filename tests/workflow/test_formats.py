@@ -77,6 +77,9 @@ REMEDIES = {
     "Tree summary": AGAIN.format("trace_coronary"),
     "VecSet latents": AGAIN.format("reconstruct_vecset"),
     "Codes": AGAIN.format("reconstruct_vqvae"),
+    "Stages": "export the models again",
+    "Applied figures": AGAIN.format("apply_models"),
+    "Applied latents": AGAIN.format("apply_models"),
 }
 every = pytest.mark.parametrize("stored", STORED, ids=lambda s: s.heading)
 every_table = pytest.mark.parametrize("stored", TABLES, ids=lambda s: s.heading)

@@ -66,7 +66,8 @@ STANDARD_LIBRARY_ONLY = {
 }  # fmt: skip
 MAY_USE_TORCH = {
     "sparse": True, "artefact": True, "training": True,
-    "vecset": True, "vqvae": True, "coronary": True, "ldm": True, "apply": True,
+    "vecset": True, "vqvae": True, "coronary": True, "ldm": True,
+    "apply": True,
     # what the geometry environment runs
     "coronary.repair_case": False, "coronary.thin_structure": False, "coronary.field": False,
     "coronary.links": False, "coronary.figures": False,

@@ -25,22 +25,21 @@ LATENTS = Format(
         "sha256": "text (M)",
         "center": "f64 (3)",
         "scale": "f64",
-        "*vecset?": "f32 (Q, W)",
-        "*vqvae_*_coords?": "u16 (K, 3)",
-        "*vqvae_*_indices?": "i32 (K)",
-        "*ldm_mu?": "f32 (L, s, s, s)",
-        "*ldm_sigma?": "f16 (L, s, s, s)",
-        "*ldm_affine?": "f64 (4, 4)",
+        "*_vecset?": "f32 (Q, W)",
+        "*_vqvae_*_coords?": "u16 (K, 3)",
+        "*_vqvae_*_indices?": "i32 (K)",
+        "*_ldm_mu?": "f32 (L, s, s, s)",
+        "*_ldm_sigma?": "f16 (L, s, s, s)",
+        "*_ldm_affine?": "f64 (4, 4)",
     },
     again("apply_models"),
 )
 
 
 def encoded(ready: Ready, networks: Networks) -> dict[str, np.ndarray]:
-    """The arrays of a latents file; with several folds their names begin with ``fold0_``."""
+    """The arrays of a latents file: their names begin with ``fold0_``, then ``fold1_``."""
     case_id = ready.case.case_id
-    folds = len(networks.content.folders)
-    starts = [f"fold{k}_" if folds > 1 else "" for k in range(folds)]
+    starts = [f"fold{k}_" for k in range(len(networks.content.folders))]
     arrays: dict[str, np.ndarray] = {}
     for start, vecset in zip(starts, networks.vecset):
         arrays[f"{start}vecset"] = vecset.encode(ready.points, case_id)[0].cpu().numpy()

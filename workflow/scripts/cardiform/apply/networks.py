@@ -59,10 +59,9 @@ class Content:
         return cls(folders, stored, table, stages, structure, preset)
 
     def hashes(self) -> dict[str, str]:
-        """Model file -> sha256."""
-        several = len(self.folders) > 1
+        """Model file, below ``fold0`` and so on -> sha256."""
         return {
-            (f"fold{k}/" if several else "") + str(path.relative_to(m.folder)): sha256_file(path)
+            f"fold{k}/{path.relative_to(m.folder)}": sha256_file(path)
             for k, m in enumerate(self.folders)
             for path in m.files.values()
         }

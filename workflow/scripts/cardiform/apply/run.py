@@ -20,7 +20,7 @@ from .inputs import look_at
 from .models import find_folds
 from .networks import Content, Networks, load_networks
 from .record import figures_path, write_summary
-from .tasks import choose, left_out
+from .tasks import choose, left_out, usable
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +56,32 @@ def prepared(
         raise InputError(problem(out, "is a folder of models", "choose another output folder"))
     content = Content.of(models)
     reasons = left_out(models, content.stored)
-    tasks = choose(options.tasks, reasons)
+    tasks = choose(_with_fusion(options, content), reasons)
     outputs.protect(path for m in models for path in m.files.values())
     if not options.tasks:
         for task, reason in reasons.items():
             log.info("%s is left out: %s", task, reason)
     log.info("tasks: %s", ", ".join(tasks))
+    if content.stages.refined and not uses_refined(options, content):
+        log.warning("the models were trained on fused label maps; the given ones are used here")
     if defaults := sorted(set(content.stages.options) - content.stages.known):
         log.info("%s holds no options of %s: defaults", models[0].folder, ", ".join(defaults))
     return load_networks(content, tasks, choose_device(options.device)), tasks
+
+
+def uses_refined(options: ApplyOptions, content: Content) -> bool:
+    """Whether shapes are made of fused label maps."""
+    if options.use_refined != "auto":
+        return options.use_refined == "true"
+    return content.stages.refined and "refiner" in usable(content.folders)
+
+
+def _with_fusion(options: ApplyOptions, content: Content) -> tuple[str, ...]:
+    """The tasks that are asked for, and fuse where it comes before some of them."""
+    if not options.tasks or not uses_refined(options, content) or options.tasks == ("refine",):
+        return options.tasks
+    log.info("label maps are fused first, as those of the training were")
+    return tuple(dict.fromkeys([*options.tasks, "fuse"]))
 
 
 def apply_all(call: Call, networks: Networks, tasks: Sequence[str], options: ApplyOptions) -> None:
@@ -98,7 +115,7 @@ def apply_all(call: Call, networks: Networks, tasks: Sequence[str], options: App
                 tasks=tasks,
                 out=out,
                 notes=looked.notes,
-                use_refined=options.use_refined,
+                use_refined=uses_refined(options, networks.content),
             ),
             inputs=lambda case: [case.labels, *([case.truth] if case.truth else [])],
             parameters={

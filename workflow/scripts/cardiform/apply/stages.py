@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cohort.checks import REPORT
 from ..errors import InputError
 from ..files import write_json
 from ..formats import Format
@@ -36,6 +37,7 @@ STAGES = Format(
         "stages": "object",
         "stages.*?": "object",
         "spacing_mm": "number (S)",
+        "refined": "bool",
     },
     "export the models again",
 )
@@ -63,11 +65,13 @@ class Stages:
     options : config section -> its options, of the sections of ``FOLDERS``.
     known : the sections whose options are recorded; the others are at their defaults.
     spacing_mm : of some training cases, the geometric mean of the voxel's edges; empty: unknown.
+    refined : the training data were made of fused label maps (cohort.use_refined).
     """
 
     options: dict[str, Any]
     known: frozenset[str]
     spacing_mm: tuple[float, ...] = ()
+    refined: bool = False
 
     def __getitem__(self, section: str) -> Any:
         return self.options[section]
@@ -77,7 +81,8 @@ class Stages:
         known = {n: dataclasses.asdict(self.options[n]) for n in sorted(self.known)}
         content = {"format_version": STAGES.version, "stages": known}
         path = folder / FILE
-        write_json(path, content | {"spacing_mm": list(self.spacing_mm)})
+        more = {"spacing_mm": list(self.spacing_mm), "refined": self.refined}
+        write_json(path, content | more)
         return path
 
 
@@ -94,8 +99,10 @@ def find_stages(folder: Path, structure: str = "coronary") -> Stages:
     if (folder / FILE).is_file():
         content = STAGES.load(folder / FILE)
         found, spacing = content["stages"], content["spacing_mm"]
+        refined = content["refined"]
     else:
-        found, spacing = dict(_recorded(folder, structure)), _spacings(folder)
+        found = dict(_recorded(folder, structure))
+        spacing, refined = _training_data(folder)
     options: dict[str, Any] = {}
     for name in FOLDERS:
         cls = SECTIONS[name]
@@ -105,7 +112,7 @@ def find_stages(folder: Path, structure: str = "coronary") -> Stages:
         options[name] = checked(cls, values, where=f"{folder}: {name}.")
     repair = dataclasses.replace(options["coronary_repair"], structure=structure)
     options["coronary_repair"] = repair
-    return Stages(options, frozenset(found) & frozenset(FOLDERS), tuple(spacing))
+    return Stages(options, frozenset(found) & frozenset(FOLDERS), tuple(spacing), refined)
 
 
 def _recorded(folder: Path, structure: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -164,12 +171,18 @@ def _of_data(folder: Path, section: str) -> dict[str, Any]:
     return {}
 
 
-def _spacings(folder: Path) -> list[float]:
-    """Geometric means of the voxel edges of some cases, mm."""
-    found = []
+def _training_data(folder: Path) -> tuple[list[float], bool]:
+    """Of some cases the geometric means of the voxel edges, mm; and whether what was meshed is
+    not what was given, but a fused label map."""
+    spacings, refined = [], False
     for path in itertools.islice(sorted(folder.glob("meshes/*/frame.json")), CASES):
         try:
-            found.append(float(np.prod(FRAME.load(path)["spacing_mm"]) ** (1 / 3)))
+            frame = FRAME.load(path)
+            spacings.append(float(np.prod(frame["spacing_mm"]) ** (1 / 3)))
+            given = REPORT.load(folder / "qc" / "cases" / f"{path.parent.name}.json")["classes"]
         except InputError as error:
             log.debug("%s", error)
-    return found
+            continue
+        meshed = {name: found["voxels"] for name, found in frame["classes"].items()}
+        refined |= meshed != {name: found["voxels"] for name, found in given.items()}
+    return spacings, refined

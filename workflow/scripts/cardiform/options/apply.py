@@ -16,8 +16,11 @@ class ApplyOptions:
     tasks: tuple[str, ...] = option(
         (), "what is done; empty: all that the models can do", choices=TASKS
     )
-    use_refined: bool = option(
-        False, "reconstruct, encode and complete the fused label maps, as with cohort.use_refined"
+    use_refined: str = option(
+        "auto",
+        "reconstruct, encode and complete the fused label maps; auto: where the models were "
+        "trained on such (cohort.use_refined)",
+        choices=("auto", "true", "false"),
     )
     device: str = device_option()
 
