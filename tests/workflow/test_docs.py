@@ -326,6 +326,9 @@ def test_snakemake_can_plan_every_target_of_the_pages(tmp_path):
     config = yaml.safe_load((project / "mine.yaml").read_text())
     config["ldm"] = {"sources": ["labels", "pointclouds"]}
     config["pointclouds"] = {"file": "clouds.h5"}
+    config["apply"] = {"table": "cohort.tsv", "models": ["trained"]}
+    (project / "trained" / "vecset").mkdir(parents=True)
+    (project / "trained" / "vecset" / "model.pt").write_text("a model")
     (project / "mine.yaml").write_text(yaml.safe_dump(config))
     named = {re.sub("^results/stacom2025/", "results/acme/", target) for target in targets}
     result = snakemake(project, "-n", *sorted(named))
