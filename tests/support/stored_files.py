@@ -12,7 +12,7 @@ from bands import write_cohort
 from toy_training import QUICK, Lines, ToyTask
 
 from cardiform import volumes
-from cardiform.artefact import model
+from cardiform.artefact import bundle, model
 from cardiform.artefact.model import Kind
 from cardiform.cohort import checks, manifest, per_case, splits, table
 from cardiform.coronary import thin_structure, trace_case, tree_files
@@ -76,6 +76,7 @@ STORED = (
     Stored(checkpoint.LAST, "last.pt", "training/checkpoints/last.pt"),
     Stored(checkpoint.BEST, "best.pt", "training/checkpoints/best.pt"),
     Stored(model.MODEL, "model.pt", "training/model.pt"),
+    Stored(bundle.BUNDLE, "Bundle", "bundle/bundle.json"),
     Stored(record.TRAINING_RECORD, "Training figures", "training/metrics.json"),
     Stored(record.HELD_OUT_RECORD, "Held-out figures", "training/held_out.json"),
 )
@@ -119,6 +120,7 @@ def write_all(folder: Path) -> None:
         _write_vecset(folder, case)
         _write_vqvae(folder)
     _write_training(folder / "training")
+    _write_bundle(folder / "bundle")
 
 
 def _case(folder: Path) -> table.Case:
@@ -163,6 +165,17 @@ def _write_latent_diffusion(folder: Path, case: table.Case) -> None:
     nothing = diffusion_model.Condition.nothing(1, len(grid.table), grid.size)
     options = SamplingOptions(num_samples=1)
     samples.sampled_latents(_Drawing(), nothing, options, "flow", "key", folder / "samples")
+
+
+def _write_bundle(folder: Path) -> None:
+    stored = model.Model(
+        kind="vecset", weights={}, options={}, labels=TABLE.as_dicts(), figures={},
+        training_cases=[],
+    )  # fmt: skip
+    model.save_portable(folder / "vecset" / bundle.MODEL, stored)
+    about = {"name": NAME, "models": {"vecset": {"kind": "vecset", "cases": 0}}}
+    about |= {"labels": TABLE.as_dicts(), "frame": {"world": "RAS mm"}, "example": ["x"]}
+    bundle.finish_bundle(folder, about | {"versions": {"cardiform": "0"}})
 
 
 class _Drawing:

@@ -77,6 +77,7 @@ REMEDIES = {
     "Tree summary": AGAIN.format("trace_coronary"),
     "VecSet latents": AGAIN.format("reconstruct_vecset"),
     "Codes": AGAIN.format("reconstruct_vqvae"),
+    "Bundle": "get the bundle again from where it came",
 }
 every = pytest.mark.parametrize("stored", STORED, ids=lambda s: s.heading)
 every_table = pytest.mark.parametrize("stored", TABLES, ids=lambda s: s.heading)

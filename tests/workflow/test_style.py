@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "training": LIGHT | {"artefact", "metrics", "pictures", "training"},
     "fusion.summary": {"errors", "formats"},
     "ldm.option_checks": {"errors", "options"},
+    "export": GROUND | TORCH_GROUND | FAMILIES | {"cli", "phantom", "export"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {
     "errors": True, "options": True, "labels": True, "files": True, "formats": True, "tables": True,
@@ -61,7 +62,7 @@ STANDARD_LIBRARY_ONLY = {
     "geometry.window_names": True, "ldm.option_checks": True, "fusion.summary": True,
 }  # fmt: skip
 MAY_USE_TORCH = {
-    "sparse": True, "artefact": True, "training": True,
+    "sparse": True, "artefact": True, "artefact.layout": False, "training": True, "export": True,
     "vecset": True, "vqvae": True, "coronary": True, "ldm": True,
     # what the geometry environment runs
     "coronary.repair_case": False, "coronary.thin_structure": False, "coronary.field": False,
