@@ -195,8 +195,9 @@ def test_nothing_of_the_users_is_written_over(folder, tmp_path):
     for out in (tmp_path / "mine", tmp_path / "file.zip"):
         refused(export(results, out), "is there already; name another, or add --force")
         refused(export(results, out, "--force"), "is there already and is no bundle")
-        refused(take(folder / "acme", "--out", out, "--force"), "is no bundle")
+    refused(take(folder / "acme", "--out", tmp_path / "mine", "--force"), "is no bundle")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
+    assert (tmp_path / "file.zip").read_text() == "years"
     assert take(folder / "acme", "--out", tmp_path / "out").returncode == 0
     refused(take(folder / "acme", "--out", tmp_path / "out"), "is there already")
     assert take(folder / "acme", "--out", tmp_path / "out", "--force").returncode == 0
@@ -208,6 +209,10 @@ def test_nothing_of_the_users_is_written_over(folder, tmp_path):
 def test_what_cannot_be_imported(folder, tmp_path):
     refused(take(tmp_path / "none"), "none: does not exist; correct --bundle")
     refused(take(folder / "results"), "is no bundle (no bundle.json)")
+    refused(take(folder / "acme", "--out", folder / "acme", "--force"), "is the bundle itself")
+    refused(take(folder / "acme", "--out", tmp_path / "a.zip"), "a.zip: is to be a folder")
+    (tmp_path / "file").write_text("")
+    refused(take(folder / "acme", "--out", tmp_path / "file" / "out"), "could not be written (")
     table = "value\tname\ttitle\tcolor\tcomponents\tpriority\n1\theart\tHeart\t#ffffff\t1\t1\n"
     (tmp_path / "labels.tsv").write_text(table)
     refused(

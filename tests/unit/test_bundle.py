@@ -24,6 +24,7 @@ from cardiform.artefact.bundle import (
     pack,
     unpack,
 )
+from cardiform.artefact.layout import PLACES, model_files
 from cardiform.artefact.model import Model, save_portable
 from cardiform.errors import InputError
 from cardiform.labels import LabelTable
@@ -290,3 +291,25 @@ def test_a_zip_with_a_changed_bit(zipped, place):
         assert all(line for line in error.problems)
     else:  # a date, say, which nothing depends on
         assert os.listdir(zipped.parent) == before
+
+
+def test_where_a_results_folder_has_its_models(tmp_path):
+    for place in (
+        "vecset", "vqvae/stage0", "vqvae/stage1", "vqvae_windows/bone/stage1",
+        "vqvae_windows/bone/stage2", "vqvae_windows/lung/stage1", "coronary/near", "veins/near",
+        "ldm/labels/autoencoder", "ldm/pointclouds/diffusion", "folds/0/vecset", "folds/1/vecset",
+    ):  # fmt: skip
+        (tmp_path / place).mkdir(parents=True)
+        suffix = ".safetensors" if place == "veins/near" else ".pt"
+        (tmp_path / place / f"model{suffix}").touch()
+    (tmp_path / "coronary" / "cardiform").mkdir()
+    found = {
+        family: [str(p.parent.relative_to(tmp_path)) for p in model_files(tmp_path, family)]
+        for family in PLACES
+    }
+    assert found == {
+        "vecset": ["vecset", "folds/0/vecset", "folds/1/vecset"],
+        "vqvae": ["vqvae/stage1", "vqvae_windows/bone/stage2", "vqvae_windows/lung/stage1"],
+        "coronary": ["coronary/near", "veins/near"],
+        "ldm": ["ldm/labels/autoencoder", "ldm/pointclouds/diffusion"],
+    }

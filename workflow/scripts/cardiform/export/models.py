@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -123,6 +124,10 @@ def import_models(
     """
     if not source.exists():
         raise InputError(problem(source, "does not exist", "correct the path"))
+    if out is not None and out.suffix == ".zip":
+        raise InputError(problem(out, "is to be a folder", "name one without .zip"))
+    if out is not None and out.exists() and out.samefile(source):
+        raise InputError(problem(out, "is the bundle itself", "name another --out"))
     if out is None and source.is_dir():
         return _checked(source, labels, try_example)
     if out is None:
@@ -176,8 +181,13 @@ def new_bundle(out: Path, force: bool) -> Iterator[Path]:
         if not force:
             raise InputError(problem(out, "is there already", "name another, or add --force"))
         _check_ours(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=out.parent) as name:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(prefix=".tmp-", dir=out.parent)
+    except OSError as error:
+        fact = f"could not be written ({os.strerror(error.errno or 0)})"
+        raise InputError(problem(out, fact, "choose a folder that you may write to")) from None
+    with temporary as name:
         made = Path(name) / "bundle"
         made.mkdir()
         yield made
