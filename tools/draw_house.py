@@ -40,9 +40,10 @@ PLAN = {
     "ldm": (14.4, 3, 1.9, "latent diffusion\nof whole hearts"),
     "coronary": (16.5, 3, 1.9, "refinement of\nthin structures"),
     "apply": (11.3, 4, 2.0, "trained models\non new cases"),
+    "export": (13.6, 4, 2.1, "bundles of\ntrained models"),
 }
-FLOORS = (0.0, 2.1, 3.65, 5.75, 7.6)  # lower edges of the rooms
-HEIGHT, WIDTH, SCRIPTS_AT = 1.15, 18.4, 9.45
+FLOORS = (0.0, 2.1, 3.65, 5.75, 7.75)  # lower edges of the rooms
+HEIGHT, WIDTH, SCRIPTS_AT = 1.15, 18.4, 9.75
 STONE, WATER, FIRE = "#ece7da", "#d8e6f0", "#f8ddc9"  # standard library, numpy, torch
 INK, ROOF, WALL = "#2f3640", "#8c3b2f", "#fbfaf7"
 ARROWS = ("#33658a", "#b5533c", "#4f7942", "#7a5195", "#a07800", "#008080")
@@ -117,8 +118,8 @@ def draw(edges: dict[str, set[str]]) -> None:
     import matplotlib.pyplot as plt
 
     plt.rcParams["font.family"] = "DejaVu Sans"
-    figure, axes = plt.subplots(figsize=(14, 10.9))
-    axes.set(xlim=(-1.1, WIDTH + 1.1), ylim=(-2.1, 13.6))
+    figure, axes = plt.subplots(figsize=(14, 11.1))
+    axes.set(xlim=(-1.1, WIDTH + 1.1), ylim=(-2.1, 13.9))
     axes.set_aspect("equal")
     axes.axis("off")
     _walls(axes, edges)
@@ -146,7 +147,7 @@ def _walls(axes, edges: dict[str, set[str]]) -> None:
     axes.fill([-0.45, WIDTH + 0.45, WIDTH + 0.45, -0.45], [top, top, -1.9, -1.9], WALL, zorder=0)
     for x in (-0.45, WIDTH + 0.45):
         axes.plot([x, x], [-1.9, top], color=ROOF, linewidth=4, zorder=1)
-    axes.fill([-1.1, WIDTH / 2, WIDTH + 1.1], [top, 13.5, top], color=ROOF, zorder=1)
+    axes.fill([-1.1, WIDTH / 2, WIDTH + 1.1], [top, 13.8, top], color=ROOF, zorder=1)
     rules = len(list(RULES.glob("*.smk")))
     axes.text(WIDTH / 2, top + 1.05, "rules", color="white", **_bold(17))
     words = f"Snakefile and {rules} files of rules: what runs when"
@@ -161,8 +162,8 @@ def _walls(axes, edges: dict[str, set[str]]) -> None:
     for room in sorted((called & PLAN.keys()) - between):
         x = PLAN[room][0] + PLAN[room][2] / 2
         _arrow(axes, (x, SCRIPTS_AT), (x, FLOORS[PLAN[room][1]] + HEIGHT), INK)
-    for y, colour, words in ((13.1, STONE, "standard library"), (12.6, WATER, "numpy"),
-                             (12.1, FIRE, "torch")):  # fmt: skip
+    for y, colour, words in ((13.4, STONE, "standard library"), (12.9, WATER, "numpy"),
+                             (12.4, FIRE, "torch")):  # fmt: skip
         axes.add_patch(_rectangle(-0.6, y - 0.13, 0.38, 0.26, colour))
         axes.text(-0.05, y, words, color=INK, **{**_plain(10), "ha": "left"})
 

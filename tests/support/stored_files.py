@@ -18,7 +18,7 @@ from cardiform.apply import stages as apply_stages
 from cardiform.apply.models import Models
 from cardiform.apply.networks import Content, Networks
 from cardiform.apply.ready import Ready
-from cardiform.artefact import model
+from cardiform.artefact import bundle, model
 from cardiform.artefact.model import Kind
 from cardiform.cohort import checks, manifest, per_case, splits, table
 from cardiform.coronary import thin_structure, trace_case, tree_files
@@ -85,6 +85,7 @@ STORED = (
     Stored(checkpoint.LAST, "last.pt", "training/checkpoints/last.pt"),
     Stored(checkpoint.BEST, "best.pt", "training/checkpoints/best.pt"),
     Stored(model.MODEL, "model.pt", "training/model.pt"),
+    Stored(bundle.BUNDLE, "Bundle", "bundle/bundle.json"),
     Stored(record.TRAINING_RECORD, "Training figures", "training/metrics.json"),
     Stored(record.HELD_OUT_RECORD, "Held-out figures", "training/held_out.json"),
 )
@@ -129,6 +130,7 @@ def write_all(folder: Path) -> None:
     networks = {"vecset": [vecset], "vqvae": [vqvae], "coders": [coder]}
     _write_applied(folder, case, networks, {"points": options, "voxels": voxels})
     _write_training(folder / "training")
+    _write_bundle(folder / "bundle")
 
 
 def _case(folder: Path) -> table.Case:
@@ -174,6 +176,17 @@ def _write_latent_diffusion(folder: Path, case: table.Case) -> ShapeCoder:
     options = SamplingOptions(num_samples=1)
     samples.sampled_latents(_Drawing(), nothing, options, "flow", "key", folder / "samples")
     return coder
+
+
+def _write_bundle(folder: Path) -> None:
+    stored = model.Model(
+        kind="vecset", weights={}, options={}, labels=TABLE.as_dicts(), figures={},
+        training_cases=[],
+    )  # fmt: skip
+    model.save_portable(folder / "vecset" / bundle.MODEL, stored)
+    about = {"name": NAME, "models": {"vecset": {"kind": "vecset", "cases": 0}}}
+    about |= {"labels": TABLE.as_dicts(), "frame": {"world": "RAS mm"}, "example": ["x"]}
+    bundle.finish_bundle(folder, about | {"versions": {"cardiform": "0"}})
 
 
 class _Drawing:

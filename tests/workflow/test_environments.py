@@ -32,7 +32,12 @@ UNDECLARED = {"einops": "monai"}
 # No script imports these: people who look at the results do.
 BY_HAND = {"geometry.yaml": {"pandas", "rtree"}}
 # Steps that no rule runs, and the environment that they work in.
-STAND_ALONE = {"list_cases.py": "geometry.yaml", "voxelize_meshes.py": "geometry.yaml"}
+STAND_ALONE = {
+    "list_cases.py": "geometry.yaml",
+    "voxelize_meshes.py": "geometry.yaml",
+    "export_models.py": "ldm.yaml",
+    "import_models.py": "ldm.yaml",
+}
 
 
 def scripts_of(environment: Path) -> set[Path]:

@@ -80,6 +80,7 @@ REMEDIES = {
     "Stages": "export the models again",
     "Applied figures": AGAIN.format("apply_models"),
     "Applied latents": AGAIN.format("apply_models"),
+    "Bundle": "get the bundle again from where it came",
 }
 every = pytest.mark.parametrize("stored", STORED, ids=lambda s: s.heading)
 every_table = pytest.mark.parametrize("stored", TABLES, ids=lambda s: s.heading)

@@ -55,6 +55,7 @@ MAY_IMPORT = {
     # it stands above the families
     "apply": GROUND | TORCH_GROUND | FAMILIES | {"cli", "held_out", "apply"},
     "apply.models": {"errors"},
+    "export": GROUND | TORCH_GROUND | FAMILIES | {"cli", "phantom", "export"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {
     "errors": True, "options": True, "labels": True, "files": True, "formats": True, "tables": True,
@@ -65,7 +66,7 @@ STANDARD_LIBRARY_ONLY = {
     "apply.models": True,
 }  # fmt: skip
 MAY_USE_TORCH = {
-    "sparse": True, "artefact": True, "training": True,
+    "sparse": True, "artefact": True, "artefact.layout": False, "training": True, "export": True,
     "vecset": True, "vqvae": True, "coronary": True, "ldm": True,
     "apply": True,
     # what the geometry environment runs

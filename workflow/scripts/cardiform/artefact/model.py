@@ -1,6 +1,7 @@
 """model.pt: the weights of a training with all that is needed to use them, and what they are.
 
-Format 2. Files of format 1, which did not say what they are, are read too (see earlier.py).
+In bundles it is model.safetensors, with the same content. Format 2; files of format 1, which did
+not say what they are, are read too (see earlier.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..formats import VERSION, Format
 from ..labels import LabelTable
 from ..options.field import checked
 from .earlier import upgraded
+from .tensor_files import is_tensor_file, load_tensors, save_tensors
 from .torch_files import load, plain, save
 
 MODEL = Format(
@@ -48,6 +50,7 @@ MODEL = Format(
     earlier=(1,),
 )
 NAMED = 3  # weights that do not fit, in a message
+PATHS = ("resume_from", "pretrained", "perceptual_file")  # options that are files of one machine
 OBJECTS = ("weights", "options", "figures", "extra", "versions")
 REMEDY = (
     f"{MODEL.remedy}; if it is one, delete it and run its training again, which resumes from its "
@@ -221,8 +224,31 @@ def save_model(
     save(Path(path), content, MODEL.version)
 
 
+def save_portable(path: str | Path, model: Model) -> None:
+    """Write a model as safetensors, which :func:`load_model` reads, too.
+
+    It names no case and no folder: cases are hashed, and paths among the options are left out.
+
+    Raises
+    ------
+    InputError
+        The disk is full.
+    """
+    content = {f.name: getattr(model, f.name) for f in fields(Model) if f.name != "path"}
+    content["options"] = {
+        section: {k: "" if k in PATHS else v for k, v in values.items()}
+        for section, values in model.options.items()
+    }
+    content["extra"] = dict(model.extra)
+    statistics = dict(model.extra.get("statistics", {}))
+    if "incomplete" in statistics:  # cases that lack a class
+        statistics["incomplete"] = [case_hash(name) for name in statistics["incomplete"]]
+        content["extra"]["statistics"] = statistics
+    save_tensors(Path(path), content, MODEL.version)
+
+
 def load_model(path: str | Path, *kinds: Kind) -> Model:
-    """Read a model.pt.
+    """Read a model.pt, or the model.safetensors of a bundle: what the file holds decides.
 
     kinds : those that the caller can use; none: any.
 
@@ -236,7 +262,7 @@ def load_model(path: str | Path, *kinds: Kind) -> Model:
         raise InputError(problem(path, "does not exist", "correct the path"))
     if path.is_dir():
         raise InputError(problem(path, "is a folder, not a model.pt", REMEDY))
-    content = load(path, REMEDY)
+    content = (load_tensors if is_tensor_file(path) else load)(path, REMEDY)
     if content.get(VERSION) == 1:
         content = upgraded(content, path)
     MODEL.check(path, content)

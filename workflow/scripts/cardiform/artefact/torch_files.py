@@ -6,7 +6,8 @@ import pickle
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,23 @@ def save(path: Path, content: Mapping[str, Any], version: int) -> None:
     InputError
         The disk is full or must not be written on.
     """
+    with written_whole(path, tensor_bytes(content)) as temporary, temporary.open("wb") as stream:
+        torch.save({"format_version": version, **content}, stream)
+
+
+@contextmanager
+def written_whole(path: Path, size: int) -> Iterator[Path]:
+    """A temporary file that becomes ``path`` once it is complete; the old one stays until then.
+
+    size : bytes that will be written, about.
+
+    Raises
+    ------
+    InputError
+        The disk is full or must not be written on.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    needed = _tensor_bytes(content) + SPACE_MARGIN_BYTES
+    needed = size + SPACE_MARGIN_BYTES
     free = shutil.disk_usage(path.parent).free
     kept = "the old one is untouched" if path.exists() else "nothing was written"
     remedy = f"make room and run the same command again ({kept})"
@@ -43,8 +59,7 @@ def save(path: Path, content: Mapping[str, Any], version: int) -> None:
         raise InputError(problem(path, fact, remedy))
     with atomic_path(path) as temporary:
         try:
-            with temporary.open("wb") as stream:
-                torch.save({"format_version": version, **content}, stream)
+            yield temporary
         except (OSError, RuntimeError) as error:
             # torch reports killed loaders wherever it is
             if memory_fact(error) or limit_fact(error):
@@ -99,11 +114,12 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} cannot be stored")
 
 
-def _tensor_bytes(content: Any) -> int:
+def tensor_bytes(content: Any) -> int:
+    """Bytes of all tensors in nested mappings and lists."""
     if isinstance(content, torch.Tensor):
         return content.numel() * content.element_size()
     if isinstance(content, Mapping):
-        return sum(_tensor_bytes(value) for value in content.values())
+        return sum(tensor_bytes(value) for value in content.values())
     if isinstance(content, (list, tuple)):
-        return sum(_tensor_bytes(value) for value in content)
+        return sum(tensor_bytes(value) for value in content)
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..artefact.model import load_model
+from ..artefact.model import case_hash, load_model
 from ..options.ldm import DiffusionOptions
 from .coder import ShapeCoder
 from .data import complete_only
@@ -61,7 +61,9 @@ class ShapeGenerator:
         """Those of the training cases that it was trained on."""
         if not (self.options.complete_cases and self.grid.has_classes):
             return list(case_ids)
-        return complete_only(case_ids, self.statistics.incomplete)
+        left_out = set(self.statistics.incomplete)  # ids; their hashes in the model of a bundle
+        hashed = {name for name in case_ids if case_hash(name) in left_out}
+        return complete_only(case_ids, left_out | hashed)
 
     def unconditional(self, number: int) -> Condition:
         """``number`` samples without a condition."""

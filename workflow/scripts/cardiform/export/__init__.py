@@ -1,0 +1,1 @@
+"""Trained models to hand on: bundles with their card and an example."""

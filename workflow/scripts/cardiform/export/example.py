@@ -1,0 +1,227 @@
+"""The example of a bundle: a procedural heart, and what each model makes of it.
+
+It is no case of the cohort. Whoever gets the bundle runs it again and compares.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..artefact.model import load_model
+from ..cohort.table import Case
+from ..coronary.model import DENOISER, NEAR
+from ..coronary.refine import load_refiner
+from ..coronary.repair_case import repair_case
+from ..coronary.thin_structure import ThinStructure
+from ..errors import InputError, problem
+from ..files import load_npz, save_npz
+from ..geometry.cases import mesh_case, sample_case, voxelize_case
+from ..geometry.narrowband import NarrowBand
+from ..labels import LabelTable
+from ..ldm.autoencoder_model import AUTOENCODER
+from ..ldm.coder import ShapeCoder
+from ..ldm.data import load_shape
+from ..ldm.diffusion_model import DIFFUSION
+from ..ldm.hearts_on_grid import box_case, resample_case
+from ..options.coronary import CoronaryRefineOptions
+from ..options.vecset import VecsetReconstructOptions
+from ..phantom.heart import LABELS
+from ..phantom.scans import draw_scan
+from ..vecset.model import VECSET
+from ..vecset.reconstruct import Reconstructor, load_frame
+from ..volumes import LabelMap, load_label_map, save_label_map
+from ..vqvae.model import QUANTISED
+from ..vqvae.reconstruct import BandNetwork, fused, solid_of
+from ..vqvae.trained import load_network
+
+NAME = "phantom"
+FOLDER = "example"
+SEED = 20_251_126  # of no demo cohort, whose seeds are small
+SPACING_MM = 3.0
+CPU = torch.device("cpu")
+# Of an example that is computed again on another machine, the share of voxels and of the range
+# of values by which it may differ: rounding alone moves a surface a little.
+LABELS_MAY_DIFFER = 0.002
+VALUES_MAY_DIFFER = 0.01
+Stages = Mapping[str, Any]  # config section -> the options that the training data were made with
+
+
+def draw_example(table: LabelTable) -> LabelMap | None:
+    """The phantom with the class values of a label table; None where it shares no class."""
+    labels, affine = draw_scan(0, SPACING_MM, SEED)
+    values = dict(zip(LABELS.names, LABELS.values))
+    turned = np.zeros(256, np.uint8)
+    for label in table:
+        if label.name in values:
+            turned[values[label.name]] = label.value
+    found = turned[labels]
+    return LabelMap(found, affine) if found.any() else None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The example made ready as training data are; each part when it is first asked for."""
+
+    case: Case
+    table: LabelTable
+    stages: Stages
+    folder: Path
+
+    @cached_property
+    def label_map(self) -> LabelMap:
+        return load_label_map(self.case.labels)
+
+    @cached_property
+    def meshes(self) -> Path:
+        out = self.folder / "meshes"
+        mesh_case(self.case, table=self.table, options=self.stages["meshes"], out=out)
+        return out
+
+    @cached_property
+    def points(self) -> Path:
+        options = self.stages["points"]
+        (path,) = sample_case(
+            self.case, table=self.table, options=options, meshes=self.meshes, out=self.folder
+        )
+        return path
+
+    @cached_property
+    def bands(self) -> dict[str, NarrowBand]:
+        options, out = self.stages["voxels"], self.folder / "voxels"
+        paths = voxelize_case(
+            self.case, table=self.table, options=options, meshes=self.meshes, out=out
+        )
+        return {path.stem: NarrowBand.load(path) for path in paths}
+
+    @cached_property
+    def thin(self) -> ThinStructure | None:
+        """The structure to refine, repaired; None where the example has none."""
+        options, out = self.stages["coronary_repair"], self.folder / "repaired"
+        paths = repair_case(self.case, table=self.table, options=options, out=out)
+        return ThinStructure.load(paths[0]) if paths[0].suffix == ".npz" else None
+
+
+def expected(path: Path, prepared: Prepared) -> dict[str, np.ndarray] | None:
+    """What a model makes of the example: arrays by name; None where it has no use for it."""
+    kind = load_model(path).kind
+    return MAKERS[kind](path, prepared) if kind in MAKERS else None
+
+
+def _by_vecset(path: Path, prepared: Prepared) -> dict[str, np.ndarray]:
+    network = Reconstructor.load(path, VecsetReconstructOptions(device="cpu"), CPU)
+    points = prepared.points
+    latents = network.encode(points, NAME)
+    sampled = network.sample(latents, load_frame(points), prepared.label_map)
+    return {"latents": latents[0].numpy(), "labels": sampled.labels(prepared.table.values)}
+
+
+def _by_vqvae(path: Path, prepared: Prepared) -> dict[str, np.ndarray]:
+    if "vqvae_windows" in path.parts:
+        return {}  # it reads a CT, which the example has none of
+    network = BandNetwork(load_network(path, quantised=True), CPU)
+    solids = {}
+    for name, band in prepared.bands.items():
+        coords, sdf, _ = network.reconstruct(band)
+        solids[name] = solid_of(coords, sdf, band)
+    return {"labels": fused(solids, prepared.table, prepared.label_map)}
+
+
+def _by_refiner(path: Path, prepared: Prepared) -> dict[str, np.ndarray]:
+    preset = "near" if load_model(path).kind == NEAR.name else "cardiform"
+    options = CoronaryRefineOptions(preset=preset, device="cpu")
+    refiner = load_refiner(path, options, prepared.stages["coronary_repair"], CPU)
+    thin = prepared.thin
+    return {} if thin is None else {"mask": refiner.refined(NAME, thin).mask}
+
+
+def _by_coder(path: Path, prepared: Prepared) -> dict[str, np.ndarray]:
+    coder, out = ShapeCoder.load(path), prepared.folder / "boxes"
+    if not coder.grid.has_classes:
+        return {}  # it was trained on distance fields of point clouds
+    box_case(prepared.case, table=prepared.table, out=out)
+    (voxels,) = resample_case(prepared.case, grid=coder.grid, boxes=out, out=out)
+    mu, _ = coder.encode(load_shape(voxels, coder.grid)[None])
+    return {"latents": mu[0].numpy()}
+
+
+MAKERS: dict[str, Callable[[Path, Prepared], dict[str, np.ndarray]]] = {
+    VECSET.name: _by_vecset,
+    QUANTISED.name: _by_vqvae,
+    DENOISER.name: _by_refiner,
+    NEAR.name: _by_refiner,
+    AUTOENCODER.name: _by_coder,
+    DIFFUSION.name: _by_coder,  # which holds the autoencoder, too
+}
+
+
+def write_example(folder: Path, models: Mapping[str, Path], table: LabelTable, stages: Stages):
+    """Write the phantom and what each model makes of it; the names of the files.
+
+    folder : of the bundle.    models : place -> model file.
+
+    Returns
+    -------
+    list of str
+        Names below ``folder``: the label map first. Empty where the phantom has no class of the
+        label table.
+    """
+    label_map = draw_example(table)
+    if label_map is None:
+        return []
+    names = [f"{FOLDER}/{NAME}.nii.gz"]
+    save_label_map(folder / names[0], label_map.data, label_map.affine)
+    for place, arrays in _all_expected(folder / names[0], models, table, stages):
+        names.append(f"{FOLDER}/{place}.npz")
+        save_npz(folder / names[-1], compressed=True, **arrays)
+    return names
+
+
+def check_example(folder: Path, models: Mapping[str, Path], table: LabelTable, stages: Stages):
+    """Compute a bundle's example again, as :func:`write_example` made it.
+
+    Raises
+    ------
+    InputError
+        A line for each model that makes something else of it here.
+    """
+    source = folder / FOLDER / f"{NAME}.nii.gz"
+    problems = []
+    for place, arrays in _all_expected(source, models, table, stages):
+        path = folder / FOLDER / f"{place}.npz"
+        stored = load_npz(path)
+        for name, array in arrays.items():
+            if fact := _difference(stored.get(name), array):
+                remedy = "update Cardiform and its libraries to the versions of the bundle"
+                problems.append(problem(path, f"{name} comes out otherwise here ({fact})", remedy))
+    if problems:
+        raise InputError(problems)
+
+
+def _all_expected(source: Path, models: Mapping[str, Path], table: LabelTable, stages: Stages):
+    """(place, arrays) of each model that has a use for the example."""
+    case = Case(case_id=NAME, patient_id=NAME, labels=str(source))
+    with tempfile.TemporaryDirectory(prefix="cardiform-") as name:
+        prepared = Prepared(case, table, stages, Path(name))
+        for place, path in models.items():
+            if arrays := expected(path, prepared):
+                yield place, arrays
+
+
+def _difference(stored: np.ndarray | None, found: np.ndarray) -> str:
+    """How far two arrays differ, if by more than rounding explains; empty: they do not."""
+    if stored is None or stored.shape != found.shape or stored.dtype != found.dtype:
+        return "another shape or type"
+    if found.dtype.kind in "bu":
+        share = float((stored != found).mean())
+        return f"{share:.1%} of the voxels" if share > LABELS_MAY_DIFFER else ""
+    spread = max(float(np.ptp(stored)), 1e-6)
+    most = float(np.abs(stored - found).max()) / spread
+    return f"by {most:.1%} of its range" if not most <= VALUES_MAY_DIFFER else ""
