@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "ldm.option_checks": {"errors", "options"},
     # it stands above the families
     "apply": GROUND | TORCH_GROUND | FAMILIES | {"cli", "held_out", "apply"},
-    "apply.models": {"errors"},
+    "apply.models": {"errors", "artefact"},
     "export": GROUND | TORCH_GROUND | FAMILIES | {"cli", "phantom", "export"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {

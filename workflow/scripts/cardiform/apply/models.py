@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..artefact.layout import FOLDS, model_file
 from ..errors import InputError, problem
 
-SUFFIXES = (".pt", ".safetensors")
 PRESETS = ("cardiform", "near")
-FOLDS = "folds"
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,6 @@ class Models:
     def coder(self) -> Path | None:
         """What encodes for latent diffusion: the diffusion's file holds the autoencoder too."""
         return self.autoencoder or self.diffusion
-
-
-def model_file(folder: Path) -> Path | None:
-    """The model file of a folder, whichever way it is stored."""
-    return next((p for s in SUFFIXES if (p := folder / f"model{s}").is_file()), None)
 
 
 def find_models(folder: Path) -> Models:
