@@ -29,15 +29,15 @@ VERSION = 1  # of what is written for a case: those of another are made again
 
 @dataclass(frozen=True)
 class Call:
-    """Which cases, where to, and how many at a time.
+    """Which cases, and where to.
 
-    manifest : of one chunk of many; None: all cases are in this call, which sums them up.
+    manifest : of one chunk of many, where a bad case is left out and listed; None: all cases are in
+        this call, which sums them up and fails for a bad one at its end.
     """
 
     cases: Sequence[Case]
     out: Path
     manifest: Path | None = None
-    processes: int = 1
 
 
 def prepared(
@@ -61,6 +61,9 @@ def prepared(
     if not options.tasks:
         for task, reason in reasons.items():
             log.info("%s is left out: %s", task, reason)
+    if len(models) > 1:
+        names = ", ".join(str(m.folder) for m in models)
+        log.info("%d folds, which are averaged: %s", len(models), names)
     log.info("tasks: %s", ", ".join(tasks))
     if content.stages.refined and not uses_refined(options, content):
         log.warning("the models were trained on fused label maps; the given ones are used here")
@@ -98,13 +101,12 @@ def apply_all(call: Call, networks: Networks, tasks: Sequence[str], options: App
         networks.table,
         out=out / "qc",
         manifest=out / "qc" / "manifest" / f"{manifest.stem}.tsv",
-        processes=call.processes,
         training_mm=networks.stages.spacing_mm,
     )
     for line in looked.problems:
         log.warning("left out: %s", line)
-    problems = list(looked.problems)
-    run = per_case.CaseRun(looked.cases, out, manifest, call.processes)
+    problems = list(looked.problems) if call.manifest is None else []
+    run = per_case.CaseRun(looked.cases, out, manifest)
     stages = {name: flags(values) for name, values in networks.stages.options.items()}
     try:
         per_case.run_cases(
