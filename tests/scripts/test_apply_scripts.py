@@ -272,6 +272,8 @@ def test_models_that_do_not_fit_are_named_before_anything_is_made(made, tmp_path
     labels = ("--labels", labels_of(trainings))
     result = apply(only, tmp_path / "out", *labels, "--tasks", "refine", "complete")
     refused(result, "only: has no model for the task refine", "for the task complete")
+    result = apply(only, tmp_path / "out", *labels, "--use-refined", "true")
+    refused(result, "only: has no model for the task fuse")
     result = apply(results, results, *labels)
     refused(result, "acme: is a folder of models; choose another output folder")
     (only / "coronary" / "cardiform").mkdir(parents=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ..cli import flags
 from ..cohort import per_case
 from ..cohort.table import OK, Case, write_cases
 from ..errors import InputError, problem
-from ..options.apply import ApplyOptions
+from ..options.apply import TASKS, ApplyOptions
 from ..training.distributed import choose_device
 from .case import apply_case
 from .inputs import look_at
@@ -56,7 +56,7 @@ def prepared(
         raise InputError(problem(out, "is a folder of models", "choose another output folder"))
     content = Content.of(models)
     reasons = left_out(models, content.stored)
-    tasks = choose(_with_fusion(options, content), reasons)
+    tasks = choose(_with_fusion(options, content, reasons), reasons)
     outputs.protect(path for m in models for path in m.files.values())
     if not options.tasks:
         for task, reason in reasons.items():
@@ -79,10 +79,14 @@ def uses_refined(options: ApplyOptions, content: Content) -> bool:
     return content.stages.refined and "refiner" in usable(content.folders)
 
 
-def _with_fusion(options: ApplyOptions, content: Content) -> tuple[str, ...]:
+def _with_fusion(
+    options: ApplyOptions, content: Content, reasons: Mapping[str, str]
+) -> tuple[str, ...]:
     """The tasks that are asked for, and fuse where it comes before some of them."""
-    if not options.tasks or not uses_refined(options, content) or options.tasks == ("refine",):
+    if not uses_refined(options, content) or options.tasks == ("refine",):
         return options.tasks
+    if not options.tasks:
+        return tuple(t for t in TASKS if t == "fuse" or t not in reasons)
     log.info("label maps are fused first, as those of the training were")
     return tuple(dict.fromkeys([*options.tasks, "fuse"]))
 
