@@ -249,15 +249,18 @@ def test_fused_label_maps_take_the_place_of_the_given_ones(made, tmp_path):
 
 def test_chunks_are_summed_up_as_one_call_is(made, applied, tmp_path):
     trainings, results = made
-    (tmp_path / "new.csv").write_text(f"case_id,labels\n{HELD_OUT},{labels_of(trainings)}\n")
+    """A chunk lists its bad cases: they would keep the others from being summed up."""
+    lines = ["case_id,labels", f"{HELD_OUT},{labels_of(trainings)}", "gone,gone.nii.gz"]
+    (tmp_path / "new.csv").write_text("\n".join([*lines, "other,x.nii.gz"]) + "\n")
     out = tmp_path / "out"
     manifest = out / "manifest" / "chunk_000.tsv"
-    table = ("--table", tmp_path / "new.csv", "--select", HELD_OUT, "--manifest", manifest)
+    table = ("--table", tmp_path / "new.csv", "--select", HELD_OUT, "gone", "--manifest", manifest)
     applied_well(results, out, *table)
     assert not (out / "summary.csv").exists()
     places = ("--applied", out, "--out", out / "summary.csv")
     summed = run_inside("collect_applied.py", "--manifest", manifest, *places)
     assert summed.returncode == 0, summed.stderr
+    assert "left out: gone: skipped: " in summed.stderr and "does not exist" in summed.stderr
     assert (out / "summary.csv").read_text() == (applied[0] / "summary.csv").read_text()
 
 
@@ -269,6 +272,8 @@ def test_models_that_do_not_fit_are_named_before_anything_is_made(made, tmp_path
     labels = ("--labels", labels_of(trainings))
     result = apply(only, tmp_path / "out", *labels, "--tasks", "refine", "complete")
     refused(result, "only: has no model for the task refine", "for the task complete")
+    result = apply(only, tmp_path / "out", *labels, "--use-refined", "true")
+    refused(result, "only: has no model for the task fuse")
     result = apply(results, results, *labels)
     refused(result, "acme: is a folder of models; choose another output folder")
     (only / "coronary" / "cardiform").mkdir(parents=True)

@@ -51,7 +51,6 @@ def parse() -> tuple:
     group.add_argument("--out", required=True, type=Path, help="output folder")
     manifest = "manifest of one chunk; default: <out>/manifest.tsv, and summary.csv of all cases"
     group.add_argument("--manifest", type=Path, help=manifest)
-    group.add_argument("--processes", type=int, default=1, help="cases at a time, on the CPU")
     options, args = cli.parse(parser, ApplyOptions, arguments=with_commas(sys.argv[1:]))
     if bool(args.labels) == bool(args.table):
         raise InputError("name --labels or --table, one of them: see --help")
@@ -72,7 +71,7 @@ def main() -> None:
         ),
         lambda: prepared(args.models, options, args.out),
     )
-    call = Call(cases, args.out, args.manifest, args.processes)
+    call = Call(cases, args.out, args.manifest)
     apply_all(call, networks, tasks, options)
 
 

@@ -29,6 +29,9 @@ def main() -> None:
     from cardiform.apply.record import figures_path, write_summary
 
     rows = read_manifests(args.manifest)
+    for row in rows:
+        if row["status"] != OK:
+            log.warning("left out: %s: %s", row["case_id"], row["status"])
     cases = dict.fromkeys(row["case_id"] for row in rows if row["status"] == OK)
     write_summary(args.out, [figures_path(args.applied, case_id) for case_id in cases])
     log.info("%s: %d cases", args.out, len(cases))

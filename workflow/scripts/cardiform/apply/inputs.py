@@ -103,16 +103,13 @@ def look_at(
     *,
     out: Path,
     manifest: Path,
-    processes: int,
     training_mm: Sequence[float],
 ) -> Looked:
     """Check every case's files: ``out/cases/<case_id>.json`` and a manifest.
 
     training_mm : geometric means of the voxel edges of training cases.
     """
-    check_cases(
-        cases, table, out=out, manifest=manifest, processes=processes, unknown=UNKNOWN_LABEL
-    )
+    check_cases(cases, table, out=out, manifest=manifest, processes=1, unknown=UNKNOWN_LABEL)
     looked, problems, remarks, reports = [], [], {}, []
     for case in cases:
         if case.status == OK:

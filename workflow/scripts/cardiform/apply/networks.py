@@ -31,7 +31,7 @@ USUAL, REPAIR = "coronary", "repair"
 class Content:
     """What the model files of all folders say of themselves.
 
-    stored : for each folder, family -> content of its file.
+    stored : for each folder, family -> content of its file, without the weights.
     """
 
     folders: Sequence[Models]
@@ -47,7 +47,8 @@ class Content:
         problems, stored = [], []
         for models in folders:
             try:
-                stored.append({name: load_model(path) for name, path in models.files.items()})
+                read = {name: load_model(path) for name, path in models.files.items()}
+                stored.append({n: dataclasses.replace(m, weights={}) for n, m in read.items()})
             except InputError as error:
                 problems += error.problems
         if problems:

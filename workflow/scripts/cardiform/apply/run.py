@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ..cli import flags
 from ..cohort import per_case
 from ..cohort.table import OK, Case, write_cases
 from ..errors import InputError, problem
-from ..options.apply import ApplyOptions
+from ..options.apply import TASKS, ApplyOptions
 from ..training.distributed import choose_device
 from .case import apply_case
 from .inputs import look_at
@@ -29,15 +29,15 @@ VERSION = 1  # of what is written for a case: those of another are made again
 
 @dataclass(frozen=True)
 class Call:
-    """Which cases, where to, and how many at a time.
+    """Which cases, and where to.
 
-    manifest : of one chunk of many; None: all cases are in this call, which sums them up.
+    manifest : of one chunk of many, where a bad case is left out and listed; None: all cases are in
+        this call, which sums them up and fails for a bad one at its end.
     """
 
     cases: Sequence[Case]
     out: Path
     manifest: Path | None = None
-    processes: int = 1
 
 
 def prepared(
@@ -56,11 +56,14 @@ def prepared(
         raise InputError(problem(out, "is a folder of models", "choose another output folder"))
     content = Content.of(models)
     reasons = left_out(models, content.stored)
-    tasks = choose(_with_fusion(options, content), reasons)
+    tasks = choose(_with_fusion(options, content, reasons), reasons)
     outputs.protect(path for m in models for path in m.files.values())
     if not options.tasks:
         for task, reason in reasons.items():
             log.info("%s is left out: %s", task, reason)
+    if len(models) > 1:
+        names = ", ".join(str(m.folder) for m in models)
+        log.info("%d folds, which are averaged: %s", len(models), names)
     log.info("tasks: %s", ", ".join(tasks))
     if content.stages.refined and not uses_refined(options, content):
         log.warning("the models were trained on fused label maps; the given ones are used here")
@@ -76,10 +79,14 @@ def uses_refined(options: ApplyOptions, content: Content) -> bool:
     return content.stages.refined and "refiner" in usable(content.folders)
 
 
-def _with_fusion(options: ApplyOptions, content: Content) -> tuple[str, ...]:
+def _with_fusion(
+    options: ApplyOptions, content: Content, reasons: Mapping[str, str]
+) -> tuple[str, ...]:
     """The tasks that are asked for, and fuse where it comes before some of them."""
-    if not options.tasks or not uses_refined(options, content) or options.tasks == ("refine",):
+    if not uses_refined(options, content) or options.tasks == ("refine",):
         return options.tasks
+    if not options.tasks:
+        return tuple(t for t in TASKS if t == "fuse" or t not in reasons)
     log.info("label maps are fused first, as those of the training were")
     return tuple(dict.fromkeys([*options.tasks, "fuse"]))
 
@@ -98,13 +105,12 @@ def apply_all(call: Call, networks: Networks, tasks: Sequence[str], options: App
         networks.table,
         out=out / "qc",
         manifest=out / "qc" / "manifest" / f"{manifest.stem}.tsv",
-        processes=call.processes,
         training_mm=networks.stages.spacing_mm,
     )
     for line in looked.problems:
         log.warning("left out: %s", line)
-    problems = list(looked.problems)
-    run = per_case.CaseRun(looked.cases, out, manifest, call.processes)
+    problems = list(looked.problems) if call.manifest is None else []
+    run = per_case.CaseRun(looked.cases, out, manifest)
     stages = {name: flags(values) for name, values in networks.stages.options.items()}
     try:
         per_case.run_cases(
