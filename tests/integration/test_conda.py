@@ -20,9 +20,9 @@ DEMO = changed(TINY, "demo", cases=8, spacing_mm=5.0)
 # What the Python that runs the tests has, and an environment must not have.
 FOREIGN = ("snakemake", "pytest", "yaml", "spconv", "igl")
 FOREIGN_TO = {
-    "geometry": ("torch", "monai", "tensorboardX", "fpsample", *FOREIGN),
+    "geometry": ("torch", "monai", "tensorboardX", "fpsample", "safetensors", *FOREIGN),
     "torch": ("monai", "einops", "h5py", "pandas", *FOREIGN),
-    "ldm": ("fpsample", "pandas", *FOREIGN),
+    "ldm": ("h5py", "pandas", *FOREIGN),
 }
 LOOK = """
 import importlib, importlib.util, json, sys

@@ -235,16 +235,19 @@ def save_portable(path: str | Path, model: Model) -> None:
         The disk is full.
     """
     content = {f.name: getattr(model, f.name) for f in fields(Model) if f.name != "path"}
-    content["options"] = {
-        section: {k: "" if k in PATHS else v for k, v in values.items()}
-        for section, values in model.options.items()
-    }
-    content["extra"] = dict(model.extra)
-    statistics = dict(model.extra.get("statistics", {}))
-    if "incomplete" in statistics:  # cases that lack a class
-        statistics["incomplete"] = [case_hash(name) for name in statistics["incomplete"]]
-        content["extra"]["statistics"] = statistics
+    content["options"] = {name: _without_paths(values) for name, values in model.options.items()}
+    statistics = model.extra.get("statistics")
+    if isinstance(statistics, Mapping) and "incomplete" in statistics:  # cases that lack a class
+        hashed = [case_hash(name) for name in statistics["incomplete"]]
+        content["extra"] = {**model.extra, "statistics": {**statistics, "incomplete": hashed}}
     save_tensors(Path(path), content, MODEL.version)
+
+
+def _without_paths(section: Any) -> Any:
+    """The options of a section, those that are files of one machine empty."""
+    if not isinstance(section, Mapping):  # of a file that nobody could use
+        return section
+    return {key: "" if key in PATHS else value for key, value in section.items()}
 
 
 def load_model(path: str | Path, *kinds: Kind) -> Model:
