@@ -17,7 +17,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-LONGEST_S = 900
+LONGEST_S = 3600
 
 
 class Planner:
