@@ -70,6 +70,9 @@ def pytest_command(environment, rest):
     os.chdir(ROOT)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         environment[name] = "1"
+    # glibc keeps the memory of large arrays, in place of asking the kernel for each one again.
+    environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 << 20))
+    environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(256 << 20))
     # "-q" twice would hide the closing line; durations tell where the time went.
     # A file stays on one process, which makes its cohorts once; the integration tests come first.
     workers = ["-n", str(min((os.cpu_count() or 1) + 1, 8)), "--dist", "loadfile"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import stand_in_conda
 import yaml
+from planner import planner
 
 from cardiform.cohort import splits
 from cardiform.cohort.table import Case
@@ -37,15 +37,9 @@ def run_workflow():
             "OMP_WAIT_POLICY": "PASSIVE",
         }
         files = [str(ROOT / "config" / base)] if base else []
-        result = subprocess.run(
-            [str(BIN / "snakemake"), *arguments, "-s", str(root / "workflow" / "Snakefile")]
-            + ["--profile", str(ROOT / "profiles" / "default")]
-            + ["--configfile", *files, "mine.yaml", "--cores", "2"],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
+        places = ["-s", root / "workflow" / "Snakefile", "--profile", ROOT / "profiles" / "default"]
+        configs = ["--configfile", *files, "mine.yaml", "--cores", "2"]
+        result = planner()([*arguments, *places, *configs], folder, environment)
         text = result.stdout + result.stderr
         assert (result.returncode == 0) == succeeds, text[-6000:]
         return text

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from answers import refused
-from dag import planner
 from inside import run_inside
+from planner import planner
 
 from cardiform.cohort.table import read_case_table
 

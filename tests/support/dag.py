@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import os
 import re
 from pathlib import Path
 
 import load
-from planner import Planner
+from planner import planner
 from stand_in import write_stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,14 +36,6 @@ def write_config(folder, text="", chunks=4):
     (folder / "mine.yaml").write_text(
         f"cohort:\n  name: acme\n  table: cohort.tsv\n  chunks: {chunks}\n{text}"
     )
-
-
-@functools.cache
-def planner() -> Planner:
-    """What all calls of Snakemake below go through."""
-    started = Planner()
-    atexit.register(started.close)
-    return started
 
 
 def snakemake(folder, *arguments, profile="default"):

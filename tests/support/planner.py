@@ -6,13 +6,18 @@ each request by a fork: a call has the state of a fresh process, and so has the 
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import traceback
 from pathlib import Path
+
+LONGEST_S = 3600
 
 
 class Planner:
@@ -40,12 +45,21 @@ class Planner:
         self.server.stdout.close()
 
 
+@functools.cache
+def planner() -> Planner:
+    """What the calls of Snakemake of all tests of this process go through."""
+    started = Planner()
+    atexit.register(started.close)
+    return started
+
+
 def answer(request: dict) -> None:
     """In the child: become the call."""
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT), stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["cwd"])
+    signal.alarm(LONGEST_S)  # ends a call that hangs
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv = [str(Path(sys.executable).parent / "snakemake"), *request["arguments"]]

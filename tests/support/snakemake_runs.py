@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
+
+from planner import planner
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,16 +29,9 @@ def environment(folder: Path) -> dict[str, str]:
 
 def call(folder: Path, *arguments) -> tuple[int, str]:
     """Exit code and all output."""
-    result = subprocess.run(
-        command("--cores", 2, *arguments),
-        cwd=folder,
-        env=environment(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=240,
-    )
-    return result.returncode, result.stdout
+    _, *words = command("--cores", 2, *arguments)
+    result = planner()(words, folder, environment(folder))
+    return result.returncode, result.stdout + result.stderr
 
 
 def wait_for(path: Path, seconds: float = 60) -> None:

@@ -14,7 +14,7 @@ BRIEF = {
     "device": "cpu",
 }
 TINY = {
-    "cohort": {"name": "tiny", "chunks": 3},
+    "cohort": {"name": "tiny", "chunks": 2},
     "demo": {"cases": 5, "spacing_mm": 4.0},
     "split": {"validation": 0.25, "test": 0.25},
     "points": {

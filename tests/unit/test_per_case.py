@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from inside import apart
 from mounts import run_with_disk
 
 from cardiform.cohort import per_case
@@ -155,6 +156,21 @@ def test_a_killed_process_costs_its_case_alone(work, caplog):
     work(processes=2)
     assert work.runs("a") == [1] and work.runs("b", "c") == before
     assert (work.folder / "manifest.tsv").exists()
+
+
+def write_to_nobody() -> None:
+    """As a pool does whose process was killed, in a script, which leaves SIGPIPE to the system."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with per_case.process_pool(1), pytest.raises(BrokenPipeError):
+        os.write(writing, b"a case")
+    assert signal.getsignal(signal.SIGPIPE) == signal.SIG_DFL, "as before"
+
+
+def test_a_script_outlives_its_killed_processes():
+    """It ended with 141 and not a word where it had just handed over another case."""
+    apart(write_to_nobody)
 
 
 def test_no_process_outlives_a_script_that_is_killed(tmp_path):

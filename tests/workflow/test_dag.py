@@ -7,6 +7,7 @@ What another case table does stands in test_cohort_changes.py.
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 from config_tool import load_tool
@@ -20,6 +21,34 @@ def project(tmp_path):
     return make_project(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """All that a plain call makes; not to be changed."""
+    project = make_project(tmp_path_factory.mktemp("finished"))
+    run(project)
+    return project
+
+
+@pytest.fixture(scope="module")
+def finished_with_coronaries(finished, tmp_path_factory):
+    """The same and the refined coronaries; not to be changed."""
+    folder = tmp_path_factory.mktemp("coronaries")
+    project = shutil.copytree(finished, folder / "project", symlinks=True)
+    run(project, "all", "coronary")
+    return project
+
+
+@pytest.fixture
+def done(finished, tmp_path):
+    """A copy of the finished project."""
+    return shutil.copytree(finished, tmp_path / "project", symlinks=True)
+
+
+@pytest.fixture
+def done_with_coronaries(finished_with_coronaries, tmp_path):
+    return shutil.copytree(finished_with_coronaries, tmp_path / "project", symlinks=True)
+
+
 VECSET = {"train_vecset": 1, "reconstruct_vecset": 1, "all": 1}
 STAGES = ("pretrain_vqvae", "train_codebook", "train_vqvae", "reconstruct_vqvae")
 VQVAE = dict.fromkeys(STAGES, 1)
@@ -28,8 +57,8 @@ LDM_STAGES = ("resample_labels", "train_autoencoder", "encode_latents", "train_d
 LDM = dict.fromkeys(LDM_STAGES, 1)
 
 
-def test_a_changed_key_reruns_its_stage_and_what_follows(project):
-    run(project)
+def test_a_changed_key_reruns_its_stage_and_what_follows(done):
+    project = done
     assert planned(project) == {}
     write_config(project, "vecset:\n  lr: 3.0e-4\n")
     assert planned(project) == VECSET
@@ -41,7 +70,8 @@ def test_a_changed_key_reruns_its_stage_and_what_follows(project):
     assert planned(project) == {"reconstruct_vecset": 1, "all": 1}
 
 
-def test_a_shared_key_reruns_all_trainings_and_an_own_key_its_training_alone(project):
+def test_a_shared_key_reruns_all_trainings_and_an_own_key_its_training_alone(done_with_coronaries):
+    project = done_with_coronaries
     targets = ("all", "coronary", "results/acme/coronary/near/model.pt")
     run(project, *targets)
     assert planned(project, *targets) == {}
@@ -62,9 +92,9 @@ def test_a_shared_key_reruns_all_trainings_and_an_own_key_its_training_alone(pro
     ("section", "key"),
     [("vqvae", "latent_dim: 8"), ("coronary_repair", "dust_mm3: 1.0"), ("ldm", "voxel_size: 32")],
 )
-def test_the_key_reference_names_the_rules_that_run_again(project, section, key):
+def test_the_key_reference_names_the_rules_that_run_again(done_with_coronaries, section, key):
     """Those whose parameters change; what follows from them runs for its inputs."""
-    run(project, "all", "coronary")
+    project = done_with_coronaries
     write_config(project, f"{section}:\n  {key}\n")
     result = snakemake(project, "-n", "all", "coronary")
     jobs = re.findall(r"^(?:rule|checkpoint) (\w+):.*?reason: (.*?)$", result.stdout, re.M | re.S)
@@ -74,8 +104,8 @@ def test_the_key_reference_names_the_rules_that_run_again(project, section, key)
     assert changed and changed <= listed <= {rule for rule, _ in jobs}
 
 
-def test_a_changed_stage_reruns_itself_and_the_stages_after_it(project):
-    run(project)
+def test_a_changed_stage_reruns_itself_and_the_stages_after_it(done):
+    project = done
     for position, section in enumerate(("pretrain", "codebook", "joint")):
         write_config(project, f"vqvae_{section}:\n  seed: 5\n")
         assert planned(project) == {**dict.fromkeys(STAGES[position:], 1), "all": 1}
@@ -83,8 +113,8 @@ def test_a_changed_stage_reruns_itself_and_the_stages_after_it(project):
     assert planned(project) == {"voxelize_labels": 4, **VQVAE, "all": 1}
 
 
-def test_a_changed_key_of_latent_diffusion(project):
-    run(project, "ldm")
+def test_a_changed_key_of_latent_diffusion(done):
+    project = done
     assert planned(project, "ldm") == {}
     position = {name: LDM_STAGES.index(name) for name in LDM_STAGES}
     for config, first in (
@@ -202,8 +232,8 @@ def test_trees_are_a_target_of_their_own(project):
     assert "trace_coronary.py --cases results/acme/fused/cases.tsv" in text
 
 
-def test_trainings_read_the_fused_label_maps_where_they_are_asked_to(project):
-    run(project)
+def test_trainings_read_the_fused_label_maps_where_they_are_asked_to(done):
+    project = done
     assert not (project / "results/acme/fused").exists()
     config = "  use_refined: true\n"
     (project / "mine.yaml").write_text((project / "mine.yaml").read_text() + config)

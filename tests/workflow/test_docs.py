@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from dag import make_project, planner, snakemake
+from dag import make_project, snakemake
 from env_files import read_rules
+from planner import planner
 
 from cardiform import cli
 from cardiform.options.sections import SECTIONS

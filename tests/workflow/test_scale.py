@@ -12,7 +12,7 @@ from cardiform.errors import InputError
 EVERYTHING = ("all", "coronary", "fused", "ldm", "vqvae_windows")
 COLUMNS = ("image", "pointcloud", "truth")
 CHUNKS = 64
-CASES = 60
+CASES = 18
 # per chunk: check, meshes, points, voxels, four windows, repair, fusion
 STAGES_OF_A_CHUNK = 10
 

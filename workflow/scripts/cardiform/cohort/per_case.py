@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import logging
 import os
+import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,11 +236,33 @@ def _pooled(work, waiting: collections.deque[Case], processes: int):
     return []
 
 
-def process_pool(processes: int) -> concurrent.futures.ProcessPoolExecutor:
+@contextlib.contextmanager
+def process_pool(processes: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     """Processes that end with this one and guard the same outputs."""
-    return concurrent.futures.ProcessPoolExecutor(
-        processes, initializer=_start, initargs=(outputs.HERE,)
-    )
+    with (
+        _broken_pipes_are_errors(),
+        concurrent.futures.ProcessPoolExecutor(
+            processes, initializer=_start, initargs=(outputs.HERE,)
+        ) as pool,
+    ):
+        yield pool
+
+
+@contextlib.contextmanager
+def _broken_pipes_are_errors() -> Iterator[None]:
+    """Live on where a pipe has no reader any more, as the one to a process that was killed.
+
+    A script leaves SIGPIPE to the system (:func:`cardiform.cli.run`), which would end it without
+    a word at the next case that it hands to such a process.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGPIPE, before or signal.SIG_DFL)
 
 
 def _start(places: outputs.Places) -> None:

@@ -1,0 +1,30 @@
+"""What the tests of scripts share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cardiform.pictures import figures
+
+
+def white(meshes, size, camera) -> np.ndarray:
+    """A picture that shows nothing of its meshes, which must be such as can be drawn."""
+    assert np.isfinite(camera.center).all() and camera.half_width > 0
+    for vertices, faces, color, alpha in meshes:
+        vertices, faces = np.asarray(vertices), np.asarray(faces)
+        assert vertices.shape[1:] == faces.shape[1:] == (3,) and np.isfinite(vertices).all()
+        assert not faces.size or (faces.min() >= 0 and faces.max() < len(vertices))
+        assert color[0] == "#" and int(color[1:], 16) < 1 << 24 and 0 < alpha <= 1
+    return np.full((size, size, 3), 255, np.uint8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_pictures():
+    """Drawing takes most of the time of some scripts, and no test here looks at what is drawn.
+
+    tests/unit/test_pictures.py does, and tests/integration/test_workflow.py draws for real.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "render_meshes", white)
+        yield
