@@ -122,6 +122,36 @@ def traced(
     )
 
 
+def traced_file(path: str | Path, *, table: LabelTable, options: CoronaryTraceOptions) -> Forest:
+    """The trees of a label map's structure; without a branch where it has none."""
+    label_map = load_label_map(path)
+    value = table[table.channel(options.structure)].value
+    return traced(label_map, value, Surroundings(label_map, table), options)
+
+
+def write_trees(
+    name: str,
+    folder: Path,
+    forest: Forest,
+    label_map: LabelMap,
+    table: LabelTable,
+    *,
+    names: bool,
+) -> list[Path]:
+    """Write ``folder``/tree.swc, tree.vtp and branches.csv of trees that are known already.
+
+    names : whether the branches are named as coronary arteries.
+    """
+    around = Surroundings(label_map, table)
+    named = name_branches(forest, around) if names else branch_names.without_names(forest)
+    paths = [folder / file for file in FILES[:3]]
+    tree_files.write_swc(paths[0], forest, named)
+    tree_files.write_vtp(paths[1], forest, named)
+    ends = [False] * len(forest.branches)
+    tree_files.write_branches(paths[2], tree_files.rows(name, forest, named, ends))
+    return paths
+
+
 def summary_of(case: Case, forest: Forest, named: Named, options: CoronaryTraceOptions) -> dict:
     """What is in ``summary.json``, but for cut and notes."""
     trees = []
