@@ -2,18 +2,17 @@
 
     python draw_vessels.py --model results/acme/ldm/labels/vessels/model/model.pt \\
         --samples results/acme/ldm/labels/samples/metrics.json \\
-        --out results/acme/ldm/labels/vessels/generated \\
-        --manifest results/acme/ldm/labels/vessels/generated/manifest.tsv
+        --voxels results/acme/ldm/labels/voxels/manifest.tsv --test results/acme/split/test.csv \\
+        --trees results/acme/ldm/labels/vessels/trees/manifest.tsv \\
+        --out results/acme/ldm/labels/vessels/hearts \\
+        --manifest results/acme/ldm/labels/vessels/hearts/manifest.tsv
 
-    python draw_vessels.py --model results/acme/ldm/labels/vessels/model/model.pt \\
-        --voxels results/acme/ldm/labels/voxels/manifest.tsv \\
-        --cases-of results/acme/split/test.csv \\
-        --trees results/acme/ldm/labels/vessels/trees/manifest.tsv --out ... --manifest ...
-
+--samples are generated hearts, --voxels with --test real ones: name either, or both.
 Writes nifti/<heart>.nii.gz, trees/<heart>/tree.swc, tree.vtp and branches.csv (named, RAS mm),
 tree.npz and figures/<heart>.json. Every vessel is connected to the aorta: places that the network
 finds are joined along the cheapest ways from there, and what lies too far away is left out and
-counted. A seed and a heart give the same vessels. Finished hearts are skipped.
+counted. A seed and a heart give the same vessels. votes/ holds what the network says of each heart:
+where a heart is drawn otherwise it is not asked again. Finished hearts are skipped.
 """
 
 from __future__ import annotations
@@ -40,33 +39,55 @@ def main() -> None:
     group.add_argument("--model", required=True, type=Path, help="model.pt of train_vessels")
     group.add_argument("--samples", type=Path, help="metrics.json of sample_diffusion")
     group.add_argument("--voxels", type=Path, help="manifest of resample_labels, of real hearts")
-    group.add_argument("--cases-of", type=Path, help="split CSV of those that are drawn")
+    cli.add_split_arguments(group, "test", required=False)
     group.add_argument("--trees", type=Path, help="manifest of encode_vessels, of real hearts")
     group.add_argument("--labels", default="", help="label table, TSV; empty: STACOM-2025")
     group.add_argument("--out", required=True, type=Path, help="output folder")
     group.add_argument("--manifest", required=True, type=Path, help="manifest to write, TSV")
+    group.add_argument("--processes", type=int, default=1, help="hearts at a time (default: 1)")
     options, args = cli.parse(parser, VesselDrawingOptions)
-    if bool(args.samples) == bool(args.voxels) or bool(args.voxels) != bool(args.cases_of):
-        raise InputError("name --samples, or --voxels with --cases-of: see --help")
+    if not (args.samples or args.voxels) or bool(args.voxels) != bool(args.test):
+        raise InputError("name --samples, or --voxels with --test, or all of them: see --help")
 
     from cardiform.coronary.trace_case import write_trees
     from cardiform.ldm.vessels.draw_case import draw_case
-    from cardiform.ldm.vessels.model import VesselGenerator
+    from cardiform.ldm.vessels.model import VesselGenerator, votes_case
     from cardiform.training.distributed import choose_device
 
     table = labels.load_label_table(args.labels)
     generator = VesselGenerator.load(args.model, choose_device(options.device))
     label = table[table.channel(generator.structure)]
-    cases = generated(args.samples) if args.samples else real(args.voxels, args.cases_of)
-    names = [case.case_id for case in cases]
+    cases = generated(args.samples) if args.samples else []
+    known = real(args.voxels, args.test) if args.voxels else []
+    names = [case.case_id for case in known]
+    if twice := sorted({case.case_id for case in cases} & set(names)):
+        fact = f"has cases called like samples: {', '.join(twice)}"
+        raise InputError(problem(args.test, fact, "draw them in two calls, to two folders"))
+    cases += known
     truth = {}
     if args.trees:
         truth = {f.case_id: f.path for f in made_files([args.trees], names, ".npz")}
+    found = args.out / "votes"
     per_case.run_cases(
-        per_case.CaseRun(cases, args.out, args.manifest),
+        per_case.CaseRun(cases, found, found / "manifest.tsv"),
+        functools.partial(
+            votes_case,
+            generator=generator,
+            seed=options.seed,
+            steps=options.num_inference_steps,
+            out=found,
+        ),
+        inputs=lambda case: [case.labels, args.model],
+        parameters={"seed": options.seed, "steps": options.num_inference_steps},
+        memory=memory_advice(VesselDrawingOptions),
+    )
+    votes = {case.case_id: found / f"{case.case_id}.npz" for case in cases}
+    per_case.run_cases(
+        per_case.CaseRun(cases, args.out, args.manifest, args.processes),
         functools.partial(
             draw_case,
-            generator=generator,
+            votes=votes,
+            grid=generator.grid,
             label=label,
             options=options,
             write_trees=functools.partial(write_trees, names=label.name == "coronary"),
@@ -75,11 +96,10 @@ def main() -> None:
         ),
         inputs=lambda case: [
             case.labels,
-            args.model,
+            votes[case.case_id],
             *([truth[case.case_id]] if case.case_id in truth else []),
         ],
         parameters={"options": cli.flags(options), "labels": table.as_dicts()},
-        memory=memory_advice(VesselDrawingOptions),
     )
 
 
@@ -99,7 +119,7 @@ def generated(samples: Path) -> list[Case]:
 
 def real(voxels: Path, split: Path) -> list[Case]:
     """The hearts of a part of the split."""
-    names = [name for name, _ in splits.read_splits({"cases-of": split})["cases-of"]]
+    names = [name for name, _ in splits.read_split(split)]
     files = made_files([voxels], names, ".nii.gz")
     if not files:
         remedy = "give the split of the cases of --voxels"

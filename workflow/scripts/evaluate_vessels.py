@@ -1,8 +1,7 @@
 """Figures of the vessels that were drawn into hearts, beside true ones.
 
     python evaluate_vessels.py --trees results/acme/ldm/labels/vessels/trees/manifest.tsv \\
-        --generated results/acme/ldm/labels/vessels/generated/manifest.tsv \\
-        --drawn-test results/acme/ldm/labels/vessels/test/manifest.tsv \\
+        --drawn results/acme/ldm/labels/vessels/hearts/manifest.tsv \\
         --train results/acme/split/train.csv --test results/acme/split/test.csv \\
         --out results/acme/ldm/labels/vessels/figures.json
 
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from cardiform import cli
 from cardiform.cohort import splits
-from cardiform.cohort.manifest import cases_of, made_files, read_manifest
+from cardiform.cohort.manifest import made_files, read_manifest
 from cardiform.errors import InputError, problem
 
 log = logging.getLogger("evaluate_vessels")
@@ -29,13 +28,10 @@ def main() -> None:
     parser = cli.build_parser(__doc__)
     group = parser.add_argument_group("files")
     group.add_argument("--trees", required=True, type=Path, help="manifest of encode_vessels")
-    group.add_argument("--generated", type=Path, help="manifest of draw_vessels, of samples")
-    group.add_argument("--drawn-test", type=Path, help="the same, of test cases")
+    group.add_argument("--drawn", required=True, type=Path, help="manifest of draw_vessels")
     cli.add_split_arguments(group, "train", "test")
     group.add_argument("--out", required=True, type=Path, help="figures to write, JSON")
     (args,) = cli.parse(parser, out_is_file=True)
-    if not (args.generated or args.drawn_test):
-        raise InputError("name --generated or --drawn-test: see --help")
 
     from cardiform.ldm.vessels.draw_case import DRAWN
     from cardiform.ldm.vessels.figures import compare, lines
@@ -51,23 +47,24 @@ def main() -> None:
         if len(true[part]) < 2:
             fact = f"has fewer than two cases with a tree in {args.trees}"
             raise InputError(problem(getattr(args, part), fact, "there is nothing to measure by"))
-    drawn: dict = {}
-    figures: dict = {}
-    coded: dict = {}
-    for part, manifest in (("test", args.drawn_test), ("generated", args.generated)):
-        if not manifest:
-            continue
-        names = list(dict.fromkeys(row["case_id"] for row in read_manifest(manifest)))
-        trees = made_files([manifest], names, "tree.npz")
-        drawn[part] = {file.case_id: load_tree(file.path)[0] for file in trees}
-        if not drawn[part]:
-            raise InputError(problem(manifest, "lists no heart", "run draw_vessels again"))
-        read = made_files([manifest], cases_of(trees), ".json")
-        figures[part] = {file.case_id: DRAWN.load(file.path)["vessels"] for file in read}
-        if part == "test":
-            kept = made_files([manifest], cases_of(trees), "coded.npz")
-            coded = {file.case_id: load_tree(file.path)[0] for file in kept}
-    result = compare(drawn, figures, true["test"], coded, true["train"])
+    names = list(dict.fromkeys(row["case_id"] for row in read_manifest(args.drawn)))
+    trees, reports, coded = (
+        {file.case_id: file.path for file in made_files([args.drawn], names, ending)}
+        for ending in ("tree.npz", ".json", "coded.npz")
+    )
+    if not trees:
+        raise InputError(problem(args.drawn, "lists no heart", "run draw_vessels again"))
+    tested = {name for name, _ in rows["test"]}
+    drawn = {
+        part: {n: load_tree(path)[0] for n, path in trees.items() if (n in tested) == real}
+        for part, real in (("test", True), ("generated", False))
+    }
+    figures = {
+        part: {name: DRAWN.load(reports[name])["vessels"] for name in found}
+        for part, found in drawn.items()
+    }
+    kept = {name: load_tree(path)[0] for name, path in coded.items()}
+    result = compare(drawn, figures, true["test"], kept, true["train"])
     for line in lines(result):
         log.info("%s", line)
     write_held_out_figures(args.out, "evaluate_vessels", result, None)

@@ -63,7 +63,7 @@ class VesselDrawingOptions:
         1.0, "voxel edge of the label maps, mm", minimum=0.2, maximum=10.0, memory="raise"
     )
     gap_mm: float = option(15.0, "widest gap in a vessel that is bridged, mm", minimum=0.0)
-    branch_mm: float = option(6.0, "shortest branch, mm", minimum=0.0)
+    branch_mm: float = option(5.0, "shortest branch, mm", minimum=0.0)
     smooth_mm: float = option(2.0, "Gaussian sigma along the branches, mm (0: none)", minimum=0.0)
     seed: int = option(0, "seed of the noise", minimum=0, maximum=SEED_MAX)
     device: str = device_option()

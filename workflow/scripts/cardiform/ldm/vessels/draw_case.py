@@ -11,19 +11,17 @@ import numpy as np
 from ...anatomy.components import components, count_components
 from ...anatomy.tree import Forest
 from ...cohort.table import Case
-from ...errors import again
+from ...errors import InputError, again, problem
 from ...files import write_json
 from ...formats import Format
 from ...geometry.frame import apply_affine
 from ...labels import LabelClass, LabelTable
 from ...options.vessels import VesselDrawingOptions
-from ...volumes import LabelMap, image_grid, save_label_map
-from ..data import load_shape, to_values
+from ...volumes import LabelMap, load_label_map, save_label_map
 from ..hearts_on_grid import Grid
-from .field import Votes, decode, encode
+from .field import Votes, decode, encode, load_votes
 from .fine import draw, fine_cube, finer
 from .growth import Grown, Limits, grow
-from .model import VesselGenerator, without
 from .surroundings import ORIGIN, HeartWalls
 from .tree import VesselTree, load_tree, save_tree
 
@@ -58,7 +56,8 @@ class Canvas:
 def draw_case(
     case: Case,
     *,
-    generator: VesselGenerator,
+    votes: Mapping[str, Path],
+    grid: Grid,
     label: LabelClass,
     options: VesselDrawingOptions,
     write_trees: Writer,
@@ -70,21 +69,20 @@ def draw_case(
     The label map lies in the place of the heart, ``case.labels``, in finer voxels; it has all
     classes of the grid, and the vessels.
 
+    votes : case id -> what the network says of its vessels.    grid : of the hearts.
     label : of the vessels.    write_trees : writes the trees for people.
     truth : case id -> its own tree; ``trees/<case>/coded.npz`` is what the coarse grid keeps of it.
     """
-    name, grid = case.case_id, generator.grid
-    heart = without(load_shape(case.labels, grid), grid, generator.structure)
-    canvas = canvas_of(heart.numpy(), case.labels, grid, options.spacing_mm)
-    votes = generator.votes(heart, name, seed=options.seed, steps=options.num_inference_steps)
-    grown = _grown(votes, canvas, grid, options)
+    name = case.case_id
+    canvas = canvas_of(case.labels, grid, label, options.spacing_mm)
+    grown = _grown(load_votes(votes[name]), canvas, grid, options)
     labels, mask = _labelled(grown.tree, canvas, label)
     affine = canvas.walls.affine.copy()
     affine[:3, 3] += canvas.middle
     path = out / "nifti" / f"{name}.nii.gz"
     save_label_map(path, labels, affine)
     folder = out / "trees" / name
-    save_tree(folder / "tree.npz", grown.tree, generator.structure)
+    save_tree(folder / "tree.npz", grown.tree, label.name)
     table = _with(grid.table, label)
     forest = grown.tree.forest(ORIGIN, canvas.middle)
     paths = [path, folder / "tree.npz"]
@@ -93,11 +91,11 @@ def draw_case(
         true = load_tree(truth[name])[0]
         coded = decode(encode(true, grid.size, grid.spacing), grid.size, grid.spacing)
         paths.append(folder / "coded.npz")
-        save_tree(paths[-1], _grown(coded, canvas, grid, options).tree, generator.structure)
+        save_tree(paths[-1], _grown(coded, canvas, grid, options).tree, label.name)
     figures = out / "figures" / f"{name}.json"
     content = {
         "case_id": name,
-        "structure": generator.structure,
+        "structure": label.name,
         "vessels": figures_of(grown, mask, canvas),
         "format_version": DRAWN.version,
     }
@@ -105,12 +103,16 @@ def draw_case(
     return [*paths, figures]
 
 
-def canvas_of(heart: np.ndarray, where: str | Path, grid: Grid, spacing: float) -> Canvas:
-    """A heart of the grid, (S, S, S) uint8 channels of the file ``where``, in finer voxels."""
-    shape, affine = image_grid(where)
-    middle = apply_affine(affine, (np.array([shape]) - 1) / 2)[0]
+def canvas_of(path: str | Path, grid: Grid, label: LabelClass, spacing: float) -> Canvas:
+    """The heart of a file on the grid, without the vessels' own class, in finer voxels."""
+    given = load_label_map(path)
+    if given.data.shape != (grid.size,) * 3:
+        fact = f"has the shape {given.data.shape}, the grid {grid.size} voxels along each edge"
+        raise InputError(problem(path, fact, "make it again"))
+    middle = apply_affine(given.affine, (np.array([given.data.shape]) - 1) / 2)[0]
     fine = fine_cube(grid.edge_mm, spacing)
-    labels = to_values(finer(heart, grid.cube(np.zeros(3)), fine), grid)
+    heart = np.where(given.data == label.value, 0, given.data)
+    labels = finer(heart, grid.cube(np.zeros(3)), fine)
     return Canvas(HeartWalls(labels, fine.affine, grid.table), middle, spacing, fine.size)
 
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ...errors import again
+from ...files import save_npz
+from ...formats import Format
 from .tree import VesselTree
 
 CHANNELS = 5  # closeness, the way to the centreline (3), radius
@@ -21,6 +25,11 @@ SIGNAL = 2.0  # values lie within so much of 0: noise of deviation 1 hides them 
 RADIUS_MM, RADIUS_SPREAD = 1.5, 0.7  # what a radius is measured by, and its logarithm
 RIM_VOX = 0.5  # between the trees of the training and the faces of their box, beyond the reach
 LEVEL = 0.4  # closeness of a voxel that is believed
+VOTES = Format(
+    "vessel-votes",
+    {"points": "f32 (N, 3)", "radii": "f32 (N)", "weights": "f32 (N)", "format_version": "i64"},
+    again("draw_vessels"),
+)
 
 
 @dataclass(frozen=True)
@@ -114,3 +123,21 @@ def decode(
     off = values[1:4, chosen].T * REACH_VOX * spacing
     radii = RADIUS_MM * np.exp(np.clip(values[4][chosen], -2, 2) * RADIUS_SPREAD)
     return Votes(places[chosen] + off, radii, np.minimum(closeness[chosen], 1.0))
+
+
+def save_votes(path: str | Path, votes: Votes) -> None:
+    """Write them as npz."""
+    save_npz(
+        path,
+        compressed=True,
+        points=votes.points.astype(np.float32),
+        radii=votes.radii.astype(np.float32),
+        weights=votes.weights.astype(np.float32),
+        format_version=VOTES.version,
+    )
+
+
+def load_votes(path: str | Path) -> Votes:
+    """The inverse; InputError where the file is none."""
+    content = VOTES.load(path)
+    return Votes(*(content[name].astype(np.float64) for name in ("points", "radii", "weights")))

@@ -112,6 +112,8 @@ def compare(
         row = {"hearts": len(coded), "sizes": spread_against(list(coded.values()), reference)}
         result["coded"] = {**row, "own_mm": _mean(own)}
     for name, trees in drawn.items():
+        if not trees:
+            continue
         there = {heart: tree for heart, tree in trees.items() if len(tree)}
         rows = list(figures[name].values())
         row = {

@@ -16,9 +16,9 @@ from .surroundings import HeartWalls
 from .tree import VesselTree
 
 # In voxels of the coarse grid.
-MERGE_VOX = 0.4  # votes within about this are one place
-APART_VOX = 0.3  # places that are kept lie as far from each other at least
-COVER_VOX = 0.8  # what lies so near to a branch is a part of it
+MERGE_VOX = 0.3  # votes within about this are one place
+APART_VOX = 0.2  # places that are kept lie as far from each other at least
+COVER_VOX = 0.6  # what lies so near to a branch is a part of it
 # The price of a step is this power of its length: ways keep to a vessel, and cross gaps where
 # nothing else leads on.
 POWER = 4

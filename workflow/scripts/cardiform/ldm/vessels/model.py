@@ -11,11 +11,13 @@ from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
 from ...artefact.model import Kind, load_model
+from ...cohort.table import Case
 from ...options.ldm import DiffusionOptions
 from ...options.vessels import VesselOptions
+from ..data import load_shape
 from ..diffusion_model import Process, starting_noise
 from ..hearts_on_grid import Grid
-from .field import CHANNELS, Box, Votes, decode
+from .field import CHANNELS, Box, Votes, decode, save_votes
 
 VESSELS = Kind("ldm_vessels", "a diffusion of vessel trees", "train_vessels")
 PLACE = 3  # channels that say where in the cube a voxel lies
@@ -107,6 +109,17 @@ class VesselGenerator:
 
         field = process_of(self.options).sample(predict, noise, [0], "flow", steps)[0].cpu()
         return decode(field.numpy(), self.grid.size, self.grid.spacing, self.box)
+
+
+def votes_case(
+    case: Case, *, generator: VesselGenerator, seed: int, steps: int, out: Path
+) -> list[Path]:
+    """Write ``out/<case>.npz``: what one draw says of the vessels of the heart ``case.labels``."""
+    grid = generator.grid
+    heart = without(load_shape(case.labels, grid), grid, generator.structure)
+    path = out / f"{case.case_id}.npz"
+    save_votes(path, generator.votes(heart, case.case_id, seed=seed, steps=steps))
+    return [path]
 
 
 def without(heart: Tensor, grid: Grid, structure: str) -> Tensor:

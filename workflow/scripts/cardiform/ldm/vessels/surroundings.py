@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from ...anatomy.components import components
 from ...geometry.frame import apply_affine
+from ...geometry.sdf import class_boxes
 from ...labels import LabelTable
 
 ORIGIN, CARRIER = "aorta", "left_ventricle"  # what the vessels spring from, and what that leaves
@@ -32,47 +33,39 @@ class HeartWalls:
     @cached_property
     def aorta(self) -> np.ndarray:
         """(X, Y, Z) bool, all of it."""
-        return self._mask(ORIGIN)
+        return self.labels == self._value(ORIGIN)
 
     @cached_property
-    def root(self) -> np.ndarray:
-        """(X, Y, Z) bool: the aorta about where it leaves the left ventricle.
+    def _root(self) -> cKDTree | None:
+        """Places of the wall of the aorta about where it leaves the left ventricle.
 
         Of several parts the one that is nearest to that; without a left ventricle, the largest.
         """
-        aorta = self.aorta
-        if not aorta.any():
-            return aorta
-        labelled, voxels = components(aorta)
-        if not self._mask(CARRIER).any():
-            return labelled == 1 + int(voxels[1:].argmax())
-        index = np.argwhere(aorta)
-        places = apply_affine(self.affine, index.astype(float))
-        away = cKDTree(self._places(CARRIER)).query(places)[0]
-        nearest = int(away.argmin())
-        chosen = labelled[tuple(index.T)] == labelled[tuple(index[nearest])]
+        places, part, largest = self._wall(ORIGIN)
+        if not len(places):
+            return None
+        ventricle = self._wall(CARRIER)[0]
+        if not len(ventricle):
+            return cKDTree(places[part == largest])
+        nearest = int(cKDTree(ventricle).query(places)[0].argmin())
+        chosen = part == part[nearest]
         chosen &= np.linalg.norm(places - places[nearest], axis=1) <= ROOT_MM
-        result = np.zeros_like(aorta)
-        result[tuple(index[chosen].T)] = True
-        return result
+        return cKDTree(places[chosen])
 
-    @cached_property
+    @property
     def has_root(self) -> bool:
         """Whether there is an aorta."""
-        return bool(self.root.any())
-
-    @cached_property
-    def _root_voxels(self) -> cKDTree:
-        rim = self.root & ~binary_erosion(self.root)
-        return cKDTree(apply_affine(self.affine, np.argwhere(rim).astype(float)))
+        return self._root is not None
 
     def to_root(self, points: np.ndarray) -> np.ndarray:
         """(N,) mm from (N, 3) places to the nearest voxel of the aortic root's wall."""
-        return self._root_voxels.query(points)[0]
+        assert self._root is not None, "see has_root"
+        return self._root.query(points)[0]
 
     def nearest_in_root(self, points: np.ndarray) -> np.ndarray:
         """(N, 3) mm: the middles of these voxels."""
-        return self._root_voxels.data[self._root_voxels.query(points)[1]]
+        assert self._root is not None, "see has_root"
+        return self._root.data[self._root.query(points)[1]]
 
     def inside(self, points: np.ndarray) -> np.ndarray:
         """(N,) bool: places within any class."""
@@ -88,10 +81,18 @@ class HeartWalls:
         places = starts + t * (ends - starts)
         return self.inside(places.reshape(-1, 3)).reshape(SAMPLES, -1).mean(axis=0)
 
-    def _mask(self, name: str) -> np.ndarray:
-        value = dict(zip(self.table.names, self.table.values)).get(name)
-        return np.zeros(self.labels.shape, bool) if value is None else self.labels == value
+    def _value(self, name: str) -> int:
+        """256, which no voxel has, where the table lacks the class."""
+        return dict(zip(self.table.names, self.table.values)).get(name, 256)
 
-    def _places(self, name: str) -> np.ndarray:
-        mask = self._mask(name)
-        return apply_affine(self.affine, np.argwhere(mask & ~binary_erosion(mask)).astype(float))
+    def _wall(self, name: str) -> tuple[np.ndarray, np.ndarray, int]:
+        """Places (N, 3) mm of the voxels of a class that have a neighbour of another one, the
+        number of each one's part (N,), and that of the largest part."""
+        box = class_boxes(self.labels).get(self._value(name))
+        if box is None:
+            return np.zeros((0, 3)), np.zeros(0, int), 0
+        mask = self.labels[box] == self._value(name)
+        labelled, voxels = components(mask)
+        index = np.argwhere(mask & ~binary_erosion(mask))
+        places = apply_affine(self.affine, index + np.array([s.start for s in box], float))
+        return places, labelled[tuple(index.T)], 1 + int(voxels[1:].argmax())

@@ -13,7 +13,7 @@ from .data import VesselBatch
 from .field import SIGNAL
 from .model import VesselDenoiser, process_of
 
-NEAR = 0.5  # closeness of a voxel that counts as one of a vessel, of -1 to 1
+NEAR = 0.0  # so close on the scale of the field is next to a vessel
 
 
 class VesselTask:
