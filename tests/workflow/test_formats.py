@@ -77,6 +77,9 @@ REMEDIES = {
     "Tree summary": AGAIN.format("trace_coronary"),
     "VecSet latents": AGAIN.format("reconstruct_vecset"),
     "Codes": AGAIN.format("reconstruct_vqvae"),
+    "Vessel tree": AGAIN.format("encode_vessels"),
+    "Vessel votes": AGAIN.format("draw_vessels"),
+    "Drawn vessels": AGAIN.format("draw_vessels"),
 }
 every = pytest.mark.parametrize("stored", STORED, ids=lambda s: s.heading)
 every_table = pytest.mark.parametrize("stored", TABLES, ids=lambda s: s.heading)
