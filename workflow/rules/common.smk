@@ -25,7 +25,7 @@ from cardiform.cohort.table import OK, assign_chunks, demo_cases, read_case_tabl
 from cardiform.errors import InputError, together
 from cardiform.files import check_writable, parts_of, unwritable
 from cardiform.geometry.window_names import parse_windows
-from cardiform.ldm.option_checks import check_ldm, diffusion_mb
+from cardiform.ldm.option_checks import check_ldm, check_vessel_grid, check_vessels, diffusion_mb
 from cardiform.options.checks import TRACED, check_classes, check_sections, check_structure
 from cardiform.options.config_files import check_repeats, typed
 from cardiform.options.sections import SECTIONS
@@ -169,6 +169,10 @@ def traced_known():
     check_structure(OPTIONS, TABLE.names, COHORT.labels, TRACED)
 
 
+def vessels_possible():
+    together(traced_known, lambda: check_vessel_grid(OPTIONS["ldm"].voxel_size, OPTIONS["vessels"]))
+
+
 def split_possible():
     """Cases that are skipped later only make the parts smaller."""
     splits.split_cases(CASES.values(), OPTIONS["split"])
@@ -194,6 +198,7 @@ try:
         lambda: splits.check_shares(OPTIONS["split"]),
         lambda: check_sections(OPTIONS),
         lambda: check_ldm(*(OPTIONS[name] for name in LDM_SECTIONS)),
+        lambda: check_vessels(OPTIONS["vessels"]),
     )
     CHUNKS, _ = together(
         lambda: assign_chunks(CASES, COHORT.chunks),

@@ -311,7 +311,7 @@ rule encode_vessels:
     input:
         maps=manifests("fused" if COHORT.use_refined else "qc"),
         cases=CASE_LIST,
-        voxels=f"{LDM}/labels/voxels/manifest.tsv",
+        voxels=lambda wildcards: if_fit(vessels_possible, f"{LDM}/labels/voxels/manifest.tsv"),
         label_table=LABEL_TABLE,
     output:
         f"{VESSELS}/trees/manifest.tsv",

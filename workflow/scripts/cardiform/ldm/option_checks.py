@@ -140,17 +140,19 @@ def _network_problems(section: str, options: DiffusionOptions | VesselOptions) -
     return problems
 
 
-def check_vessels(voxel_size: int, options: VesselOptions) -> None:
-    """What the network of vessels needs of its options, and of the hearts' grid."""
-    problems = _network_problems("vessels", options)
+def check_vessels(options: VesselOptions) -> None:
+    if problems := _network_problems("vessels", options):
+        raise InputError(problems)
+
+
+def check_vessel_grid(voxel_size: int, options: VesselOptions) -> None:
+    """The network of vessels works on the hearts' own grid."""
     halvings = len(options.channels) - 1
     if voxel_size % 2**halvings:
-        problems.append(
+        raise InputError(
             f"vessels.channels has {len(options.channels)} entries: a grid of {voxel_size} voxels "
             f"(ldm.voxel_size) cannot be halved {halvings} times; give fewer"
         )
-    if problems:
-        raise InputError(problems)
 
 
 def check_completion(

@@ -9,12 +9,12 @@ import torch
 
 from ...cohort import splits
 from ...cohort.manifest import MadeFile, cases_of, made_files
-from ...errors import InputError, again, problem
+from ...errors import InputError, again, problem, together
 from ...files import sha256_json
 from ...options.vessels import VesselOptions
 from ...training.job import Job
 from ..hearts_on_grid import load_grid
-from ..option_checks import check_vessels
+from ..option_checks import check_vessel_grid, check_vessels
 from .data import VesselDataset
 from .field import Box
 from .model import VESSELS
@@ -49,7 +49,10 @@ def vessel_job(
     if not grid.has_classes:
         fact = "is the grid of a field without classes"
         raise InputError(problem(grid_file, fact, "vessels need label maps (ldm.sources: labels)"))
-    check_vessels(grid.size, options)
+    together(
+        lambda: check_vessels(options),
+        lambda: check_vessel_grid(grid.size, options),
+    )
     rows = splits.read_splits({"train": train, "validation": validation})
     names = {part: [name for name, _ in found] for part, found in rows.items()}
     files: dict[str, list[MadeFile]] = {}
