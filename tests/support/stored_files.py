@@ -195,7 +195,7 @@ def _write_vessels(folder: Path, case: table.Case, grid, voxels: Path) -> None:
         grid=grid,
         label=TABLE[TABLE.channel("coronary")],
         options=VesselDrawingOptions(spacing_mm=2.0),
-        write_trees=functools.partial(trace_case.write_trees, names=True),
+        write_trees=functools.partial(trace_case.write_trees, structure="coronary", names=True),
         out=out,
     )
 

@@ -70,6 +70,8 @@ MAY_USE_TORCH = {
     "coronary.tree_files": False, "coronary.tree_cohort": False, "coronary.tree_figures": False,
     "ldm.hearts_on_grid": False, "ldm.clouds": False, "ldm.cube": False, "ldm.option_checks": False,
     "ldm.clouds_on_grid": False, "ldm.outside": False, "ldm.voxel_folder": False,
+    "ldm.vessels.tree": False, "ldm.vessels.field": False, "ldm.vessels.growth": False,
+    "ldm.vessels.fine": False, "ldm.vessels.surroundings": False, "ldm.vessels.draw_case": False,
 }  # fmt: skip
 LOOSE_FILES_AT_MOST = 8
 LINES_AT_MOST = 400

@@ -9,10 +9,10 @@
 
 --samples are generated hearts, --voxels with --test real ones: name either, or both.
 Writes nifti/<heart>.nii.gz, trees/<heart>/tree.swc, tree.vtp and branches.csv (named, RAS mm),
-tree.npz and figures/<heart>.json. Every vessel is connected to the aorta: places that the network
-finds are joined along the cheapest ways from there, and what lies too far away is left out and
-counted. A seed and a heart give the same vessels. votes/ holds what the network says of each heart:
-where a heart is drawn otherwise it is not asked again. Finished hearts are skipped.
+tree.npz and tree.png, and figures/<heart>.json. Every vessel is connected to the aorta: places that
+the network finds are joined along the cheapest ways from there, and what lies too far away is left
+out and counted. A seed and a heart give the same vessels. votes/ holds what the network says of
+each heart: where a heart is drawn otherwise it is not asked again. Finished hearts are skipped.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def main() -> None:
             grid=generator.grid,
             label=label,
             options=options,
-            write_trees=functools.partial(write_trees, names=label.name == "coronary"),
+            write_trees=functools.partial(
+                write_trees, structure=label.name, names=label.name == "coronary"
+            ),
             out=args.out,
             truth=truth,
         ),

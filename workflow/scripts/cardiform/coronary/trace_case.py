@@ -136,11 +136,12 @@ def write_trees(
     label_map: LabelMap,
     table: LabelTable,
     *,
+    structure: str,
     names: bool,
 ) -> list[Path]:
-    """Write ``folder``/tree.swc, tree.vtp and branches.csv of trees that are known already.
+    """Write ``folder``/tree.swc, tree.vtp, branches.csv and tree.png of trees that are known.
 
-    names : whether the branches are named as coronary arteries.
+    structure : the class that they are.    names : whether they are named as coronary arteries.
     """
     around = Surroundings(label_map, table)
     named = name_branches(forest, around) if names else branch_names.without_names(forest)
@@ -149,6 +150,9 @@ def write_trees(
     tree_files.write_vtp(paths[1], forest, named)
     ends = [False] * len(forest.branches)
     tree_files.write_branches(paths[2], tree_files.rows(name, forest, named, ends))
+    if forest.branches:
+        paths.append(folder / "tree.png")
+        _draw(paths[-1], name, label_map, table, structure, forest, named)
     return paths
 
 
