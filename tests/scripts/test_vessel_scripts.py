@@ -93,8 +93,9 @@ def test_every_case_has_its_tree_about_the_middle_of_its_cube(stages):
     rows = read_manifest(stages.folder / "trees" / "manifest.tsv")
     assert [row["case_id"] for row in rows] == stages.names
     for row in rows:
-        tree, structure = load_tree(row["path"])
-        assert structure == "coronary" and tree.length > 200
+        stored = load_tree(row["path"])
+        tree = stored.tree
+        assert stored.structure == "coronary" and tree.length > 200
         assert np.abs(tree.points).max() < 110
     again = stages.must("encode_vessels.py", *stages.encoding())
     assert "5 of 5 cases are finished already" in again.stderr
@@ -113,7 +114,7 @@ def test_hearts_have_ten_classes_and_trees_that_people_can_read(stages):
         assert count_components(mask) == report["parts"]
         assert is_connected(mask, found.data == 6) == bool(report["connected"])
         folder = stages.folder / "hearts" / "trees" / name
-        tree, _ = load_tree(folder / "tree.npz")
+        tree = load_tree(folder / "tree.npz").tree
         assert tree.length == pytest.approx(report["length_mm"], rel=1e-3)
         branches = read_branches(folder / "branches.csv")
         length = sum(float(row["length_mm"]) for row in branches)
@@ -132,8 +133,8 @@ def test_hearts_have_ten_classes_and_trees_that_people_can_read(stages):
 
 def test_what_the_coarse_grid_keeps_of_a_true_tree_is_connected(stages):
     """Though its voxels have edges of more than a centimetre."""
-    tree, _ = load_tree(stages.folder / "hearts" / "trees" / "phantom_003" / "coded.npz")
-    true, _ = load_tree(stages.folder / "trees" / "phantom_003.npz")
+    tree = load_tree(stages.folder / "hearts" / "trees" / "phantom_003" / "coded.npz").tree
+    true = load_tree(stages.folder / "trees" / "phantom_003.npz").tree
     assert 1 <= len(tree.roots) <= 3 and tree.length > 0.5 * true.length
 
 

@@ -180,12 +180,12 @@ def _write_vessels(folder: Path, case: table.Case, grid, voxels: Path) -> None:
     options = CoronaryTraceOptions(spacing_mm=1.0)
     [path] = vessel_tree.encode_case(
         case,
-        trace=functools.partial(trace_case.traced_file, table=TABLE, options=options),
+        trace=functools.partial(trace_case.traced_with_cut, table=TABLE, options=options),
         structure="coronary",
         voxels={NAME: voxels},
         out=out,
     )
-    tree, _ = vessel_tree.load_tree(path)
+    tree = vessel_tree.load_tree(path).tree
     field = vessel_field.encode(tree, grid.size, grid.spacing)
     votes = out / "votes" / "a.npz"
     vessel_field.save_votes(votes, vessel_field.decode(field, grid.size, grid.spacing))

@@ -208,8 +208,11 @@ def test_a_tree_is_cut_into_branches_at_its_forks(tmp_path):
     assert np.allclose(forest.branches[0].points[:, 2], 5)
     assert tree.tips == 2 and sizes(tree)["reach_mm"] == pytest.approx(60)
     save_tree(tmp_path / "a.npz", tree, "coronary")
-    loaded, structure = load_tree(tmp_path / "a.npz")
-    assert structure == "coronary" and np.allclose(loaded.points, tree.points, atol=1e-4)
+    stored = load_tree(tmp_path / "a.npz")
+    assert stored.structure == "coronary" and stored.known
+    assert np.allclose(stored.tree.points, tree.points, atol=1e-4)
+    save_tree(tmp_path / "a.npz", tree, "coronary", cut=True)
+    assert not load_tree(tmp_path / "a.npz").known, "nobody knows where a cut vessel ends"
 
 
 def test_copies_are_found_and_new_trees_are_not():

@@ -50,7 +50,7 @@ def main() -> None:
         raise InputError("name --samples, or --voxels with --test, or all of them: see --help")
 
     from cardiform.coronary.trace_case import write_trees
-    from cardiform.ldm.vessels.draw_case import draw_case
+    from cardiform.ldm.vessels.draw_case import DRAWN, draw_case, remove_others
     from cardiform.ldm.vessels.model import VesselGenerator, votes_case
     from cardiform.training.distributed import choose_device
 
@@ -101,8 +101,14 @@ def main() -> None:
             votes[case.case_id],
             *([truth[case.case_id]] if case.case_id in truth else []),
         ],
-        parameters={"options": cli.flags(options), "labels": table.as_dicts()},
+        parameters={
+            "options": cli.flags(options),
+            "labels": table.as_dicts(),
+            "format": DRAWN.version,
+        },
+        memory=memory_advice(VesselDrawingOptions),
     )
+    remove_others(args.out, votes)
 
 
 def generated(samples: Path) -> list[Case]:

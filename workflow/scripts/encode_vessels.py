@@ -6,8 +6,8 @@
         --manifest results/acme/ldm/labels/vessels/trees/manifest.tsv
 
 Writes <out>/<case>.npz: the nodes of the trees with their radii, mm from the middle of the cube in
-which the heart lies. The options are those of trace_coronary. Cases without the structure have a
-tree without a node. Finished cases are skipped.
+which the heart lies, and whether the scan cuts them. The options are those of trace_coronary. Cases
+without the structure have a tree without a node. Finished cases are skipped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--voxels", required=True, type=Path, help="manifest of resample_labels")
     options, args = cli.parse(parser, CoronaryTraceOptions)
 
-    from cardiform.coronary.trace_case import traced_file
+    from cardiform.coronary.trace_case import traced_with_cut
     from cardiform.ldm.vessels.tree import TREE, encode_case
 
     table = labels.load_label_table(args.labels)
@@ -47,7 +47,7 @@ def main() -> None:
         run,
         functools.partial(
             encode_case,
-            trace=functools.partial(traced_file, table=table, options=options),
+            trace=functools.partial(traced_with_cut, table=table, options=options),
             structure=options.structure,
             voxels=voxels,
             out=args.out,

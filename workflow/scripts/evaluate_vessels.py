@@ -42,8 +42,8 @@ def main() -> None:
     true = {}
     for part, found in rows.items():
         files = made_files([args.trees], [name for name, _ in found], ".npz")
-        loaded = {file.case_id: load_tree(file.path)[0] for file in files}
-        true[part] = {name: tree for name, tree in loaded.items() if len(tree)}
+        loaded = {file.case_id: load_tree(file.path) for file in files}
+        true[part] = {name: stored.tree for name, stored in loaded.items() if stored.known}
         if len(true[part]) < 2:
             fact = f"has fewer than two cases with a tree in {args.trees}"
             raise InputError(problem(getattr(args, part), fact, "there is nothing to measure by"))
@@ -56,14 +56,14 @@ def main() -> None:
         raise InputError(problem(args.drawn, "lists no heart", "run draw_vessels again"))
     tested = {name for name, _ in rows["test"]}
     drawn = {
-        part: {n: load_tree(path)[0] for n, path in trees.items() if (n in tested) == real}
+        part: {n: load_tree(path).tree for n, path in trees.items() if (n in tested) == real}
         for part, real in (("test", True), ("generated", False))
     }
     figures = {
         part: {name: DRAWN.load(reports[name])["vessels"] for name in found}
         for part, found in drawn.items()
     }
-    kept = {name: load_tree(path)[0] for name, path in coded.items()}
+    kept = {name: load_tree(path).tree for name, path in coded.items()}
     result = compare(drawn, figures, true["test"], kept, true["train"])
     for line in lines(result):
         log.info("%s", line)

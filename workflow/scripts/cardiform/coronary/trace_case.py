@@ -122,11 +122,15 @@ def traced(
     )
 
 
-def traced_file(path: str | Path, *, table: LabelTable, options: CoronaryTraceOptions) -> Forest:
-    """The trees of a label map's structure; without a branch where it has none."""
-    label_map = load_label_map(path)
+def traced_with_cut(
+    case: Case, *, table: LabelTable, options: CoronaryTraceOptions
+) -> tuple[Forest, bool]:
+    """The trees of a case's structure, without a branch where it has none, and whether the scan
+    cuts it."""
+    label_map = load_label_map(case.labels)
     value = table[table.channel(options.structure)].value
-    return traced(label_map, value, Surroundings(label_map, table), options)
+    forest = traced(label_map, value, Surroundings(label_map, table), options)
+    return forest, value in cuts_of(label_map, table, case)
 
 
 def write_trees(

@@ -79,7 +79,7 @@ class VesselDataset(torch.utils.data.Dataset):
         if self.varied and file.case_id in self.made:
             paths.append(self.made[file.case_id])
         shapes = [without(load_shape(p, self.grid), self.grid, self.structure) for p in paths]
-        return load_tree(file.path)[0], shapes
+        return load_tree(file.path).tree, shapes
 
 
 def moved_tree(tree: VesselTree, move: np.ndarray, edge_mm: float) -> VesselTree:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ... import outputs
 from ...anatomy.components import components, count_components
 from ...anatomy.tree import Forest
 from ...cohort.table import Case
@@ -88,7 +89,7 @@ def draw_case(
     paths = [path, folder / "tree.npz"]
     paths += write_trees(name, folder, forest, LabelMap(labels, affine), table)
     if truth and name in truth:
-        true = load_tree(truth[name])[0]
+        true = load_tree(truth[name]).tree
         coded = decode(encode(true, grid.size, grid.spacing), grid.size, grid.spacing)
         paths.append(folder / "coded.npz")
         save_tree(paths[-1], _grown(coded, canvas, grid, options).tree, label.name)
@@ -169,3 +170,13 @@ def _labelled(tree: VesselTree, canvas: Canvas, label: LabelClass) -> tuple[np.n
 def _with(table: LabelTable, label: LabelClass) -> LabelTable:
     others = [c for c in table if c.name != label.name]
     return LabelTable(tuple(sorted([*others, label], key=lambda c: c.value)))
+
+
+def remove_others(out: Path, names: Iterable[str]) -> None:
+    """Delete the files of hearts that are drawn no more: of a run that had more of them."""
+    kept = set(names)
+    for folder in ("votes", "nifti", "trees", "figures"):
+        for path in (out / folder).glob("*"):
+            name = path.name.split(".")[0]
+            if path.suffix in (".npz", ".json", ".gz", "") and name not in kept | {"state"}:
+                outputs.remove(path)

@@ -60,14 +60,16 @@ def vessel_job(
     box = Box((0, 0, 0), (grid.size,) * 3)
     for part, cases in names.items():
         found = made_files([trees], cases, ".npz")
-        loaded = [(file, *load_tree(file.path)) for file in found]
-        files[part] = [file for file, tree, _ in loaded if len(tree)]
-        structures |= {name for _, _, name in loaded}
+        loaded = [(file, load_tree(file.path)) for file in found]
+        files[part] = [file for file, stored in loaded if stored.known]
+        structures |= {stored.structure for _, stored in loaded}
         if part == "train" and files[part]:
             multiple = 2 ** (len(options.channels) - 1)
-            box = Box.of([tree for _, tree, _ in loaded], grid.size, grid.spacing, multiple)
+            trees_of = [stored.tree for _, stored in loaded if stored.known]
+            box = Box.of(trees_of, grid.size, grid.spacing, multiple)
         if lost := len(found) - len(files[part]):
-            log.info("%s: %d of %d cases have no tree and are left out", part, lost, len(found))
+            fact = "have no tree, or one that the scan cuts, and are left out"
+            log.info("%s: %d of %d cases %s", part, lost, len(found), fact)
     if not files["train"]:
         raise InputError(problem(train, f"has no case with a tree in {trees}", _REMEDY))
     if len(structures) > 1:

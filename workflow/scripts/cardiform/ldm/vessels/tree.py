@@ -26,6 +26,7 @@ TREE = Format(
         "radii": "f32 (K)",
         "before": "i32 (K)",
         "structure": "text",
+        "cut": "bool",
         "format_version": "i64",
     },
     again("encode_vessels"),
@@ -171,27 +172,46 @@ class VesselTree:
         return ahead
 
 
+@dataclass(frozen=True)
+class StoredTree:
+    """The tree of a case.
+
+    structure : the class that it is.    cut : the scan shows a part of it only.
+    """
+
+    tree: VesselTree
+    structure: str
+    cut: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether it can be learned from, and measured by."""
+        return len(self.tree) > 0 and not self.cut
+
+
 def encode_case(
     case: Case,
     *,
-    trace: Callable[[str | Path], Forest],
+    trace: Callable[[Case], tuple[Forest, bool]],
     structure: str,
     voxels: Mapping[str, Path],
     out: Path,
 ) -> list[Path]:
     """Write ``out/<case>.npz``: its trees in the cube in which ``voxels[case]`` lies.
 
-    trace : label map -> its trees, RAS mm.    structure : the class that they are.
+    trace : case -> its trees, RAS mm, and whether the scan cuts them.    structure : the class
+        that they are.
     """
     shape, affine = image_grid(voxels[case.case_id])
     middle = apply_affine(affine, (np.array([shape]) - 1) / 2)[0]
     path = out / f"{case.case_id}.npz"
-    save_tree(path, VesselTree.of_forest(trace(case.labels), middle), structure)
+    forest, cut = trace(case)
+    save_tree(path, VesselTree.of_forest(forest, middle), structure, cut)
     return [path]
 
 
-def save_tree(path: str | Path, tree: VesselTree, structure: str) -> None:
-    """Write it as npz."""
+def save_tree(path: str | Path, tree: VesselTree, structure: str, cut: bool = False) -> None:
+    """Write it as npz; see :class:`StoredTree`."""
     save_npz(
         path,
         compressed=True,
@@ -199,13 +219,14 @@ def save_tree(path: str | Path, tree: VesselTree, structure: str) -> None:
         radii=tree.radii.astype(np.float32),
         before=tree.before.astype(np.int32),
         structure=np.array(structure),
+        cut=np.array(cut),
         format_version=TREE.version,
     )
 
 
-def load_tree(path: str | Path) -> tuple[VesselTree, str]:
-    """The tree of a file and its structure; InputError where it is none."""
+def load_tree(path: str | Path) -> StoredTree:
+    """The tree of a file; InputError where it is none."""
     content = TREE.load(path)
     points, radii = (content[name].astype(np.float64) for name in ("points", "radii"))
     tree = VesselTree(points, radii, content["before"].astype(int))
-    return tree, str(content["structure"])
+    return StoredTree(tree, str(content["structure"]), bool(content["cut"]))
