@@ -224,10 +224,13 @@ def test_copies_are_found_and_new_trees_are_not():
 
     train, true, new = some(30), some(12), some(8)
     copies = {name: train[name] for name in list(train)[:8]}
-    report = {"connected": 1.0, "trees": 1.0}
+    report = {"connected": 1.0, "trees": 1.0, "length_mm": 40.0}
     figures = {"generated": dict.fromkeys(new, report)}
+    figures["generated"]["0"] = report | {"length_mm": 2.0}  # a stump at the aorta
+    figures["generated"]["1"] = report | {"connected": 0.0}
     found = compare({"generated": new}, figures, true, {}, train)
-    assert found["generated"]["copies"] < 0.3 and found["generated"]["connected"] == 1
+    assert found["generated"]["copies"] < 0.3
+    assert found["generated"]["connected"] == 7 / 8 and found["generated"]["usual"] == 6 / 8
     found = compare({"generated": copies}, figures, true, {}, train)
     assert found["generated"]["copies"] == 1
 

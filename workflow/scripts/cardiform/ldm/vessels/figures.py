@@ -14,6 +14,10 @@ from .tree import VesselTree
 
 POINT_MM = 1.0  # between the points of which distances are measured
 SIZES = ("length_mm", "ends", "radius_mm", "root_radius_mm", "reach_mm")
+COLUMNS = (
+    ("connected", 3, 10), ("usual", 3, 7), ("parts", 2, 7), ("nearest_train_mm", 2, 17),
+    ("copies", 3, 8),
+)  # fmt: skip
 ROOT_MM = 5.0  # of a tree, from its origin, over which its radius there is taken
 
 
@@ -94,9 +98,10 @@ def compare(
     Returns
     -------
     Set -> ``hearts``; ``empty``, the share without a vessel; means of the figures; ``sizes`` as of
-    :func:`spread_against`; ``nearest_train_mm`` and ``copies``. ``test`` has ``own_mm``, the
-    distance to the true tree of the same heart, too. Rows ``train`` and ``coded`` are the training
-    trees, and those of ``true`` behind the coarse grid: what perfect vessels would reach.
+    :func:`spread_against`; ``usual``, the share that is connected, with as many trees and of such a
+    length as training hearts have them; ``nearest_train_mm`` and ``copies``. ``test`` has
+    ``own_mm``, the distance to the true tree of the same heart, too. Rows ``train`` and ``coded``
+    are the training trees, and those of ``true`` behind the coarse grid: what perfect votes reach.
     """
     reference = list(true.values())
     training = Points(list(train.values()))
@@ -111,6 +116,7 @@ def compare(
         own = Points([a for a, _ in pairs]).each_to(Points([b for _, b in pairs]))
         row = {"hearts": len(coded), "sizes": spread_against(list(coded.values()), reference)}
         result["coded"] = {**row, "own_mm": _mean(own)}
+    limits = _limits(list(train.values()))
     for name, trees in drawn.items():
         if not trees:
             continue
@@ -120,7 +126,7 @@ def compare(
             "hearts": len(trees),
             "empty": 1 - len(there) / len(trees),
             **{key: _mean([r[key] for r in rows]) for key in rows[0]},
-            "two_trees": _mean([r["trees"] == 2 for r in rows]),
+            "usual": _mean([_is_usual(r, limits) for r in rows]),
             "sizes": spread_against(list(there.values()), reference),
         }
         if there:
@@ -135,27 +141,35 @@ def compare(
     return result
 
 
+def _limits(train: Sequence[VesselTree]) -> dict[str, tuple[float, float]]:
+    """The least and the greatest number of trees, and length, of training hearts."""
+    rows = [sizes(tree) for tree in train]
+    return {
+        name: (min(row[name] for row in rows), max(row[name] for row in rows))
+        for name in ("trees", "length_mm")
+    }
+
+
+def _is_usual(row: Mapping[str, float], limits: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether vessels are connected, in as many trees and of such a length as training hearts
+    have them: a stump at the aorta is connected, too."""
+    within = all(low <= row[name] <= high for name, (low, high) in limits.items())
+    return bool(row["connected"]) and within
+
+
 def _mean(values) -> float:
     return float(np.mean(values)) if len(values) else 0.0
 
 
 def lines(found: Mapping) -> list[str]:
     """The figures as lines of text."""
-    text = [f"{'':11}{'hearts':>7}{'connected':>10}{'parts':>7}{'nearest mm':>11}{'copies':>8}"]
+    text = [f"{'':11}{'hearts':>7}" + "".join(f"{key:>{width}}" for key, _, width in COLUMNS)]
     for name in ("true", "coded", "train", "test", "generated"):
         row = found.get(name)
         if row is None:
             continue
-        cells = [
-            f"{row[key]:.{digits}f}" if key in row else "-"
-            for key, digits in (
-                ("connected", 3),
-                ("parts", 2),
-                ("nearest_train_mm", 2),
-                ("copies", 3),
-            )
-        ]
-        widths = (10, 7, 11, 8)
+        cells = [f"{row[key]:.{digits}f}" if key in row else "-" for key, digits, _ in COLUMNS]
+        widths = [width for *_, width in COLUMNS]
         text.append(
             f"{name:11}{row['hearts']:>7}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths))
         )
