@@ -141,11 +141,13 @@ def test_vessels_that_cannot_be_made_are_refused_where_they_are_asked_for(projec
     wrong = snakemake(project, "-n", "vessels")
     text = wrong.stdout + wrong.stderr
     assert wrong.returncode != 0 and "vessels.attention_levels has 3 entries" in text
-    levels = "attention_levels: [false, false, false, true]\n  num_head_channels: 16"
+    levels = "attention_levels: [false, false, false, true]\n  num_head_channels: 16\n"
+    levels += "  accumulate: 3"
     write_config(project, f"{few}vessels:\n  channels: [16, 16, 16, 16]\n  {levels}\n")
     wrong = snakemake(project, "-n", "vessels")
     text = wrong.stdout + wrong.stderr
     assert wrong.returncode != 0 and "cannot be halved 3 times" in text
+    assert "vessels.batch_size is 16" in text
     assert planned(project, "ldm"), "no other target minds"
 
 

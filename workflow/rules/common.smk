@@ -26,7 +26,13 @@ from cardiform.errors import InputError, together
 from cardiform.files import check_writable, parts_of, unwritable
 from cardiform.geometry.window_names import parse_windows
 from cardiform.ldm.option_checks import check_ldm, check_vessel_grid, check_vessels, diffusion_mb
-from cardiform.options.checks import TRACED, check_classes, check_sections, check_structure
+from cardiform.options.checks import (
+    TRACED,
+    check_batch,
+    check_classes,
+    check_sections,
+    check_structure,
+)
 from cardiform.options.config_files import check_repeats, typed
 from cardiform.options.sections import SECTIONS
 
@@ -170,7 +176,11 @@ def traced_known():
 
 
 def vessels_possible():
-    together(traced_known, lambda: check_vessel_grid(OPTIONS["ldm"].voxel_size, OPTIONS["vessels"]))
+    together(
+        traced_known,
+        lambda: check_vessel_grid(OPTIONS["ldm"].voxel_size, OPTIONS["vessels"]),
+        lambda: check_batch("vessels", OPTIONS["vessels"]),
+    )
 
 
 def split_possible():
