@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +34,9 @@ from cardiform.labels import LabelTable
 from cardiform.ldm import data, diffusion_model, encode, hearts_on_grid, samples
 from cardiform.ldm.autoencoder_model import ShapeAutoencoder
 from cardiform.ldm.coder import ShapeCoder
+from cardiform.ldm.vessels import draw_case
+from cardiform.ldm.vessels import field as vessel_field
+from cardiform.ldm.vessels import tree as vessel_tree
 from cardiform.metrics import record
 from cardiform.metrics.record import write_held_out_figures
 from cardiform.options.cohort import SplitOptions
@@ -41,6 +46,7 @@ from cardiform.options.geometry import MeshesOptions, PointsOptions, VoxelsOptio
 from cardiform.options.ldm import AutoencoderOptions, LatentsOptions, LdmOptions, SamplingOptions
 from cardiform.options.training import TrainingOptions
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
+from cardiform.options.vessels import VesselDrawingOptions
 from cardiform.options.vqvae import VqvaeCodebookOptions, VqvaeOptions
 from cardiform.training import checkpoint, job
 from cardiform.vecset import reconstruct as vecset_reconstruct
@@ -76,6 +82,9 @@ STORED = (
     Stored(data.LATENTS, "Latents", "latents/a.npz"),
     Stored(diffusion_model.STATISTICS, "Latent statistics", "statistics.json"),
     Stored(samples.SAMPLE, "Sample latents", "samples/sample_0000.npz"),
+    Stored(vessel_tree.TREE, "Vessel tree", "vessels/a.npz"),
+    Stored(vessel_field.VOTES, "Vessel votes", "vessels/votes/a.npz"),
+    Stored(draw_case.DRAWN, "Drawn vessels", "vessels/figures/a.json"),
     Stored(vecset_reconstruct.LATENTS, "VecSet latents", "vecset/a/latents.npz"),
     Stored(vqvae_reconstruct.CODES, "Codes", "vqvae/x/codes.npz"),
     Stored(apply_stages.STAGES, "Stages", "applied/stages.json"),
@@ -175,6 +184,7 @@ def _write_latent_diffusion(folder: Path, case: table.Case) -> ShapeCoder:
     nothing = diffusion_model.Condition.nothing(1, len(grid.table), grid.size)
     options = SamplingOptions(num_samples=1)
     samples.sampled_latents(_Drawing(), nothing, options, "flow", "key", folder / "samples")
+    _write_vessels(folder, case, grid, voxels)
     return coder
 
 
@@ -187,6 +197,31 @@ def _write_bundle(folder: Path) -> None:
     about = {"name": NAME, "models": {"vecset": {"kind": "vecset", "cases": 0}}}
     about |= {"labels": TABLE.as_dicts(), "frame": {"world": "RAS mm"}, "example": ["x"]}
     bundle.finish_bundle(folder, about | {"versions": {"cardiform": "0"}})
+
+
+def _write_vessels(folder: Path, case: table.Case, grid, voxels: Path) -> None:
+    out = folder / "vessels"
+    options = CoronaryTraceOptions(spacing_mm=1.0)
+    [path] = vessel_tree.encode_case(
+        case,
+        trace=functools.partial(trace_case.traced_with_cut, table=TABLE, options=options),
+        structure="coronary",
+        voxels={NAME: voxels},
+        out=out,
+    )
+    tree = vessel_tree.load_tree(path).tree
+    field = vessel_field.encode(tree, grid.size, grid.spacing)
+    votes = out / "votes" / "a.npz"
+    vessel_field.save_votes(votes, vessel_field.decode(field, grid.size, grid.spacing))
+    draw_case.draw_case(
+        dataclasses.replace(case, labels=str(voxels)),
+        votes={NAME: votes},
+        grid=grid,
+        label=TABLE[TABLE.channel("coronary")],
+        options=VesselDrawingOptions(spacing_mm=2.0),
+        write_trees=functools.partial(trace_case.write_trees, structure="coronary", names=True),
+        out=out,
+    )
 
 
 class _Drawing:

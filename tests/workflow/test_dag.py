@@ -72,7 +72,7 @@ def test_a_changed_key_reruns_its_stage_and_what_follows(done):
 
 def test_a_shared_key_reruns_all_trainings_and_an_own_key_its_training_alone(done_with_coronaries):
     project = done_with_coronaries
-    targets = ("all", "coronary", "results/acme/coronary/near/model.pt")
+    targets = ("all", "coronary", "results/acme/coronary/near/model.pt", "vessels")
     run(project, *targets)
     assert planned(project, *targets) == {}
     first = set(load_tool().reruns()["training"])
@@ -138,6 +138,47 @@ def test_a_changed_key_of_latent_diffusion(done):
     assert planned(project, "ldm") == {}
     write_config(project, "diffusion:\n  known_share: 0.0\n")
     assert "complete_labels" not in planned(project, "ldm")
+
+
+def test_vessels_of_generated_hearts_are_made_where_they_are_asked_for(project):
+    stages = ("encode_vessels", "train_vessels", "draw_vessels", "evaluate_vessels")
+    run(project, "ldm")
+    assert not set(stages) & planned(project, "ldm").keys()
+    assert planned(project, "vessels") == {**dict.fromkeys(stages, 1), "vessels": 1}
+    run(project, "vessels")
+    assert planned(project, "vessels") == planned(project, "ldm") == {}
+    for config, first in (
+        ("coronary_trace:\n  branch_mm: 4.0\n", 0),
+        ("vessels:\n  blur_vox: 0.5\n", 1),
+        ("vessel_drawing:\n  spacing_mm: 0.8\n", 2),
+    ):
+        write_config(project, config)
+        assert planned(project, "vessels") == {**dict.fromkeys(stages[first:], 1), "vessels": 1}
+    write_config(project, "vessels:\n  channels: [8, 30]\n")
+    result = snakemake(project, "-n", "vessels")
+    text = result.stdout + result.stderr
+    assert result.returncode != 0 and "Traceback" not in text
+    assert "vessels.norm_num_groups is 16" in text
+    write_config(project, "sampling:\n  seed: 1\n")
+    again = ("sample_diffusion", *stages[2:])
+    assert planned(project, "vessels") == {**dict.fromkeys(again, 1), "vessels": 1}
+
+
+def test_vessels_that_cannot_be_made_are_refused_where_they_are_asked_for(project):
+    few = "ldm:\n  voxel_size: 36\nautoencoder:\n  channels: [16, 16]\ndiffusion:\n"
+    few += "  channels: [32, 32]\n  attention_levels: [false, true]\n"
+    write_config(project, f"{few}vessels:\n  channels: [16, 16, 16, 16]\n")
+    wrong = snakemake(project, "-n", "vessels")
+    text = wrong.stdout + wrong.stderr
+    assert wrong.returncode != 0 and "vessels.attention_levels has 3 entries" in text
+    levels = "attention_levels: [false, false, false, true]\n  num_head_channels: 16\n"
+    levels += "  accumulate: 3"
+    write_config(project, f"{few}vessels:\n  channels: [16, 16, 16, 16]\n  {levels}\n")
+    wrong = snakemake(project, "-n", "vessels")
+    text = wrong.stdout + wrong.stderr
+    assert wrong.returncode != 0 and "cannot be halved 3 times" in text
+    assert "vessels.batch_size is 16" in text
+    assert planned(project, "ldm"), "no other target minds"
 
 
 def test_latent_diffusion_of_one_file_of_point_clouds(project):

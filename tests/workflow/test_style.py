@@ -78,6 +78,8 @@ MAY_USE_TORCH = {
     "ldm.clouds_on_grid": False, "ldm.outside": False, "ldm.voxel_folder": False,
     # what the Snakefile and the geometry environment run
     "apply.models": False, "apply.record": False,
+    "ldm.vessels.tree": False, "ldm.vessels.field": False, "ldm.vessels.growth": False,
+    "ldm.vessels.fine": False, "ldm.vessels.surroundings": False, "ldm.vessels.draw_case": False,
 }  # fmt: skip
 LOOSE_FILES_AT_MOST = 8
 LINES_AT_MOST = 400

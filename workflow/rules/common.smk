@@ -26,8 +26,14 @@ from cardiform.cohort.table import OK, assign_chunks, demo_cases, read_case_tabl
 from cardiform.errors import InputError, together
 from cardiform.files import check_writable, parts_of, unwritable
 from cardiform.geometry.window_names import parse_windows
-from cardiform.ldm.option_checks import check_ldm, diffusion_mb
-from cardiform.options.checks import TRACED, check_classes, check_sections, check_structure
+from cardiform.ldm.option_checks import check_ldm, check_vessel_grid, check_vessels, diffusion_mb
+from cardiform.options.checks import (
+    TRACED,
+    check_batch,
+    check_classes,
+    check_sections,
+    check_structure,
+)
 from cardiform.options.config_files import check_repeats, typed
 from cardiform.options.sections import SECTIONS
 
@@ -171,6 +177,14 @@ def traced_known():
     check_structure(OPTIONS, TABLE.names, COHORT.labels, TRACED)
 
 
+def vessels_possible():
+    together(
+        traced_known,
+        lambda: check_vessel_grid(OPTIONS["ldm"].voxel_size, OPTIONS["vessels"]),
+        lambda: check_batch("vessels", OPTIONS["vessels"]),
+    )
+
+
 def apply_possible():
     if not NEW_TABLE:
         raise InputError("config: apply.table is empty; name the case table of the new label maps")
@@ -220,6 +234,7 @@ try:
         lambda: splits.check_shares(OPTIONS["split"]),
         lambda: check_sections(OPTIONS),
         lambda: check_ldm(*(OPTIONS[name] for name in LDM_SECTIONS)),
+        lambda: check_vessels(OPTIONS["vessels"]),
     )
     CHUNKS, NEW_CHUNKS, _ = together(
         lambda: assign_chunks(CASES, COHORT.chunks),

@@ -21,6 +21,9 @@ COMPLETES = (
 )
 
 
+VESSELS = f"{LDM}/labels/vessels"
+
+
 wildcard_constraints:
     source="labels|pointclouds",
 
@@ -29,6 +32,12 @@ rule ldm:
     input:
         expand(f"{LDM}/{{source}}/samples/figures.json", source=OPTIONS["ldm"].sources),
         [f"{LDM}/labels/completion/metrics.json"] if COMPLETES else [],
+
+
+# By its name only: it trains a model of its own, and needs a cohort with the structure.
+rule vessels:
+    input:
+        f"{VESSELS}/figures.json",
 
 
 rule resample_labels:
@@ -295,3 +304,126 @@ rule complete_labels:
             " --voxels {input.voxels:q} --train {input.train:q} --test {input.test:q}"
             " --out {params.out} {params.flags}"
         )
+
+
+# The trees of all cases, in the cubes of their hearts.
+rule encode_vessels:
+    input:
+        maps=manifests("fused" if COHORT.use_refined else "qc"),
+        cases=CASE_LIST,
+        voxels=lambda wildcards: if_fit(vessels_possible, f"{LDM}/labels/voxels/manifest.tsv"),
+        label_table=LABEL_TABLE,
+    output:
+        f"{VESSELS}/trees/manifest.tsv",
+    log:
+        f"{LOGS}/encode_vessels.log",
+    benchmark:
+        f"{LOGS}/benchmark/encode_vessels.tsv"
+    conda:
+        "../envs/geometry.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: 3000 * threads * attempt,
+    params:
+        script=script("encode_vessels.py"),
+        flags=flags("coronary_trace"),
+        label_table=labels_flag,
+        out=folder_of_output,
+    shell:
+        "python {params.script:q} --cases {input.cases:q} --voxels {input.voxels:q}"
+        " --out {params.out} --manifest {output} --processes {threads}"
+        " {params.label_table} {params.flags} 2>&1 | tee {log}"
+
+
+rule train_vessels:
+    input:
+        train=f"{RESULTS}/split/train.csv",
+        validation=f"{RESULTS}/split/val.csv",
+        manifest=f"{VESSELS}/trees/manifest.tsv",
+        voxels=f"{LDM}/labels/voxels/manifest.tsv",
+        grid=f"{LDM}/labels/voxels/grid.json",
+        latents=f"{LDM}/labels/latents/manifest.tsv",
+    output:
+        model=f"{VESSELS}/model/model.pt",
+        metrics=f"{VESSELS}/model/metrics.json",
+    log:
+        f"{LOGS}/train_vessels.log",
+    benchmark:
+        f"{LOGS}/benchmark/train_vessels.tsv"
+    conda:
+        "../envs/ldm.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        nodes=1,
+        mem_mb=32000,
+        runtime=1440,
+    params:
+        launcher=script("launch.py"),
+        script=script("train_vessels.py"),
+        flags=flags("vessels"),
+        out=folder_of_output,
+    shell:
+        training(
+            " --train {input.train:q} --validation {input.validation:q}"
+            " --manifest {input.manifest:q} --voxels {input.voxels:q} --grid {input.grid:q}"
+            " --latents {input.latents:q} --out {params.out} {params.flags}"
+        )
+
+
+# Vessels in the hearts that were generated, and in those of test cases, whose own are known.
+rule draw_vessels:
+    input:
+        model=f"{VESSELS}/model/model.pt",
+        samples=f"{LDM}/labels/samples/metrics.json",
+        voxels=f"{LDM}/labels/voxels/manifest.tsv",
+        test=f"{RESULTS}/split/test.csv",
+        trees=f"{VESSELS}/trees/manifest.tsv",
+        label_table=LABEL_TABLE,
+    output:
+        f"{VESSELS}/hearts/manifest.tsv",
+    log:
+        f"{LOGS}/draw_vessels.log",
+    benchmark:
+        f"{LOGS}/benchmark/draw_vessels.tsv"
+    conda:
+        "../envs/ldm.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        launcher=script("launch.py"),
+        script=script("draw_vessels.py"),
+        flags=flags("vessel_drawing"),
+        label_table=labels_flag,
+        out=folder_of_output,
+    shell:
+        one_process(
+            " --model {input.model:q} --samples {input.samples:q} --voxels {input.voxels:q}"
+            " --test {input.test:q} --trees {input.trees:q} --out {params.out}"
+            " --manifest {output} --processes {threads} {params.label_table} {params.flags}"
+        )
+
+
+rule evaluate_vessels:
+    input:
+        trees=f"{VESSELS}/trees/manifest.tsv",
+        drawn=f"{VESSELS}/hearts/manifest.tsv",
+        train=f"{RESULTS}/split/train.csv",
+        test=f"{RESULTS}/split/test.csv",
+    output:
+        f"{VESSELS}/figures.json",
+    log:
+        f"{LOGS}/evaluate_vessels.log",
+    conda:
+        "../envs/ldm.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        script=script("evaluate_vessels.py"),
+    shell:
+        "python {params.script:q} --trees {input.trees:q} --drawn {input.drawn:q}"
+        " --train {input.train:q} --test {input.test:q} --out {output} 2>&1 | tee {log}"

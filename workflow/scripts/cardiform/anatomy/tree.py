@@ -129,7 +129,7 @@ def _courses(ways: Sequence[Way], graph: VoxelGraph, smooth_mm: float) -> list[C
             at = _fork(courses[way.parent], places[0], known, step)
             places[0] = courses[way.parent].points[at]
         even = resampled(np.column_stack([places, graph.depth[way.nodes]]), step)
-        points = _smoothed(even[:, :3], smooth_mm / step)
+        points = smoothed(even[:, :3], smooth_mm / step)
         courses.append(Course(points, even[:, 3], way.parent, at, way.root))
     return courses
 
@@ -158,7 +158,7 @@ def resampled(rows: np.ndarray, step: float) -> np.ndarray:
     return np.stack([np.interp(even, way, column) for column in rows.T], axis=1)
 
 
-def _smoothed(points: np.ndarray, sigma: float) -> np.ndarray:
+def smoothed(points: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian along the course with its ends kept; what it takes of bends is given back."""
     if sigma <= 0:
         return points

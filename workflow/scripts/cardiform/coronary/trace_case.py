@@ -122,6 +122,44 @@ def traced(
     )
 
 
+def traced_with_cut(
+    case: Case, *, table: LabelTable, options: CoronaryTraceOptions
+) -> tuple[Forest, bool]:
+    """The trees of a case's structure, without a branch where it has none, and whether the scan
+    cuts it."""
+    label_map = load_label_map(case.labels)
+    value = table[table.channel(options.structure)].value
+    forest = traced(label_map, value, Surroundings(label_map, table), options)
+    return forest, value in cuts_of(label_map, table, case)
+
+
+def write_trees(
+    name: str,
+    folder: Path,
+    forest: Forest,
+    label_map: LabelMap,
+    table: LabelTable,
+    *,
+    structure: str,
+    names: bool,
+) -> list[Path]:
+    """Write ``folder``/tree.swc, tree.vtp, branches.csv and tree.png of trees that are known.
+
+    structure : the class that they are.    names : whether they are named as coronary arteries.
+    """
+    around = Surroundings(label_map, table)
+    named = name_branches(forest, around) if names else branch_names.without_names(forest)
+    paths = [folder / file for file in FILES[:3]]
+    tree_files.write_swc(paths[0], forest, named)
+    tree_files.write_vtp(paths[1], forest, named)
+    ends = [False] * len(forest.branches)
+    tree_files.write_branches(paths[2], tree_files.rows(name, forest, named, ends))
+    if forest.branches:
+        paths.append(folder / "tree.png")
+        _draw(paths[-1], name, label_map, table, structure, forest, named)
+    return paths
+
+
 def summary_of(case: Case, forest: Forest, named: Named, options: CoronaryTraceOptions) -> dict:
     """What is in ``summary.json``, but for cut and notes."""
     trees = []

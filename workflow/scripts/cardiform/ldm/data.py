@@ -20,6 +20,7 @@ from ..errors import InputError, again, problem
 from ..formats import Format
 from ..labels import channel_of_value
 from ..options.ldm import AutoencoderOptions, LatentsOptions
+from ..options.vessels import VesselOptions
 from ..volumes import load_image, load_label_map
 from .hearts_on_grid import Grid
 
@@ -41,7 +42,7 @@ LATENTS = Format(
     earlier=(1,),
 )
 MOVE = 9  # numbers of a move: rotation vector (radians), logarithms of the scales, shifts (edges)
-Ranges = AutoencoderOptions | LatentsOptions  # of random moves
+Ranges = AutoencoderOptions | LatentsOptions | VesselOptions  # of random moves
 
 
 class ShapeBatch(TypedDict):
@@ -274,9 +275,13 @@ def random_move(ranges: Ranges, rng: np.random.Generator) -> np.ndarray:
 
 def moved_by(target: Tensor, move: np.ndarray) -> Tensor:
     """A heart under the move of :func:`random_move`."""
+    return resampled(target, torch.from_numpy(move_matrix(move)[None]).float())
+
+
+def move_matrix(move: np.ndarray) -> np.ndarray:
+    """(3, 4) float64 of torch's affine_grid: from places in the moved heart to where they were."""
     turn, scale, shift = move[:3], np.exp(move[3:6]), 2 * move[6:]
-    matrix = np.column_stack([Rotation.from_rotvec(turn).as_matrix() / scale, shift])
-    return resampled(target, torch.from_numpy(matrix[None]).float())
+    return np.column_stack([Rotation.from_rotvec(turn).as_matrix() / scale, shift])
 
 
 def resampled(target: Tensor, matrix: Tensor | None = None, grid: Tensor | None = None) -> Tensor:
@@ -293,10 +298,10 @@ def resampled(target: Tensor, matrix: Tensor | None = None, grid: Tensor | None 
     shares = F.one_hot(target.long(), number).movedim(-1, 0).float()[None, 1:]
     if number == 1:
         return target.clone()
-    return _labelled(F.grid_sample(shares, grid, align_corners=False)[0])
+    return labelled(F.grid_sample(shares, grid, align_corners=False)[0])
 
 
-def _labelled(shares: Tensor) -> Tensor:
+def labelled(shares: Tensor) -> Tensor:
     """(C, S, S, S) interpolated shares of classes to (S, S, S) uint8 channels.
 
     Each class keeps its volume, the sum of its shares: it is cut at the share that as many

@@ -14,6 +14,7 @@ from ..options.ldm import (
     LdmOptions,
     SamplingOptions,
 )
+from ..options.vessels import VesselOptions
 
 DEFAULT_COMPLETION = CompletionOptions()
 SOURCES = ("labels", "pointclouds")
@@ -116,10 +117,16 @@ def check_autoencoder(options: AutoencoderOptions) -> None:
 
 
 def check_diffusion(options: DiffusionOptions) -> None:
-    problems = _norm_problems("diffusion", options.channels, options.norm_num_groups)
+    if problems := _network_problems("diffusion", options):
+        raise InputError(problems)
+
+
+def _network_problems(section: str, options: DiffusionOptions | VesselOptions) -> list[str]:
+    """What a denoising UNet cannot be built of."""
+    problems = _norm_problems(section, options.channels, options.norm_num_groups)
     if len(options.attention_levels) != len(options.channels):
         problems.append(
-            f"diffusion.attention_levels has {len(options.attention_levels)} entries for "
+            f"{section}.attention_levels has {len(options.attention_levels)} entries for "
             f"{len(options.channels)} channels; give one each"
         )
     head = options.num_head_channels
@@ -128,10 +135,24 @@ def check_diffusion(options: DiffusionOptions) -> None:
     unfit = sorted(c for c in attended | {options.channels[-1]} if c % head)
     if unfit:
         problems.append(
-            f"diffusion.num_head_channels is {head}: no divisor of {', '.join(map(str, unfit))}"
+            f"{section}.num_head_channels is {head}: no divisor of {', '.join(map(str, unfit))}"
         )
-    if problems:
+    return problems
+
+
+def check_vessels(options: VesselOptions) -> None:
+    if problems := _network_problems("vessels", options):
         raise InputError(problems)
+
+
+def check_vessel_grid(voxel_size: int, options: VesselOptions) -> None:
+    """The network of vessels works on the hearts' own grid."""
+    halvings = len(options.channels) - 1
+    if voxel_size % 2**halvings:
+        raise InputError(
+            f"vessels.channels has {len(options.channels)} entries: a grid of {voxel_size} voxels "
+            f"(ldm.voxel_size) cannot be halved {halvings} times; give fewer"
+        )
 
 
 def check_completion(

@@ -19,6 +19,7 @@ VQVAE_WIDTHS = 4  # at full, half, quarter and eighth resolution
 BUILT_IN = "STACOM-2025"
 STRUCTURE = "coronary_repair.structure"
 TRACED = "coronary_trace.structure"
+ASKED_FOR = ("vessels",)  # trainings of targets that are made by their name alone
 STAGES = ("vqvae_pretrain", "vqvae_codebook", "vqvae_joint")
 
 
@@ -95,11 +96,22 @@ def _batches(options: Mapping[str, Any]) -> Iterator[str]:
     for section, training in options.items():
         heir = isinstance(training, TrainingOptions) and base_of(type(training))
         unused = section == "coronary_near" and options["coronary_refine"].preset != "near"
-        if heir and not unused and training.batch_size % training.accumulate:
-            yield (
-                f"{section}.batch_size is {training.batch_size}, no multiple of its accumulate "
-                f"({training.accumulate}); change one of them"
-            )
+        if heir and not unused and section not in ASKED_FOR:
+            yield from _batch(section, training)
+
+
+def check_batch(section: str, training: TrainingOptions) -> None:
+    """InputError where the batches of a training of :data:`ASKED_FOR` cannot be dealt out."""
+    if problems := list(_batch(section, training)):
+        raise InputError(problems)
+
+
+def _batch(section: str, training: TrainingOptions) -> Iterator[str]:
+    if training.batch_size % training.accumulate:
+        yield (
+            f"{section}.batch_size is {training.batch_size}, no multiple of its accumulate "
+            f"({training.accumulate}); change one of them"
+        )
 
 
 def check_classes(

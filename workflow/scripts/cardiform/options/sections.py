@@ -31,6 +31,7 @@ from .ldm import (
 )
 from .training import TrainingOptions
 from .vecset import VecsetOptions, VecsetReconstructOptions
+from .vessels import VesselDrawingOptions, VesselOptions
 from .vqvae import (
     VqvaeCodebookOptions,
     VqvaeJointOptions,
@@ -71,6 +72,8 @@ SECTIONS: dict[str, type] = {
     "sampling": SamplingOptions,
     "generation": GenerationOptions,
     "completion": CompletionOptions,
+    "vessels": VesselOptions,
+    "vessel_drawing": VesselDrawingOptions,
     "apply": ApplyConfigOptions,
 }
 

@@ -1,0 +1,182 @@
+"""The vessels of one heart: drawn, measured and written, beside its other classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ... import outputs
+from ...anatomy.components import components, count_components
+from ...anatomy.tree import Forest
+from ...cohort.table import Case
+from ...errors import InputError, again, problem
+from ...files import write_json
+from ...formats import Format
+from ...geometry.frame import apply_affine
+from ...labels import LabelClass, LabelTable
+from ...options.vessels import VesselDrawingOptions
+from ...volumes import LabelMap, load_label_map, save_label_map
+from ..hearts_on_grid import Grid
+from .field import Votes, decode, encode, load_votes
+from .fine import draw, fine_cube, finer
+from .growth import Grown, Limits, grow
+from .surroundings import ORIGIN, HeartWalls
+from .tree import VesselTree, load_tree, save_tree
+
+DRAWN = Format(
+    "drawn-vessels",
+    {
+        "case_id": "text",
+        "structure": "text",
+        "vessels": "object",
+        "vessels.*": "number",
+        "format_version": "integer",
+    },
+    again("draw_vessels"),
+)
+# forest, label map with all classes -> files of the trees, written to a folder
+Writer = Callable[[str, Path, Forest, LabelMap, LabelTable], list[Path]]
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A heart on the fine grid.
+
+    walls : its classes but for the vessels.    middle : (3,) RAS mm of its cube.
+    """
+
+    walls: HeartWalls
+    middle: np.ndarray
+    spacing: float
+    size: int
+
+
+def draw_case(
+    case: Case,
+    *,
+    votes: Mapping[str, Path],
+    grid: Grid,
+    label: LabelClass,
+    options: VesselDrawingOptions,
+    write_trees: Writer,
+    out: Path,
+    truth: Mapping[str, Path] | None = None,
+) -> list[Path]:
+    """Write ``out/nifti/<case>.nii.gz``, ``out/trees/<case>/`` and ``out/figures/<case>.json``.
+
+    The label map lies in the place of the heart, ``case.labels``, in finer voxels; it has all
+    classes of the grid, and the vessels.
+
+    votes : case id -> what the network says of its vessels.    grid : of the hearts.
+    label : of the vessels.    write_trees : writes the trees for people.
+    truth : case id -> its own tree; ``trees/<case>/coded.npz`` is what the coarse grid keeps of it.
+    """
+    name = case.case_id
+    canvas = canvas_of(case.labels, grid, label, options.spacing_mm)
+    grown = _grown(load_votes(votes[name]), canvas, grid, options)
+    labels, mask = _labelled(grown.tree, canvas, label)
+    affine = canvas.walls.affine.copy()
+    affine[:3, 3] += canvas.middle
+    path = out / "nifti" / f"{name}.nii.gz"
+    save_label_map(path, labels, affine)
+    folder = out / "trees" / name
+    save_tree(folder / "tree.npz", grown.tree, label.name)
+    table = _with(grid.table, label)
+    forest = grown.tree.forest(ORIGIN, canvas.middle)
+    paths = [path, folder / "tree.npz"]
+    paths += write_trees(name, folder, forest, LabelMap(labels, affine), table)
+    if truth and name in truth:
+        true = load_tree(truth[name]).tree
+        coded = decode(encode(true, grid.size, grid.spacing), grid.size, grid.spacing)
+        paths.append(folder / "coded.npz")
+        save_tree(paths[-1], _grown(coded, canvas, grid, options).tree, label.name)
+    figures = out / "figures" / f"{name}.json"
+    content = {
+        "case_id": name,
+        "structure": label.name,
+        "vessels": figures_of(grown, mask, canvas),
+        "format_version": DRAWN.version,
+    }
+    write_json(figures, content)
+    return [*paths, figures]
+
+
+def canvas_of(path: str | Path, grid: Grid, label: LabelClass, spacing: float) -> Canvas:
+    """The heart of a file on the grid, without the vessels' own class, in finer voxels."""
+    given = load_label_map(path)
+    if given.data.shape != (grid.size,) * 3:
+        fact = f"has the shape {given.data.shape}, the grid {grid.size} voxels along each edge"
+        raise InputError(problem(path, fact, "make it again"))
+    middle = apply_affine(given.affine, (np.array([given.data.shape]) - 1) / 2)[0]
+    fine = fine_cube(grid.edge_mm, spacing)
+    heart = np.where(given.data == label.value, 0, given.data)
+    labels = finer(heart, grid.cube(np.zeros(3)), fine)
+    return Canvas(HeartWalls(labels, fine.affine, grid.table), middle, spacing, fine.size)
+
+
+def figures_of(grown: Grown, mask: np.ndarray, canvas: Canvas) -> dict[str, float]:
+    """What is measured of the vessels of one heart.
+
+    connected : 1 where all voxels of vessels hang together with the aorta.    parts : of the
+    vessels' mask.    trees, length_mm, ends, radius_mm : of the centrelines.    lost, bridged_mm :
+    see :class:`.growth.Grown`.    inside : share of the centreline within the other classes.
+    """
+    tree = grown.tree
+    weight = tree.steps.sum()
+    radius = float((tree.radii * tree.steps).sum() / weight) if weight else 0.0
+    return {
+        "connected": float(is_connected(mask, canvas.walls.aorta & ~mask)),
+        "parts": count_components(mask),
+        "trees": len(tree.roots),
+        "length_mm": tree.length,
+        "ends": tree.tips,
+        "radius_mm": radius,
+        "lost": grown.lost,
+        "bridged_mm": grown.bridged,
+        "inside": float(canvas.walls.inside(tree.points).mean()) if len(tree) else 0.0,
+    }
+
+
+def is_connected(mask: np.ndarray, aorta: np.ndarray) -> bool:
+    """Whether there are vessels, and each part of them touches the aorta.
+
+    mask, aorta : (X, Y, Z) bool.
+    """
+    if not mask.any():
+        return False
+    labelled, voxels = components(mask | aorta)
+    with_aorta = np.zeros(len(voxels), bool)
+    with_aorta[labelled[aorta]] = True
+    return bool(with_aorta[labelled[mask]].all())
+
+
+def _grown(votes: Votes, canvas: Canvas, grid: Grid, options: VesselDrawingOptions) -> Grown:
+    limits = Limits(options.gap_mm, options.branch_mm, options.smooth_mm)
+    return grow(votes, canvas.walls, grid.spacing, limits)
+
+
+def _labelled(tree: VesselTree, canvas: Canvas, label: LabelClass) -> tuple[np.ndarray, np.ndarray]:
+    """The label map with the vessels, and their mask."""
+    fine = fine_cube(canvas.size * canvas.spacing, canvas.spacing)
+    mask = draw(tree, fine)
+    labels = canvas.walls.labels.copy()
+    labels[mask] = label.value
+    return labels, mask
+
+
+def _with(table: LabelTable, label: LabelClass) -> LabelTable:
+    others = [c for c in table if c.name != label.name]
+    return LabelTable(tuple(sorted([*others, label], key=lambda c: c.value)))
+
+
+def remove_others(out: Path, names: Iterable[str]) -> None:
+    """Delete the files of hearts that are drawn no more: of a run that had more of them."""
+    kept = set(names)
+    for folder in ("votes", "nifti", "trees", "figures"):
+        for path in (out / folder).glob("*"):
+            name = path.name.split(".")[0]
+            if path.suffix in (".npz", ".json", ".gz", "") and name not in kept | {"state"}:
+                outputs.remove(path)

@@ -1,0 +1,139 @@
+"""Vessels in generated hearts: label maps with all classes on a fine grid, and centrelines.
+
+    python draw_vessels.py --model results/acme/ldm/labels/vessels/model/model.pt \\
+        --samples results/acme/ldm/labels/samples/metrics.json \\
+        --voxels results/acme/ldm/labels/voxels/manifest.tsv --test results/acme/split/test.csv \\
+        --trees results/acme/ldm/labels/vessels/trees/manifest.tsv \\
+        --out results/acme/ldm/labels/vessels/hearts \\
+        --manifest results/acme/ldm/labels/vessels/hearts/manifest.tsv
+
+--samples are generated hearts, --voxels with --test real ones: name either, or both.
+Writes nifti/<heart>.nii.gz, trees/<heart>/tree.swc, tree.vtp and branches.csv (named, RAS mm),
+tree.npz and tree.png, and figures/<heart>.json. Every vessel is connected to the aorta: places that
+the network finds are joined along the cheapest ways from there, and what lies too far away is left
+out and counted. A seed and a heart give the same vessels. votes/ holds what the network says of
+each heart: where a heart is drawn otherwise it is not asked again. Finished hearts are skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+
+from cardiform import cli, labels
+from cardiform.cohort import per_case, splits
+from cardiform.cohort.manifest import made_files
+from cardiform.cohort.table import Case
+from cardiform.errors import InputError, problem
+from cardiform.files import read_json
+from cardiform.options.sections import memory_advice
+from cardiform.options.vessels import VesselDrawingOptions
+
+log = logging.getLogger("draw_vessels")
+
+
+def main() -> None:
+    parser = cli.build_parser(__doc__, VesselDrawingOptions)
+    group = parser.add_argument_group("files")
+    group.add_argument("--model", required=True, type=Path, help="model.pt of train_vessels")
+    group.add_argument("--samples", type=Path, help="metrics.json of sample_diffusion")
+    group.add_argument("--voxels", type=Path, help="manifest of resample_labels, of real hearts")
+    cli.add_split_arguments(group, "test", required=False)
+    group.add_argument("--trees", type=Path, help="manifest of encode_vessels, of real hearts")
+    group.add_argument("--labels", default="", help="label table, TSV; empty: STACOM-2025")
+    group.add_argument("--out", required=True, type=Path, help="output folder")
+    group.add_argument("--manifest", required=True, type=Path, help="manifest to write, TSV")
+    group.add_argument("--processes", type=int, default=1, help="hearts at a time (default: 1)")
+    options, args = cli.parse(parser, VesselDrawingOptions)
+    if not (args.samples or args.voxels) or bool(args.voxels) != bool(args.test):
+        raise InputError("name --samples, or --voxels with --test, or all of them: see --help")
+
+    from cardiform.coronary.trace_case import write_trees
+    from cardiform.ldm.vessels.draw_case import DRAWN, draw_case, remove_others
+    from cardiform.ldm.vessels.model import VesselGenerator, votes_case
+    from cardiform.training.distributed import choose_device
+
+    table = labels.load_label_table(args.labels)
+    generator = VesselGenerator.load(args.model, choose_device(options.device))
+    label = table[table.channel(generator.structure)]
+    cases = generated(args.samples) if args.samples else []
+    known = real(args.voxels, args.test) if args.voxels else []
+    names = [case.case_id for case in known]
+    if twice := sorted({case.case_id for case in cases} & set(names)):
+        fact = f"has cases called like samples: {', '.join(twice)}"
+        raise InputError(problem(args.test, fact, "draw them in two calls, to two folders"))
+    cases += known
+    truth = {}
+    if args.trees:
+        truth = {f.case_id: f.path for f in made_files([args.trees], names, ".npz")}
+    found = args.out / "votes"
+    per_case.run_cases(
+        per_case.CaseRun(cases, found, found / "manifest.tsv"),
+        functools.partial(
+            votes_case,
+            generator=generator,
+            seed=options.seed,
+            steps=options.num_inference_steps,
+            out=found,
+        ),
+        inputs=lambda case: [case.labels, args.model],
+        parameters={"seed": options.seed, "steps": options.num_inference_steps},
+        memory=memory_advice(VesselDrawingOptions),
+    )
+    votes = {case.case_id: found / f"{case.case_id}.npz" for case in cases}
+    per_case.run_cases(
+        per_case.CaseRun(cases, args.out, args.manifest, args.processes),
+        functools.partial(
+            draw_case,
+            votes=votes,
+            grid=generator.grid,
+            label=label,
+            options=options,
+            write_trees=functools.partial(
+                write_trees, structure=label.name, names=label.name == "coronary"
+            ),
+            out=args.out,
+            truth=truth,
+        ),
+        inputs=lambda case: [
+            case.labels,
+            votes[case.case_id],
+            *([truth[case.case_id]] if case.case_id in truth else []),
+        ],
+        parameters={
+            "options": cli.flags(options),
+            "labels": table.as_dicts(),
+            "format": DRAWN.version,
+        },
+        memory=memory_advice(VesselDrawingOptions),
+    )
+    remove_others(args.out, votes)
+
+
+def generated(samples: Path) -> list[Case]:
+    """The samples that a metrics.json of sample_diffusion lists."""
+    record = read_json(samples)
+    names = record.get("samples") if isinstance(record, dict) else None
+    if not isinstance(names, list) or not names:
+        remedy = "give the metrics.json of sample_diffusion"
+        raise InputError(problem(samples, "lists no samples", remedy))
+    paths = {name: samples.parent / "nifti" / f"{name}.nii.gz" for name in names}
+    if gone := [path for path in paths.values() if not path.is_file()]:
+        remedy = "sample with save_format nifti or both"
+        raise InputError([problem(path, "does not exist", remedy) for path in gone])
+    return [Case(case_id=n, patient_id=n, labels=str(p)) for n, p in paths.items()]
+
+
+def real(voxels: Path, split: Path) -> list[Case]:
+    """The hearts of a part of the split."""
+    names = [name for name, _ in splits.read_split(split)]
+    files = made_files([voxels], names, ".nii.gz")
+    if not files:
+        remedy = "give the split of the cases of --voxels"
+        raise InputError(problem(split, f"has no case in {voxels}", remedy))
+    return [Case(case_id=f.case_id, patient_id=f.case_id, labels=str(f.path)) for f in files]
+
+
+if __name__ == "__main__":
+    cli.run(main)
