@@ -38,7 +38,11 @@ def vecset_job(options: VecsetOptions, table: LabelTable, train: Path, validatio
     task = VecsetTask(options, table)
     latents = task.model.shape.latents
     sets = {
-        part: PointDataset(found, Draw.from_options(options, latents, augment=part == "train"))
+        part: PointDataset(
+            found,
+            Draw.from_options(options, latents, augment=part == "train"),
+            completing=part == "train" and options.behind_cuts,
+        )
         for part, found in cases.items()
     }
     return Job(
