@@ -21,6 +21,7 @@ import argparse
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="hearts at a time")
     parser.add_argument("--workers", type=int, default=0, help="of the trainings' loaders")
     parser.add_argument("--device", default="cpu", help="of the trainings")
+    parser.add_argument("--ldm", type=Path, help="model.pt of train_diffusion: complete with it")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     numbers = range(args.train + args.held_out)
@@ -75,6 +77,13 @@ def main() -> None:
     training, rest = names[: args.train], names[args.train :]
     held_out = list(zip(rest[::2], rest[1::2]))
     if args.stage == "points":
+        return
+    if args.ldm:
+        errors = list(by_ldm(args, held_out))
+        shown = np.abs([1 - seen for seen, _ in shares(args, held_out)])
+        print(f"as the scan shows it: {100 * np.median(shown):.1f} % of the volume are missing")
+        print(f"completed: error {100 * np.median(np.abs(errors)):.1f} % (mean ", end="")
+        print(f"{100 * np.abs(errors).mean():.1f} %), signed {100 * np.mean(errors):+.1f} %")
         return
     figures = {way: measure(args, way, training, held_out) for way in args.ways}
     print(json.dumps(figures, indent=1))
@@ -153,6 +162,23 @@ def shares(args, held_out) -> list[tuple[float, float]]:
             )
         )
     return found
+
+
+def by_ldm(args, held_out) -> Iterator[float]:
+    """Error of the appendage's volume, of each held-out heart."""
+    import torch
+
+    from cardiform.ldm.complete import Completer
+    from cardiform.ldm.complete_files import complete_beyond
+    from cardiform.options.ldm import CompletionOptions
+
+    completer = Completer(args.ldm, CompletionOptions(), torch.device(args.device))
+    for whole, cut in held_out:
+        truth = load_label_map(args.out / "labels" / f"{whole}.nii.gz")
+        path = args.out / "labels" / f"{cut}.nii.gz"
+        made = complete_beyond(path, args.out / "by_ldm", mm=BEYOND_MM, completer=completer)
+        volume = (truth.data == APPENDAGE).sum()
+        yield float((load_label_map(made).data == APPENDAGE).sum() / volume - 1)
 
 
 def measure(args, way: str, training: list[str], held_out) -> dict:

@@ -37,7 +37,6 @@ class PatchBatch(TypedDict):
     inputs: Tensor  # (N, C) float32, see Cells
     points: Tensor  # (P, 4) float32: sample, voxels
     values: Tensor  # (P,) float32 distances of the label before, in truncations
-    line: NotRequired[Tensor]  # (L, 4) float32 voxels of the label's centreline, as points
     structure: NotRequired[Structure]  # of the coords, kept by the task when it is first made
 
 
@@ -126,14 +125,12 @@ class PatchDataset(torch.utils.data.Dataset):
         row = index % len(self.files)
         rng = np.random.default_rng((self.options.seed, draw + (0 if self.augment else HELD_OUT)))
         case, options = self.cases[row], self.options
-        target, depth, line = self._patch(case, rng)
+        target, depth = self._patch(case, rng)
         corrupted = corrupt(
             target, np.full(3, case.spacing), strengths(options, rng, self.augment), rng
         )
         mended, _ = repair(corrupted, case.spacing, self.repair_options)
         cells = Cells.of(corrupted, mended, case.spacing, options)
-        active = np.zeros(target.shape, bool)
-        active[tuple(cells.coords.T)] = True
         truth = signed_distance(target, case.spacing, options.truncation_mm)
         points = self._points(cells, truth, case.spacing, rng)
         distances = trilinear(truth, points)
@@ -147,10 +144,9 @@ class PatchDataset(torch.utils.data.Dataset):
             "inputs": torch.from_numpy(cells.inputs),
             "points": torch.from_numpy(points),
             "values": torch.from_numpy(values),
-            "line": torch.from_numpy(np.argwhere(line & active).astype(np.float32)),
         }
 
-    def _patch(self, case: PackedMask, rng) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    def _patch(self, case: PackedMask, rng) -> tuple[np.ndarray, np.ndarray | None]:
         """A cube of the mask about a place near the centreline, turned and mirrored.
 
         Returns
@@ -165,11 +161,7 @@ class PatchDataset(torch.utils.data.Dataset):
         result = np.zeros((edge,) * 3, bool)
         low, high = np.maximum(start, 0), np.minimum(start + edge, mask.shape)
         result[tuple(map(slice, low - start, high - start))] = mask[tuple(map(slice, low, high))]
-        lined = np.zeros_like(result)
-        line = line.reshape(-1, 3)
-        inside = line[((line >= low) & (line < high)).all(axis=1)] - start
-        lined[tuple(inside.T)] = True
-        parts = [result, lined]
+        parts = [result]
         if case.slopes is not None:
             places = np.indices(result.shape).reshape(3, -1).T + start
             parts.append(case.depth(places).reshape(result.shape).astype(np.float32))
@@ -177,8 +169,8 @@ class PatchDataset(torch.utils.data.Dataset):
             axes = rng.permutation(3)
             turned = tuple(slice(None, None, s) for s in rng.choice((-1, 1), 3))
             parts = [part.transpose(axes)[turned] for part in parts]
-        target, lined, *depth = map(np.ascontiguousarray, parts)
-        return target, depth[0] if depth else None, lined
+        target, *depth = map(np.ascontiguousarray, parts)
+        return target, depth[0] if depth else None
 
     def _points(self, cells: Cells, truth: np.ndarray, spacing: float, rng) -> np.ndarray:
         """(P, 3) float32 voxels, jittered within the cells."""
@@ -219,7 +211,6 @@ def collate_patches(samples: Sequence[dict]) -> PatchBatch:
         "inputs": torch.cat([s["inputs"] for s in samples]),
         "points": numbered("points"),
         "values": torch.cat([s["values"] for s in samples]),
-        "line": numbered("line"),
     }
 
 

@@ -19,7 +19,6 @@ from .model import (
 )
 
 LOSS_SCALE = 4.0  # squared truncations are small numbers
-SOFT = 0.1  # truncations over which a point of the centreline counts as lost
 FOCAL_ALPHA = 0.25
 
 
@@ -36,17 +35,9 @@ class DenoiserTask:
         return self.module.parameters()
 
     def loss(self, batch: PatchBatch, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Error of the truncated distances, and the Dice of the query points."""
-        structure = structure_of(batch)
-        latent = self.module.encode(SparseTensor(batch["inputs"], structure))
-        found = self.module.field(latent, batch["points"])
-        away = found.float() - batch["values"]
-        error = away.abs().mean() if self.options.loss == "absolute" else away.square().mean()
-        error = LOSS_SCALE * error
-        if self.options.skeleton_weight and len(batch["line"]):
-            depth = -self.module.field(latent, batch["line"]).float()
-            lost = torch.sigmoid(-depth / SOFT).mean()
-            error = error + self.options.skeleton_weight * lost
+        """Mean squared error of the truncated distances, and the Dice of the query points."""
+        found = self._field(batch)
+        error = LOSS_SCALE * (found.float() - batch["values"]).square().mean()
         points = dice(found < 0, batch["values"] < 0)
         return error, {"dice_points": points.detach()}
 

@@ -76,15 +76,6 @@ class CoronaryOptions(TrainingOptions):
     strength: float = option(
         2.0, "most of each kind; 1 is a typical label (jagged: three quarters of it)", minimum=0.0
     )
-    loss: str = option(
-        "squared",
-        "of the distances: squared (a mean where the network doubts) or absolute (a median)",
-        choices=("squared", "absolute"),
-        young=True,
-    )
-    skeleton_weight: float = option(
-        0.0, "weight of the share of the centreline that is lost", minimum=0.0, young=True
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
