@@ -349,7 +349,9 @@ def measure_one(args, name, noise, tuned, models, edges, seed: int) -> dict[str,
     torch.set_num_threads(1)
     weights = {n: [str(p), p.stat().st_mtime] for n, p in models.items()}
     settings = [noise, tuned, weights, edges, args.brief, args.latent_steps]
-    path = args.work / "figures" / f"{name}_{seed}_{sha256_json(settings)[:8]}.json".replace(" ", "_")
+    path = (
+        args.work / "figures" / f"{name}_{seed}_{sha256_json(settings)[:8]}.json".replace(" ", "_")
+    )
     if path.exists():
         return json.loads(path.read_text())
     truth, noisy, thin = noisy_tree(seed, noise, edges)

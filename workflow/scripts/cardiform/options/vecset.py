@@ -39,7 +39,7 @@ class VecsetOptions(TrainingOptions):
     )
     behind_cuts: bool = option(
         False,
-        "encode whole hearts as if they were cut where others are, as often",
+        "encode hearts as if they were cut where others of the cohort are, and ask for the rest",
         young=True,
     )
     volume_queries: int = option(

@@ -108,8 +108,6 @@ class CasePoints:
             state.update(np.ascontiguousarray(part.channels).data)
         for array in (self.near_sdf, self.volume_sdf, self.annotated):
             state.update(np.ascontiguousarray(array).data)
-        if self.planes is not None:
-            state.update(np.ascontiguousarray(self.planes).data)
         return state.hexdigest()
 
 
@@ -282,13 +280,15 @@ class PointDataset:
     """Cases in memory; ``dataset[index, draw]`` is an item, decided by (seed, draw) alone.
 
     completing : where scans cut some of the cases, the others are encoded as if they were cut
-        in the same places, as often. Their distances are known there, so the network can learn
-        what lies behind a cut.
+        in the same places, as often (at most half of the items). Their distances are known there,
+        so the network can learn what lies behind a cut. Where most cases are cut, so are these,
+        once more.
     """
 
     def __init__(self, cases: Sequence[CasePoints], draw: Draw, completing: bool = False):
         self.cases, self.draw = list(cases), draw
         self.planes = [c.planes for c in cases if c.planes is not None and completing]
+        self.mostly_cut = 2 * len(self.planes) > len(self.cases)
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -328,10 +328,10 @@ class PointDataset:
 
     def _seen(self, case: CasePoints, number: int) -> Labelled:
         """The surface that is encoded of a case: all of it, or what a cut would leave."""
-        if not self.planes or case.planes is not None:
+        if not self.planes or (case.planes is not None and not self.mostly_cut):
             return case.surface
         rng = np.random.default_rng((self.draw.seed, number, 1))
-        if rng.random() >= len(self.planes) / len(self.cases):
+        if rng.random() >= min(len(self.planes) / len(self.cases), 0.5):
             return case.surface
         planes = self.planes[rng.integers(len(self.planes))]
         kept = (case.surface.points @ planes[:, :3].T + planes[:, 3] >= 0).all(axis=1)
