@@ -72,19 +72,23 @@ def main() -> None:
     parser.add_argument("--latent-steps", type=int, default=20, help="of cardiform, a row apart")
     parser.add_argument("--flags", default="", help="further options of train_coronary cardiform")
     parser.add_argument("--skip-near", action="store_true")
+    parser.add_argument("--processes", type=int, default=2, help="trees at a time")
+    parser.add_argument("--workers", default="0", help="of the trainings' loaders")
+    parser.add_argument("--more", nargs="*", default=[], help="models beside: NAME=model.pt")
     args = parser.parse_args()
     edges = tuple(map(float, args.edges.split(",")))
-    prepare(args.work, args.train, edges)
+    prepare(args, edges)
     if args.leave_one_out is not None:
         leave_one_out(args, edges)
         return
     models = {"cardiform": train(args, "cardiform")}
     if not args.skip_near:
         models["near"] = train(args, "near")
+    models |= {name: Path(path) for name, path in (more.split("=") for more in args.more)}
     for name, noise in NOISE.items():
-        print(f"\n**{name}** ({described(noise)})\n", flush=True)
         tuned = tune(args, name, noise, edges)
-        table(measured(args, noise, tuned, models, edges), args.bootstrap)
+        print(f"\n**{name}** ({described(noise)})\n", flush=True)
+        table(measured(args, name, noise, tuned, models, edges), args.bootstrap)
         print(f"\ntuned: {tuned}")
 
 
@@ -99,9 +103,11 @@ def leave_one_out(args, edges) -> None:
         others = {k: v for k, v in every.items() if k != kind}
         model = train(args, "cardiform", f"without_{kind}", ("--kinds", ",".join(others)))
         noise = {kind: 1.5 * every[kind]}  # alone it does little
+        name = f"without_{kind}"
+        tuned = tune(args, name, others, edges)
         print(f"\n**{kind} left out** ({described(noise)})\n", flush=True)
-        tuned = tune(args, f"without_{kind}", others, edges)
-        table(measured(args, noise, tuned, {"cardiform": model}, edges), args.bootstrap)
+        found = measured(args, name, noise, tuned, {"cardiform": model}, edges)
+        table(found, args.bootstrap)
 
 
 def repair_options():
@@ -142,13 +148,14 @@ def noisy_tree(seed: int, noise: dict, edges: tuple[float, ...] = (SPACING,) * 3
     return truth, noisy, replace(thin, repaired=repaired)
 
 
-def prepare(work: Path, number: int, edges: tuple[float, ...]) -> None:
+def prepare(args, edges: tuple[float, ...]) -> None:
     """The training trees as files of repair_coronary, with a manifest and a split."""
     from cardiform.cohort.manifest import write_manifest
     from cardiform.files import sha256_file
 
+    work, number = args.work, args.train
     names = [f"tree_{seed:03d}" for seed in range(number)]
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(args.processes) as pool:
         list(pool.map(partial(prepare_one, work, edges), range(number)))
     paths = [work / "repaired" / f"{name}.npz" for name in names]
     rows = [[n, str(p), p.stat().st_size, sha256_file(p), "ok"] for n, p in zip(names, paths)]
@@ -171,7 +178,7 @@ def train(args, preset: str, folder: str = "", more: tuple[str, ...] = ()) -> Pa
     command = [sys.executable, ROOT / "workflow" / "scripts" / "train_coronary.py"]
     command += ["--preset", preset, "--train", args.work / "train.csv", "--out", out]
     command += ["--validation", args.work / "val.csv", "--manifest", args.work / "manifest.tsv"]
-    command += ["--workers", "0", "--preview-every", "0", "--log-every", "50"]
+    command += ["--workers", args.workers, "--preview-every", "0", "--log-every", "50"]
     if preset == "cardiform":
         command += ["--steps", args.steps, "--warmup-steps", "20", "--batch-size", "8"]
         command += ["--channels", "16,24,32", "--blocks", "1,1,1", "--lr", "4e-3"]
@@ -297,20 +304,19 @@ def ways(args, tuned: dict, models: dict[str, Path], thin) -> Iterator[tuple]:
     yield f"{BEST}", field_of(classical(best, tuned[best], thin), thin)
     yield "repair_coronary", field_of(thin.repaired, thin)
     repair = repair_options()
-    for preset, model in models.items():
+    for name, model in models.items():
+        preset = "near" if name == "near" else "cardiform"
         latent = 100 if preset == "near" else 0
         options = CoronaryRefineOptions(preset=preset, latent_steps=latent)
         refiner = load_refiner(model, options, repair, torch.device("cpu"))
         field = refiner.field("", thin)
         if not args.brief:
-            yield f"{preset}, network alone", field
-        yield f"{preset}", mended(field, repair)
+            yield f"{name}, network alone", field
+        yield name, mended(field, repair)
         if preset == "cardiform":
             plain = replace(refiner, level=0.0)
-            name = f"{preset}, cut at 0 in place of {refiner.level:+g} mm"
-            yield name, mended(plain.field("", thin), repair)
-            if args.brief:
-                continue
+            yield f"{name}, cut at 0", mended(plain.field("", thin), repair)
+        if name == "cardiform" and not args.brief:
             stepping = replace(refiner, options=replace(options, latent_steps=args.latent_steps))
             moved = mended(stepping.field("", thin), repair)
             yield f"{preset}, {args.latent_steps} latent steps", moved
@@ -320,23 +326,46 @@ def ways(args, tuned: dict, models: dict[str, Path], thin) -> Iterator[tuple]:
             yield name, replace(alone, thin=thin)
 
 
-def measured(args, noise: dict, tuned: dict, models: dict[str, Path], edges) -> dict:
+def measured(args, name: str, noise: dict, tuned: dict, models: dict[str, Path], edges) -> dict:
     """Way -> figures of each test tree."""
+    seeds = range(TEST_FIRST, TEST_FIRST + args.test)
+    one = partial(measure_one, args, name, noise, tuned, models, edges)
+    rows: dict[str, list[dict]] = {}
+    with ProcessPoolExecutor(args.processes) as pool:
+        for found in pool.map(one, seeds):
+            for way, row in found.items():
+                rows.setdefault(way, []).append(row)
+    return rows
+
+
+def measure_one(args, name, noise, tuned, models, edges, seed: int) -> dict[str, dict]:
+    """Way -> figures of one test tree."""
+    import torch
+
     from cardiform.coronary.field import own_mask
     from cardiform.coronary.figures import fine_figures, own_figures
+    from cardiform.files import sha256_json
 
-    rows: dict[str, list[dict]] = {}
-    for seed in range(TEST_FIRST, TEST_FIRST + args.test):
-        truth, noisy, thin = noisy_tree(seed, noise, edges)
-        value, given = int(truth.data.max()), noisy.data > 0
-        for name, field in ways(args, tuned, models, thin):
-            fine = fine_figures(truth, value, {"fine": field.mask}, thin)["fine"]
-            same = name == "noisy label"
-            own = given if same else own_mask(given, noisy.affine, field, repair_options())
-            found = own_figures(truth, value, {"own": own}, noisy.affine)["own"]
-            both = 2 * (own & given).sum() / max(own.sum() + given.sum(), 1)
-            row = {**fine, **{f"own {k}": found[k] for k in OWN}, "to label": both}
-            rows.setdefault(name, []).append(row)
+    torch.set_num_threads(1)
+    weights = {n: [str(p), p.stat().st_mtime] for n, p in models.items()}
+    settings = [noise, tuned, weights, edges, args.brief, args.latent_steps]
+    path = (
+        args.work / "figures" / f"{name}_{seed}_{sha256_json(settings)[:8]}.json".replace(" ", "_")
+    )
+    if path.exists():
+        return json.loads(path.read_text())
+    truth, noisy, thin = noisy_tree(seed, noise, edges)
+    value, given = int(truth.data.max()), noisy.data > 0
+    rows = {}
+    for way, field in ways(args, tuned, models, thin):
+        fine = {} if args.brief else fine_figures(truth, value, {"fine": field.mask}, thin)["fine"]
+        same = way == "noisy label"
+        own = given if same else own_mask(given, noisy.affine, field, repair_options())
+        found = own_figures(truth, value, {"own": own}, noisy.affine)["own"]
+        both = 2 * (own & given).sum() / max(own.sum() + given.sum(), 1)
+        rows[way] = {**fine, **{f"own {k}": found[k] for k in OWN}, "to label": float(both)}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(rows))
     return rows
 
 
@@ -348,7 +377,7 @@ def table(rows: dict[str, list[dict]], samples: int) -> None:
     print(f"| | {' | '.join(titles)} |\n|---|{'---:|' * len(titles)}")
     for name, figures in rows.items():
         cells = [
-            interval([f[name] for f in figures], samples, 1 if "component" in name else 3)
+            interval([f.get(name) for f in figures], samples, 1 if "component" in name else 3)
             for name in columns
         ]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)

@@ -21,6 +21,9 @@ import argparse
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +43,7 @@ TABLE = LabelTable()
 APPENDAGE = TABLE[TABLE.channel("left_atrial_appendage")].value
 LOST, LOST_OF_HEART = (0.25, 0.5), 1 / 6
 BEYOND_MM = 40.0
-WAYS = {"capped": "none", "open": ""}
+WAYS = {"capped": "none", "open": "", "behind": ""}  # -> column cut
 POINTS = PointsOptions(
     surface_points=20_000, min_class_points=800, near_points=20_000, volume_points=20_000
 )
@@ -55,17 +58,38 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=10, help="hearts to measure")
     parser.add_argument("--spacing-mm", type=float, default=3.0, help="voxel edge")
     parser.add_argument("--steps", type=int, default=1400, help="of each training")
+    parser.add_argument("--batch-size", type=int, default=4, help="of each training")
+    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
+    parser.add_argument("--stage", choices=("points", "all"), default="all", help="stop there")
+    parser.add_argument("--processes", type=int, default=2, help="hearts at a time")
+    parser.add_argument("--workers", type=int, default=0, help="of the trainings' loaders")
+    parser.add_argument("--device", default="cpu", help="of the trainings")
+    parser.add_argument("--ldm", type=Path, help="model.pt of train_diffusion: complete with it")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    training = [name for k in range(args.train) if (name := draw(args, k, k % 3 == 0))]
-    held_out = [
-        (draw(args, args.train + k, False), draw(args, args.train + k, True))
-        for k in range(args.held_out)
-    ]
-    figures = {way: measure(args, way, training, held_out) for way in WAYS}
+    numbers = range(args.train + args.held_out)
+    wanted = [(k, k % 3 == 0) for k in range(args.train)]
+    wanted += [(k, cropped) for k in numbers[args.train :] for cropped in (False, True)]
+    with ProcessPoolExecutor(args.processes) as pool:
+        names = list(pool.map(partial(draw, args), *zip(*wanted)))
+        for way in ("capped", "open"):
+            list(pool.map(partial(points_of, args, way), names))
+    training, rest = names[: args.train], names[args.train :]
+    held_out = list(zip(rest[::2], rest[1::2]))
+    if args.stage == "points":
+        return
+    if args.ldm:
+        errors = list(by_ldm(args, held_out))
+        shown = np.abs([1 - seen for seen, _ in shares(args, held_out)])
+        print(f"as the scan shows it: {100 * np.median(shown):.1f} % of the volume are missing")
+        print(f"completed: error {100 * np.median(np.abs(errors)):.1f} % (mean ", end="")
+        print(f"{100 * np.abs(errors).mean():.1f} %), signed {100 * np.mean(errors):+.1f} %")
+        return
+    figures = {way: measure(args, way, training, held_out) for way in args.ways}
     print(json.dumps(figures, indent=1))
     shown = np.abs([1 - seen for seen, _ in shares(args, held_out)])
     print(f"as the scan shows it: {100 * np.median(shown):.1f} % of the volume are missing")
+    (args.out / f"figures_{'_'.join(args.ways)}.json").write_text(json.dumps(figures))
     for way, found in figures.items():
         errors = np.abs(list(found["errors"].values()))
         print(
@@ -140,6 +164,23 @@ def shares(args, held_out) -> list[tuple[float, float]]:
     return found
 
 
+def by_ldm(args, held_out) -> Iterator[float]:
+    """Error of the appendage's volume, of each held-out heart."""
+    import torch
+
+    from cardiform.ldm.complete import Completer
+    from cardiform.ldm.complete_files import complete_beyond
+    from cardiform.options.ldm import CompletionOptions
+
+    completer = Completer(args.ldm, CompletionOptions(), torch.device(args.device))
+    for whole, cut in held_out:
+        truth = load_label_map(args.out / "labels" / f"{whole}.nii.gz")
+        path = args.out / "labels" / f"{cut}.nii.gz"
+        made = complete_beyond(path, args.out / "by_ldm", mm=BEYOND_MM, completer=completer)
+        volume = (truth.data == APPENDAGE).sum()
+        yield float((load_label_map(made).data == APPENDAGE).sum() / volume - 1)
+
+
 def measure(args, way: str, training: list[str], held_out) -> dict:
     """Train one way, reconstruct and complete."""
     import torch
@@ -150,28 +191,28 @@ def measure(args, way: str, training: list[str], held_out) -> dict:
     from cardiform.vecset.train import vecset_job
 
     torch.set_num_threads(1)
-    folder = args.out / way
-    for name in [*training, *(n for pair in held_out for n in pair)]:
-        points_of(args, way, name)
+    folder, of = args.out / way, "open" if way == "behind" else way
+    points = args.out / of / "points"
+    folder.mkdir(exist_ok=True)
     for part, names in (("train", training), ("val", [pair[0] for pair in held_out[:2]])):
         cases = [case_of(args, n, WAYS[way]) for n in names]
-        write_split(folder / f"{part}.csv", cases, folder / "points")
+        write_split(folder / f"{part}.csv", cases, points)
     options = VecsetOptions(
         preset="demo", input_points=2048, volume_queries=512, near_queries=768,
         surface_queries=256, weight_eikonal=0.0, weight_volume=10.0,
-        steps=args.steps, batch_size=4, lr=4e-3, warmup_steps=30, ema_decay=0.98,
+        steps=args.steps, batch_size=args.batch_size, lr=4e-3, warmup_steps=30, ema_decay=0.98,
         validate_every=args.steps, checkpoint_every=args.steps, preview_every=0, log_every=50,
-        workers=0, device="cpu",
+        workers=args.workers, device=args.device, behind_cuts=way == "behind",
     )  # fmt: skip
     run(vecset_job(options, TABLE, folder / "train.csv", folder / "val.csv"), folder)
-    cpu = torch.device("cpu")
-    network = Reconstructor.load(folder / "model.pt", VecsetReconstructOptions(device="cpu"), cpu)
+    options = VecsetReconstructOptions(device=args.device)
+    network = Reconstructor.load(folder / "model.pt", options, torch.device(args.device))
     dice, errors = [], {}
     for whole, cut in held_out:
-        truth, points = load_label_map(case_of(args, whole, "").labels), points_of(args, way, whole)
+        truth, points = load_label_map(case_of(args, whole, "").labels), points_of(args, of, whole)
         made = network.sample(network.encode(points, whole), load_frame(points), truth)
         dice.append(overlap(truth.data, made.labels(TABLE.values), TABLE))
-        seen, points = load_label_map(case_of(args, cut, "").labels), points_of(args, way, cut)
+        seen, points = load_label_map(case_of(args, cut, "").labels), points_of(args, of, cut)
         latents, frame = network.encode(points, cut), load_frame(points)
         grown = network.completed(latents, frame, seen, cuts_of(seen, TABLE), BEYOND_MM)
         volume = (truth.data == APPENDAGE).sum()

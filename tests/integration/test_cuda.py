@@ -100,6 +100,8 @@ def same_draws(monkeypatch):
         monkeypatch.setattr(torch, name, draw(getattr(torch, name)))
     for name in DRAWS_LIKE:
         monkeypatch.setattr(torch, name, draw_like(getattr(torch, name)))
+    # convolutions in fp32 round to TF32 by default; the CPU does not
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.mark.parametrize("name", ENGINE)

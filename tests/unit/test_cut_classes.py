@@ -35,8 +35,10 @@ from cardiform.ldm.evaluate import table_of_figures as table_of_sets
 from cardiform.ldm.hearts_on_grid import LABELS, Grid, box_case, cut_classes, resample_case
 from cardiform.ldm.set_figures import Anatomy, HeartSet, validity
 from cardiform.options.ldm import GenerationOptions
+from cardiform.options.vecset import VecsetOptions
 from cardiform.options.vqvae import VqvaeOptions, VqvaePretrainOptions
-from cardiform.vecset.data import load_case_points
+from cardiform.vecset.data import CasePoints, Draw, Labelled, PointDataset, load_case_points
+from cardiform.vecset.train import planes_of
 from cardiform.volumes import LabelMap, save_label_map
 from cardiform.vqvae.data import VoxelDataset, collate, find_instances
 from cardiform.vqvae.model import SparseVQVAE
@@ -360,6 +362,46 @@ def test_a_cut_class_has_no_expected_number_of_parts():
 
 
 # --- completion ----------------------------------------------------------------------------
+
+
+def points_case(case_id: str, planes=None) -> CasePoints:
+    rng = np.random.default_rng(0)
+    way = rng.normal(size=(400, 3))
+    sphere = (0.8 * way / np.linalg.norm(way, axis=1, keepdims=True)).astype(np.float32)
+    kinds = rng.integers(0, 2, 400).astype(np.uint8)
+    labelled = Labelled.of(sphere, kinds, np.array([0.2, 0.8]))
+    sdf = np.zeros((400, 2), np.float16)
+    return CasePoints(case_id, labelled, labelled, sdf, labelled, sdf, np.ones(2, bool), planes)
+
+
+def test_whole_hearts_are_encoded_as_if_they_were_cut_where_others_are():
+    planes = np.array([[0.0, 0.0, -1.0, 0.3]])  # z up to 0.3 is seen
+    cases = [points_case("whole"), points_case("cut", planes)]
+    draw = Draw(
+        input_points=64, volume_queries=8, near_queries=8, surface_queries=64, balanced=0.5,
+        latents=8,
+    )  # fmt: skip
+    tops = []
+    for number in range(40):
+        item = PointDataset(cases, draw, completing=True)[0, number]
+        tops.append(float(item["points"][:, 2].max()))
+        assert item["surface"][:, 2].max() > 0.5, "what lies behind is asked for"
+    as_if = np.array(tops) <= 0.3 + 1e-6
+    assert 0.25 < as_if.mean() < 0.75, "as often as the scans of the cohort are cut"
+    for items in (PointDataset(cases, draw), PointDataset(cases[:1], draw, completing=True)):
+        assert all(items[0, k]["points"][:, 2].max() > 0.5 for k in range(10))
+    plain, same = PointDataset(cases, draw)[0, 3], PointDataset(cases[:1], draw, completing=True)
+    for name, array in plain.items():
+        np.testing.assert_array_equal(array, same[0, 3][name])
+    away = [points_case("whole"), points_case("cut", np.array([[0.0, 0.0, -1.0, -0.9]]))]
+    assert len(PointDataset(away, draw, completing=True)[0, 1]["points"]) == 64
+    all_cut = PointDataset([cases[1], points_case("other", planes)], draw, completing=True)
+    tops = np.array([float(all_cut[0, k]["points"][:, 2].max()) for k in range(40)])
+    assert 0.25 < (tops <= 0.3 + 1e-6).mean() < 0.75, "where every scan cuts something, too"
+    moved = [cases[0], dataclasses.replace(cases[1], planes=2 * planes)]
+    behind = VecsetOptions(behind_cuts=True)
+    assert planes_of(cases, behind) != planes_of(moved, behind)
+    assert planes_of(cases, VecsetOptions()) == {}, "results of before stay finished"
 
 
 def balls(grid: LabelMap) -> np.ndarray:

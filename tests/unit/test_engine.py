@@ -38,7 +38,7 @@ def events(folder, kind=None):
 
 def comparable(folder):
     """Events without the clock, and without the marks of an interruption."""
-    clock = {"seconds", "steps_per_s"}
+    clock = {"seconds", "steps_per_s", "wait"}
     return [
         {k: v for k, v in e.items() if k not in clock}
         for e in events(folder)
@@ -76,6 +76,20 @@ def test_the_rate_in_the_log_is_that_of_the_steps(tmp_path):
     # the steps' own time is a part of the whole
     ways = itertools.pairwise([0, *logged])
     assert sum((step - last) / logged[step] for last, step in ways) <= elapsed
+
+
+def test_the_rate_counts_the_wait_for_samples(tmp_path, monkeypatch):
+    quick = Lines.__getitem__
+
+    def slow(self, key):
+        time.sleep(0.02)
+        return quick(self, key)
+
+    monkeypatch.setattr(Lines, "__getitem__", slow)
+    run(tmp_path, steps=6, batch_size=2)
+    for event in events(tmp_path, "log"):
+        assert 0.5 < event["wait"] <= 1
+        assert event["steps_per_s"] < 1 / 0.04  # two samples a step
 
 
 def test_the_weights_of_the_best_validation_are_shipped(tmp_path):

@@ -37,6 +37,11 @@ class VecsetOptions(TrainingOptions):
         minimum=0,
         memory="lower",
     )
+    behind_cuts: bool = option(
+        False,
+        "encode hearts as if they were cut where others of the cohort are, and ask for the rest",
+        young=True,
+    )
     volume_queries: int = option(
         1_024, "volume points per sample and step", minimum=2, memory="lower"
     )

@@ -26,7 +26,7 @@ from .distributed import World, connect
 from .exclusive import alone_in
 from .interruption import EXIT_RESUMABLE, StopRequests
 from .optimisation import learning_rate
-from .runlog import RunLog, Window
+from .runlog import Pace, RunLog, Window
 from .steps import Stepper
 from .task import Task, TrainingError
 
@@ -168,7 +168,7 @@ class Loop:
         # even, writes the same figures.
         self.seconds, self.source = 0.0, ""
         self.code = sha256_sources()
-        self.step_seconds, self.steps_timed = 0.0, 0
+        self.pace = Pace()
 
     def course(self, state: dict | None, stop: StopRequests) -> Outcome:
         """All of the training; TrainingError where memory does not suffice for it."""
@@ -202,17 +202,18 @@ class Loop:
     def run(self, stop: StopRequests) -> None:
         """Every remaining step; SystemExit 75 after a stop was asked for."""
         with closing(self.data.training(self.step)) as batches:
+            self.pace.resume()
             for micro_batches in batches:
-                start = time.monotonic()
+                self.pace.count(waited=True)
                 self.stepper.step(self.step, micro_batches, self.window)
                 self.step += 1
-                self.step_seconds += time.monotonic() - start
-                self.steps_timed += 1
+                self.pace.count(steps=1)
                 self.runlog.advance()
                 stopping = self.world.any(bool(stop.reason))
                 self._between_steps(stopping)
                 if stopping and self.step < self.options.steps:
                     self._stop(stop.reason or "another rank")
+                self.pace.resume()
 
     def finish(self) -> Outcome:
         """Last event and the outcome, equal on every rank."""
@@ -266,16 +267,16 @@ class Loop:
         figures = self.window.reduced(self.world).means()
         self.window = Window()
         lr = learning_rate(self.step - 1, self.options)
-        rate = self.steps_timed / self.step_seconds if self.step_seconds else 0.0
-        self.step_seconds, self.steps_timed = 0.0, 0
-        entries = {"figures": figures, "lr": lr, "steps_per_s": rate}
+        self.pace.count()  # a device worked on until its figures were read
+        pace, self.pace = self.pace, Pace()
+        entries = {"figures": figures, "lr": lr, "steps_per_s": pace.rate, "wait": pace.wait}
         if self.world.device.type == "cuda":
             entries["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
             torch.cuda.reset_peak_memory_stats()  # the most since the last line
         self.runlog.event("log", self.step, **entries)
         self.runlog.scalars("train", self.step, {**figures, "lr": lr})
         loss = figures[self.stepper.figure(self.task.updates[0], "loss")]
-        self.runlog.progress(self.step, figures, lr, rate)
+        self.runlog.progress(self.step, figures, lr, pace)
         if self.step == 1 and loss > HIGH_FIRST_LOSS:
             line = "the first loss is %.3g: above %g the scale of inputs or loss is often wrong"
             self.runlog.say(line, loss, HIGH_FIRST_LOSS, level=logging.WARNING)

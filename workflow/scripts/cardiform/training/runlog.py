@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,39 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 LOG = logging.getLogger("cardiform.training")
+
+
+class Pace:
+    """Steps per second of wall time, and which share of it waited for samples.
+
+    Validation, previews and checkpoints do not count.
+    """
+
+    def __init__(self) -> None:
+        self.seconds, self.waited, self.steps = 0.0, 0.0, 0
+        self.mark = time.monotonic()
+
+    def resume(self) -> None:
+        """What came since the last mark does not count."""
+        self.mark = time.monotonic()
+
+    def count(self, *, steps: int = 0, waited: bool = False) -> None:
+        """The time since the last mark, with ``steps`` completed in it."""
+        now = time.monotonic()
+        self.seconds += now - self.mark
+        self.waited += now - self.mark if waited else 0.0
+        self.steps += steps
+        self.mark = now
+
+    @property
+    def rate(self) -> float:
+        """Steps per second."""
+        return self.steps / self.seconds if self.seconds else 0.0
+
+    @property
+    def wait(self) -> float:
+        """Share of the time that waited for samples, 0 to 1."""
+        return self.waited / self.seconds if self.seconds else 0.0
 
 
 class RunLog:
@@ -94,19 +128,16 @@ class RunLog:
         if self._bar is not None:
             self._bar.update()
 
-    def progress(self, step: int, figures: Mapping[str, float], lr: float, rate: float) -> None:
-        """The state of affairs: on the bar, or as a line where stderr is no terminal.
-
-        rate : steps per second.
-        """
+    def progress(self, step: int, figures: Mapping[str, float], lr: float, pace: Pace) -> None:
+        """The state of affairs: on the bar, or as a line where stderr is no terminal."""
+        rate, wait = pace.rate, f"wait {100 * pace.wait:.0f} %"
         text = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{text} lr {lr:.1e}", refresh=False)
+            self._bar.set_postfix_str(f"{text} lr {lr:.1e} {wait}", refresh=False)
         else:
             eta = clock((self.steps - step) / rate) if rate > 0 else "?"
-            self.say(
-                "step %d/%d %s lr %.1e %.3g it/s eta %s", step, self.steps, text, lr, rate, eta
-            )
+            line = "step %d/%d %s lr %.1e %.3g it/s %s eta %s"
+            self.say(line, step, self.steps, text, lr, rate, wait, eta)
 
     def _open_bar(self, first_step: int) -> None:
         from tqdm import tqdm

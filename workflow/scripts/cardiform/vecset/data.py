@@ -23,6 +23,7 @@ from .similarity import Similarity
 LOADERS = 4  # files that are read at a time
 # Half a voxel of a coarse case, unit frame: what is thinner is not known to be.
 LEAST_DEPTH = 0.005
+LEAST_SEEN = 0.5  # of a surface that is encoded as if it were cut
 
 
 class PointBatch(TypedDict):
@@ -66,6 +67,13 @@ class Labelled:
         shares = np.ones(len(present)) if weights is None else weights[present]
         return cls(points, channels, rows, shares / shares.sum())
 
+    def part(self, kept: np.ndarray) -> Labelled:
+        """Some of the points, (N,) bool; the classes keep their shares."""
+        weights = np.zeros(int(self.channels.max()) + 1)
+        for rows, share in zip(self.rows, self.shares):
+            weights[self.channels[rows[0]]] = share
+        return Labelled.of(self.points[kept], self.channels[kept], weights)
+
     def draw(self, count: int, balanced: float, rng: np.random.Generator) -> np.ndarray:
         """``count`` rows with replacement, a share of them balanced over the classes."""
         even = round(count * balanced)
@@ -90,6 +98,7 @@ class CasePoints:
     volume: Labelled
     volume_sdf: np.ndarray
     annotated: np.ndarray
+    planes: np.ndarray | None = None  # (P, 4), where the scan cuts the heart
 
     def digest(self) -> str:
         """Hex digest of the case id and of all that is kept."""
@@ -178,6 +187,7 @@ def load_case_points(
         volume=Labelled.of(arrays["volume_points"][head].copy(), _within(volume_sdf)),
         volume_sdf=volume_sdf,
         annotated=arrays["annotated"].astype(bool),
+        planes=arrays.get("cut_planes"),
     )
 
 
@@ -267,10 +277,18 @@ class Draw:
 
 
 class PointDataset:
-    """Cases in memory; ``dataset[index, draw]`` is an item, decided by (seed, draw) alone."""
+    """Cases in memory; ``dataset[index, draw]`` is an item, decided by (seed, draw) alone.
 
-    def __init__(self, cases: Sequence[CasePoints], draw: Draw):
+    completing : where scans cut some of the cases, the others are encoded as if they were cut
+        in the same places, as often (at most half of the items). Their distances are known there,
+        so the network can learn what lies behind a cut. Where most cases are cut, so are these,
+        once more.
+    """
+
+    def __init__(self, cases: Sequence[CasePoints], draw: Draw, completing: bool = False):
         self.cases, self.draw = list(cases), draw
+        self.planes = [c.planes for c in cases if c.planes is not None and completing]
+        self.mostly_cut = 2 * len(self.planes) > len(self.cases)
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -284,7 +302,7 @@ class PointDataset:
             rng, draw.augment_rotation_deg, draw.augment_scale, draw.augment_shift
         )
         points, fps = draw_input(
-            case.surface,
+            self._seen(case, number),
             classes,
             input_points=draw.input_points,
             latents=draw.latents,
@@ -307,6 +325,18 @@ class PointDataset:
             "annotated": case.annotated,
             "case_id": case.case_id,
         }
+
+    def _seen(self, case: CasePoints, number: int) -> Labelled:
+        """The surface that is encoded of a case: all of it, or what a cut would leave."""
+        if not self.planes or (case.planes is not None and not self.mostly_cut):
+            return case.surface
+        rng = np.random.default_rng((self.draw.seed, number, 1))
+        if rng.random() >= min(len(self.planes) / len(self.cases), 0.5):
+            return case.surface
+        planes = self.planes[rng.integers(len(self.planes))]
+        kept = (case.surface.points @ planes[:, :3].T + planes[:, 3] >= 0).all(axis=1)
+        # planes of other hearts may fit a heart badly
+        return case.surface if kept.mean() < LEAST_SEEN else case.surface.part(kept)
 
 
 def _filled(sdf: np.ndarray, least: np.ndarray | None, truncation: float) -> np.ndarray:

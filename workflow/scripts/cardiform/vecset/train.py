@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from ..files import sha256_json
 from ..labels import LabelTable
 from ..options.vecset import VecsetOptions
 from ..training.job import Job
-from .data import Draw, PointDataset, load_cases
+from .data import CasePoints, Draw, PointDataset, load_cases
 from .model import VECSET
 from .task import VecsetTask
 
@@ -38,7 +39,11 @@ def vecset_job(options: VecsetOptions, table: LabelTable, train: Path, validatio
     task = VecsetTask(options, table)
     latents = task.model.shape.latents
     sets = {
-        part: PointDataset(found, Draw.from_options(options, latents, augment=part == "train"))
+        part: PointDataset(
+            found,
+            Draw.from_options(options, latents, augment=part == "train"),
+            completing=part == "train" and options.behind_cuts,
+        )
         for part, found in cases.items()
     }
     return Job(
@@ -52,9 +57,17 @@ def vecset_job(options: VecsetOptions, table: LabelTable, train: Path, validatio
         labels=table,
         train_cases=[case.case_id for case in cases["train"]],
         validation_cases=[case.case_id for case in cases["validation"]],
-        identity={
+        identity=planes_of(cases["train"], options)
+        | {
             "labels": sha256_json(table.as_dicts()),
             "training data": sha256_json([case.digest() for case in cases["train"]]),
             "validation data": sha256_json([case.digest() for case in cases["validation"]]),
         },
     )
+
+
+def planes_of(cases: Sequence[CasePoints], options: VecsetOptions) -> dict[str, str]:
+    """Which planes the hearts are encoded behind, if they are (part of the resume key)."""
+    if not options.behind_cuts:
+        return {}
+    return {"planes": sha256_json([[] if c.planes is None else c.planes.tolist() for c in cases])}
