@@ -23,8 +23,13 @@ from cardiform.vecset.reconstruct import Reconstructor
 ARCHIVE = Path(__file__).parents[1] / "data" / "results_before.tar.xz"
 CASES = [f"phantom_00{number}" for number in range(4)]
 # how the training data of the archive were made
-STAGES = ("--surface-points", 3000, "--min-class-points", 100, "--near-points", 4000)
-STAGES += ("--volume-points", 2000, "--resolution", 32, "--spacing-mm", 2.0)
+STAGES = {
+    "points": {
+        "surface_points": 3000, "min_class_points": 100, "near_points": 4000, "volume_points": 2000
+    },
+    "voxels": {"resolution": 32},
+    "coronary_repair": {"spacing_mm": 2.0},
+}  # fmt: skip
 
 
 def randomise(path: Path) -> None:
@@ -50,13 +55,15 @@ def folder(tmp_path_factory):
     part = {"model": {"mean": rows}, "mean_shape": {"mean": rows}, "cases": {CASES[0]: {}}}
     figures = {"test": part, "model_sha256": sha256_file(results / "vecset" / "model.pt")}
     (results / "vecset" / "reconstructions" / "metrics.json").write_text(json.dumps(figures))
+    stages = {"format_version": 1, "stages": STAGES, "spacing_mm": [1.5], "refined": False}
+    (results / "stages.json").write_text(json.dumps(stages))
     result = export(results, folder / "acme", "--families", "vecset", "ldm", "--name", "acme")
     assert result.returncode == 0, result.stderr
     return folder
 
 
 def export(results, out, *arguments):
-    return run_inside("export_models.py", "--models", results, "--out", out, *STAGES, *arguments)
+    return run_inside("export_models.py", "--models", results, "--out", out, *arguments)
 
 
 def take(bundle, *arguments):
@@ -66,6 +73,10 @@ def take(bundle, *arguments):
 def test_a_bundle_stands_alone(folder, tmp_path):
     made = folder / "acme"
     about = json.loads((made / "bundle.json").read_text())
+    stages = json.loads((made / "stages.json").read_text())
+    for section, options in STAGES.items():
+        assert options.items() <= stages["stages"][section].items()
+    assert stages["spacing_mm"] == [1.5]
     assert about["models"].keys() == {"vecset", "ldm/labels/autoencoder", "ldm/labels/diffusion"}
     assert not [p for p in made.rglob("*") if p.suffix in (".pt", ".txt") or p.name == ".cardiform"]
     for place in about["models"]:

@@ -6,8 +6,7 @@
 Writes the weights as safetensors with their options and label table, bundle.json (the sha256 of
 every file, label table, frame, versions), README.md (the card, with figures of held-out cases and
 fields to fill in), and example/ (a procedural heart and what each model makes of it). No case is
-named and nothing is uploaded. The options say how the training data were made: give those of your
-config, where they are not the defaults.
+named and nothing is uploaded. How the training data were made is read from the results folder.
 """
 
 from __future__ import annotations
@@ -18,21 +17,13 @@ from pathlib import Path
 
 from cardiform import cli
 from cardiform.errors import InputError
-from cardiform.options.coronary import CoronaryRepairOptions
-from cardiform.options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
 
 FAMILIES = ("vecset", "vqvae", "coronary", "ldm")
-STAGES = {
-    "meshes": MeshesOptions,
-    "points": PointsOptions,
-    "voxels": VoxelsOptions,
-    "coronary_repair": CoronaryRepairOptions,
-}
 log = logging.getLogger("export_models")
 
 
 def main() -> None:
-    parser = cli.build_parser(__doc__, *STAGES.values())
+    parser = cli.build_parser(__doc__)
     group = parser.add_argument_group("files")
     group.add_argument("--models", required=True, type=Path, help="results folder: results/acme")
     group.add_argument("--out", required=True, type=Path, help="new folder, or FILE.zip")
@@ -41,7 +32,7 @@ def main() -> None:
         "--families", nargs="+", default=[], choices=FAMILIES, help="default: all that are there"
     )
     group.add_argument("--name", default="", help="of the models (default: that of the folder)")
-    *options, args = cli.parse(parser, *STAGES.values(), out_is_file=True)
+    (args,) = cli.parse(parser, out_is_file=True)
     name = args.name or args.models.resolve().name
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name):
         raise InputError(f"--name {name!r} is no name; use letters, digits, dots, _ and -")
@@ -53,7 +44,6 @@ def main() -> None:
         args.out,
         name=name,
         families=args.families,
-        stages=dict(zip(STAGES, options)),
         force=args.force,
     )
     log.info("%s written; fill in its README.md before you hand it on", args.out)

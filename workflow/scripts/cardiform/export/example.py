@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from ..apply.stages import Stages
 from ..artefact.model import load_model
 from ..cohort.table import Case
 from ..coronary.model import DENOISER, NEAR
@@ -51,7 +51,8 @@ CPU = torch.device("cpu")
 # of values by which it may differ: rounding alone moves a surface a little.
 LABELS_MAY_DIFFER = 0.002
 VALUES_MAY_DIFFER = 0.01
-Stages = Mapping[str, Any]  # config section -> the options that the training data were made with
+# Config sections whose options decide how the example is made ready.
+EXAMPLE_STAGES = ("meshes", "points", "voxels", "coronary_repair")
 
 
 def draw_example(table: LabelTable) -> LabelMap | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..apply.stages import find_stages
 from ..artefact.bundle import (
     CARD,
     LIST,
@@ -25,25 +26,16 @@ from ..artefact.bundle import (
 )
 from ..artefact.layout import PLACES, model_files
 from ..artefact.model import Model, load_model, save_portable
-from ..cli import from_section
+from ..coronary.model import DENOISER, NEAR
 from ..errors import InputError, problem, together
-from ..files import read_json, write_json, write_text
+from ..files import write_text
 from ..geometry.frame import UNIT_RADIUS
 from ..labels import LabelTable
-from ..options.coronary import CoronaryRepairOptions
-from ..options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
 from .card import card
-from .example import Stages, check_example, write_example
+from .example import EXAMPLE_STAGES, check_example, write_example
 
 log = logging.getLogger(__name__)
 
-STAGES = {  # config section -> options that decide how a case is made ready for the models
-    "meshes": MeshesOptions,
-    "points": PointsOptions,
-    "voxels": VoxelsOptions,
-    "coronary_repair": CoronaryRepairOptions,
-}
-STAGES_FILE = "stages.json"
 FRAME = {
     "world": "RAS millimetres, through the affine of the NIfTI file",
     "unit": "unit = (world - center) * scale, the anatomy within the ball of unit_radius",
@@ -54,12 +46,13 @@ FRAME = {
 
 
 def export_models(
-    folder: Path, out: Path, *, name: str, families: Sequence[str], stages: Stages, force: bool
+    folder: Path, out: Path, *, name: str, families: Sequence[str], force: bool
 ) -> None:
     """Write the models of a results folder, or of a bundle, to a new folder or zip.
 
+    How the training data were made is read from the folders of the stages.
+
     out : ends with .zip: a zip.    families : of :data:`PLACES`; empty: all that are there.
-    stages : section of :data:`STAGES` -> how the training data were made.
 
     Raises
     ------
@@ -82,6 +75,10 @@ def export_models(
     paths = [path for found in files.values() for path in found]
     models = dict(zip(paths, together(*(lambda p=p: load_model(p) for p in paths))))
     table = one_table(models)
+    stages = find_stages(folder, structure_of(models))
+    unknown = [name for name in EXAMPLE_STAGES if name not in stages.known]
+    if unknown:
+        log.warning("%s: not recorded, so the defaults: %s", folder, ", ".join(unknown))
     with new_bundle(out, force) as made:
         places = {}
         for path, model in models.items():
@@ -90,7 +87,7 @@ def export_models(
             whole = model if model.labels else dataclasses.replace(model, labels=table.as_dicts())
             save_portable(places[place], whole)
             log.info("%s: %s", place, model.kind)
-        write_json(made / STAGES_FILE, _stages_record(stages))
+        stages.write(made)
         log.info("the example, through %d models", len(places))
         example = write_example(made, places, table, stages)
         stored = {place: load_model(path) for place, path in places.items()}
@@ -230,7 +227,12 @@ def _checked(folder: Path, labels: LabelTable | None, try_example: bool) -> dict
         fact = f"was trained with another label table ({names} differ)"
         raise InputError(problem(folder, fact, "give the table that you use, or none"))
     if try_example and about["example"]:
-        check_example(folder, paths, table, _read_stages(folder))
+        check_example(
+            folder,
+            paths,
+            table,
+            find_stages(folder, structure_of(dict(zip(paths.values(), models)))),
+        )
     return about
 
 
@@ -262,18 +264,7 @@ def _named(table: LabelTable) -> set[tuple[int, str]]:
     return {(c.value, c.name) for c in table}
 
 
-def _stages_record(stages: Stages) -> dict[str, Any]:
-    return {
-        "format_version": 1,
-        "stages": {name: dataclasses.asdict(options) for name, options in stages.items()},
-        "spacing_mm": [],
-    }
-
-
-def _read_stages(folder: Path) -> Stages:
-    """What :func:`_stages_record` wrote; InputError where an option is unknown."""
-    path = folder / STAGES_FILE
-    found = read_json(path)["stages"]
-    return {
-        name: from_section(cls, found.get(name), f"{path}: {name}") for name, cls in STAGES.items()
-    }
+def structure_of(models: Mapping[Path, Model]) -> str:
+    """The thin structure that the models refine, by the folder; coronary where they refine none."""
+    refined = (path for path, model in models.items() if model.kind in (DENOISER.name, NEAR.name))
+    return next((path.parent.parent.name for path in refined), "coronary")
