@@ -267,6 +267,7 @@ def _stages_record(stages: Stages) -> dict[str, Any]:
         "format_version": 1,
         "stages": {name: dataclasses.asdict(options) for name, options in stages.items()},
         "spacing_mm": [],
+        "refined": False,
     }
 
 
