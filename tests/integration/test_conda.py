@@ -22,7 +22,7 @@ FOREIGN = ("snakemake", "pytest", "yaml", "spconv", "igl")
 FOREIGN_TO = {
     "geometry": ("torch", "monai", "tensorboardX", "fpsample", "safetensors", *FOREIGN),
     "torch": ("monai", "einops", "h5py", "pandas", *FOREIGN),
-    "ldm": ("pandas", *FOREIGN),
+    "ldm": ("fpsample", "pandas", *FOREIGN),
 }
 LOOK = """
 import importlib, importlib.util, json, sys

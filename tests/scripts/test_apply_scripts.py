@@ -132,6 +132,30 @@ def test_latents_of_every_family_are_those_of_the_workflow(made, applied):
     assert "fold0/vecset/model.pt" in found["models"].tolist() and len(found["sha256"][0]) == 64
 
 
+def test_a_bundle_does_what_its_results_folder_does(made, applied, tmp_path):
+    trainings, results = made
+    bundle, out = tmp_path / "acme.zip", tmp_path / "out"
+    for script, *words in (
+        ("export_models.py", "--models", results, "--out", bundle),
+        ("import_models.py", "--bundle", bundle, "--out", tmp_path / "acme"),
+    ):
+        result = run_inside(script, *words)
+        assert result.returncode == 0, result.stderr
+    packed = apply(bundle, out, "--labels", labels_of(trainings))
+    assert "acme.zip: is a file, not a folder of models; unpack it: import" in packed.stderr
+    applied_well(tmp_path / "acme", out, "--labels", labels_of(trainings))
+    whole = applied[0]
+    same = [p.relative_to(whole) for p in whole.rglob("*") if p.suffix in (".ply", ".gz")]
+    assert len(same) > 10
+    for name in same:
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    stages = tmp_path / "acme" / "stages.json"
+    stages.write_text(stages.read_text().replace("smoothing", "Smoothing"))
+    changed = apply(tmp_path / "acme", tmp_path / "other", "--labels", labels_of(trainings))
+    assert changed.returncode == 2 and "stages.json" in changed.stderr
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_was_done_is_said(applied):
     out, said = applied
     tasks = ["reconstruct", "encode", "refine", "complete", "fuse"]

@@ -35,8 +35,8 @@ BY_HAND = {"geometry.yaml": {"pandas", "rtree"}}
 STAND_ALONE = {
     "list_cases.py": "geometry.yaml",
     "voxelize_meshes.py": "geometry.yaml",
-    "export_models.py": "ldm.yaml",
-    "import_models.py": "ldm.yaml",
+    "export_models.py": "apply.yaml",
+    "import_models.py": "apply.yaml",
 }
 
 

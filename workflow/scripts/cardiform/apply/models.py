@@ -54,7 +54,10 @@ def find_models(folder: Path) -> Models:
     folder = Path(folder)
     if not folder.is_dir():
         fact = "is a file, not a folder of models" if folder.exists() else "does not exist"
-        raise InputError(problem(folder, fact, "name a results folder, results/acme say"))
+        remedy = "name a results folder, results/acme say"
+        if folder.suffix == ".zip" and folder.exists():
+            remedy = "unpack it: import_models.py --bundle FILE --out FOLDER"
+        raise InputError(problem(folder, fact, remedy))
     found = _models_in(folder)
     if not found.files:
         remedy = "name a results folder in which a training has finished, or a bundle"

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import outputs
+from ..artefact.bundle import check_bundle, is_bundle
 from ..cli import flags
 from ..cohort import per_case
 from ..cohort.table import OK, Case, write_cases
-from ..errors import InputError, problem
+from ..errors import InputError, problem, together
 from ..options.apply import TASKS, ApplyOptions
 from ..training.distributed import choose_device
 from .case import apply_case
@@ -52,6 +53,7 @@ def prepared(
         the folders; folds that do not fit together.
     """
     models = find_folds(folders)
+    together(*(functools.partial(check_bundle, m.folder) for m in models if is_bundle(m.folder)))
     if any(out.resolve() == m.folder.resolve() for m in models):
         raise InputError(problem(out, "is a folder of models", "choose another output folder"))
     content = Content.of(models)
