@@ -152,14 +152,15 @@ def _reconstruct(work: _Work) -> None:
     """Every class as the autoencoders make it from their latents and codes."""
     ready, networks = work.ready, work.networks
     grid, table = ready.label_map, networks.table
-    if networks.vecset:
-        made = Made.of(networks.vecset, ready.points, work.case_id, grid)
-        work.written += made.write(work.out / "vecset" / work.case_id, grid.affine)
-        _measure(work, "vecset", made)
+    # of several reconstructions the last one is pictured
     if networks.vqvae:
         decoded = Decoded.of(networks.vqvae, ready.bands, table, grid)
         work.written += decoded.write(work.out / "vqvae" / work.case_id, grid.affine)
         _measure(work, "vqvae", decoded)
+    if networks.vecset:
+        made = Made.of(networks.vecset, ready.points, work.case_id, grid)
+        work.written += made.write(work.out / "vecset" / work.case_id, grid.affine)
+        _measure(work, "vecset", made)
 
 
 def _measure(work: _Work, family: str, made: Made | Decoded) -> None:
