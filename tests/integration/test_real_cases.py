@@ -24,7 +24,6 @@ SETTINGS = {
     "vecset": TRAINING | {"steps": 20, "validate_every": 10, "input_points": 512},
     "vecset_reconstruct": {"spacing_mm": 2.5, "device": "cpu"},
     "voxels": {"resolution": 64},
-    "vqvae": {"channels": [8, 8, 16, 16], "blocks": [1, 0, 0, 1]},
     "vqvae_pretrain": TRAINING,
     "vqvae_codebook": {"device": "cpu"},
     "vqvae_joint": TRAINING,
