@@ -277,7 +277,9 @@ def _write_applied(folder: Path, case: table.Case, networks: dict, options: dict
     stages.write(out)
     content = Content([Models(folder)], [{}], TABLE, stages, "", "")
     made = Networks(content, **networks, sha256={"fold0/vecset/model.pt": "0" * 64})
-    apply_latents.write_latents(out / "latents" / "a.npz", Ready(case, made, out / "work"), made)
+    apply_latents.write_latents(
+        out / "latents" / "a.npz", Ready(case, TABLE, stages, out / "work"), made
+    )
     record = apply_record.Record(notes=["coarse"])
     record.add("reconstruct", "vecset", apply_record.LABEL, {"myocardium": {"dice": 0.5}})
     record.write(out / "figures" / "a.json", NAME, ["encode"], ["acme: vecset"])

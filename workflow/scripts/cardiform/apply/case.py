@@ -63,7 +63,8 @@ def apply_case(
     """
     record = Record(notes=list(notes.get(case.case_id, ())))
     with tempfile.TemporaryDirectory(prefix="cardiform-") as folder:
-        work = _Work(Ready(case, networks, Path(folder)), networks, out, record)
+        how = networks.table, networks.stages
+        work = _Work(Ready(case, *how, Path(folder)), networks, out, record)
         for name, do in STEPS.items():
             if name in tasks or (name == "refine" and "fuse" in tasks):
                 began = time.monotonic()
@@ -71,7 +72,7 @@ def apply_case(
                 log.debug("%s: %s took %.1f s", case.case_id, name, time.monotonic() - began)
             if name == "fuse" and name in tasks and use_refined:
                 fused = replace(case, labels=str(out / "fused" / f"{case.case_id}.nii.gz"))
-                work.ready = Ready(fused, networks, Path(folder) / "fused")
+                work.ready = Ready(fused, *how, Path(folder) / "fused")
         picture = out / "pictures" / f"{case.case_id}.png"
         draw_case(picture, work.ready, work.shown)
     path = figures_path(out, case.case_id)

@@ -14,20 +14,20 @@ from ..geometry.cases import FRAME, mesh_case, sample_case, voxelize_case
 from ..geometry.field_of_view import Cut, cuts_of
 from ..geometry.frame import Frame
 from ..geometry.narrowband import NarrowBand
+from ..labels import LabelTable
 from ..ldm.hearts_on_grid import Grid, box_case, cut_classes, resample_case
 from ..volumes import LabelMap, load_label_map
-from .networks import Networks
+from .stages import Stages
 
 
 class Ready:
     """The files of one case, made and read back by the stages of the workflow themselves.
 
-    folder : where they go; nothing in it is kept.
+    stages : how the training data were made.    folder : where the files go; none is kept.
     """
 
-    def __init__(self, case: Case, networks: Networks, folder: Path):
-        self.case, self.networks, self.folder = case, networks, folder
-        self.table, self.stages = networks.table, networks.stages
+    def __init__(self, case: Case, table: LabelTable, stages: Stages, folder: Path):
+        self.case, self.table, self.stages, self.folder = case, table, stages, folder
 
     @cached_property
     def label_map(self) -> LabelMap:

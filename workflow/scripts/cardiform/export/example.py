@@ -7,37 +7,32 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..apply.ready import Ready
 from ..apply.stages import Stages
 from ..artefact.model import load_model
 from ..cohort.table import Case
 from ..coronary.model import DENOISER, NEAR
 from ..coronary.refine import load_refiner
-from ..coronary.repair_case import repair_case
 from ..coronary.thin_structure import ThinStructure
 from ..errors import InputError, problem
 from ..files import load_npz, save_npz
-from ..geometry.cases import mesh_case, sample_case, voxelize_case
-from ..geometry.narrowband import NarrowBand
 from ..labels import LabelTable
 from ..ldm.autoencoder_model import AUTOENCODER
 from ..ldm.coder import ShapeCoder
 from ..ldm.data import load_shape
 from ..ldm.diffusion_model import DIFFUSION
-from ..ldm.hearts_on_grid import box_case, resample_case
 from ..options.coronary import CoronaryRefineOptions
 from ..options.vecset import VecsetReconstructOptions
 from ..phantom.heart import LABELS
 from ..phantom.scans import draw_scan
 from ..vecset.model import VECSET
 from ..vecset.reconstruct import Reconstructor, load_frame
-from ..volumes import LabelMap, load_label_map, save_label_map
+from ..volumes import LabelMap, save_label_map
 from ..vqvae.model import QUANTISED
 from ..vqvae.reconstruct import BandNetwork, fused, solid_of
 from ..vqvae.trained import load_network
@@ -67,56 +62,13 @@ def draw_example(table: LabelTable) -> LabelMap | None:
     return LabelMap(found, affine) if found.any() else None
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """The example made ready as training data are; each part when it is first asked for."""
-
-    case: Case
-    table: LabelTable
-    stages: Stages
-    folder: Path
-
-    @cached_property
-    def label_map(self) -> LabelMap:
-        return load_label_map(self.case.labels)
-
-    @cached_property
-    def meshes(self) -> Path:
-        out = self.folder / "meshes"
-        mesh_case(self.case, table=self.table, options=self.stages["meshes"], out=out)
-        return out
-
-    @cached_property
-    def points(self) -> Path:
-        options = self.stages["points"]
-        (path,) = sample_case(
-            self.case, table=self.table, options=options, meshes=self.meshes, out=self.folder
-        )
-        return path
-
-    @cached_property
-    def bands(self) -> dict[str, NarrowBand]:
-        options, out = self.stages["voxels"], self.folder / "voxels"
-        paths = voxelize_case(
-            self.case, table=self.table, options=options, meshes=self.meshes, out=out
-        )
-        return {path.stem: NarrowBand.load(path) for path in paths}
-
-    @cached_property
-    def thin(self) -> ThinStructure | None:
-        """The structure to refine, repaired; None where the example has none."""
-        options, out = self.stages["coronary_repair"], self.folder / "repaired"
-        paths = repair_case(self.case, table=self.table, options=options, out=out)
-        return ThinStructure.load(paths[0]) if paths[0].suffix == ".npz" else None
-
-
-def expected(path: Path, prepared: Prepared) -> dict[str, np.ndarray] | None:
+def expected(path: Path, prepared: Ready) -> dict[str, np.ndarray] | None:
     """What a model makes of the example: arrays by name; None where it has no use for it."""
     kind = load_model(path).kind
     return MAKERS[kind](path, prepared) if kind in MAKERS else None
 
 
-def _by_vecset(path: Path, prepared: Prepared) -> dict[str, np.ndarray]:
+def _by_vecset(path: Path, prepared: Ready) -> dict[str, np.ndarray]:
     network = Reconstructor.load(path, VecsetReconstructOptions(device="cpu"), CPU)
     points = prepared.points
     latents = network.encode(points, NAME)
@@ -124,7 +76,7 @@ def _by_vecset(path: Path, prepared: Prepared) -> dict[str, np.ndarray]:
     return {"latents": latents[0].numpy(), "labels": sampled.labels(prepared.table.values)}
 
 
-def _by_vqvae(path: Path, prepared: Prepared) -> dict[str, np.ndarray]:
+def _by_vqvae(path: Path, prepared: Ready) -> dict[str, np.ndarray]:
     if "vqvae_windows" in path.parts:
         return {}  # it reads a CT, which the example has none of
     network = BandNetwork(load_network(path, quantised=True), CPU)
@@ -135,25 +87,25 @@ def _by_vqvae(path: Path, prepared: Prepared) -> dict[str, np.ndarray]:
     return {"labels": fused(solids, prepared.table, prepared.label_map)}
 
 
-def _by_refiner(path: Path, prepared: Prepared) -> dict[str, np.ndarray]:
+def _by_refiner(path: Path, prepared: Ready) -> dict[str, np.ndarray]:
     preset = "near" if load_model(path).kind == NEAR.name else "cardiform"
     options = CoronaryRefineOptions(preset=preset, device="cpu")
     refiner = load_refiner(path, options, prepared.stages["coronary_repair"], CPU)
-    thin = prepared.thin
-    return {} if thin is None else {"mask": refiner.refined(NAME, thin).mask}
+    if prepared.repaired is None:
+        return {}
+    return {"mask": refiner.refined(NAME, ThinStructure.load(prepared.repaired)).mask}
 
 
-def _by_coder(path: Path, prepared: Prepared) -> dict[str, np.ndarray]:
-    coder, out = ShapeCoder.load(path), prepared.folder / "boxes"
+def _by_coder(path: Path, prepared: Ready) -> dict[str, np.ndarray]:
+    coder = ShapeCoder.load(path)
     if not coder.grid.has_classes:
         return {}  # it was trained on distance fields of point clouds
-    box_case(prepared.case, table=prepared.table, out=out)
-    (voxels,) = resample_case(prepared.case, grid=coder.grid, boxes=out, out=out)
+    voxels, _ = prepared.on_grid(coder.grid, 0)
     mu, _ = coder.encode(load_shape(voxels, coder.grid)[None])
     return {"latents": mu[0].numpy()}
 
 
-MAKERS: dict[str, Callable[[Path, Prepared], dict[str, np.ndarray]]] = {
+MAKERS: dict[str, Callable[[Path, Ready], dict[str, np.ndarray]]] = {
     VECSET.name: _by_vecset,
     QUANTISED.name: _by_vqvae,
     DENOISER.name: _by_refiner,
@@ -210,7 +162,7 @@ def _all_expected(source: Path, models: Mapping[str, Path], table: LabelTable, s
     """(place, arrays) of each model that has a use for the example."""
     case = Case(case_id=NAME, patient_id=NAME, labels=str(source))
     with tempfile.TemporaryDirectory(prefix="cardiform-") as name:
-        prepared = Prepared(case, table, stages, Path(name))
+        prepared = Ready(case, table, stages, Path(name))
         for place, path in models.items():
             if arrays := expected(path, prepared):
                 yield place, arrays

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .field import SEED_MAX, device_option, option, redefault
+from .ldm import AutoencoderOptions, DiffusionOptions
 from .training import TrainingOptions
 
 
@@ -20,38 +21,23 @@ class VesselOptions(TrainingOptions):
     channels: tuple[int, ...] = option(
         (32, 64, 128), "width at full, half, ... resolution of the hearts' grid", minimum=4
     )
-    attention_levels: tuple[bool, ...] = option(
-        (False, False, True), "attention at each of them (the innermost block always has it)"
+    attention_levels: tuple[bool, ...] = redefault(
+        DiffusionOptions, "attention_levels", (False, False, True)
     )
-    num_head_channels: int = option(32, "width of an attention head", minimum=1)
-    num_res_blocks: int = option(2, "residual blocks at each resolution", minimum=1)
-    norm_num_groups: int = option(16, "groups of the norms; divides every width", minimum=1)
-    time_sampling: str = option(
-        "logit-normal", "training times", choices=("logit-normal", "uniform")
-    )
+    num_head_channels: int = redefault(DiffusionOptions, "num_head_channels", 32)
+    num_res_blocks: int = redefault(DiffusionOptions, "num_res_blocks", 2)
+    norm_num_groups: int = redefault(DiffusionOptions, "norm_num_groups", 16)
+    time_sampling: str = redefault(DiffusionOptions, "time_sampling", "logit-normal")
     blur_vox: float = option(
         0.8,
         "largest blur of a training heart, voxels: generated hearts are smoother than real ones",
         minimum=0.0,
         maximum=3.0,
     )
-    cache_rate: float = option(
-        1.0,
-        "share of the cases that is kept in memory",
-        minimum=0,
-        maximum=1,
-        resumable=True,
-        memory="lower",
-    )
-    augment_rotation_deg: float = option(
-        10.0, "largest random rotation of heart and tree, degrees", minimum=0.0, maximum=180.0
-    )
-    augment_scale: float = option(
-        0.08, "largest relative scaling, each axis", minimum=0.0, maximum=0.5
-    )
-    augment_shift: float = option(
-        0.02, "largest shift, parts of the grid's edge", minimum=0.0, maximum=0.5
-    )
+    cache_rate: float = redefault(DiffusionOptions, "cache_rate", 1.0)
+    augment_rotation_deg: float = redefault(AutoencoderOptions, "augment_rotation_deg", 10.0)
+    augment_scale: float = redefault(AutoencoderOptions, "augment_scale", 0.08)
+    augment_shift: float = redefault(AutoencoderOptions, "augment_shift", 0.02)
 
 
 @dataclass(frozen=True, kw_only=True)
