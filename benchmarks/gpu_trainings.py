@@ -34,6 +34,8 @@ from cardiform.ldm.autoencoder_task import AutoencoderTask
 from cardiform.ldm.diffusion_model import LatentStatistics
 from cardiform.ldm.diffusion_task import DiffusionTask
 from cardiform.ldm.hearts_on_grid import LABELS, Grid
+from cardiform.ldm.vessels.field import CHANNELS
+from cardiform.ldm.vessels.task import VesselTask
 from cardiform.options.sections import SECTIONS
 from cardiform.options.training import TrainingOptions
 from cardiform.training.distributed import World, choose_device
@@ -303,6 +305,17 @@ def diffusion(options: dict) -> Training:
     return Training(task, o, batch, o.batch_size)
 
 
+def vessels(options: dict) -> Training:
+    o, grid = options["vessels"], grid_of(options)
+
+    def batch(parts: int) -> dict:
+        size = o.batch_size // parts
+        field = torch.randn(size, CHANNELS, *[grid.size] * 3)
+        return {"field": field, "heart": hearts(size, grid)}
+
+    return Training(VesselTask(o, grid.classes), o, batch, o.batch_size)
+
+
 MAKERS: dict[str, Callable[[dict], Training]] = {
     "vecset": vecset,
     "vqvae_pretrain": lambda options: vqvae("vqvae_pretrain", "all", False, options),
@@ -313,6 +326,7 @@ MAKERS: dict[str, Callable[[dict], Training]] = {
     "autoencoder": autoencoder,
     "adversarial autoencoder": adversarial,
     "diffusion": diffusion,
+    "vessels": vessels,
 }
 
 

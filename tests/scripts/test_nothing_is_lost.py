@@ -33,8 +33,9 @@ OTHERS = (
     "boxes/mine.json", "qc/cases/mine.json",
 )  # fmt: skip
 SHORT = {"steps": 2, "warmup_steps": 1, "validate_every": 2, "checkpoint_every": 1, "log_every": 1}
-# One starts another script; the other writes one file, or two (test_list_cases.py).
-NO_FOLDER = {"launch.py", "list_cases.py"}
+# Two write one file, or two; bundles are written to new folders alone (test_model_bundles.py).
+NO_FOLDER = {"launch.py", "list_cases.py", "collect_applied.py"}
+NO_FOLDER |= {"export_models.py", "import_models.py"}
 
 
 class Hearts(Trainings):
@@ -46,10 +47,23 @@ class Hearts(Trainings):
         self.must(*self.other("sample_diffusion", folder / "samples"))
         self.must(*self.other("fuse_labels", folder / "fused"))
         self.make("trace_coronary.py", "coronary_trace")
+        (folder / "models").mkdir()
+        (folder / "models" / "vecset").symlink_to(folder / "vecset")
+        self.make_vessels(folder / "fine")
         given = load_label_map(folder / "demo" / "labels" / "phantom_000.nii.gz")
         lacking = np.where(given.data == 8, np.uint8(0), given.data)
         source = folder / "demo" / "labels" / "phantom_000.nii.gz"
         save_like(folder / "lacking.nii.gz", lacking, source)
+
+    def make_vessels(self, fine: Path) -> None:
+        """Trees, their training and drawn hearts, of hearts that are fine enough to have trees."""
+        demo = ("--out", fine / "demo", "--cases", 3, "--spacing-mm", 3.0, "--coronary-noise", 0.0)
+        self.must("make_demo_cohort.py", *demo)
+        self.must("check_cohort.py", "--table", fine / "demo" / "cases.tsv", "--out", fine)
+        files = ("--cases", fine / "cases.tsv", "--out", fine, "--manifest", fine / "all.tsv")
+        self.must("resample_labels.py", *files, "--voxel-size", 16, "--drop-classes", "coronary")
+        for name in ("encode", "train", "draw"):
+            self.must(*self.other(f"{name}_vessels", self.folder / f"{name}_vessels"))
 
     def per_case(self, out: Path, *more) -> list:
         return [*self.cases, *ONE, "--out", out, "--manifest", out / "all.tsv", *more]
@@ -61,6 +75,7 @@ class Hearts(Trainings):
         ldm = (f / "ldm", f / "latents", f / "samples")
         voxels = ("--voxels", self.manifest("ldm"))
         diffusion = ("--model", self.model("diffusion"), "--out", out)
+        trees = f / "encode_vessels" / "all.tsv"
         arguments = {
             "make_demo_cohort": ["--out", out, "--cases", 3, "--spacing-mm", 5],
             "check_cases": ["--cases", f / "demo" / "cases.tsv", *self.per_case(out)[2:]],
@@ -113,6 +128,34 @@ class Hearts(Trainings):
             "complete_labels of files": [
                 *(*diffusion, "--label-maps", f / "lacking.nii.gz", *self.flags("completion")),
             ],
+            "encode_vessels": [
+                *("--cases", f / "fine" / "cases.tsv", "--voxels", f / "fine" / "all.tsv"),
+                *("--out", out, "--manifest", out / "all.tsv", "--spacing-mm", 1.0),
+            ],
+            "train_vessels": [
+                *("--train", f / "train.csv", "--validation", f / "val.csv", "--manifest", trees),
+                *("--voxels", f / "fine" / "all.tsv", "--grid", f / "fine" / "grid.json"),
+                *("--out", out),
+                *(*self.flags("vessels"), "--channels", "8,16", "--batch-size", 2, "--workers", 0),
+                *("--attention-levels", "false,false", "--num-head-channels", 8),
+                *("--norm-num-groups", 4, "--num-res-blocks", 1, "--device", "cpu"),
+                *(word for k, v in SHORT.items() for word in (f"--{k.replace('_', '-')}", v)),
+            ],
+            "draw_vessels": [
+                *("--model", f / "train_vessels" / "model.pt", "--trees", trees),
+                *("--voxels", f / "fine" / "all.tsv"),
+                *("--test", f / "train.csv", "--out", out, "--manifest", out / "all.tsv"),
+                *("--num-inference-steps", 2, "--spacing-mm", 4.0, "--gap-mm", 60.0),
+            ],
+            "evaluate_vessels": [
+                *("--trees", trees, "--drawn", f / "draw_vessels" / "all.tsv"),
+                *("--train", f / "val.csv", "--test", f / "train.csv"),
+                *("--out", out / "figures.json"),
+            ],
+            "apply_models": [
+                *("--models", f / "models", "--labels", f / "demo/labels/phantom_000.nii.gz"),
+                *("--out", out, "--tasks", "encode", "--device", "cpu"),
+            ],
             "reconstruct_vecset": [
                 *("--model", self.model("vecset"), *split, *self.cases, *meshes, "--out", out),
                 *("--metrics", out / "metrics.json", *self.flags("vecset_reconstruct")),
@@ -155,6 +198,11 @@ OTHER_SCRIPTS = {
     "evaluate_samples": ("--seed", 5),
     "complete_labels": ("--seed", 5),
     "complete_labels of files": ("--seed", 5),
+    "encode_vessels": ("--branch-mm", 20),
+    "train_vessels": ("--seed", 5),
+    "draw_vessels": ("--seed", 5),
+    "evaluate_vessels": (),
+    "apply_models": ("--tasks", "reconstruct"),
     "reconstruct_vecset": ("--seed", 5),
     "reconstruct_vqvae": (),
 }

@@ -44,6 +44,13 @@ class DrawnMesh:
         if self.form == "ascii.stl" and not len(faces):  # trimesh does not write it
             path.write_bytes(b"solid heart\nendsolid heart\n")
             return path
+        if self.form == "ascii.ply" and not len(faces):
+            path.write_text(
+                "ply\nformat ascii 1.0\nelement vertex 0\nproperty float x\nproperty float y\n"
+                "property float z\nelement face 0\nproperty list uchar int vertex_indices\n"
+                "end_header\n"
+            )
+            return path
         mesh = trimesh.Trimesh(vertices, faces, process=False, validate=False)
         options = {"file_type": path.suffix[1:]} | FORMATS[self.form]
         content = mesh.export(**options)

@@ -32,7 +32,10 @@ WRONG = {
     str: (5, True, ["a"], "-x", "a\nb"),
 }
 # Lists of texts that are neither of choices nor of classes, and what reads them.
-PARSED = {"windows.windows": "write name=level/width", "ldm.sources": "name labels or pointclouds"}
+PARSED = {
+    "windows.windows": "write name=level/width", "ldm.sources": "name labels or pointclouds",
+    "apply.models": "name a results folder",
+}  # fmt: skip
 
 
 def of(kind):
