@@ -57,11 +57,13 @@ class Hearts(Trainings):
 
     def make_vessels(self, fine: Path) -> None:
         """Trees, their training and drawn hearts, of hearts that are fine enough to have trees."""
-        demo = ("--out", fine / "demo", "--cases", 3, "--spacing-mm", 3.0, "--coronary-noise", 0.0)
+        demo = ("--out", fine / "demo", "--cases", 4, "--spacing-mm", 3.0, "--coronary-noise", 0.0)
         self.must("make_demo_cohort.py", *demo)
         self.must("check_cohort.py", "--table", fine / "demo" / "cases.tsv", "--out", fine)
         files = ("--cases", fine / "cases.tsv", "--out", fine, "--manifest", fine / "all.tsv")
         self.must("resample_labels.py", *files, "--voxel-size", 16, "--drop-classes", "coronary")
+        rows = ["case_id,patient_id,path", *(f"phantom_00{k},p{k},x" for k in (2, 3))]
+        (fine / "test.csv").write_text("\n".join(rows) + "\n")
         for name in ("encode", "train", "draw"):
             self.must(*self.other(f"{name}_vessels", self.folder / f"{name}_vessels"))
 
@@ -144,12 +146,12 @@ class Hearts(Trainings):
             "draw_vessels": [
                 *("--model", f / "train_vessels" / "model.pt", "--trees", trees),
                 *("--voxels", f / "fine" / "all.tsv"),
-                *("--test", f / "train.csv", "--out", out, "--manifest", out / "all.tsv"),
+                *("--test", f / "fine/test.csv", "--out", out, "--manifest", out / "all.tsv"),
                 *("--num-inference-steps", 2, "--spacing-mm", 4.0, "--gap-mm", 60.0),
             ],
             "evaluate_vessels": [
                 *("--trees", trees, "--drawn", f / "draw_vessels" / "all.tsv"),
-                *("--train", f / "val.csv", "--test", f / "train.csv"),
+                *("--train", f / "train.csv", "--test", f / "fine" / "test.csv"),
                 *("--out", out / "figures.json"),
             ],
             "apply_models": [
