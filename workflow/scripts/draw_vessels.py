@@ -22,11 +22,10 @@ import logging
 from pathlib import Path
 
 from cardiform import cli, labels
-from cardiform.cohort import per_case, splits
+from cardiform.cohort import per_case
 from cardiform.cohort.manifest import made_files
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError, problem
-from cardiform.files import read_json
 from cardiform.options.sections import memory_advice
 from cardiform.options.vessels import VesselDrawingOptions
 
@@ -49,14 +48,14 @@ def main() -> None:
     if not (args.samples or args.voxels) or bool(args.voxels) != bool(args.test):
         raise InputError("name --samples, or --voxels with --test, or all of them: see --help")
 
-    from cardiform.coronary.trace_case import write_trees
-    from cardiform.ldm.vessels.draw_case import DRAWN, draw_case, remove_others
-    from cardiform.ldm.vessels.model import VesselGenerator, votes_case
+    from cardiform.ldm.vessels.draw_case import remove_others
+    from cardiform.ldm.vessels.hearts import generated, real
+    from cardiform.ldm.vessels.model import VesselGenerator
     from cardiform.training.distributed import choose_device
 
     table = labels.load_label_table(args.labels)
     generator = VesselGenerator.load(args.model, choose_device(options.device))
-    label = table[table.channel(generator.structure)]
+    table.channel(generator.structure)  # an error before anything is computed
     cases = generated(args.samples) if args.samples else []
     known = real(args.voxels, args.test) if args.voxels else []
     names = [case.case_id for case in known]
@@ -67,6 +66,15 @@ def main() -> None:
     truth = {}
     if args.trees:
         truth = {f.case_id: f.path for f in made_files([args.trees], names, ".npz")}
+    votes = ask(generator, cases, options, args)
+    draw(generator, cases, votes, truth, table, options, args)
+    remove_others(args.out, votes)
+
+
+def ask(generator, cases: list[Case], options: VesselDrawingOptions, args) -> dict[str, Path]:
+    """Case id -> file of what the network says of it."""
+    from cardiform.ldm.vessels.model import votes_case
+
     found = args.out / "votes"
     per_case.run_cases(
         per_case.CaseRun(cases, found, found / "manifest.tsv"),
@@ -81,7 +89,15 @@ def main() -> None:
         parameters={"seed": options.seed, "steps": options.num_inference_steps},
         memory=memory_advice(VesselDrawingOptions),
     )
-    votes = {case.case_id: found / f"{case.case_id}.npz" for case in cases}
+    return {case.case_id: found / f"{case.case_id}.npz" for case in cases}
+
+
+def draw(generator, cases: list[Case], votes, truth, table, options, args) -> None:
+    """Trees and label maps from the votes."""
+    from cardiform.coronary.trace_case import write_trees
+    from cardiform.ldm.vessels.draw_case import DRAWN, draw_case
+
+    label = table[table.channel(generator.structure)]
     per_case.run_cases(
         per_case.CaseRun(cases, args.out, args.manifest, args.processes),
         functools.partial(
@@ -108,31 +124,6 @@ def main() -> None:
         },
         memory=memory_advice(VesselDrawingOptions),
     )
-    remove_others(args.out, votes)
-
-
-def generated(samples: Path) -> list[Case]:
-    """The samples that a metrics.json of sample_diffusion lists."""
-    record = read_json(samples)
-    names = record.get("samples") if isinstance(record, dict) else None
-    if not isinstance(names, list) or not names:
-        remedy = "give the metrics.json of sample_diffusion"
-        raise InputError(problem(samples, "lists no samples", remedy))
-    paths = {name: samples.parent / "nifti" / f"{name}.nii.gz" for name in names}
-    if gone := [path for path in paths.values() if not path.is_file()]:
-        remedy = "sample with save_format nifti or both"
-        raise InputError([problem(path, "does not exist", remedy) for path in gone])
-    return [Case(case_id=n, patient_id=n, labels=str(p)) for n, p in paths.items()]
-
-
-def real(voxels: Path, split: Path) -> list[Case]:
-    """The hearts of a part of the split."""
-    names = [name for name, _ in splits.read_split(split)]
-    files = made_files([voxels], names, ".nii.gz")
-    if not files:
-        remedy = "give the split of the cases of --voxels"
-        raise InputError(problem(split, f"has no case in {voxels}", remedy))
-    return [Case(case_id=f.case_id, patient_id=f.case_id, labels=str(f.path)) for f in files]
 
 
 if __name__ == "__main__":

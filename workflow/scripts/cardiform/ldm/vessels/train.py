@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,7 +21,7 @@ from .data import VesselDataset
 from .field import Box
 from .model import VESSELS
 from .task import VesselTask
-from .tree import load_tree
+from .tree import VesselTree, load_tree
 
 log = logging.getLogger(__name__)
 
@@ -53,79 +55,93 @@ def vessel_job(
         lambda: check_vessels(options),
         lambda: check_vessel_grid(grid.size, options),
     )
-    rows = splits.read_splits({"train": train, "validation": validation})
-    names = {part: [name for name, _ in found] for part, found in rows.items()}
-    files: dict[str, list[MadeFile]] = {}
-    structures: set[str] = set()
-    box = Box((0, 0, 0), (grid.size,) * 3)
-    for part, cases in names.items():
-        found = made_files([trees], cases, ".npz")
-        loaded = [(file, load_tree(file.path)) for file in found]
-        files[part] = [file for file, stored in loaded if stored.known]
-        structures |= {stored.structure for _, stored in loaded}
-        if part == "train" and files[part]:
-            multiple = 2 ** (len(options.channels) - 1)
-            trees_of = [stored.tree for _, stored in loaded if stored.known]
-            box = Box.of(trees_of, grid.size, grid.spacing, multiple)
-        if lost := len(found) - len(files[part]):
-            fact = "have no tree, or one that the scan cuts, and are left out"
-            log.info("%s: %d of %d cases %s", part, lost, len(found), fact)
-    if not files["train"]:
-        raise InputError(problem(train, f"has no case with a tree in {trees}", _REMEDY))
-    if len(structures) > 1:
-        fact = f"has trees of {' and '.join(sorted(structures))}"
-        raise InputError(problem(trees, fact, again("encode_vessels")))
-    everyone = [file.case_id for part in files.values() for file in part]
-    hearts = _by_case(made_files([voxels], everyone, ".nii.gz"))
-    if missing := [name for name in everyone if name not in hearts]:
-        fact = f"has no heart of {', '.join(missing[:5])}"
-        raise InputError(problem(voxels, fact, "give the voxels of the cases of the trees"))
-    made = {}
+    found = _trees_of(trees, train, validation)
+    loaded = found.loaded["train"]
+    multiple = 2 ** (len(options.channels) - 1)
+    box = Box.of([tree for _, tree in loaded], grid.size, grid.spacing, multiple)
+    hearts = _hearts_of(voxels, [case for part in found.files.values() for case in cases_of(part)])
+    made: dict[str, MadeFile] = {}
     if latents is not None:
-        made = _by_case(made_files([latents], cases_of(files["train"]), ".nii.gz"))
-    (structure,) = structures
+        made = _by_case(made_files([latents], cases_of(found.files["train"]), ".nii.gz"))
     torch.manual_seed(options.seed)
     task = VesselTask(options, grid.classes)
+
+    def samples(part: str) -> VesselDataset:
+        training = part == "train"
+        return VesselDataset(
+            found.files[part],
+            _paths(hearts),
+            grid,
+            options,
+            structure=found.structure,
+            box=box,
+            varied=training,
+            made=_paths(made) if training else None,
+        )
+
     return Job(
         kind=VESSELS,
         task=task,
         network=task.network,
-        train_set=VesselDataset(
-            files["train"],
-            _paths(hearts),
-            grid,
-            options,
-            structure=structure,
-            box=box,
-            varied=True,
-            made=_paths(made),
-        ),
-        validation_set=VesselDataset(
-            files["validation"],
-            _paths(hearts),
-            grid,
-            options,
-            structure=structure,
-            box=box,
-            varied=False,
-        ),
+        train_set=samples("train"),
+        validation_set=samples("validation"),
         options=options,
         sections={"vessels": options},
         labels=grid.table,
-        train_cases=cases_of(files["train"]),
-        validation_cases=cases_of(files["validation"]),
+        train_cases=cases_of(found.files["train"]),
+        validation_cases=cases_of(found.files["validation"]),
         identity={
             "grid": sha256_json(grid.as_dict()),
             "data": sha256_json(
                 {
-                    "trees": {p: [(f.case_id, f.sha256) for f in fs] for p, fs in files.items()},
-                    "hearts": sorted((f.case_id, f.sha256) for f in hearts.values()),
-                    "made": sorted((f.case_id, f.sha256) for f in made.values()),
+                    "trees": {p: _hashes(files) for p, files in found.files.items()},
+                    "hearts": sorted(_hashes(hearts.values())),
+                    "made": sorted(_hashes(made.values())),
                 }
             ),
         },
-        extra={"grid": grid.as_dict(), "structure": structure, "box": box.as_lists()},
+        extra={"grid": grid.as_dict(), "structure": found.structure, "box": box.as_lists()},
     )
+
+
+@dataclass(frozen=True)
+class _Trees:
+    """Part of the split -> files with a whole tree, and these trees; what they are trees of."""
+
+    loaded: dict[str, list[tuple[MadeFile, VesselTree]]]
+    structure: str
+
+    @property
+    def files(self) -> dict[str, list[MadeFile]]:
+        return {part: [file for file, _ in found] for part, found in self.loaded.items()}
+
+
+def _trees_of(trees: Path, train: Path, validation: Path) -> _Trees:
+    """The trees of encode_vessels that the scan does not cut."""
+    loaded: dict[str, list[tuple[MadeFile, VesselTree]]] = {}
+    structures: set[str] = set()
+    for part, rows in splits.read_splits({"train": train, "validation": validation}).items():
+        stored = [(f, load_tree(f.path)) for f in made_files([trees], [n for n, _ in rows], ".npz")]
+        loaded[part] = [(file, content.tree) for file, content in stored if content.known]
+        structures |= {content.structure for _, content in stored}
+        if lost := len(stored) - len(loaded[part]):
+            fact = "have no tree, or one that the scan cuts, and are left out"
+            log.info("%s: %d of %d cases %s", part, lost, len(stored), fact)
+    if not loaded["train"]:
+        raise InputError(problem(train, f"has no case with a tree in {trees}", _REMEDY))
+    if len(structures) > 1:
+        fact = f"has trees of {' and '.join(sorted(structures))}"
+        raise InputError(problem(trees, fact, again("encode_vessels")))
+    return _Trees(loaded, structures.pop())
+
+
+def _hearts_of(voxels: Path, cases: Sequence[str]) -> dict[str, MadeFile]:
+    """Case id -> its heart on the grid, of all cases."""
+    hearts = _by_case(made_files([voxels], cases, ".nii.gz"))
+    if missing := [name for name in cases if name not in hearts]:
+        fact = f"has no heart of {', '.join(missing[:5])}"
+        raise InputError(problem(voxels, fact, "give the voxels of the cases of the trees"))
+    return hearts
 
 
 _REMEDY = "run encode_vessels on label maps that have the structure"
@@ -137,3 +153,7 @@ def _by_case(files: list[MadeFile]) -> dict[str, MadeFile]:
 
 def _paths(files: dict[str, MadeFile]) -> dict[str, Path]:
     return {name: file.path for name, file in files.items()}
+
+
+def _hashes(files: Iterable[MadeFile]) -> list[tuple[str, str]]:
+    return [(file.case_id, file.sha256) for file in files]
