@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..artefact.model import Kind
 from ..formats import Format
 from ..options.ldm import DiffusionOptions
+from ..options.vessels import VesselOptions
 from .data import MOVE
 
 DIFFUSION = Kind("ldm_diffusion", "a latent diffusion", "train_diffusion")
@@ -264,6 +265,23 @@ class Condition:
         return Condition(**parts)
 
 
+def unet_of(
+    options: DiffusionOptions | VesselOptions, in_channels: int, out_channels: int
+) -> nn.Module:
+    """The network of a diffusion, in three dimensions."""
+    return DiffusionModelUNet(
+        spatial_dims=3,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        num_res_blocks=options.num_res_blocks,
+        channels=options.channels,
+        attention_levels=options.attention_levels,
+        norm_num_groups=options.norm_num_groups,
+        num_head_channels=options.num_head_channels,
+        use_flash_attention=True,
+    )
+
+
 class LatentDenoiser(nn.Module):
     """A UNet over the latents, conditioned on known classes and volumes if it is trained for that,
     and on the moves of augmented hearts.
@@ -309,17 +327,7 @@ class LatentDenoiser(nn.Module):
             width += 2 * classes
         if follows_moves:
             width += MOVE
-        self.unet = DiffusionModelUNet(
-            spatial_dims=3,
-            in_channels=width,
-            out_channels=latent_channels,
-            num_res_blocks=options.num_res_blocks,
-            channels=options.channels,
-            attention_levels=options.attention_levels,
-            norm_num_groups=options.norm_num_groups,
-            num_head_channels=options.num_head_channels,
-            use_flash_attention=True,
-        )
+        self.unet = unet_of(options, width, latent_channels)
 
     def forward(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         """(B, L, s, s, s) prediction of the process's target."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
 from ...artefact.model import Kind, load_model
@@ -15,7 +14,7 @@ from ...cohort.table import Case
 from ...options.ldm import DiffusionOptions
 from ...options.vessels import VesselOptions
 from ..data import load_shape
-from ..diffusion_model import Process, starting_noise
+from ..diffusion_model import Process, starting_noise, unet_of
 from ..hearts_on_grid import Grid
 from .field import CHANNELS, Box, Votes, decode, save_votes
 
@@ -40,17 +39,7 @@ class VesselDenoiser(nn.Module):
     def __init__(self, options: VesselOptions, classes: int):
         super().__init__()
         self.classes = classes
-        self.unet = DiffusionModelUNet(
-            spatial_dims=3,
-            in_channels=CHANNELS + classes + PLACE,
-            out_channels=CHANNELS,
-            num_res_blocks=options.num_res_blocks,
-            channels=options.channels,
-            attention_levels=options.attention_levels,
-            norm_num_groups=options.norm_num_groups,
-            num_head_channels=options.num_head_channels,
-            use_flash_attention=True,
-        )
+        self.unet = unet_of(options, CHANNELS + classes + PLACE, CHANNELS)
 
     def forward(self, noisy: Tensor, times: Tensor, heart: Tensor) -> Tensor:
         """(B, CHANNELS, X, Y, Z) prediction of the process's target.

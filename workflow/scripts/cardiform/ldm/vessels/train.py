@@ -15,7 +15,7 @@ from ...errors import InputError, again, problem, together
 from ...files import sha256_json
 from ...options.vessels import VesselOptions
 from ...training.job import Job
-from ..hearts_on_grid import load_grid
+from ..hearts_on_grid import Grid, load_grid
 from ..option_checks import check_vessel_grid, check_vessels
 from .data import VesselDataset
 from .field import Box
@@ -47,22 +47,19 @@ def vessel_job(
         Options do not fit each other or the grid; no training case has a tree; trees are of
         several structures.
     """
-    grid = load_grid(grid_file)
-    if not grid.has_classes:
-        fact = "is the grid of a field without classes"
-        raise InputError(problem(grid_file, fact, "vessels need label maps (ldm.sources: labels)"))
-    together(
-        lambda: check_vessels(options),
-        lambda: check_vessel_grid(grid.size, options),
-    )
+    grid = _grid_of(grid_file, options)
     found = _trees_of(trees, train, validation)
-    loaded = found.loaded["train"]
     multiple = 2 ** (len(options.channels) - 1)
-    box = Box.of([tree for _, tree in loaded], grid.size, grid.spacing, multiple)
+    box = Box.of(found.training, grid.size, grid.spacing, multiple)
     hearts = _hearts_of(voxels, [case for part in found.files.values() for case in cases_of(part)])
     made: dict[str, MadeFile] = {}
     if latents is not None:
         made = _by_case(made_files([latents], cases_of(found.files["train"]), ".nii.gz"))
+    data = {
+        "trees": {part: _hashes(files) for part, files in found.files.items()},
+        "hearts": sorted(_hashes(hearts.values())),
+        "made": sorted(_hashes(made.values())),
+    }
     torch.manual_seed(options.seed)
     task = VesselTask(options, grid.classes)
 
@@ -90,16 +87,7 @@ def vessel_job(
         labels=grid.table,
         train_cases=cases_of(found.files["train"]),
         validation_cases=cases_of(found.files["validation"]),
-        identity={
-            "grid": sha256_json(grid.as_dict()),
-            "data": sha256_json(
-                {
-                    "trees": {p: _hashes(files) for p, files in found.files.items()},
-                    "hearts": sorted(_hashes(hearts.values())),
-                    "made": sorted(_hashes(made.values())),
-                }
-            ),
-        },
+        identity={"grid": sha256_json(grid.as_dict()), "data": sha256_json(data)},
         extra={"grid": grid.as_dict(), "structure": found.structure, "box": box.as_lists()},
     )
 
@@ -114,6 +102,20 @@ class _Trees:
     @property
     def files(self) -> dict[str, list[MadeFile]]:
         return {part: [file for file, _ in found] for part, found in self.loaded.items()}
+
+    @property
+    def training(self) -> list[VesselTree]:
+        return [tree for _, tree in self.loaded["train"]]
+
+
+def _grid_of(path: Path, options: VesselOptions) -> Grid:
+    """The grid of the hearts, which the network can work on."""
+    grid = load_grid(path)
+    if not grid.has_classes:
+        fact = "is the grid of a field without classes"
+        raise InputError(problem(path, fact, "vessels need label maps (ldm.sources: labels)"))
+    together(lambda: check_vessels(options), lambda: check_vessel_grid(grid.size, options))
+    return grid
 
 
 def _trees_of(trees: Path, train: Path, validation: Path) -> _Trees:
