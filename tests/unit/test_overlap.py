@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cardiform.labels import STACOM_2025, LabelTable
-from cardiform.metrics.overlap import overlap
+from cardiform.metrics.overlap import dice_of, overlap
 from cardiform.metrics.summary import mean_over_cases, mean_over_classes
 
 TABLE = LabelTable(STACOM_2025[:3])
@@ -33,7 +33,15 @@ def test_classes_that_one_or_neither_map_has():
     assert found[B] == {"dice": 0.0, "iou": 0.0, "volume_error": -1.0}
     assert found[C] == {"dice": None, "iou": None, "volume_error": None}
     truth, predicted = maps()
-    assert overlap(predicted, truth, TABLE)[B] == {"dice": 0.0, "iou": 0.0, "volume_error": None}
+    # nobody annotated B: that a model draws it is no fault
+    assert set(overlap(predicted, truth, TABLE)[B].values()) == {None}
+
+
+def test_dice_of_masks():
+    truth, predicted = (m == 1 for m in maps())
+    assert dice_of(truth, predicted) == pytest.approx(0.75)
+    assert dice_of(truth, ~truth & False) == 0.0
+    assert dice_of(truth & False, truth & False) is None
 
 
 def test_maps_of_different_grids_are_refused():

@@ -99,9 +99,12 @@ def test_distances_grow_with_the_scale(scale):
 
 def test_empty_surfaces():
     assert set(surface_figures(EMPTY, EMPTY).values()) == {None}
+    assert set(surface_figures(EMPTY, sphere(3.0, 2)).values()) == {None}  # nobody annotated it
     assert surface_figures(sphere(3.0, 2), EMPTY) == {
         "assd_mm": None,
         "hd95_mm": None,
         "chamfer_mm": None,
         "f_score": 0.0,
+        "missed": 1.0,
     }
+    assert surface_figures(sphere(3.0, 2), sphere(3.0, 2))["missed"] == 0.0

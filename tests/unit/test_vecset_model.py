@@ -5,6 +5,7 @@ import torch
 
 from cardiform.errors import InputError
 from cardiform.options.vecset import VecsetOptions
+from cardiform.vecset.attention import AttentionBlock
 from cardiform.vecset.bottleneck import BOTTLENECKS
 from cardiform.vecset.model import PRESETS, Shape, VecSet
 
@@ -174,3 +175,37 @@ def test_fps_chooses_where_latents_start():
 def test_the_anchored_preset_refuses_learned_queries():
     with pytest.raises(InputError, match="fps"):
         VecSet.from_options(VecsetOptions(preset="demo", queries="learned"), 10)
+
+
+@SHAPES
+def test_checkpointing_runs_blocks_twice_and_changes_no_gradient(shape, monkeypatch):
+    gradients, calls = [], []
+    forward = AttentionBlock.forward
+    monkeypatch.setattr(
+        AttentionBlock, "forward", lambda self, x: calls.append(self) or forward(self, x)
+    )
+    for checkpointing in (False, True):
+        model = network(shape, checkpointing=checkpointing).train()
+        model(*inputs())[0].square().sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+        assert len(calls) == (2 if checkpointing else 1)
+        calls.clear()
+    for one, other in zip(*gradients):
+        torch.testing.assert_close(one, other)
+
+
+@SHAPES
+def test_under_autocast_the_blocks_add_up_in_fp32(shape):
+    model, seen = network(shape), []
+    for module in (model.encoder_norm, model.trunk[0].attention_norm, model.head_norm):
+        module.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(*inputs())
+    assert seen == [torch.float32] * 3
+
+
+def test_channels_of_a_latent_can_be_asked_for():
+    model = VecSet.from_options(VecsetOptions(preset="demo", latent_dim=5), 10)
+    points, _, _ = inputs(batch=1, count=600, classes=10)
+    fps = torch.arange(model.shape.latents)[None]
+    assert model.encode(points, fps).shape[-1] == 5 + 3

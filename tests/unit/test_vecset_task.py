@@ -8,8 +8,15 @@ from torch.nn import functional
 
 from cardiform.labels import STACOM_2025, LabelTable
 from cardiform.options.vecset import VecsetOptions
+from cardiform.vecset import task as task_module
 from cardiform.vecset.model import PRESETS, Shape
-from cardiform.vecset.task import VecsetTask, exact_gradient, tetrahedral_gradient, truncated_error
+from cardiform.vecset.task import (
+    VecsetTask,
+    bounded_square,
+    exact_gradient,
+    tetrahedral_gradient,
+    truncated_error,
+)
 
 LABELS = LabelTable(STACOM_2025[:2])
 RADII = torch.tensor([0.4, 0.7])
@@ -152,6 +159,26 @@ def test_exact_gradient_is_the_slope_of_the_field(make_task):
         ahead, behind = (model.query(tokens.double(), points.double() + m) for m in (move, -move))
         slope = (ahead - behind).gather(2, channels[..., None])[..., 0] / 2e-6
         torch.testing.assert_close(found[..., axis].double(), slope, rtol=1e-3, atol=1e-3)
+
+
+def test_one_steep_point_does_not_make_the_whole_step(make_task, monkeypatch):
+    """A slope of 1,000 at one point of many has happened: squared it was the whole gradient."""
+    task, data = make_task(), batch()
+    _, sound = task.loss(data, "model", 0)
+    whole = exact_gradient
+
+    def spiked(*args):
+        found = whole(*args)
+        steep = torch.ones_like(found[..., :1])
+        steep[0, 0] = 1000 / found[0, 0].detach().norm()
+        return found * steep
+
+    monkeypatch.setattr(task_module, "exact_gradient", spiked)
+    points = task.options.eikonal_queries * len(data["points"])
+    _, found = task.loss(data, "model", 0)
+    assert float(found["eikonal"] - sound["eikonal"]) < 2 * 1000 / (points / 2)
+    x = torch.tensor([0.0, 0.5, -1.0, 3.0, -1000.0])
+    torch.testing.assert_close(bounded_square(x), torch.tensor([0.0, 0.25, 1.0, 5.0, 1999.0]))
 
 
 def test_tetrahedral_differences_come_close(make_task):

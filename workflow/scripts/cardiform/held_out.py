@@ -94,7 +94,7 @@ def table_of_figures(part: Mapping, names: Sequence[str], baseline: str) -> str:
     names : classes, in order.    baseline : method whose Dice stands beside the model's.
     """
     title = baseline.replace("_", " ") + " Dice"
-    lines = [f"{'':24}{'Dice':>8}{'ASSD mm':>9}{'HD95 mm':>9}{title:>17}"]
+    lines = [f"{'':24}{'Dice':>8}{'ASSD mm':>9}{'HD95 mm':>9}{'missed':>8}{title:>17}"]
     rows = {name: part["model"]["mean"].get(name, {}) for name in names}
     base = {name: part[baseline]["mean"].get(name, {}) for name in names}
     for name in ("chambers_and_great_vessels", "all_classes"):
@@ -103,9 +103,9 @@ def table_of_figures(part: Mapping, names: Sequence[str], baseline: str) -> str:
         title = f"{name[:14]}, cut in {cases}"
         rows[title], base[title] = part["model"]["cut"][name], part[baseline]["cut"][name]
     for name, row in rows.items():
-        cells = [row.get("dice"), row.get("assd_mm"), row.get("hd95_mm"), base[name].get("dice")]
-        text = ["-" if v is None else f"{v:.3f}" for v in cells]
-        lines.append(f"{name[:23]:24}{text[0]:>8}{text[1]:>9}{text[2]:>9}{text[3]:>17}")
+        cells = [row.get(figure) for figure in ("dice", "assd_mm", "hd95_mm", "missed")]
+        text = ["-" if v is None else f"{v:.3f}" for v in (*cells, base[name].get("dice"))]
+        lines.append(f"{name[:23]:24}{text[0]:>8}{text[1]:>9}{text[2]:>9}{text[3]:>8}{text[4]:>17}")
     return "\n".join(lines)
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from ..errors import again
 from ..files import write_json, write_text
 from ..formats import Format
-from ..metrics.overlap import overlap
+from ..metrics.overlap import dice_of
 from ..metrics.own_grid import own_grid_figures
+from ..metrics.summary import mean
 
 FIGURES = Format(
     "applied-figures",
@@ -74,12 +75,11 @@ class Record:
         """How far several folds agree: the mean Dice of each alone to all together."""
         if not single:
             return
-        dice = [overlap(made, own, table) for own in single]
         figures = {}
-        for name in table.names:
-            values = [found[name]["dice"] for found in dice]
-            known = [value for value in values if value is not None]
-            figures[name] = {"agreement": float(np.mean(known)) if known else None}
+        for label in table:
+            mask = made == label.value
+            dice = [dice_of(mask, own == label.value) for own in single]
+            figures[label.name] = {"agreement": mean(dice)}
         self.add(task, family, FOLDS, figures)
 
     def write(self, path: Path, case_id: str, tasks: Sequence[str], trained_on: Sequence[str]):

@@ -212,8 +212,5 @@ def _reconstruct(name: str, source: Path, shape, latents, coder: ShapeCoder, out
         true = (true > 0.5).astype(np.uint8)
         save_image(path, coder.model.likelihood(logits)[0, 0].numpy(), affine)
     found = overlap(to_values(true, grid), to_values(made, grid), grid.table)
-    for channel, label in enumerate(grid.table.names, start=1):
-        if not (true == channel).any():
-            found[label] = dict.fromkeys(found[label])
     write_json(figures, {"classes": found, "dice": mean(row["dice"] for row in found.values())})
     return [path, figures]

@@ -7,6 +7,12 @@ import numpy as np
 from ..labels import LabelTable
 
 
+def dice_of(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Dice of two masks of one shape; None where both are empty."""
+    both = int(one.sum()) + int(other.sum())
+    return 2 * int((one & other).sum()) / both if both else None
+
+
 def overlap(
     truth: np.ndarray, predicted: np.ndarray, table: LabelTable
 ) -> dict[str, dict[str, float | None]]:
@@ -17,8 +23,8 @@ def overlap(
     Returns
     -------
     Class name -> dice and iou (0-1) and volume_error (predicted - truth, relative to truth).
-    A class that neither map holds has None for all: it is no success and no failure. A class
-    that the truth lacks has no volume error.
+    A class that the truth lacks has None for all: nobody annotated it, so what is predicted of it
+    is neither right nor wrong.
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"truth is {truth.shape}, predicted {predicted.shape}")
@@ -30,8 +36,8 @@ def overlap(
         value = label.value
         both, a, b = int(counts[value, value]), int(in_truth[value]), int(in_predicted[value])
         result[label.name] = {
-            "dice": 2 * both / (a + b) if a + b else None,
-            "iou": both / (a + b - both) if a + b else None,
+            "dice": 2 * both / (a + b) if a else None,
+            "iou": both / (a + b - both) if a else None,
             "volume_error": (b - a) / a if a else None,
         }
     return result

@@ -23,7 +23,7 @@ def own_grid_figures(truth: np.ndarray, mask: np.ndarray, affine: np.ndarray) ->
     -------
     dice, cl_dice, component_error, components : as of
         :func:`cardiform.metrics.topology.topology_figures`.
-    hd95_mm, assd_mm, chamfer_mm, f_score : as of
+    hd95_mm, assd_mm, chamfer_mm, f_score, missed : as of
         :func:`cardiform.metrics.surface.surface_figures`, between the faces of the voxels.
 
     None where an empty mask leaves a figure undefined.

@@ -15,7 +15,7 @@ SAMPLES = 10_000  # points per surface
 F_THRESHOLD_MM = 1.0  # about a voxel of clinical CT
 CANDIDATES = 12  # triangles that are tried before the bound is asked
 POINTS_AT_A_TIME = 1024  # of those that need more candidates: bounds the memory
-NAMES = ("assd_mm", "hd95_mm", "chamfer_mm", "f_score")
+NAMES = ("assd_mm", "hd95_mm", "chamfer_mm", "f_score", "missed")
 
 
 def surface_figures(
@@ -32,18 +32,18 @@ def surface_figures(
     hd95_mm : the larger of the two 95th percentiles.
     chamfer_mm : sum of the two mean (unsquared) distances.
     f_score : harmonic mean of the shares of both that lie within 1 mm of the other.
+    missed : 1 where the prediction is empty. Then the distances are None and the F-score is 0, so a
+        mean of distances over cases has to be read beside the mean of this.
 
-    All None where both surfaces are empty; where one is, the distances are None and the
-    F-score is 0. All None, too, where a cut leaves nothing of the truth.
+    All None where the truth is empty (nobody annotated it) or a cut leaves nothing of it.
     """
+    seen = predicted
     if cut is not None:
-        truth = cut.open_part(truth)
-        if not len(truth.faces):
-            return dict.fromkeys(NAMES)
-    seen = predicted if cut is None else cut.open_part(predicted)
-    if not len(truth.faces) or not len(seen.faces):
-        one = bool(len(truth.faces)) != bool(len(seen.faces))
-        return {**dict.fromkeys(NAMES), "f_score": 0.0 if one else None}
+        truth, seen = cut.open_part(truth), cut.open_part(predicted)
+    if not len(truth.faces):
+        return dict.fromkeys(NAMES)
+    if not len(seen.faces):
+        return {**dict.fromkeys(NAMES), "f_score": 0.0, "missed": 1.0}
     rng = np.random.default_rng(seed)
     there = distance_to_mesh(SurfaceSampler(truth).draw(SAMPLES, rng)[0], predicted)
     back = distance_to_mesh(SurfaceSampler(seen).draw(SAMPLES, rng)[0], truth)
@@ -54,6 +54,7 @@ def surface_figures(
         "hd95_mm": float(max(np.percentile(there, 95), np.percentile(back, 95))),
         "chamfer_mm": float(there.mean() + back.mean()),
         "f_score": 2 * float(recall) * float(precision) / both if both else 0.0,
+        "missed": 0.0,
     }
 
 

@@ -23,6 +23,16 @@ class VecsetOptions(TrainingOptions):
     bottleneck: str = option(
         "normalized", "latent bottleneck", choices=("normalized", "kl", "identity")
     )
+    latent_dim: int = option(
+        0, "channels of a latent (0: as the preset has them)", minimum=0, young=True
+    )
+    checkpointing: bool = option(
+        False,
+        "recompute blocks in the backward pass: less memory, a third more time",
+        memory="set",
+        resumable=True,
+        young=True,
+    )
     input_points: int = option(8_192, "surface points that are encoded", minimum=16, memory="lower")
     balanced: float = option(
         0.5,

@@ -140,7 +140,7 @@ def connect(device: str = "auto") -> Iterator[World]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
+        _prepare(chosen)
     world = World(rank=rank, size=size, device=chosen)
     if size == 1:
         yield world
@@ -158,6 +158,14 @@ def connect(device: str = "auto") -> Iterator[World]:
     # No farewell after an error: it waits for the others, which may wait for this one in a
     # collective. This process just ends, and torchrun ends the others.
     _close()
+
+
+def _prepare(device: torch.device) -> None:
+    """Settings of CUDA that every training is better off with, before it is first used."""
+    # batches of changing size leave gaps that blocks of fixed size cannot fill
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    torch.set_float32_matmul_precision("high")  # TF32 where fp32 is multiplied
+    torch.cuda.set_device(device)
 
 
 def _close() -> None:

@@ -25,7 +25,7 @@ from .distributed import World
 ORDER, STEP, AFTER_STEP, VALIDATION = range(4)
 FILES_BESIDE, FILES_OF_WORKER = 16, 8  # so many a training opens at least, beside what is open
 SHARED_OF_WORKER = 1 << 17  # bytes of shared memory, without its batches
-SORT_WINDOW = 64  # samples among which similar costs are brought together
+PACKING_WINDOW = 256  # samples among which those are sought that fill a batch together
 
 
 def seed_everything(*words: int) -> None:
@@ -101,10 +101,10 @@ class StepSampler:
 class BudgetSampler:
     """The same for samples of unequal cost: a micro-batch never costs more than the budget.
 
-    Every epoch the seeded permutation is cut into windows, each sorted by cost, so that the
-    samples of a batch, and the batches that the ranks get at a time, cost about the same. The
-    batches are filled in that order up to the budget or the number of samples, shuffled, and
-    dealt to micro-batches and ranks in turn. Which batch a step gets follows from its number.
+    Every epoch the seeded permutation is cut into windows, and each is packed into batches, full
+    ones wherever that can be. Batches of about the same cost make a step together, so that no rank
+    waits for another, and the steps are shuffled; a step deals its batches to micro-batches and
+    ranks in turn. Which batches a step gets follows from its number.
 
     Parameters
     ----------
@@ -130,28 +130,49 @@ class BudgetSampler:
         return len(self.steps) * self.accumulate
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        per_step = self.accumulate * self.world.size
-        number, first = 0, self.steps.start * per_step
-        last = self.steps.stop * per_step
+        for batches in itertools.islice(self.dealt(), self.steps.start, self.steps.stop):
+            yield from batches[self.world.rank :: self.world.size]
+
+    def dealt(self) -> Iterator[list[list[tuple[int, int]]]]:
+        """The batches of every step, of all ranks, from the first step on, without end."""
+        count, left = self.accumulate * self.world.size, []
         for epoch in itertools.count():
-            for batch in self.epoch(epoch):
-                if number >= last:
-                    return
-                if number >= first and number % self.world.size == self.world.rank:
-                    yield batch
-                number += 1
+            batches = left + self.epoch(epoch)
+            steps = [batches[i : i + count] for i in range(0, len(batches), count)]
+            left = steps.pop() if len(steps[-1]) < count else []
+            seeds = np.random.SeedSequence((self.seed, ORDER, epoch, 1))
+            for number in np.random.default_rng(seeds).permutation(len(steps)):
+                yield steps[number]
 
     def epoch(self, epoch: int) -> list[list[tuple[int, int]]]:
-        """The batches of an epoch, as (index, draw)."""
+        """The batches of an epoch, as (index, draw), the cheapest first."""
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, ORDER, epoch)))
         order = rng.permutation(len(self.costs))
-        windows = np.array_split(order, range(SORT_WINDOW, len(order), SORT_WINDOW))
-        order = np.concatenate([w[np.argsort(self.costs[w], kind="stable")] for w in windows])
-        batches = filled(order, self.costs, self.budget, self.share)
-        first = epoch * len(order)
-        numbered = iter(range(first, first + len(order)))
-        keys = [[(index, next(numbered)) for index in batch] for batch in batches]
-        return [keys[i] for i in rng.permutation(len(keys))]
+        windows = np.array_split(order, range(PACKING_WINDOW, len(order), PACKING_WINDOW))
+        batches = [b for w in windows for b in packed(w, self.costs, self.budget, self.share)]
+        batches.sort(key=lambda batch: self.costs[batch].sum())
+        numbered = itertools.count(epoch * len(order))
+        return [[(index, next(numbered)) for index in batch] for batch in batches]
+
+
+def packed(window, costs: np.ndarray, budget: int, most: int) -> list[list[int]]:
+    """Samples in batches that cost up to ``budget``, up to ``most`` in each: every sample goes into
+    the first that has room.
+
+    In the order of the window: the dearest first would fill a few more, but a small cohort would
+    get the same batches in every epoch.
+    """
+    batches: list[list[int]] = []
+    room = np.zeros(len(window), np.int64)
+    for index in map(int, window):
+        place = int(np.argmax(room[: len(batches)] >= costs[index])) if batches else 0
+        if not batches or room[place] < costs[index]:
+            place = len(batches)
+            batches.append([])
+            room[place] = budget
+        batches[place].append(index)
+        room[place] = room[place] - costs[index] if len(batches[place]) < most else -1
+    return batches
 
 
 def filled(order, costs: np.ndarray, budget: int, most: int) -> list[list[int]]:

@@ -10,10 +10,11 @@ ones only: see docs/vecset.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..artefact.model import Kind
 from ..errors import InputError
@@ -76,6 +77,11 @@ class VecSet(nn.Module):
     queries : "fps" (latents start at chosen input points) or "learned".
     bottleneck : "normalized", "kl" or "identity".
     outside : distance that the untrained network predicts everywhere, unit frame.
+    checkpointing : in training, compute the trunk's blocks once more in the backward pass, so that
+        only what lies between them is kept.
+
+    The sums that run through the blocks stay in the weights' precision under autocast, as in
+    VecSetX: rounded to bf16 after each of many blocks, they would lose what a block adds.
     """
 
     def __init__(
@@ -86,9 +92,10 @@ class VecSet(nn.Module):
         queries: str = "fps",
         bottleneck: str = "normalized",
         outside: float = 0.0,
+        checkpointing: bool = False,
     ):
         super().__init__()
-        self.shape, self.num_classes = shape, num_classes
+        self.shape, self.num_classes, self.checkpointing = shape, num_classes, checkpointing
         if shape.anchored and queries != "fps":
             raise InputError(
                 "vecset: this preset keeps its latents at surface points; "
@@ -117,12 +124,14 @@ class VecSet(nn.Module):
     @classmethod
     def from_options(cls, options: VecsetOptions, num_classes: int) -> VecSet:
         """The network that ``options`` describe, with fresh weights."""
+        shape = PRESETS[options.preset]
         return cls(
-            PRESETS[options.preset],
+            replace(shape, latent_dim=options.latent_dim or shape.latent_dim),
             num_classes,
             queries=options.queries,
             bottleneck=options.bottleneck,
             outside=options.truncation,
+            checkpointing=options.checkpointing,
         )
 
     def encode(self, points: Tensor, fps: Tensor | None = None) -> Tensor:
@@ -140,21 +149,21 @@ class VecSet(nn.Module):
         """Run the trunk once: (B, M, L) latents to the tokens that :meth:`query` reads."""
         if self.place is not None:
             anchors, codes = latents[..., :3], latents[..., 3:]
-            x = self.bottleneck.widen(codes) + self.place(anchors)
+            x = self._precise(self.bottleneck.widen(codes)) + self.place(anchors)
             return torch.cat([anchors, self._trunk(x)], dim=-1)
-        x = self.bottleneck.widen(latents)
+        x = self._precise(self.bottleneck.widen(latents))
         return self._trunk(x if self.learned is None else x + self.learned.weight)
 
     def query(self, tokens: Tensor, queries: Tensor) -> Tensor:
         """Signed distances (B, Q, C), negative inside, at (B, Q, 3) unit-frame positions."""
-        x = self.query_embedding(queries)
+        x = self._precise(self.query_embedding(queries))
         if self.shape.anchored:
             x = x + self.decoder(queries, tokens[..., :3], tokens[..., 3:])
             x = x + self.decoder_forward(self.decoder_norm(x))
         else:
             x = self.decoder(x, tokens)
         with torch.autocast(x.device.type, enabled=False):
-            return self.head(self.head_norm(x.to(self.head.weight.dtype)))
+            return self.head(self.head_norm(self._precise(x)))
 
     def forward(
         self, points: Tensor, fps: Tensor | None, queries: Tensor
@@ -171,7 +180,7 @@ class VecSet(nn.Module):
             return self._narrow(x + self.encoder(x, embedded), sample)
         if fps is None:
             raise ValueError("farthest-point queries need fps, the indices of the start points")
-        x = gather(embedded, fps[..., None]).squeeze(2)
+        x = self._precise(gather(embedded, fps[..., None]).squeeze(2))
         if not self.shape.anchored:
             return self._narrow(x + self.encoder(x, embedded), sample)
         anchors = gather(points[..., :3], fps[..., None]).squeeze(2)
@@ -185,8 +194,14 @@ class VecSet(nn.Module):
 
     def _trunk(self, x: Tensor) -> Tensor:
         for block in self.trunk:
-            x = block(x)
+            if self.checkpointing and self.training:
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
         return x
+
+    def _precise(self, x: Tensor) -> Tensor:
+        return x.to(self.head.weight.dtype)
 
 
 def _reader(shape: Shape, neighbours: int) -> nn.Module:

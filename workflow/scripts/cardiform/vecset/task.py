@@ -43,7 +43,7 @@ class VecsetTask:
             points, channels, counts = self.eikonal_points(batch)
             gradient = {"autograd": exact_gradient, "tetra": tetrahedral_gradient}[options.eikonal]
             slope = gradient(self.model, tokens, points, channels).norm(dim=-1)
-            terms["eikonal"] = _mean((slope - 1).square(), counts)
+            terms["eikonal"] = _mean(bounded_square(slope - 1), counts)
         total = self._weighted(terms)
         return total, {"loss": total.detach()} | {k: v.detach() for k, v in terms.items()}
 
@@ -150,6 +150,11 @@ class VecsetTask:
         channels = (torch.rand_like(sloped, dtype=torch.float32) * sloped).argmax(dim=-1)
         counts = sloped.gather(2, channels[..., None]).squeeze(-1)
         return positions[:, rows], channels, counts
+
+
+def bounded_square(x: Tensor) -> Tensor:
+    """x^2 up to 1 and 2 |x| - 1 beyond (Huber): one steep point does not make the whole step."""
+    return 2 * nn.functional.huber_loss(x, torch.zeros_like(x), reduction="none")
 
 
 def truncated_error(predicted: Tensor, target: Tensor, limit: float) -> Tensor:
