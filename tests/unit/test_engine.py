@@ -231,7 +231,7 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path):
     with (
         full_stream("w") as text,
         full_stream("wb") as binary,
-        RunLog(tmp_path, steps=1, resumed_at=None, enabled=True) as runlog,
+        RunLog(tmp_path, options=options(steps=1), resumed_at=None, enabled=True) as runlog,
     ):
         runlog._stream.close()
         runlog._stream = text
@@ -520,7 +520,7 @@ def test_the_keys_to_lower_are_those_of_the_training(tmp_path):
         train(task, Lines(), None, options=vecset, out=tmp_path, identity={})
     for key in ("vecset.accumulate", "vecset.input_points", "vqvae.max_voxels"):
         assert key in str(caught.value)
-    assert "or set vqvae.checkpointing to true" in str(caught.value)
+    assert "or set vecset.checkpointing, vqvae.checkpointing to true" in str(caught.value)
 
 
 def test_other_errors_stay_what_they_are(tmp_path):
@@ -603,7 +603,7 @@ def test_another_rank_goes_on_without_a_look_at_its_folder(tmp_path):
     state = Checkpoints(tmp_path).load_last()
     second = World(1, 1, torch.device("cpu"))
     data = Data(Lines(), Lines(4), None, options(), second)
-    silent = RunLog(tmp_path, steps=10, resumed_at=5, enabled=False)
+    silent = RunLog(tmp_path, options=options(), resumed_at=5, enabled=False)
     elsewhere = Checkpoints(tmp_path / "elsewhere")
     loop = Loop(ToyTask(), data, options(), second, silent, elsewhere, {})
     loop.begin(state)
@@ -617,6 +617,31 @@ def test_a_lost_best_checkpoint_is_said_and_sought_again(tmp_path, caplog):
     outcome = run(tmp_path)
     assert "best.pt is gone: the best validation after step 6" in caplog.text
     assert outcome.best_step > 6 and outcome.weights
+
+
+class Worsening(ToyTask):
+    """Its validations get worse after the second one."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.found = 0
+
+    def evaluate(self, batches):
+        assert list(batches)
+        self.found += 1
+        return {"loss": float(abs(self.found - 3))}  # one comes before the first step
+
+
+def test_a_training_without_progress_ends_where_patience_does(tmp_path, caplog):
+    caplog.set_level("INFO")
+    ended = run(tmp_path, Worsening(), steps=40, validate_every=2, patience=3)
+    assert ended.best_step == 4 and ended.steps == 10
+    assert "no lower loss in 3 validations: the training ends after step 10" in caplog.text
+    again = run(tmp_path, Worsening(), steps=40, validate_every=2, patience=3)
+    assert (again.steps, again.best_step) == (10, 4)
+    assert_equal(ended.weights, again.weights)
+    whole = run(tmp_path / "whole", Worsening(), steps=40, validate_every=2)
+    assert whole.steps == 40
 
 
 def test_clocks_do_not_count(tmp_path):

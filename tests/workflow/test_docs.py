@@ -40,7 +40,7 @@ RULES = {*read_rules()[1], "all"}
 # Programs that are not ours: what they are given is not looked at.
 PROGRAMS = {
     ".", "$EDITOR", "cd", "docker", "export", "find", "git", "mypy", "pgrep", "pip", "pre-commit",
-    "ruff", "sbatch", "sed", "sinfo", "snakedeploy", "uv",
+    "ruff", "sbatch", "sed", "sinfo", "snakedeploy", "tensorboard", "uv",
 }  # fmt: skip
 # A reader's own files.
 OWN_FILES = {"acme.yaml", "stacom.yaml"}

@@ -30,12 +30,25 @@ class TrainingOptions:
     )
     seed: int = option(0, "seed of weights, order and draws", minimum=0, maximum=SEED_MAX)
     validate_every: int = option(1_000, "steps between validations (0: only at the end)", minimum=0)
+    patience: int = option(
+        0,
+        "validations in a row without a lower loss that end the training (0: it takes all steps)",
+        minimum=0,
+        young=True,
+    )
     preview_every: int = option(5_000, "steps between preview pictures (0: none)", minimum=0)
     fast_dev_run: int = option(
         0, "run this many steps and validation batches only (0: all)", minimum=0
     )
     checkpoint_every: int = option(500, "steps between checkpoints", minimum=1, resumable=True)
     log_every: int = option(50, "steps between log lines", minimum=1, resumable=True)
+    tracker: str = option(
+        "",
+        "send figures to wandb or mlflow as well, where it is installed; empty: to neither",
+        choices=("", "wandb", "mlflow"),
+        resumable=True,
+        young=True,
+    )
     max_minutes: float = option(
         0.0,
         "save and exit 75 this long after the start (0: no limit but that of a SLURM job)",

@@ -19,7 +19,9 @@ from ..options.training import TrainingOptions
 
 FORMAT_VERSION = 1
 # What is moved aside with the checkpoints of another training, and the names of its own files
-MOVED = {"metrics.jsonl": "*", "tensorboard": "events.*", "previews": "[0-9]*"}
+MOVED = {
+    "metrics.jsonl": "*", "tensorboard": "events.*", "previews": "[0-9]*", "tracker.txt": "*",
+}  # fmt: skip
 ANY = Format("checkpoint", {"format_version": "integer"}, version=FORMAT_VERSION)
 LAST = dataclasses.replace(
     ANY,

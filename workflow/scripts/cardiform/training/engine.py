@@ -110,7 +110,7 @@ def train(
             )
             resumed_at = None if state is None else state["step"]
             with RunLog(
-                out, steps=options.steps, resumed_at=resumed_at, enabled=world.is_main
+                out, options=options, resumed_at=resumed_at, enabled=world.is_main
             ) as runlog:
                 runlog.say(decision)
                 data = Data(train_set, validation_set, collate, options, world)
@@ -201,6 +201,8 @@ class Loop:
 
     def run(self, stop: StopRequests) -> None:
         """Every remaining step; SystemExit 75 after a stop was asked for."""
+        if self._settled():
+            return
         with closing(self.data.training(self.step)) as batches:
             self.pace.resume()
             for micro_batches in batches:
@@ -213,7 +215,20 @@ class Loop:
                 self._between_steps(stopping)
                 if stopping and self.step < self.options.steps:
                     self._stop(stop.reason or "another rank")
+                if self._settled():
+                    line = "no lower loss in %d validations: the training ends after step %d"
+                    self.runlog.say(line, self.options.patience, self.step)
+                    self._save()
+                    return
                 self.pace.resume()
+
+    def _settled(self) -> bool:
+        """Whether ``patience`` is exhausted; the first rank, which validates, decides."""
+        options = self.options
+        if not options.patience or not _due(self.step, options.validate_every):
+            return False
+        waited = (self.step - self.best_step) // options.validate_every
+        return self.world.any(self.world.is_main and bool(self.best) and waited >= options.patience)
 
     def finish(self) -> Outcome:
         """Last event and the outcome, equal on every rank."""

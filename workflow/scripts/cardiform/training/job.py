@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 # read first of all, and refused then
 FILES = (
     "model.pt", "metrics.json", "options.json", "metrics.jsonl", "curves.png", "usage.png", ".lock",
-    "checkpoints/best.pt",
+    "checkpoints/best.pt", "tracker.txt",
 )  # fmt: skip
 
 

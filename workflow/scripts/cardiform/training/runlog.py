@@ -1,4 +1,4 @@
-"""What a training tells: lines or a bar on stderr, metrics.jsonl, TensorBoard files."""
+"""What a training reports: lines or a bar on stderr, metrics.jsonl, TensorBoard, a tracker."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from torch import Tensor
 from .. import outputs
 from ..errors import InputError
 from ..files import write_problem, write_text
+from ..options.training import TrainingOptions
 from .board import Board
 from .distributed import World
+from .trackers import Tracker, open_tracker
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -72,8 +74,8 @@ class RunLog:
     ----------
     out : Path
         Folder of metrics.jsonl and tensorboard/.
-    steps : int
-        Steps of the whole training.
+    options : TrainingOptions
+        Of the training: its steps, its tracker.
     resumed_at : int or None
         Step from which a run resumes: later events, of the run that was killed, are removed.
         None: a run from the start, nothing is kept.
@@ -81,12 +83,19 @@ class RunLog:
         False: say and write nothing.
     """
 
-    def __init__(self, out: Path, *, steps: int, resumed_at: int | None, enabled: bool):
-        self.steps, self.enabled = steps, enabled
+    def __init__(
+        self, out: Path, *, options: TrainingOptions, resumed_at: int | None, enabled: bool
+    ):
+        self.steps, self.enabled = options.steps, enabled
         self._closing = ExitStack()
         self._bar: tqdm | None = None
+        self._tracker: Tracker | None = None
         if not enabled:
             return
+        if options.tracker and not options.fast_dev_run:
+            resumed = resumed_at is not None
+            self._tracker = open_tracker(options.tracker, out, vars(options), resumed=resumed)
+            self._closing.callback(self._tracker.close)
         path = out / "metrics.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         truncate(path, resumed_at)
@@ -118,10 +127,12 @@ class RunLog:
                 self._stream.flush()
 
     def scalars(self, group: str, step: int, figures: Mapping[str, float]) -> None:
-        """Figures to TensorBoard as ``group/name``."""
+        """Figures to TensorBoard and the tracker as ``group/name``."""
         if self.enabled:
             with _full_disk_reported(self._board.path):
                 self._board.add(group, figures, step)
+            if self._tracker is not None:
+                self._tracker.add(group, figures, step)
 
     def advance(self) -> None:
         """One step is done: moves the bar, where there is one."""

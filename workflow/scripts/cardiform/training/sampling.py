@@ -135,7 +135,8 @@ class BudgetSampler:
 
     def dealt(self) -> Iterator[list[list[tuple[int, int]]]]:
         """The batches of every step, of all ranks, from the first step on, without end."""
-        count, left = self.accumulate * self.world.size, []
+        count = self.accumulate * self.world.size
+        left: list[list[tuple[int, int]]] = []
         for epoch in itertools.count():
             batches = left + self.epoch(epoch)
             steps = [batches[i : i + count] for i in range(0, len(batches), count)]
