@@ -17,6 +17,7 @@ from inside import SCRIPTS, run_inside
 from tiny_trainings import Trainings
 
 from cardiform import labels
+from cardiform.metrics.record import write_held_out_figures
 from cardiform.volumes import load_label_map, save_like
 
 ONE = ("--select", "phantom_000")
@@ -47,6 +48,8 @@ class Hearts(Trainings):
         self.must(*self.other("sample_diffusion", folder / "samples"))
         self.must(*self.other("fuse_labels", folder / "fused"))
         self.make("trace_coronary.py", "coronary_trace")
+        figures = {"test": {"cases": {"phantom_000": {"model": {"aorta": {"dice": 0.5}}}}}}
+        write_held_out_figures(folder / "fold.json", "reconstruct_vecset", figures, None)
         (folder / "models").mkdir()
         (folder / "models" / "vecset").symlink_to(folder / "vecset")
         self.make_vessels(folder / "fine")
@@ -108,6 +111,10 @@ class Hearts(Trainings):
             ],
             "collect_trees": [
                 *(*self.cases, "--manifest", self.manifest("coronary_trace"), "--out", out),
+            ],
+            "collect_folds": [
+                *("--rule", "reconstruct_vecset", "--out", out),
+                *("--metrics", f / "fold.json"),
             ],
             "collect_fused": [*self.cases, "--manifest", f / "fused" / "all.tsv", "--out", out],
             "resample_labels": self.per_case(out, *self.flags("ldm")),
@@ -192,6 +199,7 @@ OTHER_SCRIPTS = {
     "trace_coronary": ("--branch-mm", 20),
     "trace_coronary of files": ("--branch-mm", 20),
     "collect_trees": (),
+    "collect_folds": (),
     "collect_fused": (),
     "resample_labels": ("--voxel-size", 24),
     "convert_pointclouds": ("--voxel-size", 24),

@@ -32,6 +32,8 @@ elif name == "split_cohort":
         put(out / (part + ".csv"), value("--cases").read_text())
 elif name == "collect_fused":
     put(out / "cases.tsv"); put(out / "summary.json")
+elif name == "collect_folds":
+    put(out / "summary.csv"); put(out / "cases.csv")
 elif name == "collect_trees":
     put(out / "branches.csv"); put(out / "summary.json")
 elif name.startswith(("train_", "pretrain_")):

@@ -365,3 +365,27 @@ def test_the_sites_of_the_cluster_guide(project, number, wanted, one):
 def test_rulegraph(project):
     result = snakemake(project, "--rulegraph", "mermaid-js")
     assert result.returncode == 0 and "train_vecset" in result.stdout
+
+
+def test_a_k_fold_trains_every_fold_and_makes_cases_ready_once(project):
+    write_config(project, "split:\n  folds: 3\n")
+    plan = planned(project, "vecset_folds", "vqvae_folds")
+    trainings = ("train_vecset", "reconstruct_vecset", *STAGES)
+    assert {name: plan[name] for name in trainings} == dict.fromkeys(trainings, 3)
+    assert plan["split_cohort"] == 3 and plan["collect_folds"] == 2
+    assert {plan[name] for name in ("extract_meshes", "sample_sdf", "voxelize_labels")} == {4}
+    run(project, "vecset_folds")
+    folds = project / "results" / "acme" / "folds"
+    assert {p.name for p in folds.iterdir()} == {"0", "1", "2", "vecset"}
+    models = {(folds / str(n) / "vecset" / "model.pt").read_text() for n in range(3)}
+    assert len(models) == 3, "each from a split of its own"
+    assert not (project / "results" / "acme" / "vecset").exists()
+    # the plain targets are those of one fold, beside them
+    plan = {"split_cohort": 1, "train_vecset": 1, "reconstruct_vecset": 1, "vecset": 1}
+    assert planned(project, "vecset") == plan
+
+
+def test_a_k_fold_without_folds_is_one_line(project):
+    result = snakemake(project, "-n", "vecset_folds")
+    assert result.returncode != 0
+    assert "config: split.folds is 0; set it to 3 or more" in result.stdout + result.stderr

@@ -79,17 +79,17 @@ checkpoint check_cohort:
 
 rule split_cohort:
     input:
-        cases=lambda wildcards: if_fit(split_possible, f"{RESULTS}/cases.tsv"),
+        cases=lambda wildcards: if_fit(lambda: split_possible(wildcards), f"{RESULTS}/cases.tsv"),
     output:
-        expand(f"{RESULTS}/split/{{part}}.csv", part=["train", "val", "test"]),
+        expand(f"{OF_SPLIT}split/{{part}}.csv", part=["train", "val", "test"], allow_missing=True),
     log:
-        f"{LOGS}/split_cohort.log",
+        f"{LOGS}/{{fold}}split_cohort.log",
     localrule: True
     conda:
         "../envs/geometry.yaml"
     params:
         script=script("split_cohort.py"),
-        flags=flags("split"),
+        flags=lambda wildcards: cli.flags(split_of(wildcards)),
         points=f"{RESULTS}/points",
         out=folder_of_output,
     shell:

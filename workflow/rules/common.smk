@@ -207,9 +207,27 @@ def new_files(wildcards):
     return existing(part for path in named for part in parts_of(path))
 
 
-def split_possible():
+def split_of(wildcards):
+    """The options of the config's split, or of a fold."""
+    options = OPTIONS["split"]
+    return replace(options, fold=int(wildcards.fold.split("/")[1])) if wildcards.fold else options
+
+
+def split_possible(wildcards):
     """Cases that are skipped later only make the parts smaller."""
-    splits.split_cases(CASES.values(), OPTIONS["split"])
+    splits.split_cases(CASES.values(), split_of(wildcards))
+
+
+def folds_possible():
+    if not FOLDS:
+        raise InputError("config: split.folds is 0; set it to 3 or more for a k-fold")
+
+
+def in_folds(path):
+    """A file of every fold."""
+    return lambda wildcards: if_fit(
+        folds_possible, [path.format(fold=f"folds/{n}/", **dict(wildcards)) for n in FOLDS]
+    )
 
 
 try:
@@ -250,6 +268,10 @@ validate(
 )
 
 RESULTS = f"results/{COHORT.name}"
+# What follows from a split: once for the split of the config, and once for each fold of a k-fold,
+# whose wildcard is "folds/0/" then and empty otherwise.
+OF_SPLIT = f"{RESULTS}/{{fold}}"
+FOLDS = range(OPTIONS["split"].folds)
 MODELS = [Path(folder) for folder in OPTIONS["apply"].models or [RESULTS]]
 LOGS = f"logs/{COHORT.name}"
 if workflow.is_main_process:
@@ -275,3 +297,4 @@ shell.prefix(
 
 wildcard_constraints:
     chunk="[A-Za-z0-9._-]+",
+    fold="(folds/[0-9]+/)?",

@@ -8,17 +8,17 @@ rule vecset:
 # and the checkpoints beside them must outlive both.
 rule train_vecset:
     input:
-        train=f"{RESULTS}/split/train.csv",
-        validation=f"{RESULTS}/split/val.csv",
+        train=f"{OF_SPLIT}split/train.csv",
+        validation=f"{OF_SPLIT}split/val.csv",
         points=manifests("points"),
         label_table=LABEL_TABLE,
     output:
-        model=f"{RESULTS}/vecset/model.pt",
-        metrics=f"{RESULTS}/vecset/metrics.json",
+        model=f"{OF_SPLIT}vecset/model.pt",
+        metrics=f"{OF_SPLIT}vecset/metrics.json",
     log:
-        f"{LOGS}/train_vecset.log",
+        f"{LOGS}/{{fold}}train_vecset.log",
     benchmark:
-        f"{LOGS}/benchmark/train_vecset.tsv"
+        f"{LOGS}/benchmark/{{fold}}train_vecset.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -42,17 +42,19 @@ rule train_vecset:
 
 rule reconstruct_vecset:
     input:
-        model=f"{RESULTS}/vecset/model.pt",
-        splits=expand(f"{RESULTS}/split/{{part}}.csv", part=["train", "val", "test"]),
+        model=f"{OF_SPLIT}vecset/model.pt",
+        splits=expand(
+            f"{OF_SPLIT}split/{{part}}.csv", part=["train", "val", "test"], allow_missing=True
+        ),
         points=manifests("points"),
         meshes=manifests("meshes"),
         cases=CASE_LIST,
     output:
-        f"{RESULTS}/vecset/reconstructions/metrics.json",
+        f"{OF_SPLIT}vecset/reconstructions/metrics.json",
     log:
-        f"{LOGS}/reconstruct_vecset.log",
+        f"{LOGS}/{{fold}}reconstruct_vecset.log",
     benchmark:
-        f"{LOGS}/benchmark/reconstruct_vecset.tsv"
+        f"{LOGS}/benchmark/{{fold}}reconstruct_vecset.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8

@@ -27,16 +27,16 @@ rule vqvae_windows:
 # As in train_vecset only the final files are outputs: checkpoints must outlive a failure.
 rule pretrain_vqvae:
     input:
-        train=f"{RESULTS}/split/train.csv",
-        validation=f"{RESULTS}/split/val.csv",
+        train=f"{OF_SPLIT}split/train.csv",
+        validation=f"{OF_SPLIT}split/val.csv",
         samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
     output:
-        model=f"{RESULTS}/{{route}}/stage0/model.pt",
-        metrics=f"{RESULTS}/{{route}}/stage0/metrics.json",
+        model=f"{OF_SPLIT}{{route}}/stage0/model.pt",
+        metrics=f"{OF_SPLIT}{{route}}/stage0/metrics.json",
     log:
-        f"{LOGS}/pretrain_vqvae/{{route}}.log",
+        f"{LOGS}/{{fold}}pretrain_vqvae/{{route}}.log",
     benchmark:
-        f"{LOGS}/benchmark/pretrain_vqvae/{{route}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}pretrain_vqvae/{{route}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -61,17 +61,17 @@ rule pretrain_vqvae:
 rule train_codebook:
     input:
         weights=lambda wildcards: OPTIONS["vqvae"].pretrained
-        or f"{RESULTS}/{wildcards.route}/stage0/model.pt",
-        train=f"{RESULTS}/split/train.csv",
-        validation=f"{RESULTS}/split/val.csv",
+        or f"{RESULTS}/{wildcards.fold}{wildcards.route}/stage0/model.pt",
+        train=f"{OF_SPLIT}split/train.csv",
+        validation=f"{OF_SPLIT}split/val.csv",
         samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
     output:
-        model=f"{RESULTS}/{{route}}/stage1/model.pt",
-        metrics=f"{RESULTS}/{{route}}/stage1/metrics.json",
+        model=f"{OF_SPLIT}{{route}}/stage1/model.pt",
+        metrics=f"{OF_SPLIT}{{route}}/stage1/metrics.json",
     log:
-        f"{LOGS}/train_codebook/{{route}}.log",
+        f"{LOGS}/{{fold}}train_codebook/{{route}}.log",
     benchmark:
-        f"{LOGS}/benchmark/train_codebook/{{route}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}train_codebook/{{route}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -96,17 +96,17 @@ rule train_codebook:
 
 rule train_vqvae:
     input:
-        weights=f"{RESULTS}/{{route}}/stage1/model.pt",
-        train=f"{RESULTS}/split/train.csv",
-        validation=f"{RESULTS}/split/val.csv",
+        weights=f"{OF_SPLIT}{{route}}/stage1/model.pt",
+        train=f"{OF_SPLIT}split/train.csv",
+        validation=f"{OF_SPLIT}split/val.csv",
         samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
     output:
-        model=f"{RESULTS}/{{route}}/stage2/model.pt",
-        metrics=f"{RESULTS}/{{route}}/stage2/metrics.json",
+        model=f"{OF_SPLIT}{{route}}/stage2/model.pt",
+        metrics=f"{OF_SPLIT}{{route}}/stage2/metrics.json",
     log:
-        f"{LOGS}/train_vqvae/{{route}}.log",
+        f"{LOGS}/{{fold}}train_vqvae/{{route}}.log",
     benchmark:
-        f"{LOGS}/benchmark/train_vqvae/{{route}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}train_vqvae/{{route}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -132,18 +132,18 @@ rule train_vqvae:
 rule reconstruct_vqvae:
     input:
         unpack(lambda wildcards: TRUTH.get(wildcards.route, {})),
-        model=f"{RESULTS}/{{route}}/stage2/model.pt",
-        stage1=f"{RESULTS}/{{route}}/stage1/model.pt",
+        model=f"{OF_SPLIT}{{route}}/stage2/model.pt",
+        stage1=f"{OF_SPLIT}{{route}}/stage1/model.pt",
         continuous=lambda wildcards: OPTIONS["vqvae"].pretrained
-        or f"{RESULTS}/{wildcards.route}/stage0/model.pt",
-        splits=expand(f"{RESULTS}/split/{{part}}.csv", part=["val", "test"]),
+        or f"{RESULTS}/{wildcards.fold}{wildcards.route}/stage0/model.pt",
+        splits=expand(f"{OF_SPLIT}split/{{part}}.csv", part=["val", "test"], allow_missing=True),
         samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
     output:
-        f"{RESULTS}/{{route}}/reconstructions/metrics.json",
+        f"{OF_SPLIT}{{route}}/reconstructions/metrics.json",
     log:
-        f"{LOGS}/reconstruct_vqvae/{{route}}.log",
+        f"{LOGS}/{{fold}}reconstruct_vqvae/{{route}}.log",
     benchmark:
-        f"{LOGS}/benchmark/reconstruct_vqvae/{{route}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}reconstruct_vqvae/{{route}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..artefact.layout import FOLDS
 from ..cohort.checks import REPORT
 from ..errors import InputError
 from ..files import write_json
@@ -96,13 +97,15 @@ def find_stages(folder: Path, structure: str = "coronary") -> Stages:
     InputError
         ``stages.json`` is damaged or of a newer version.
     """
-    if (folder / FILE).is_file():
-        content = STAGES.load(folder / FILE)
+    shared = folder.parent.parent if folder.parent.name == FOLDS else folder  # by all folds
+    file = next((top / FILE for top in (folder, shared) if (top / FILE).is_file()), None)
+    if file is not None:
+        content = STAGES.load(file)
         found, spacing = content["stages"], content["spacing_mm"]
         refined = content["refined"]
     else:
-        found = dict(_recorded(folder, structure))
-        spacing, refined = _training_data(folder)
+        found = dict(_recorded(shared, structure)) | dict(_recorded(folder, structure))
+        spacing, refined = _training_data(shared)
     options: dict[str, Any] = {}
     for name in FOLDERS:
         cls = SECTIONS[name]
