@@ -35,7 +35,7 @@ rule collect_folds:
         "../envs/geometry.yaml"
     params:
         script=script("collect_folds.py"),
-        rule=lambda wildcards: "reconstruct_" + wildcards.family.split("_")[0],
+        rule=lambda wildcards: f"reconstruct_{wildcards.family.partition('_')[0]}",
         out=folder_of_output,
     shell:
         "python {params.script:q} --rule {params.rule} --metrics {input:q} --out {params.out}"

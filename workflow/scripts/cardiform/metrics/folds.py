@@ -22,10 +22,6 @@ from .summary import mean, mean_over_cases, mean_over_classes
 
 CONFIDENCE = 0.95
 ALL_CLASSES, GROUP = "all_classes", "chambers_and_great_vessels"
-RECONSTRUCTIONS = dataclasses.replace(
-    HELD_OUT_RECORD,
-    keys={**HELD_OUT_RECORD.keys, "test": "object", "test.cases": "object"},
-)
 CASE_COLUMNS = ("fold", "case_id", "class", "figure", "value")
 COLUMNS = ("class", "figure", "mean", "low_95", "high_95", "sd", "folds", "cases")
 
@@ -53,7 +49,8 @@ class Fold:
             The file is damaged, or of another rule.
         """
         found = read_json(path, again(rule))
-        RECONSTRUCTIONS.check(path, found, again(rule))
+        keys = {**HELD_OUT_RECORD.keys, "test": "object", "test.cases": "object"}
+        dataclasses.replace(HELD_OUT_RECORD, keys=keys).check(path, found, again(rule))
         if found["kind"] != rule:
             fact = f"holds the figures of {found['kind']}"
             raise InputError(problem(path, fact, f"name metrics.json of {rule}"))

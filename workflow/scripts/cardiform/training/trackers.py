@@ -7,7 +7,6 @@ MLFLOW_TRACKING_URI). No key passes through here.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import uuid
@@ -23,6 +22,7 @@ log = logging.getLogger(__name__)
 
 RUN = "tracker.txt"  # "<tracker> <id>": the run that a resumed training continues
 PROJECT = "cardiform"
+KEY, HERE = "training.tracker", "into this environment, or leave the key empty"
 
 
 class Tracker:
@@ -65,21 +65,18 @@ def open_tracker(name: str, out: Path, settings: Mapping[str, Any], *, resumed: 
     InputError
         The tracker is not installed, or refuses to start.
     """
-    try:
-        library = importlib.import_module(name)
-    except ImportError as error:
-        remedy = f"pip install {name} into this environment, or leave the key empty"
-        raise InputError(problem("training.tracker", f"{name} is not installed", remedy)) from error
     title = "/".join(out.resolve().parts[-2:])
     known = _known_run(out / RUN, name) if resumed else ""
     try:
-        run, tracker = OPENERS[name](library, out, title, known, settings)
+        run, tracker = OPENERS[name](out, title, known, settings)
+    except InputError:
+        raise
     except Exception as error:
         fact = f"{name} does not start ({' '.join(str(error).split())})"
         remedy = (
             "log in to it, set WANDB_MODE=offline or MLFLOW_TRACKING_URI, or leave the key empty"
         )
-        raise InputError(problem("training.tracker", fact, remedy)) from error
+        raise InputError(problem(KEY, fact, remedy)) from error
     outputs.enter(out / RUN)
     write_text(out / RUN, f"{name} {run}\n")
     return tracker
@@ -90,8 +87,14 @@ def _known_run(path: Path, name: str) -> str:
     return words[1] if len(words) == 2 and words[0] == name else ""
 
 
-def _wandb(library, out: Path, title: str, known: str, settings) -> tuple[str, Tracker]:
-    run = library.init(
+def _wandb(out: Path, title: str, known: str, settings) -> tuple[str, Tracker]:
+    try:
+        import wandb
+    except ImportError as error:
+        raise InputError(
+            problem(KEY, "wandb is not installed", f"pip install wandb {HERE}")
+        ) from error
+    run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
         name=title,
         id=known or uuid.uuid4().hex,
@@ -102,14 +105,20 @@ def _wandb(library, out: Path, title: str, known: str, settings) -> tuple[str, T
     return run.id, Tracker("wandb", lambda figures, step: run.log(figures, step=step), run.finish)
 
 
-def _mlflow(library, out: Path, title: str, known: str, settings) -> tuple[str, Tracker]:
+def _mlflow(out: Path, title: str, known: str, settings) -> tuple[str, Tracker]:
+    try:
+        import mlflow
+    except ImportError as error:
+        raise InputError(
+            problem(KEY, "mlflow is not installed", f"pip install mlflow {HERE}")
+        ) from error
     if not os.environ.get("MLFLOW_EXPERIMENT_NAME"):
-        library.set_experiment(PROJECT)
-    run = library.start_run(run_id=known or None, run_name=title)
+        mlflow.set_experiment(PROJECT)
+    run = mlflow.start_run(run_id=known or None, run_name=title)
     if not known:
-        library.log_params(dict(settings))
-    send = lambda figures, step: library.log_metrics(figures, step=step)  # noqa: E731
-    return run.info.run_id, Tracker("mlflow", send, library.end_run)
+        mlflow.log_params(dict(settings))
+    send = lambda figures, step: mlflow.log_metrics(figures, step=step)  # noqa: E731
+    return run.info.run_id, Tracker("mlflow", send, mlflow.end_run)
 
 
 OPENERS = {"wandb": _wandb, "mlflow": _mlflow}
