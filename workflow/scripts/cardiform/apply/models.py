@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..artefact.layout import FOLDS, model_file
+from ..artefact.layout import CONFIDENCE, FOLDS, model_file
 from ..errors import InputError, problem
 
 PRESETS = ("cardiform", "near")
@@ -34,6 +34,12 @@ class Models:
         own = {n: getattr(self, n) for n in ("vecset", "vqvae", "autoencoder", "diffusion")}
         found = {name: path for name, path in own.items() if path is not None}
         return found | {"/".join(key): path for key, path in self.refiners.items()}
+
+    @property
+    def confidence(self) -> Path | None:
+        """What the confidence is held against, beside the VecSet."""
+        path = None if self.vecset is None else self.vecset.parent / CONFIDENCE
+        return path if path is not None and path.is_file() else None
 
     @property
     def coder(self) -> Path | None:

@@ -25,7 +25,7 @@ from .tasks import choose, left_out, usable
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of what is written for a case: those of another are made again
+VERSION = 2  # of what is written for a case: those of another are made again
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def prepared(
     content = Content.of(models)
     reasons = left_out(models, content.stored)
     tasks = choose(_with_fusion(options, content, reasons), reasons)
-    outputs.protect(path for m in models for path in m.files.values())
+    outputs.protect(path for m in models for path in (*m.files.values(), m.confidence or ""))
     if not options.tasks:
         for task, reason in reasons.items():
             log.info("%s is left out: %s", task, reason)
@@ -67,6 +67,9 @@ def prepared(
         names = ", ".join(str(m.folder) for m in models)
         log.info("%d folds, which are averaged: %s", len(models), names)
     log.info("tasks: %s", ", ".join(tasks))
+    if "reconstruct" in tasks and "vecset" in usable(models):
+        for reason in content.unsure:
+            log.warning("no confidence: %s", reason)
     if content.stages.refined and not uses_refined(options, content):
         log.warning("the models were trained on fused label maps; the given ones are used here")
     if defaults := sorted(set(content.stages.options) - content.stages.known):
@@ -132,6 +135,7 @@ def apply_all(call: Call, networks: Networks, tasks: Sequence[str], options: App
                 "labels": networks.table.as_dicts(),
                 "stages": stages,
                 "models": dict(networks.sha256),
+                "confidence": networks.content.confidence_hashes(),
                 "version": VERSION,
             },
         )
