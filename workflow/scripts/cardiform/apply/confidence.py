@@ -61,9 +61,12 @@ def add_confidence(
             if value is not None and row is not None and name not in cut:
                 rows.setdefault(name, []).append({"confidence": value, **row})
     figures = _means(rows, table.names)
-    for name, share in in_expected_parts(given.data, table).items():
-        if name in figures:
-            figures[name]["parts"] = share
+    parts = in_expected_parts(given.data, table)
+    for name, row in figures.items():
+        row["parts"] = parts[name]
+    if without := [name for name in table.names if name in parts and name not in figures]:
+        reason = "cut here, or never whole in the cohort, or not what the VecSet makes"
+        record.notes.append(f"no confidence in {', '.join(without)}: {reason}")
     record.add("reconstruct", "vecset", COHORT, figures)
     return {name: row["confidence"] for name, row in figures.items()}
 

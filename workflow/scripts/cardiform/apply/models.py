@@ -60,15 +60,31 @@ def find_models(folder: Path) -> Models:
     folder = Path(folder)
     if not folder.is_dir():
         fact = "is a file, not a folder of models" if folder.exists() else "does not exist"
-        remedy = "name a results folder, results/acme say"
-        if folder.suffix == ".zip" and folder.exists():
-            remedy = "unpack it: import_models.py --bundle FILE --out FOLDER"
+        remedy = "name a results folder, results/acme say, or a bundle"
         raise InputError(problem(folder, fact, remedy))
     found = _models_in(folder)
     if not found.files:
         remedy = "name a results folder in which a training has finished, or a bundle"
         raise InputError(problem(folder, "has no trained model", remedy))
     return found
+
+
+def is_zip(path: Path) -> bool:
+    """Whether this is the zip of a bundle, by its name; its content is checked where it is read."""
+    return path.suffix.lower() == ".zip" and path.is_file()
+
+
+def files_of(folders: Sequence[Path]) -> list[Path]:
+    """The files that say what models these are; of a zip itself.
+
+    Raises
+    ------
+    InputError
+        See :func:`find_folds`.
+    """
+    models = find_folds([path for path in folders if not is_zip(path)])
+    found = [path for m in models for path in (*m.files.values(), m.confidence) if path]
+    return [*found, *filter(is_zip, folders)]
 
 
 def find_folds(folders: Sequence[Path]) -> list[Models]:

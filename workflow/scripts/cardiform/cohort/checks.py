@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -114,8 +115,12 @@ def check_cases(
     manifest: Path,
     processes: int,
     unknown: str = UNKNOWN_LABEL,
+    level: int = logging.INFO,
 ) -> None:
-    """Check cases, finished ones excepted: ``out/cases/<case_id>.json`` and the manifest."""
+    """Check cases, finished ones excepted: ``out/cases/<case_id>.json`` and the manifest.
+
+    level : of the log's lines on checked cases.
+    """
     folder = out / "cases"
     _forget_bad(cases, folder)
     per_case.run_cases(
@@ -124,6 +129,7 @@ def check_cases(
         inputs=lambda case: list(filter(_is_readable, case.files)),
         parameters={"labels": table.as_dicts()},
         verdict=_verdict,
+        level=level,
     )
 
 

@@ -84,7 +84,8 @@ class Sound:
         """From label maps and, of the held-out ones, what the model makes of them.
 
         Classes that a scan cuts do not count (specks at its border cut none), nor, where there
-        are others, those with specks: the model was given these, too.
+        are others, those with specks: the model was given these, too. What the model makes nothing
+        of is left out.
 
         reconstructions : folder of ``<case>/labels.nii.gz``.
         """
@@ -105,7 +106,8 @@ class Sound:
         typical, counted = typical_signals(specked), _counted(specked)
         typical |= typical_signals(clean)
         counted |= _counted(clean)
-        names = [name for name in table.names if name in usual and name in typical]
+        made_well = {name for name, row in typical.items() if row["reconstruction"]}
+        names = [name for name in table.names if name in usual and name in made_well]
         return cls(
             table,
             {name: usual[name] for name in names},
