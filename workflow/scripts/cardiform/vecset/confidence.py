@@ -124,7 +124,7 @@ class Sound:
         content = CONFIDENCE.load(path)
         try:
             table = LabelTable.from_dicts(content["labels"])
-        except (TypeError, InputError):
+        except TypeError:  # a class has keys that no table has
             raise InputError(problem(path, "has no valid label table", CONFIDENCE.remedy)) from None
         rows = content["classes"]
         if wrong := [name for name, row in rows.items() if not _is_sound(name, row, table)]:
