@@ -116,7 +116,7 @@ def look_at(
         manifest=manifest,
         processes=1,
         unknown=UNKNOWN_LABEL,
-        level=logging.DEBUG,  # the same cases are logged when they are done
+        quiet=True,  # each case has a line when it is done
     )
     looked, problems, remarks, reports = [], [], {}, []
     for case in cases:

@@ -77,7 +77,7 @@ def run_cases(
     made: Mapping[Path, str] | None = None,
     verdict: Callable[[Path], str] | None = None,
     memory: str = "",
-    level: int = logging.INFO,
+    quiet: bool = False,
 ) -> None:
     """Run ``work`` on every good case that is not finished yet, then write the manifest.
 
@@ -92,7 +92,7 @@ def run_cases(
         that were written.
     verdict : why an output is not to be used, for its status in the manifest; empty: it is.
     memory : the remedy where memory is exhausted; by default that of work on the CPU.
-    level : of the log's lines on finished cases.
+    quiet : the log has no lines on finished cases.
 
     Raises
     ------
@@ -100,6 +100,7 @@ def run_cases(
         One line per failed case; the manifest is not written then.
     """
     with outputs.reading():
+        level = logging.DEBUG if quiet else logging.INFO
         todo, failures = _unfinished(run, inputs, parameters, made or {}, level)
         guarded = functools.partial(_guarded, work, memory or MORE_MEMORY)
         for done, (case, outcome) in enumerate(_each(guarded, todo, run.processes), start=1):
