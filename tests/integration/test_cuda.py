@@ -6,18 +6,22 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import toy_training
 from inside import run_inside
-from tiny_trainings import Trainings
+from tiny_trainings import HELD_OUT, Trainings
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from cardiform.apply.record import FIGURES
 from cardiform.artefact.model import load_model
+from cardiform.files import load_npz
 from cardiform.labels import LabelTable
 from cardiform.options.vecset import VecsetOptions
 from cardiform.training.optimisation import build_optimizer
 from cardiform.vecset.model import VecSet
+from cardiform.volumes import load_label_map, save_label_map
 
 DEVICE = "cuda"
 pytestmark = [
@@ -28,6 +32,12 @@ pytestmark = [
 ENGINE = tuple(name for name in Trainings.NAMES if name != "vqvae_codebook")
 LEARNING = ("--steps", 24, "--warmup-steps", 2, "--lr", 3e-3, "--validate-every", 12)
 MAIN_LOSS = {"autoencoder": "generator_loss"}
+# folder of a results folder -> that of the trainings
+APPLIED = {
+    "vecset": "vecset", "vqvae/stage2": "vqvae_joint", "coronary/cardiform": "coronary",
+    "ldm/labels/autoencoder": "autoencoder", "ldm/labels/diffusion": "diffusion",
+    "points": "points", "sparse/64": "voxels", "coronary/repaired": "coronary_repair",
+}  # fmt: skip
 DRAWS = ("rand", "randn", "randint", "randperm")
 DRAWS_LIKE = ("rand_like", "randn_like")
 
@@ -151,3 +161,37 @@ def test_attention_of_the_vecset_takes_the_fused_kernels(kernel):
     with torch.autocast(DEVICE, dtype=torch.bfloat16), sdpa_kernel([kernel]):
         model(points, rows, queries)[0].sum().backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_trained_models_make_of_a_new_case_what_they_make_on_the_cpu(made, tmp_path):
+    """All tasks of apply; but for rounding, and the noise that a completion begins with."""
+    for place, source in APPLIED.items():
+        (tmp_path / "acme" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "acme" / place).symlink_to(made.folder / source)
+    given = load_label_map(made.folder / "demo" / "labels" / f"{HELD_OUT}.nii.gz")
+    labels = np.where(given.data == 10, 0, given.data).astype(np.uint8)
+    save_label_map(tmp_path / "new" / f"{HELD_OUT}.nii.gz", labels, given.affine)
+    for out, device in (("here", DEVICE), ("cpu", "cpu")):
+        words = ("--models", tmp_path / "acme", "--labels", tmp_path / "new", "--device", device)
+        result = run_inside("apply_models.py", *words, "--out", tmp_path / out)
+        assert result.returncode == 0, result.stderr
+    here, cpu = (
+        FIGURES.load(tmp_path / f / "figures" / f"{HELD_OUT}.json") for f in ("here", "cpu")
+    )
+    assert here["tasks"] == cpu["tasks"] == ["reconstruct", "encode", "refine", "complete", "fuse"]
+    assert here["notes"] == cpu["notes"]
+    maps = sorted(p.relative_to(tmp_path / "cpu") for p in (tmp_path / "cpu").rglob("*.nii.gz"))
+    assert len(maps) >= 5
+    for name in maps:
+        first, second = (load_label_map(tmp_path / out / name).data for out in ("here", "cpu"))
+        if name.parts[0] == "completed":
+            np.testing.assert_array_equal(first[labels > 0], second[labels > 0])
+        else:
+            assert (first != second).mean() < 0.01, name
+    first, second = (
+        load_npz(tmp_path / out / "latents" / f"{HELD_OUT}.npz") for out in ("here", "cpu")
+    )
+    assert first.keys() == second.keys()
+    for name in ("fold0_vecset", "fold0_ldm_mu"):
+        spread = np.ptp(second[name])
+        np.testing.assert_allclose(first[name], second[name], atol=0.02 * spread)

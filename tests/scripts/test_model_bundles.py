@@ -123,7 +123,17 @@ def test_no_case_and_no_machine_is_named(folder):
 def test_the_card_is_what_hubs_read(folder):
     text = (folder / "acme" / "README.md").read_text()
     front, _, body = text.removeprefix("---\n").partition("\n---\n")
-    assert yaml.safe_load(front)["library_name"] == "cardiform" and "FILL IN" in body
+    about = yaml.safe_load(front)
+    assert about["library_name"] == "cardiform" and "FILL IN" in body
+    [index] = about["model-index"]
+    assert index["name"] == "acme"
+    [result] = index["results"]
+    assert result["task"] == {"type": "other", "name": "vecset"}
+    assert result["dataset"] == {"type": "other", "name": "1 test cases, own grids"}
+    assert result["metrics"] == [
+        {"type": "dice", "name": "Dice, aorta", "value": 0.875},
+        {"type": "assd_mm", "name": "ASSD mm, aorta", "value": 1.25},
+    ]
     assert "| aorta | 0.875 | 1.250 | - | 0.875 |" in body and "1 test cases" in body
     assert "phantom_" not in text
 
@@ -137,7 +147,8 @@ def test_figures_of_other_weights_are_left_out(folder, tmp_path):
     metrics["model_sha256"] = "0" * 64
     (other / "reconstructions" / "metrics.json").write_text(json.dumps(metrics))
     assert export(tmp_path, tmp_path / "out").returncode == 0
-    assert "0.875" not in (tmp_path / "out" / "README.md").read_text()
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "0.875" not in text and "model-index" not in text
 
 
 def test_a_bundles_model_reconstructs_the_same_bits(folder, tmp_path, monkeypatch):

@@ -49,6 +49,7 @@ from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.options.vessels import VesselDrawingOptions
 from cardiform.options.vqvae import VqvaeCodebookOptions, VqvaeOptions
 from cardiform.training import checkpoint, job
+from cardiform.vecset import confidence as vecset_confidence
 from cardiform.vecset import reconstruct as vecset_reconstruct
 from cardiform.vecset.model import VecSet
 from cardiform.vqvae import reconstruct as vqvae_reconstruct
@@ -86,6 +87,7 @@ STORED = (
     Stored(vessel_field.VOTES, "Vessel votes", "vessels/votes/a.npz"),
     Stored(draw_case.DRAWN, "Drawn vessels", "vessels/figures/a.json"),
     Stored(vecset_reconstruct.LATENTS, "VecSet latents", "vecset/a/latents.npz"),
+    Stored(vecset_confidence.CONFIDENCE, "Confidence", "vecset/confidence.json"),
     Stored(vqvae_reconstruct.CODES, "Codes", "vqvae/x/codes.npz"),
     Stored(apply_stages.STAGES, "Stages", "applied/stages.json"),
     Stored(apply_record.FIGURES, "Applied figures", "applied/figures/a.json"),
@@ -249,6 +251,10 @@ def _write_vecset(folder: Path, case: table.Case) -> vecset_reconstruct.Reconstr
         network=network,
         mean_shape=vecset_reconstruct.MajorityLabels.of([], TABLE),
     )
+    usual = {"myocardium": np.full(1 + len(TABLE), 0.25)}
+    typical = {"myocardium": {"reconstruction": 0.9, "contact": 0.9}}
+    sound = vecset_confidence.Sound(TABLE, usual, typical, {"myocardium": 1}, 1, 1, "0" * 64)
+    sound.write(folder / "vecset" / "confidence.json")
     return network
 
 

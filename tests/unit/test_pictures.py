@@ -48,6 +48,18 @@ def test_the_right_of_the_body_is_on_the_left_of_an_anterior_view():
     assert colors(seen[:, half:], BLUE) > 0 and colors(seen[:, :half], BLUE) == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_triangles_without_an_area_cover_nothing():
+    """Lines, points and what is seen edge on, as the surfaces of specks have."""
+    vertices, faces = square(0, -10, 10)
+    lines = [[0, 0, 1], [2, 2, 2], [0, 3, 3]]
+    both = [(vertices, np.concatenate([faces, lines]), RED, 1.0)]
+    assert (
+        render_meshes(both, size=60) == render_meshes([(vertices, faces, RED, 1.0)], size=60)
+    ).all()
+    assert (render_meshes([(vertices, np.array(lines), RED, 1.0)], size=60) == 255).all()
+
+
 def test_a_glassy_surface_lets_others_through():
     front, back = square(20, -10, 10), square(-20, -5, 5, -5, 5)
     view = (0.0, ANTERIOR[1])

@@ -58,6 +58,20 @@ def test_what_is_finished_runs_again_for_new_files_models_and_tasks_alone(projec
     assert planned(project, "apply")["apply_models"] == 3
 
 
+def test_other_figures_for_the_confidence_and_another_zip_run_again(project):
+    run(project, "apply")
+    confidence = (project / MODEL).parent / "reconstructions" / "confidence.json"
+    confidence.parent.mkdir()
+    confidence.write_text("{}")
+    assert planned(project, "apply")["apply_models"] == 3
+    write_config(project, "apply:\n  table: new.csv\n  models: [acme.zip]\n")
+    (project / "acme.zip").write_text("a bundle")
+    run(project, "apply")
+    assert planned(project, "apply") == {}
+    (project / "acme.zip").write_text("another bundle")
+    assert planned(project, "apply")["apply_models"] == 3
+
+
 def test_a_bundle_and_folds_are_named_on_the_command_line(project):
     for k in range(2):
         bundle = project / f"fold {k}" / "vecset"

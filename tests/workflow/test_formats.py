@@ -76,6 +76,7 @@ REMEDIES = {
     "Fusion report": AGAIN.format("fuse_labels"),
     "Tree summary": AGAIN.format("trace_coronary"),
     "VecSet latents": AGAIN.format("reconstruct_vecset"),
+    "Confidence": AGAIN.format("reconstruct_vecset"),
     "Codes": AGAIN.format("reconstruct_vqvae"),
     "Stages": "export the models again",
     "Applied figures": AGAIN.format("apply_models"),

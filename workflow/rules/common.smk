@@ -20,7 +20,7 @@ if not SCRIPTS.is_dir():
 sys.path.insert(0, str(SCRIPTS))
 
 from cardiform import cli, labels
-from cardiform.apply.models import find_folds
+from cardiform.apply.models import files_of
 from cardiform.cohort import splits
 from cardiform.cohort.table import OK, assign_chunks, demo_cases, read_case_table
 from cardiform.errors import InputError, together
@@ -188,17 +188,17 @@ def vessels_possible():
 def apply_possible():
     if not NEW_TABLE:
         raise InputError("config: apply.table is empty; name the case table of the new label maps")
-    find_folds(MODELS)
+    files_of(MODELS)
 
 
 def models_as_they_are(wildcards):
-    """Path, size and time of the model files. They are no inputs: what makes them would run too,
+    """Path, size and time of the models' files. They are no inputs: what makes them would run too,
     a training for a case that was added to its cohort, say. Where one has changed the job runs,
     and compares the bytes."""
     if not NEW_TABLE:
         return []
-    files = [path for models in find_folds(MODELS) for path in models.files.values()]
-    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    files = [(path, path.stat()) for path in files_of(MODELS)]
+    return [[str(path), found.st_size, found.st_mtime_ns] for path, found in files]
 
 
 def new_files(wildcards):

@@ -3,12 +3,13 @@
     python apply_models.py --models results/acme --labels new/*.nii.gz --out out
     python apply_models.py --models results/acme --table cases.csv --out out --tasks reconstruct
 
---models takes a results folder or a bundle; of several (the folds of a k-fold) the fields are
-averaged before surfaces are cut. Tasks: reconstruct (meshes, label map on the own grid, latents,
-codes), encode (the latents of every family in one file per case), refine (thin structures),
-complete (missing classes), fuse (refined structures in the label map); by default all that the
-models can do. Figures against the truth come where the table has a column truth. Finished cases
-are skipped; one bad case stops no other. Nothing is downloaded.
+--models takes a results folder or a bundle, zipped or not; of several (the folds of a k-fold) the
+fields are averaged before surfaces are cut. Tasks: reconstruct (meshes, label map on the own grid,
+latents, codes, how far the label map can be trusted), encode (the latents of every family in one
+file per case), refine (thin structures), complete (missing classes), fuse (refined structures in
+the label map); by default all that the models can do. Figures against the truth come where the
+table has a column truth. Finished cases are skipped; one bad case stops no other. Nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -63,16 +64,19 @@ def main() -> None:
     options, args = parse()
 
     from cardiform.apply.inputs import cases_of_files, cases_of_table
-    from cardiform.apply.run import Call, apply_all, prepared
+    from cardiform.apply.run import Call, apply_all, prepared, unzipped
 
-    cases, (networks, tasks) = together(
-        lambda: (
-            cases_of_table(args.table, args.select) if args.table else cases_of_files(args.labels)
-        ),
-        lambda: prepared(args.models, options, args.out),
-    )
-    call = Call(cases, args.out, args.manifest)
-    apply_all(call, networks, tasks, options)
+    with unzipped(args.models) as folders:
+        cases, (networks, tasks) = together(
+            lambda: (
+                cases_of_table(args.table, args.select)
+                if args.table
+                else cases_of_files(args.labels)
+            ),
+            lambda: prepared(folders, options, args.out),
+        )
+        call = Call(cases, args.out, args.manifest)
+        apply_all(call, networks, tasks, options)
 
 
 if __name__ == "__main__":

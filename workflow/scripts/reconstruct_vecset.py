@@ -8,8 +8,9 @@
 
 Per case: labels.nii.gz on the label map's own grid, a mesh per class, latents.npz, compare.png
 and figures.json. Cases that are finished already are skipped. The training cases serve the
-mean-shape baseline alone. With --beyond-mm, where the scan cuts a class, completed.nii.gz too: the
-label map on a larger grid, the cut classes completed past the field of view.
+mean-shape baseline and confidence.json alone: what the confidence of apply_models is held against.
+With --beyond-mm, where the scan cuts a class, completed.nii.gz too: the label map on a larger grid,
+the cut classes completed past the field of view.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def main() -> None:
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
     from cardiform.vecset import reconstruct
+    from cardiform.vecset.confidence import Sound
 
     check_beyond(args.beyond_mm)
     network = reconstruct.Reconstructor.load(args.model, options, choose_device(options.device))
@@ -84,6 +86,9 @@ def main() -> None:
         memory=memory_advice(VecsetReconstructOptions),
         made={args.meshes: "extract_meshes"},
     )
+    training, held_out_cases = ([case for case, _ in group] for group in (parts["train"], rest))
+    sound = Sound.of(training, held_out_cases, args.out, network.table, args.model)
+    sound.write(args.out / "confidence.json")
     names = {p: [case.case_id for case, _ in parts[p]] for p in ("validation", "test")}
     figures = held_out.summarise(names, args.out, reconstruct.METHODS)
     for part, found in figures.items():

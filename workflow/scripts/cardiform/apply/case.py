@@ -29,6 +29,7 @@ from ..metrics.surface import surface_figures
 from ..vecset.reconstruct import Made
 from ..volumes import LabelMap, load_label_map
 from ..vqvae.reconstruct import Decoded
+from .confidence import add_confidence, least_sure
 from .latents import write_latents
 from .networks import Networks
 from .picture import draw_case
@@ -73,8 +74,10 @@ def apply_case(
             if name == "fuse" and name in tasks and use_refined:
                 fused = replace(case, labels=str(out / "fused" / f"{case.case_id}.nii.gz"))
                 work.ready = Ready(fused, *how, Path(folder) / "fused")
+        if said := least_sure(work.sure):
+            log.info("%s: %s", case.case_id, said)
         picture = out / "pictures" / f"{case.case_id}.png"
-        draw_case(picture, work.ready, work.shown)
+        draw_case(picture, work.ready, work.shown, said)
     path = figures_path(out, case.case_id)
     record.write(path, case.case_id, tasks, networks.content.trained_on(case.case_id))
     return [*work.written, picture, path]
@@ -84,12 +87,14 @@ class _Work:
     """A case and what has been made of it.
 
     shown : what made the surfaces, by class, or the label map for the picture; the first counts.
+    sure : class name -> confidence in the label map.
     """
 
     def __init__(self, ready: Ready, networks: Networks, out: Path, record: Record):
         self.ready, self.networks, self.out, self.record = ready, networks, out, record
         self.written: list[Path] = []
         self.shown: dict[str, Mapping[str, Mesh] | LabelMap] = {}
+        self.sure: dict[str, float] = {}
 
     @property
     def case_id(self) -> str:
@@ -162,6 +167,8 @@ def _reconstruct(work: _Work) -> None:
         made = Made.of(networks.vecset, ready.points, work.case_id, grid)
         work.written += made.write(work.out / "vecset" / work.case_id, grid.affine)
         _measure(work, "vecset", made)
+        folder = ready.folder / "cleaned"
+        work.sure = add_confidence(work.record, ready, networks, made, folder)
 
 
 def _measure(work: _Work, family: str, made: Made | Decoded) -> None:

@@ -109,7 +109,15 @@ def look_at(
 
     training_mm : geometric means of the voxel edges of training cases.
     """
-    check_cases(cases, table, out=out, manifest=manifest, processes=1, unknown=UNKNOWN_LABEL)
+    check_cases(
+        cases,
+        table,
+        out=out,
+        manifest=manifest,
+        processes=1,
+        unknown=UNKNOWN_LABEL,
+        quiet=True,  # each case has a line when it is done
+    )
     looked, problems, remarks, reports = [], [], {}, []
     for case in cases:
         if case.status == OK:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..artefact.layout import FOLDS, model_file
+from ..artefact.layout import CONFIDENCE, FOLDS, model_file
 from ..errors import InputError, problem
 
 PRESETS = ("cardiform", "near")
@@ -36,6 +36,12 @@ class Models:
         return found | {"/".join(key): path for key, path in self.refiners.items()}
 
     @property
+    def confidence(self) -> Path | None:
+        """What the confidence is held against, beside the VecSet."""
+        path = None if self.vecset is None else self.vecset.parent / CONFIDENCE
+        return path if path is not None and path.is_file() else None
+
+    @property
     def coder(self) -> Path | None:
         """What encodes for latent diffusion: the diffusion's file holds the autoencoder too."""
         return self.autoencoder or self.diffusion
@@ -54,15 +60,31 @@ def find_models(folder: Path) -> Models:
     folder = Path(folder)
     if not folder.is_dir():
         fact = "is a file, not a folder of models" if folder.exists() else "does not exist"
-        remedy = "name a results folder, results/acme say"
-        if folder.suffix == ".zip" and folder.exists():
-            remedy = "unpack it: import_models.py --bundle FILE --out FOLDER"
+        remedy = "name a results folder, results/acme say, or a bundle"
         raise InputError(problem(folder, fact, remedy))
     found = _models_in(folder)
     if not found.files:
         remedy = "name a results folder in which a training has finished, or a bundle"
         raise InputError(problem(folder, "has no trained model", remedy))
     return found
+
+
+def is_zip(path: Path) -> bool:
+    """Whether this is the zip of a bundle, by its name; its content is checked where it is read."""
+    return path.suffix.lower() == ".zip" and path.is_file()
+
+
+def files_of(folders: Sequence[Path]) -> list[Path]:
+    """The files that say what models these are; of a zip itself.
+
+    Raises
+    ------
+    InputError
+        See :func:`find_folds`.
+    """
+    models = find_folds([path for path in folders if not is_zip(path)])
+    found = [path for m in models for path in (*m.files.values(), m.confidence) if path]
+    return [*found, *filter(is_zip, folders)]
 
 
 def find_folds(folders: Sequence[Path]) -> list[Models]:

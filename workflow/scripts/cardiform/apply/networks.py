@@ -5,18 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
-from ..artefact.model import Model, case_hash, load_model
+from ..artefact.bundle import is_bundle
+from ..artefact.layout import CONFIDENCE as CONFIDENCE_FILE
+from ..artefact.model import Model, load_model
 from ..coronary.refine import MeanRefiner, Refiner, load_refiner
-from ..errors import InputError, problem
+from ..errors import InputError, problem, together
 from ..files import sha256_file
 from ..labels import LabelTable
 from ..ldm.coder import ShapeCoder
 from ..ldm.complete import Completer
 from ..ldm.together import MeanCompleter
 from ..options.coronary import CoronaryRepairOptions, refinement_faults
+from ..vecset.confidence import CONFIDENCE as SOUND
+from ..vecset.confidence import Sound
 from ..vecset.reconstruct import Reconstructor
 from ..vqvae.reconstruct import BandNetwork
 from ..vqvae.trained import load_network
@@ -32,6 +37,8 @@ class Content:
     """What the model files of all folders say of themselves.
 
     stored : for each folder, family -> content of its file, without the weights.
+    sound : for each folder, what the confidence is held against; None: it has nothing that fits.
+    unsure : why folders have none, as lines.
     """
 
     folders: Sequence[Models]
@@ -40,6 +47,8 @@ class Content:
     stages: Stages
     structure: str
     preset: str
+    sound: Sequence[Sound | None] = ()
+    unsure: Sequence[str] = ()
 
     @classmethod
     def of(cls, folders: Sequence[Models]) -> Content:
@@ -57,7 +66,10 @@ class Content:
         structure = _structure(folders)
         stages = _stages(folders, stored, structure)
         preset = _preset(folders, structure, stages)
-        return cls(folders, stored, table, stages, structure, preset)
+        unsure: list[str] = []
+        pairs = zip(folders, stored)
+        sound = together(*(partial(_sound, models, found, unsure) for models, found in pairs))
+        return cls(folders, stored, table, stages, structure, preset, sound, unsure)
 
     def hashes(self) -> dict[str, str]:
         """Model file, below ``fold0`` and so on -> sha256."""
@@ -67,14 +79,25 @@ class Content:
             for path in m.files.values()
         }
 
+    def confidence_hashes(self) -> list[str]:
+        """sha256 of what the confidence is held against, folder by folder; empty: nothing."""
+        return [sha256_file(m.confidence) if m.confidence else "" for m in self.folders]
+
     def trained_on(self, case_id: str) -> list[str]:
         """The models, as folder and family, whose training had the case."""
-        wanted = case_hash(case_id)
         return [
             f"{models.folder.name}: {family}"
             for models, found in zip(self.folders, self.stored)
             for family, content in found.items()
-            if wanted in content.training_cases
+            if content.trained_on(case_id)
+        ]
+
+    def folds_trained_on(self, case_id: str, family: str) -> list[int]:
+        """The folders, counted from 0, whose model of a family had the case in its training."""
+        return [
+            k
+            for k, found in enumerate(self.stored)
+            if family in found and found[family].trained_on(case_id)
         ]
 
 
@@ -109,6 +132,30 @@ def one_table(models: Sequence[Models], stored: Sequence[dict[str, Model]]) -> L
         raise InputError(problems)
     built_in = LabelTable()  # which knows more of its classes than a file stores
     return built_in if built_in.as_dicts() == table.as_dicts() else table
+
+
+def _sound(models: Models, stored: Mapping[str, Model], unsure: list[str]) -> Sound | None:
+    """What the confidence is held against; None, with a line in ``unsure``: there is nothing.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, or of another label table than the VecSet.
+    """
+    if models.vecset is None:
+        return None
+    path = models.confidence
+    sound = Sound.beside(models.vecset)
+    if path is None or sound is None:
+        place = f"{models.vecset.parent.name}/{CONFIDENCE_FILE}"
+        fact = f"has no {place}" if path is None else f"has another VecSet than that of {place}"
+        remedy = "export the models again" if is_bundle(models.folder) else SOUND.remedy
+        unsure.append(problem(models.folder.name, fact, remedy))
+        return None
+    if sound.table.as_dicts() != stored["vecset"].table.as_dicts():
+        fact = "is of another label table than the VecSet"
+        raise InputError(problem(path, fact, SOUND.remedy))
+    return sound
 
 
 def _structure(folders: Sequence[Models]) -> str:

@@ -19,8 +19,16 @@ RIM = 5  # voxels around the anatomy: the surfaces of a picture are blurred a li
 DETAIL = 160  # voxels along the longest edge that a picture shows
 
 
-def draw_case(path: Path, ready: Ready, shown: Mapping[str, Mapping[str, Mesh] | LabelMap]) -> None:
-    """The given label map beside the first of ``shown``; alone where nothing is shown."""
+def draw_case(
+    path: Path,
+    ready: Ready,
+    shown: Mapping[str, Mapping[str, Mesh] | LabelMap],
+    said: str = "",
+) -> None:
+    """The given label map beside the first of ``shown``; alone where nothing is shown.
+
+    said : stands below it.
+    """
     table, given = ready.table, ready.label_map
     there = [label for label in table if (given.data == label.value).any()]
     legend = {label.title: label.color for label in there}
@@ -28,7 +36,7 @@ def draw_case(path: Path, ready: Ready, shown: Mapping[str, Mapping[str, Mesh] |
     for title, made in shown.items():
         right = _surfaces(made, table) if isinstance(made, LabelMap) else _meshes(made, table)
         titles = ("Given", title)
-        caption = ready.case.case_id
+        caption = ": ".join(filter(None, (ready.case.case_id, said)))
         compare_picture(path, left, right, titles=titles, legend=legend, caption=caption)
         return
     case_picture(path, left, title=ready.case.case_id, legend=legend)

@@ -37,8 +37,9 @@ FIGURES = Format(
 )
 ROW = ("task", "family", "class", "reference", "figure", "value")
 COLUMNS = ("case_id", *ROW, "trained_on")
-# What a figure is held against: the given label map, the truth of the table, the other folds.
-LABEL, TRUTH, FOLDS = "label", "truth", "folds"
+# What a figure is held against: the given label map, the truth of the table, the other folds,
+# what is usual in the cohort that the models know.
+LABEL, TRUTH, FOLDS, COHORT = "label", "truth", "folds", "cohort"
 
 
 @dataclass

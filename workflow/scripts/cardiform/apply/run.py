@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import outputs
-from ..artefact.bundle import check_bundle, is_bundle
+from ..artefact.bundle import check_bundle, is_bundle, unpack
 from ..cli import flags
 from ..cohort import per_case
 from ..cohort.table import OK, Case, write_cases
@@ -18,14 +20,14 @@ from ..options.apply import TASKS, ApplyOptions
 from ..training.distributed import choose_device
 from .case import apply_case
 from .inputs import look_at
-from .models import find_folds
+from .models import find_folds, is_zip
 from .networks import Content, Networks, load_networks
 from .record import figures_path, write_summary
 from .tasks import choose, left_out, usable
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of what is written for a case: those of another are made again
+VERSION = 2  # of what is written for a case: those of another are made again
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,32 @@ class Call:
     manifest: Path | None = None
 
 
+@contextlib.contextmanager
+def unzipped(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """The folders of models, each zip as a folder of its name that is deleted after the block.
+
+    Raises
+    ------
+    InputError
+        A line for each fault of the zips: see :func:`cardiform.artefact.bundle.unpack`.
+    """
+    with tempfile.TemporaryDirectory(prefix="cardiform-") as name:
+        places = {p: Path(name) / str(k) / p.stem for k, p in enumerate(paths) if is_zip(p)}
+        try:
+            together(*(functools.partial(_unzip, *pair) for pair in places.items()))
+            yield [places.get(path, path) for path in paths]
+        except InputError as error:
+            lines = error.problems
+            for path, place in places.items():
+                lines = [line.replace(str(place), str(path)) for line in lines]
+            raise InputError(lines) from None
+
+
+def _unzip(path: Path, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    unpack(path, folder)
+
+
 def prepared(
     folders: Sequence[Path], options: ApplyOptions, out: Path
 ) -> tuple[Networks, tuple[str, ...]]:
@@ -53,24 +81,28 @@ def prepared(
         the folders; folds that do not fit together.
     """
     models = find_folds(folders)
-    together(*(functools.partial(check_bundle, m.folder) for m in models if is_bundle(m.folder)))
+    tops = dict.fromkeys([*folders, *(m.folder for m in models)])
+    together(*(functools.partial(check_bundle, top) for top in tops if is_bundle(top)))
     if any(out.resolve() == m.folder.resolve() for m in models):
         raise InputError(problem(out, "is a folder of models", "choose another output folder"))
     content = Content.of(models)
     reasons = left_out(models, content.stored)
     tasks = choose(_with_fusion(options, content, reasons), reasons)
-    outputs.protect(path for m in models for path in m.files.values())
+    outputs.protect(path for m in models for path in (*m.files.values(), m.confidence or ""))
     if not options.tasks:
         for task, reason in reasons.items():
             log.info("%s is left out: %s", task, reason)
     if len(models) > 1:
-        names = ", ".join(str(m.folder) for m in models)
+        names = ", ".join(m.folder.name for m in models)
         log.info("%d folds, which are averaged: %s", len(models), names)
     log.info("tasks: %s", ", ".join(tasks))
+    if "reconstruct" in tasks and "vecset" in usable(models):
+        for reason in content.unsure:
+            log.warning("no confidence: %s", reason)
     if content.stages.refined and not uses_refined(options, content):
         log.warning("the models were trained on fused label maps; the given ones are used here")
     if defaults := sorted(set(content.stages.options) - content.stages.known):
-        log.info("%s holds no options of %s: defaults", models[0].folder, ", ".join(defaults))
+        log.info("%s holds no options of %s: defaults", models[0].folder.name, ", ".join(defaults))
     return load_networks(content, tasks, choose_device(options.device)), tasks
 
 
@@ -132,6 +164,7 @@ def apply_all(call: Call, networks: Networks, tasks: Sequence[str], options: App
                 "labels": networks.table.as_dicts(),
                 "stages": stages,
                 "models": dict(networks.sha256),
+                "confidence": networks.content.confidence_hashes(),
                 "version": VERSION,
             },
         )

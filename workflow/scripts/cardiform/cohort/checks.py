@@ -114,6 +114,7 @@ def check_cases(
     manifest: Path,
     processes: int,
     unknown: str = UNKNOWN_LABEL,
+    quiet: bool = False,
 ) -> None:
     """Check cases, finished ones excepted: ``out/cases/<case_id>.json`` and the manifest."""
     folder = out / "cases"
@@ -124,6 +125,7 @@ def check_cases(
         inputs=lambda case: list(filter(_is_readable, case.files)),
         parameters={"labels": table.as_dicts()},
         verdict=_verdict,
+        quiet=quiet,
     )
 
 
@@ -393,8 +395,5 @@ def _border_values(data: np.ndarray) -> set[int]:
 
 def _cropped(mask: np.ndarray) -> np.ndarray:
     """The bounding box of a mask that is not empty."""
-    box = []
-    for axis in range(3):
-        line = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        box.append(slice(line[0], line[-1] + 1))
-    return mask[tuple(box)]
+    lines = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return mask[tuple(slice(line[0], line[-1] + 1) for line in lines)]

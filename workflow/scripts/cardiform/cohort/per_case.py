@@ -77,6 +77,7 @@ def run_cases(
     made: Mapping[Path, str] | None = None,
     verdict: Callable[[Path], str] | None = None,
     memory: str = "",
+    quiet: bool = False,
 ) -> None:
     """Run ``work`` on every good case that is not finished yet, then write the manifest.
 
@@ -91,6 +92,7 @@ def run_cases(
         that were written.
     verdict : why an output is not to be used, for its status in the manifest; empty: it is.
     memory : the remedy where memory is exhausted; by default that of work on the CPU.
+    quiet : the log has no lines on finished cases.
 
     Raises
     ------
@@ -98,12 +100,13 @@ def run_cases(
         One line per failed case; the manifest is not written then.
     """
     with outputs.reading():
-        todo, failures = _unfinished(run, inputs, parameters, made or {})
+        level = logging.DEBUG if quiet else logging.INFO
+        todo, failures = _unfinished(run, inputs, parameters, made or {}, level)
         guarded = functools.partial(_guarded, work, memory or MORE_MEMORY)
         for done, (case, outcome) in enumerate(_each(guarded, todo, run.processes), start=1):
             try:
                 _keep(run.record(case), todo[case], outcome)
-                log.info("%s done (%d of %d)", case.case_id, done, len(todo))
+                log.log(level, "%s done (%d of %d)", case.case_id, done, len(todo))
             except InputError as error:  # a full disk, say: the other cases may still fit
                 failures += error.problems
         if failures:
@@ -116,6 +119,7 @@ def _unfinished(
     inputs,
     parameters: Mapping | Callable[[Case], Mapping],
     made: Mapping[Path, str],
+    level: int,
 ) -> tuple[dict[Case, str], list[str]]:
     """The good cases that are to be worked on, with their keys; problems of the others' inputs."""
     good = [case for case in run.cases if case.status == OK]
@@ -137,7 +141,7 @@ def _unfinished(
         else:
             todo[case] = key
     if finished:
-        log.info("%d of %d cases are finished already", finished, len(good))
+        log.log(level, "%d of %d cases are finished already", finished, len(good))
     return todo, problems
 
 

@@ -5,7 +5,10 @@ In the form that model hubs read: YAML front matter, then text. No case is named
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,6 @@ tags:
 - cardiac
 - 3d-shape
 - label-maps
----
 """
 FILL_IN = """## To fill in
 
@@ -58,6 +60,19 @@ beside it lies what each model makes of it.
 """
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Figures of held-out cases: a table for people, and figure -> value for machines.
+
+    cases : of what, in words.    figures : of the model alone, no baseline.
+    """
+
+    cases: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    figures: Mapping[str, float]
+
+
 def card(about: Mapping[str, Any], models: Mapping[str, Model], sources: Mapping[str, Path]) -> str:
     """The text of README.md.
 
@@ -66,8 +81,9 @@ def card(about: Mapping[str, Any], models: Mapping[str, Model], sources: Mapping
         beside it; those of other weights are left out.
     """
     classes = LabelTable.from_dicts(about["labels"])
+    measured = dict(_measured(models, sources))
     sections = [
-        FRONT,
+        "\n".join([FRONT.strip("\n"), *_model_index(about["name"], measured), "---"]),
         f"# {about['name']}",
         "3-D shape models of the heart, trained on label maps with Cardiform.",
         "## Models",
@@ -82,12 +98,27 @@ def card(about: Mapping[str, Any], models: Mapping[str, Model], sources: Mapping
         "\n".join(f"- {name}: {text}" for name, text in about["frame"].items()),
         LIMITS,
         "## Figures on held-out cases",
-        *(list(_figures(models, sources)) or ["None: the results folder had none."]),
+        *(list(_figures(measured)) or ["None: the results folder had none."]),
         FILL_IN,
         "## Versions",
         "\n".join(_versions(about, models)),
     ]
     return "\n\n".join(section.strip("\n") for section in sections) + "\n"
+
+
+def _model_index(name: str, measured: Mapping[str, Sequence[Measured]]) -> list[str]:
+    """Figures of held-out cases as hubs read them, lines of YAML; none where there are none."""
+    listed = [(place, one) for place, found in measured.items() for one in found if one.figures]
+    lines = ["model-index:", f"- name: {json.dumps(name)}", "  results:"] if listed else []
+    for place, one in listed:
+        lines += ["  - task:", "      type: other", f"      name: {json.dumps(place)}"]
+        lines += ["    dataset:", "      type: other", f"      name: {json.dumps(one.cases)}"]
+        lines.append("    metrics:")
+        for title, value in one.figures.items():
+            kind = re.sub(r"\W+", "_", title.partition(",")[0].lower())
+            lines += [f"    - type: {kind}", f"      name: {json.dumps(title)}"]
+            lines.append(f"      value: {json.dumps(value)}")
+    return lines
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -123,11 +154,21 @@ def _versions(about: Mapping[str, Any], models: Mapping[str, Model]) -> list[str
     return lines
 
 
-def _figures(models: Mapping[str, Model], sources: Mapping[str, Path]) -> Iterator[str]:
-    """A section for each model that figures were measured of."""
+def _measured(
+    models: Mapping[str, Model], sources: Mapping[str, Path]
+) -> Iterator[tuple[str, list[Measured]]]:
+    """The figures of each model that has some."""
     for place, model in models.items():
-        if model.kind in FIGURES and (texts := list(FIGURES[model.kind](sources[place]))):
-            yield from (f"### {place}", *texts)
+        if model.kind in FIGURES and (found := list(FIGURES[model.kind](sources[place]))):
+            yield place, found
+
+
+def _figures(measured: Mapping[str, Sequence[Measured]]) -> Iterator[str]:
+    """A section for each model."""
+    for place, found in measured.items():
+        yield f"### {place}"
+        for one in found:
+            yield from (f"{one.cases}.", _table(one.header, one.rows))
 
 
 def _read(path: Path, model: Path) -> dict[str, Any]:
@@ -149,71 +190,79 @@ def _part(content: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return "", {}
 
 
-def _reconstruction(model: Path, folder: Path, baseline: str) -> Iterator[str]:
+def _reconstruction(model: Path, folder: Path, baseline: str) -> Iterator[Measured]:
     """Dice and surface distance of each class, beside a baseline."""
     name, part = _part(_read(folder / "reconstructions" / "metrics.json", model))
     means = (part.get("model") or {}).get("mean") or {}
     other = (part.get(baseline) or {}).get("mean") or {}
     if not means:
         return
-    yield f"{len(part['cases'])} {name} cases, own grids."
-    words = baseline.replace("_", " ")
-    yield _table(
-        ("class", "Dice", "ASSD mm", "HD95 mm", f"Dice, {words}"),
-        [
-            (
-                c,
-                row.get("dice"),
-                row.get("assd_mm"),
-                row.get("hd95_mm"),
-                other.get(c, {}).get("dice"),
-            )
-            for c, row in means.items()
-        ],
+    columns, titles = ("dice", "assd_mm", "hd95_mm"), ("Dice", "ASSD mm", "HD95 mm")
+    own = [(c, *(row.get(column) for column in columns)) for c, row in means.items()]
+    yield Measured(
+        f"{len(part['cases'])} {name} cases, own grids",
+        ("class", *titles, f"Dice, {baseline.replace('_', ' ')}"),
+        [(*row, other.get(row[0], {}).get("dice")) for row in own],
+        _of_classes(titles, own),
     )
 
 
-def _vecset(model: Path) -> Iterator[str]:
+def _of_classes(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, float]:
+    """Figure and class -> value.    rows : class, then a value for each title."""
+    return {
+        f"{title}, {name}": value
+        for name, *values in rows
+        for title, value in zip(titles, values)
+        if value is not None
+    }
+
+
+def _vecset(model: Path) -> Iterator[Measured]:
     return _reconstruction(model, model.parent, "mean_shape")
 
 
-def _vqvae(model: Path) -> Iterator[str]:
+def _vqvae(model: Path) -> Iterator[Measured]:
     return _reconstruction(model, model.parents[1], "continuous")
 
 
-def _refinement(model: Path) -> Iterator[str]:
+def _refinement(model: Path) -> Iterator[Measured]:
     """Of refined masks against the truth, beside the label as it was."""
     name, part = _part(_read(model.parents[1] / "refined" / "metrics.json", model))
     if not part.get("against_truth"):
         return
-    yield f"{part['cases_with_truth']} {name} cases with a truth."
     columns = ("dice", "cl_dice", "component_error", "hd95_mm")
-    titles = ("", "Dice", "clDice", "component error", "HD95 mm")
+    titles = ("Dice", "clDice", "component error", "HD95 mm")
     rows = (("label", "label_against_truth"), ("refined", "against_truth"))
-    yield _table(titles, [(t, *(part[k].get(c) for c in columns)) for t, k in rows if part.get(k)])
+    found = [(t, *(part[k].get(c) for c in columns)) for t, k in rows if part.get(k)]
+    cases = f"{part['cases_with_truth']} {name} cases with a truth"
+    yield Measured(cases, ("", *titles), found, _of_classes(titles, found[-1:]))
 
 
-def _diffusion(model: Path) -> Iterator[str]:
+def _diffusion(model: Path) -> Iterator[Measured]:
     """What is completed and generated."""
     completed = _read(model.parents[1] / "completion" / "metrics.json", model)
     if completed.get("mean"):
-        yield f"Classes completed in {len(completed['cases'])} test cases."
         rows = [
             (c, *((row.get(m) or {}).get("dice") for m in ("model", "mean_shape")))
             for c, row in completed["mean"].items()
         ]
-        yield _table(("class", "Dice", "Dice, mean shape"), rows)
+        cases = f"Classes completed in {len(completed['cases'])} test cases"
+        yield Measured(
+            cases, ("class", "Dice", "Dice, mean shape"), rows, _of_classes(("Dice",), rows)
+        )
     drawn = _read(model.parents[1] / "samples" / "metrics.json", model)
     try:
         compared = read_json(model.parents[1] / "samples" / "figures.json") if drawn else {}
         hearts, figures = compared["hearts"], compared["generated"]["all_classes"]
     except (InputError, KeyError, TypeError):
         return
-    yield f"{hearts['generated']} generated hearts against {hearts['test']} test cases."
-    yield _table(("MMD", "COV", "1-NNA"), [tuple(figures.get(k) for k in ("mmd", "cov", "nna"))])
+    titles, row = ("MMD", "COV", "1-NNA"), tuple(figures.get(k) for k in ("mmd", "cov", "nna"))
+    cases = f"{hearts['generated']} generated hearts against {hearts['test']} test cases"
+    known = {title: value for title, value in zip(titles, row) if value is not None}
+    yield Measured(cases, titles, [row], known)
 
 
-FIGURES: dict[str, Callable[[Path], Iterator[str]]] = {  # by kind of the model
+FIGURES: dict[str, Callable[[Path], Iterator[Measured]]] = {  # by kind of the model
     "vecset": _vecset,
     "vqvae": _vqvae,
     "coronary_denoiser": _refinement,

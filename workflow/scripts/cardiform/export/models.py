@@ -24,13 +24,15 @@ from ..artefact.bundle import (
     pack,
     unpack,
 )
-from ..artefact.layout import PLACES, model_files
+from ..artefact.layout import CONFIDENCE, PLACES, model_files
 from ..artefact.model import Model, load_model, save_portable
 from ..coronary.model import DENOISER, NEAR
 from ..errors import InputError, problem, together
 from ..files import write_text
 from ..geometry.frame import UNIT_RADIUS
 from ..labels import LabelTable
+from ..vecset.confidence import Sound
+from ..vecset.model import VECSET
 from .card import card
 from .example import EXAMPLE_STAGES, check_example, write_example
 
@@ -76,6 +78,7 @@ def export_models(
     models = dict(zip(paths, together(*(lambda p=p: load_model(p) for p in paths))))
     table = one_table(models)
     stages = find_stages(folder, structure_of(models))
+    sounds = {p: Sound.beside(p) for p, m in models.items() if m.kind == VECSET.name}
     unknown = [name for name in EXAMPLE_STAGES if name not in stages.known]
     if unknown:
         log.warning("%s: not recorded, so the defaults: %s", folder, ", ".join(unknown))
@@ -87,6 +90,10 @@ def export_models(
             whole = model if model.labels else dataclasses.replace(model, labels=table.as_dicts())
             save_portable(places[place], whole)
             log.info("%s: %s", place, model.kind)
+            if sound := sounds.get(path):
+                sound.write_beside(places[place])
+            elif path in sounds:
+                log.warning("%s: no %s of these weights, so no confidence", place, CONFIDENCE)
         stages.write(made)
         log.info("the example, through %d models", len(places))
         example = write_example(made, places, table, stages)
@@ -245,11 +252,20 @@ def _check_models(folder: Path, about: Mapping, models: Mapping[str, Model], tab
             fact = f"is a model of kind {model.kind}, not {said['kind']} as the bundle says"
         elif not _named(model.table) <= _named(table):
             fact = "has another label table than the bundle"
+        elif (folder / place / CONFIDENCE).is_file() and Sound.beside(
+            folder / place / MODEL
+        ) is None:
+            fact = f"is not what {CONFIDENCE} is of"
         else:
             continue
         problems.append(problem(folder / place / MODEL, fact, "get the bundle again"))
     if problems:
         raise InputError(problems)
+
+
+def _fits_its_confidence(model: Path) -> bool:
+    """Whether the file beside a model, if there is one, is of its weights."""
+    return not (model.parent / CONFIDENCE).is_file() or Sound.beside(model) is not None
 
 
 def _table_of(about: Mapping[str, Any], folder: Path) -> LabelTable:

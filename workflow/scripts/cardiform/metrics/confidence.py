@@ -88,7 +88,7 @@ def doubts(
         if row is not None:
             usual = (typical or {}).get(name, {})
             result[name] = {
-                signal: max(1 - value / max(usual.get(signal, 1.0), 1e-6), 0.0)
+                signal: 1 - value / most if value < (most := usual.get(signal, 1.0)) else 0.0
                 for signal, value in row.items()
             }
     return result
@@ -112,9 +112,17 @@ def typical_signals(sound: Sequence[Signals]) -> dict[str, dict[str, float]]:
 
 def usual_contact(sound: Iterable[np.ndarray], table: LabelTable) -> dict[str, np.ndarray]:
     """Mean of :func:`contact` over sound label maps, those of a training say."""
+    return mean_contact(contact(labels, table) for labels in sound)
+
+
+def mean_contact(several: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Per class the mean shares over the label maps that have it.
+
+    several : of :func:`contact`, for each label map.
+    """
     found: dict[str, list[np.ndarray]] = {}
-    for labels in sound:
-        for name, shares in contact(labels, table).items():
+    for touching in several:
+        for name, shares in touching.items():
             found.setdefault(name, []).append(shares)
     return {name: np.mean(shares, axis=0) for name, shares in found.items()}
 
@@ -123,6 +131,7 @@ def contact(labels: np.ndarray, table: LabelTable) -> dict[str, np.ndarray]:
     """Per class that is there (1 + C,): the shares of its outer faces that meet the background
     and each class of the table."""
     pairs = np.zeros(1 << 16)
+    labels = _with_rim(labels)
     for axis in range(3):
         turned = np.moveaxis(labels, axis, 0)
         border = turned[:-1] != turned[1:]
@@ -133,43 +142,93 @@ def contact(labels: np.ndarray, table: LabelTable) -> dict[str, np.ndarray]:
     return {c.name: r / r.sum() for c in table if (r := counts[c.value]).any()}
 
 
+def _with_rim(labels: np.ndarray) -> np.ndarray:
+    """The part of a label map that is labelled, and a voxel around it where there is one."""
+    boxes = list(class_boxes(labels).values())
+    if not boxes:
+        return labels
+    ends = np.array([[(part.start, part.stop) for part in box] for box in boxes])
+    starts, stops = ends[..., 0].min(axis=0) - 1, ends[..., 1].max(axis=0) + 1
+    return labels[tuple(slice(max(a, 0), b) for a, b in zip(starts, stops))]
+
+
+def in_expected_parts(labels: np.ndarray, table: LabelTable) -> dict[str, float]:
+    """Per class that is there the share of its voxels in its largest parts, as many as expected."""
+    boxes = class_boxes(labels)
+    shares = {}
+    for label in (c for c in table if c.value in boxes):
+        _, voxels = components(labels[boxes[label.value]] == label.value)
+        sizes = np.sort(voxels[1:])[::-1]
+        shares[label.name] = float(sizes[: label.expected[-1]].sum() / sizes.sum())
+    return shares
+
+
 def cleaned(labels: np.ndarray, spacing: np.ndarray, table: LabelTable) -> np.ndarray:
     """(X, Y, Z) uint8: small loose parts become what lies around them.
 
     A network that encodes surfaces sees a speck as large as it is wrinkled: without them it
     shows what it makes of the structures.
     """
-    result, around = labels.copy(), None
+    result = labels.copy()
     for value, box in class_boxes(labels).items():
+        if value not in table.values:
+            continue
         labelled, voxels = components(labels[box] == value)
         crumbs = voxels < CRUMB * voxels[1:].sum()
-        crumbs[0] = False
-        if value not in table.values or not crumbs.any():
-            continue
-        around = smoothed(labels, spacing, table) if around is None else around
-        lost = crumbs[labelled]
-        result[box][lost] = np.where(around[box][lost] == value, 0, around[box][lost])
+        for number, part in enumerate(ndimage.find_objects(labelled), start=1):
+            if not crumbs[number]:
+                continue
+            own = tuple(slice(b.start + p.start, b.start + p.stop) for b, p in zip(box, part))
+            lost = labelled[part] == number
+            around = smoothed(labels, spacing, table, own)[lost]
+            result[own][lost] = np.where(around == value, 0, around)
     return result
 
 
-def smoothed(labels: np.ndarray, spacing: np.ndarray, table: LabelTable) -> np.ndarray:
-    """(X, Y, Z) uint8: at each voxel the class with most weight about it, background too."""
-    deviation = SMOOTH_MM / np.asarray(spacing, float)
-    most = ndimage.gaussian_filter((labels == 0).astype(np.float32), deviation, mode="nearest")
-    result = np.zeros_like(labels)
-    boxes = class_boxes(labels)
-    margin = np.ceil(4 * deviation).astype(int)
-    for value in table.values:
-        if value not in boxes:
-            continue
-        box = tuple(
-            slice(max(s.start - m, 0), min(s.stop + m, n))
-            for s, m, n in zip(boxes[value], margin, labels.shape)
-        )
-        weight = ndimage.gaussian_filter(
-            (labels[box] == value).astype(np.float32), deviation, mode="nearest"
-        )
-        more = weight > most[box]
-        most[box][more] = weight[more]
-        result[box][more] = value
+def smoothed(
+    labels: np.ndarray,
+    spacing: np.ndarray,
+    table: LabelTable,
+    box: tuple[slice, ...] = (slice(None),) * 3,
+) -> np.ndarray:
+    """uint8 in the shape of ``box``: at each voxel the class with most weight about it, background
+    too.
+
+    box : of the voxels that are asked for, all by default.
+    """
+    places, blurs = [], []
+    for part, size, mm in zip(box, labels.shape, spacing):
+        start, stop, _ = part.indices(size)
+        blur = _blur(stop - start, SMOOTH_MM / float(mm))
+        reach = (blur.shape[1] - blur.shape[0]) // 2
+        # beyond the volume lies what its outermost voxels are
+        places.append(np.clip(np.arange(start - reach, stop + reach), 0, size - 1))
+        blurs.append(blur)
+    near = labels[np.ix_(*places)]
+    there = np.unique(near)
+    most = _blurred(near == 0, blurs)
+    result = np.zeros(most.shape, np.uint8)
+    for value in (v for v in table.values if v in there):
+        weight = _blurred(near == value, blurs)
+        more = weight > most
+        most[more] = weight[more]
+        result[more] = value
     return result
+
+
+def _blur(size: int, deviation: float) -> np.ndarray:
+    """(size, size + 2 * reach): a row of weights for each voxel, those of a Gaussian, in voxels."""
+    reach = int(4 * deviation + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
+    rows = np.zeros((size, size + 2 * reach), np.float32)
+    for start, row in enumerate(rows):
+        row[start : start + len(kernel)] = kernel / kernel.sum()
+    return rows
+
+
+def _blurred(mask: np.ndarray, blurs: Sequence[np.ndarray]) -> np.ndarray:
+    """A mask weighted along each axis."""
+    weight = mask.astype(np.float32)
+    for blur in blurs:  # each takes the first axis and puts its own last: three turns
+        weight = np.tensordot(weight, blur, axes=(0, 1))
+    return weight

@@ -24,6 +24,8 @@ SUPERSAMPLING = 2
 # Pixel candidates that are tested at a time: so many stay in the processor's cache.
 CHUNK_CANDIDATES = 1 << 17
 EMPTY = np.iinfo(np.int64).max
+# Of a triangle in the picture, pixels²: what is seen edge on, or is a line, covers nothing.
+LEAST_AREA = 1e-200
 
 # Light directions in the camera's axes (right, up, towards the eye) and their strengths.
 _LIGHTS = ((np.array([-0.45, 0.6, 0.66]), 0.62), (np.array([0.7, 0.1, 0.7]), 0.22))
@@ -144,7 +146,8 @@ def _nearest_triangles(projected: np.ndarray, faces: np.ndarray, pixels: int) ->
     low = np.maximum(np.ceil(low[:, :2] - 0.5).astype(np.int64), 0)
     extent = np.minimum(np.floor(high[:, :2] - 0.5).astype(np.int64), pixels - 1) - low + 1
     buffer = np.full(pixels * pixels, EMPTY)
-    drawable = np.flatnonzero((extent[:, 0] > 0) & (extent[:, 1] > 0))
+    solid = np.abs(_areas(projected, faces)) > LEAST_AREA
+    drawable = np.flatnonzero((extent[:, 0] > 0) & (extent[:, 1] > 0) & solid)
     # Triangles of about the same extent are tested together, each on a rectangle of pixels.
     grain = 1 << np.maximum(np.log2(extent[drawable]).astype(np.int64) - 2, 0)
     rectangle = (-(-extent[drawable] // grain) * grain) @ [1 << 32, 1]
@@ -163,6 +166,12 @@ def _nearest_triangles(projected: np.ndarray, faces: np.ndarray, pixels: int) ->
     return np.where(buffer == EMPTY, -1, buffer & 0xFFFFFFFF)
 
 
+def _areas(projected: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Twice the area (F,) of every triangle in the picture; negative from behind."""
+    a, b, c = (projected[faces[:, k], :2] for k in range(3))
+    return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+
+
 def _bounds(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The smallest and the largest coordinates (F, 3) of every triangle."""
     a, b, c = (points[faces[:, k]] for k in range(3))
@@ -172,7 +181,8 @@ def _bounds(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _covered(corners: np.ndarray, low: np.ndarray, width: int, height: int, pixels: int):
     """The pixel centres that lie in triangles, among rectangles of pixels.
 
-    corners : (T, 3, 3) columns, rows and depths.    low : (T, 2) first pixel of each rectangle.
+    corners : (T, 3, 3) columns, rows and depths, of triangles that have an area.
+    low : (T, 2) first pixel of each rectangle.
 
     Returns
     -------
@@ -180,18 +190,16 @@ def _covered(corners: np.ndarray, low: np.ndarray, width: int, height: int, pixe
     """
     a, ab, ac = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     dx, dy = (low + 0.5 - a[:, :2]).T
-    with np.errstate(invalid="ignore", divide="ignore"):
-        unit = 1 / (ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0])  # infinite where degenerate
-        # weights of b and c at the first pixel, and their change from column to column, row to row
-        wb = np.stack([dx * ac[:, 1] - dy * ac[:, 0], ac[:, 1], -ac[:, 0]]) * unit
-        wc = np.stack([dy * ab[:, 0] - dx * ab[:, 1], -ab[:, 1], ab[:, 0]]) * unit
-    inside = np.isfinite(unit)[:, None, None]
+    unit = 1 / (ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0])
+    # weights of b and c at the first pixel, and their change from column to column, row to row
+    wb = np.stack([dx * ac[:, 1] - dy * ac[:, 0], ac[:, 1], -ac[:, 0]]) * unit
+    wc = np.stack([dy * ab[:, 0] - dx * ab[:, 1], -ab[:, 1], ab[:, 0]]) * unit
     column, row = np.arange(width), np.arange(height)[:, None]
     wb, wc = (
         first[:, None, None] + over[:, None, None] * column + down[:, None, None] * row
         for first, over, down in (wb, wc)
     )
-    inside = inside & (wb >= -1e-9) & (wc >= -1e-9) & (wb + wc <= 1 + 1e-9)
+    inside = (wb >= -1e-9) & (wc >= -1e-9) & (wb + wc <= 1 + 1e-9)
     triangle, y, x = np.nonzero(inside)
     depth = a[triangle, 2] + wb[inside] * ab[triangle, 2] + wc[inside] * ac[triangle, 2]
     x, y = x + low[triangle, 0], y + low[triangle, 1]
@@ -200,13 +208,12 @@ def _covered(corners: np.ndarray, low: np.ndarray, width: int, height: int, pixe
 
 
 def _barycentric(projected, triangles, x, y) -> np.ndarray:
-    """(N, 3) weights of the pixel centres (x, y) in their triangles; NaN where degenerate."""
+    """(N, 3) weights of the pixel centres (x, y) in their triangles, which have an area."""
     a, b, c = (projected[triangles[:, k], :2] for k in range(3))
     px, py = x + 0.5, y + 0.5
-    with np.errstate(invalid="ignore", divide="ignore"):
-        area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-        wb = ((px - a[:, 0]) * (c[:, 1] - a[:, 1]) - (py - a[:, 1]) * (c[:, 0] - a[:, 0])) / area
-        wc = ((b[:, 0] - a[:, 0]) * (py - a[:, 1]) - (b[:, 1] - a[:, 1]) * (px - a[:, 0])) / area
+    area = _areas(projected, triangles)
+    wb = ((px - a[:, 0]) * (c[:, 1] - a[:, 1]) - (py - a[:, 1]) * (c[:, 0] - a[:, 0])) / area
+    wc = ((b[:, 0] - a[:, 0]) * (py - a[:, 1]) - (b[:, 1] - a[:, 1]) * (px - a[:, 0])) / area
     return np.stack([1 - wb - wc, wb, wc], axis=1)
 
 
