@@ -3,7 +3,7 @@
     python train_vecset.py --train results/acme/split/train.csv \\
         --validation results/acme/split/val.csv --out results/acme/vecset --steps 100000
 
-Writes model.pt, metrics.json, metrics.jsonl, curves.png, checkpoints/ and tensorboard/ to
+Writes model.pt, metrics.json, metrics.jsonl, curves.png, checkpoints/, shared/ and tensorboard/ to
 --out. The same command resumes an interrupted training; exit code 75 says that it was stopped
 on request. Several GPUs: torchrun --nproc-per-node N train_vecset.py ...
 """
@@ -23,7 +23,7 @@ def main() -> None:
     from cardiform.vecset.train import vecset_job
 
     table = labels.load_label_table(args.labels)
-    job.run(vecset_job(options, table, args.train, args.validation), args.out)
+    job.run(vecset_job(options, table, args.train, args.validation, args.out), args.out)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import hashlib
 import math
 from collections.abc import Sequence
@@ -12,15 +11,15 @@ from typing import TypedDict
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from ..errors import InputError, problem
 from ..geometry.sampling import POINTS
 from ..labels import LabelTable, channel_of_value
 from ..options.vecset import VecsetOptions
+from ..training.mapped import MappedNpz
 from .similarity import Similarity
 
-LOADERS = 4  # files that are read at a time
+UNUSED = ("surface_normals",)  # of a points file
 # Half a voxel of a coarse case, unit frame: what is thinner is not known to be.
 LEAST_DEPTH = 0.005
 LEAST_SEEN = 0.5  # of a surface that is encoded as if it were cut
@@ -89,7 +88,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class CasePoints:
-    """What is kept in memory of a points file; distances stay (N, C) float16."""
+    """What is drawn from of a points file; distances stay (N, C) float16."""
 
     case_id: str
     surface: Labelled
@@ -99,9 +98,18 @@ class CasePoints:
     volume_sdf: np.ndarray
     annotated: np.ndarray
     planes: np.ndarray | None = None  # (P, 4), where the scan cuts the heart
+    files: tuple[MappedNpz, ...] = ()  # that the arrays are mapped from
+    stored_digest: str = ""
+
+    def check(self) -> None:
+        """InputError where bytes of the files have changed since they were opened."""
+        for file in self.files:
+            file.check(but=UNUSED)
 
     def digest(self) -> str:
         """Hex digest of the case id and of all that is kept."""
+        if self.stored_digest:
+            return self.stored_digest
         state = hashlib.sha256(self.case_id.encode())
         for part in (self.surface, self.near, self.volume):
             state.update(np.ascontiguousarray(part.points).data)
@@ -109,35 +117,6 @@ class CasePoints:
         for array in (self.near_sdf, self.volume_sdf, self.annotated):
             state.update(np.ascontiguousarray(array).data)
         return state.hexdigest()
-
-
-def load_cases(
-    rows: Sequence[tuple[str, Path]],
-    labels: LabelTable,
-    keep: int = 0,
-    truncation: float = math.inf,
-) -> list[CasePoints]:
-    """:func:`load_case_points` for the (case id, path) rows of a split, several at a time.
-
-    Raises
-    ------
-    InputError
-        All problems of all files.
-    """
-    problems, cases = [], []
-    with concurrent.futures.ThreadPoolExecutor(LOADERS) as pool:
-        loads = [
-            pool.submit(load_case_points, path, name, labels, keep, truncation)
-            for name, path in rows
-        ]
-        for load in tqdm(loads, desc="reading cases", unit="case", disable=None, delay=2):
-            try:
-                cases.append(load.result())
-            except InputError as error:
-                problems += error.problems
-    if problems:
-        raise InputError(problems)
-    return cases
 
 
 def load_case_points(
@@ -277,7 +256,7 @@ class Draw:
 
 
 class PointDataset:
-    """Cases in memory; ``dataset[index, draw]`` is an item, decided by (seed, draw) alone.
+    """``dataset[index, draw]`` is an item, decided by (seed, draw) alone.
 
     completing : where scans cut some of the cases, the others are encoded as if they were cut
         in the same places, as often (at most half of the items). Their distances are known there,
@@ -288,6 +267,7 @@ class PointDataset:
     def __init__(self, cases: Sequence[CasePoints], draw: Draw, completing: bool = False):
         self.cases, self.draw = list(cases), draw
         self.planes = [c.planes for c in cases if c.planes is not None and completing]
+        self.checked: set[int] = set()  # by this process
         self.mostly_cut = 2 * len(self.planes) > len(self.cases)
 
     def __len__(self) -> int:
@@ -296,6 +276,9 @@ class PointDataset:
     def __getitem__(self, key: tuple[int, int]) -> dict:
         index, number = key
         case, draw = self.cases[index], self.draw
+        if index not in self.checked:  # not before the training, which would read the whole cohort
+            case.check()
+            self.checked.add(index)
         rng = np.random.default_rng((draw.seed, number))
         classes = case.near_sdf.shape[1]
         move = Similarity.draw(
