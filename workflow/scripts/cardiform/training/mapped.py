@@ -6,19 +6,23 @@ the file, whichever rank or loader reads them. A map keeps no file open.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import logging
+import math
+import mmap
 import os
 import struct
+import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from ..errors import InputError, problem
@@ -29,37 +33,55 @@ log = logging.getLogger(__name__)
 FOLDER = "shared"  # of a training: what its processes share beside the files of the stages
 LOADERS = 4  # files that are opened or made at a time
 SMALL = 1 << 12  # bytes: arrays below are read, they are no more than a page
-PIECE = 1 << 20  # bytes that are checked at a time
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a member of a zip archive: name and extra lengths
 KEY = "key"
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.mmap.restype = ctypes.c_void_p
+LIBC.mmap.argtypes = (
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
+)  # fmt: skip
+LIBC.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+NO_MAPS = "cannot be mapped: this process has as many maps as the system allows, or no more room"
+MORE_MAPS = "raise vm.max_map_count (sysctl) or the limit of address space (ulimit -v)"
+MAP_FAILED = ctypes.c_void_p(-1).value
 
 
 @dataclass(frozen=True)
-class Member:
-    """Where the bytes of a mapped array, header included, lie in the archive, and their sum."""
+class Section:
+    """The bytes of a mapped array from the begin of its header on; or of its first rows alone.
 
-    start: int
-    size: int
-    crc: int
+    crc : their checksum in the archive; None of a part.
+    """
+
+    content: np.ndarray
+    crc: int | None
 
 
 @dataclass(frozen=True)
 class MappedNpz:
-    """An npz whose arrays are mapped, read only; small and compressed ones are copies.
+    """An npz whose arrays are mapped, read only; small ones are copies.
 
-    members : of the mapped arrays, by name.    contents : hash of the names and checksums of all
-    arrays, by which the archive knows them: the same arrays have the same one wherever they lie.
+    arrays : those that were asked for and are not compressed, and the small ones.
+    outlines : all, for a check of types and shapes; zeros in place of what is not small.
+    contents : hash of the names and checksums of all, by which the archive knows them: the same
+        arrays have the same one wherever they lie.
     """
 
     path: Path
     arrays: Mapping[str, np.ndarray]
-    members: Mapping[str, Member]
+    outlines: Mapping[str, np.ndarray]
+    sections: Mapping[str, Section]
     contents: str
     remedy: str
 
     @classmethod
-    def open(cls, path: str | Path, remedy: str = ANEW) -> MappedNpz:
-        """Read directory and headers.
+    def open(
+        cls, path: str | Path, remedy: str = ANEW, heads: Mapping[str, int] | None = None
+    ) -> MappedNpz:
+        """Read directory and headers, and map.
+
+        heads : the arrays that are mapped and how many of their first rows (0: all); without,
+            all of all.
 
         Raises
         ------
@@ -68,49 +90,129 @@ class MappedNpz:
             not looked at: :meth:`check` does that.
         """
         path = Path(path)
+        arrays, outlines, sections = {}, {}, {}
         try:
             with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-                size = os.fstat(stream.fileno()).st_size
-                # by the open file: what is at the path may be replaced meanwhile
-                place = f"/proc/self/fd/{stream.fileno()}"
-                storage = torch.UntypedStorage.from_file(place, False, size)
-                whole = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
-                arrays, members = {}, {}
                 for info in archive.infolist():
                     name = info.filename.removesuffix(".npy")
-                    if info.compress_type == zipfile.ZIP_STORED and info.file_size >= SMALL:
-                        members[name] = _member(stream, info, size)
-                        arrays[name] = _mapped(stream, members[name], whole)
-                    else:
+                    asked = heads is None or name in heads
+                    if info.file_size < SMALL:
                         with archive.open(info) as part:
-                            arrays[name] = np.lib.format.read_array(part, allow_pickle=False)
+                            found = np.lib.format.read_array(part, allow_pickle=False)
+                        arrays[name] = outlines[name] = found
+                        continue
+                    header = Header.read(archive, info)
+                    outlines[name] = header.outline()
+                    if asked and info.compress_type == zipfile.ZIP_STORED:
+                        rows = 0 if heads is None else heads[name]
+                        start = _start(stream, info)
+                        sections[name] = header.section(stream, start, info, rows)
+                        arrays[name] = header.array(sections[name], rows)
                 listed = sorted((i.filename, i.file_size, i.CRC) for i in archive.infolist())
         except FileNotFoundError:
             raise InputError(problem(path, "does not exist", remedy)) from None
-        except (*NPZ_ERRORS, RuntimeError, struct.error) as error:
+        except (*NPZ_ERRORS, struct.error) as error:
             raise InputError(problem(path, f"cannot be read ({error})", remedy)) from None
-        return cls(path, arrays, members, sha256_text(repr(listed)), remedy)
+        return cls(path, arrays, outlines, sections, sha256_text(repr(listed)), remedy)
 
-    def check(self, but: Collection[str] = ()) -> None:
-        """Compare the checksums of the mapped arrays, but for some of them.
+    def sums(self) -> dict[str, int]:
+        """The checksums of all that is mapped, read anew."""
+        return {name: zlib.crc32(part.content) for name, part in self.sections.items()}
 
-        They are read, not mapped: no page is held for what a training does not use.
+    def check(self, sums: Mapping[str, int] | None = None) -> None:
+        """Compare the checksums of all that is mapped.
+
+        sums : of :meth:`sums`, for the arrays of which only the first rows are mapped.
 
         Raises
         ------
         InputError
-            Bytes have changed, or the file is gone.
+            Bytes have changed.
         """
-        names = self.members.keys() - set(but)
-        try:
-            with self.path.open("rb", buffering=0) as stream:
-                bad = [name for name in names if not _is_sound(stream, self.members[name])]
-        except OSError as error:
-            fact = f"cannot be read ({error.strerror})"
-            raise InputError(problem(self.path, fact, self.remedy)) from None
+        wanted = {name: part.crc for name, part in self.sections.items()} | dict(sums or {})
+        bad = sorted(name for name, crc in self.sums().items() if crc != wanted[name])
         if bad:
-            fact = f"is damaged (bytes of {', '.join(sorted(bad))} have changed)"
+            fact = f"is damaged (bytes of {', '.join(bad)} have changed)"
             raise InputError(problem(self.path, fact, self.remedy))
+
+
+@dataclass(frozen=True)
+class Header:
+    """The npy header of a member: type, shape and order of the array; bytes of the header."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    fortran: bool
+    size: int
+
+    @classmethod
+    def read(cls, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
+        """ValueError where it does not fit the size of the member."""
+        with archive.open(info) as part:
+            version = np.lib.format.read_magic(part)
+            if version not in ((1, 0), (2, 0)):
+                raise ValueError(f"npy format {version}")
+            first = version == (1, 0)
+            read = (np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0)
+            shape, fortran, dtype = read[0 if first else 1](part)
+            found = cls(dtype, shape, fortran, part.tell())
+        if dtype.hasobject or found.size + found.bytes(shape) != info.file_size:
+            raise ValueError(f"{info.filename}: {dtype} {shape} does not fit its size")
+        return found
+
+    def bytes(self, shape: tuple[int, ...]) -> int:
+        return self.dtype.itemsize * math.prod(shape)
+
+    def outline(self) -> np.ndarray:
+        return np.broadcast_to(np.zeros((), self.dtype), self.shape)
+
+    def head(self, rows: int) -> tuple[int, ...]:
+        """The shape of the first rows; of all where they do not lie together."""
+        if not rows or self.fortran or not self.shape:
+            return self.shape
+        return (min(rows, self.shape[0]), *self.shape[1:])
+
+    def section(self, stream: BinaryIO, start: int, info: zipfile.ZipInfo, rows: int) -> Section:
+        shape = self.head(rows)
+        content = mapped(stream, start, self.size + self.bytes(shape))
+        return Section(content, info.CRC if shape == self.shape else None)
+
+    def array(self, section: Section, rows: int) -> np.ndarray:
+        order: Literal["F", "C"] = "F" if self.fortran else "C"
+        shape = self.head(rows)
+        found: np.ndarray = np.ndarray(shape, self.dtype, section.content, self.size, order=order)
+        found.flags.writeable = False
+        return found[: rows or None]
+
+
+def mapped(stream: BinaryIO, start: int, size: int) -> np.ndarray:
+    """Bytes of a file, (size,) uint8, mapped read only: no page beside them, and no open file.
+
+    Python's own maps each keep the file open, and torch's begin at its first byte.
+    """
+    if start + size > os.fstat(stream.fileno()).st_size:
+        raise ValueError("the file is not whole")
+    before = start % mmap.PAGESIZE
+    length = before + size
+    flags = mmap.PROT_READ, mmap.MAP_SHARED
+    place = LIBC.mmap(None, length, *flags, stream.fileno(), start - before)
+    if place == MAP_FAILED:
+        error = ctypes.get_errno()
+        if error == errno.ENOMEM:
+            raise InputError(problem(stream.name, NO_MAPS, MORE_MAPS))
+        raise OSError(error, f"cannot be mapped: {os.strerror(error)}")
+    content = (ctypes.c_uint8 * length).from_address(place)
+    weakref.finalize(content, LIBC.munmap, place, length)
+    return np.frombuffer(memoryview(content).cast("B"), np.uint8)[before:]
+
+
+def _start(stream: BinaryIO, info: zipfile.ZipInfo) -> int:
+    """Where the bytes of a member begin."""
+    stream.seek(info.header_offset)
+    mark, name, extra = LOCAL_HEADER.unpack(stream.read(LOCAL_HEADER.size))
+    if mark != b"PK\x03\x04":
+        raise zipfile.BadZipFile(f"{info.filename} is not where the archive says")
+    return info.header_offset + LOCAL_HEADER.size + name + extra
 
 
 def shared_npz(path: Path, key: str, make: Callable[[], Mapping[str, Any]]) -> MappedNpz:
@@ -156,40 +258,3 @@ def each_of_all(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     if problems:
         raise InputError([line for i in sorted(problems) for line in problems[i]])
     return [found[i] for i in range(len(items))]
-
-
-def _member(stream, info: zipfile.ZipInfo, size: int) -> Member:
-    stream.seek(info.header_offset)
-    mark, name, extra = LOCAL_HEADER.unpack(stream.read(LOCAL_HEADER.size))
-    start = info.header_offset + LOCAL_HEADER.size + name + extra
-    if mark != b"PK\x03\x04" or start + info.file_size > size:
-        raise zipfile.BadZipFile(f"{info.filename} is not where the archive says")
-    return Member(start, info.file_size, info.CRC)
-
-
-def _mapped(stream, member: Member, whole: np.ndarray) -> np.ndarray:
-    """The array of a member, as a part of the mapped file."""
-    stream.seek(member.start)
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"npy format {version}")
-    read = np.lib.format.read_array_header_1_0
-    shape, fortran, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(
-        stream
-    )
-    offset = stream.tell()
-    wanted = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-    if dtype.hasobject or offset + wanted != member.start + member.size:
-        raise ValueError(f"{dtype} {shape} does not fit its {member.size} bytes")
-    array: np.ndarray = np.ndarray(shape, dtype, whole, offset, order="F" if fortran else "C")
-    array.flags.writeable = False
-    return array
-
-
-def _is_sound(stream, member: Member) -> bool:
-    """Whether the bytes of a member have their checksum."""
-    stream.seek(member.start)
-    left, crc = member.size, 0
-    while left > 0 and (piece := stream.read(min(left, PIECE))):
-        crc, left = zlib.crc32(piece, crc), left - len(piece)
-    return crc == member.crc and left == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypedDict
@@ -16,10 +16,8 @@ from ..errors import InputError, problem
 from ..geometry.sampling import POINTS
 from ..labels import LabelTable, channel_of_value
 from ..options.vecset import VecsetOptions
-from ..training.mapped import MappedNpz
 from .similarity import Similarity
 
-UNUSED = ("surface_normals",)  # of a points file
 # Half a voxel of a coarse case, unit frame: what is thinner is not known to be.
 LEAST_DEPTH = 0.005
 LEAST_SEEN = 0.5  # of a surface that is encoded as if it were cut
@@ -98,13 +96,8 @@ class CasePoints:
     volume_sdf: np.ndarray
     annotated: np.ndarray
     planes: np.ndarray | None = None  # (P, 4), where the scan cuts the heart
-    files: tuple[MappedNpz, ...] = ()  # that the arrays are mapped from
+    check: Callable[[], None] = lambda: None  # of the files that are mapped; InputError
     stored_digest: str = ""
-
-    def check(self) -> None:
-        """InputError where bytes of the files have changed since they were opened."""
-        for file in self.files:
-            file.check(but=UNUSED)
 
     def digest(self) -> str:
         """Hex digest of the case id and of all that is kept."""
@@ -176,13 +169,16 @@ def labelled_points(points: np.ndarray, channels: np.ndarray, classes: int) -> n
     return np.concatenate([points.astype(np.float32), one_hot], axis=1)
 
 
-def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
+def farthest_points(
+    points: np.ndarray, count: int, channels: np.ndarray | None = None
+) -> np.ndarray:
     """Rows (count,) int64 of farthest-point samples, class by class.
 
     Each class gets its share of the input, so thin structures keep latents of their own;
     within a class the rule is Eldar et al. 1997, from its first point on. Deterministic.
 
     points : (N, 3 + C) float32, positions and one-hot labels (C may be 0: one class).
+    channels : (N,) what the one-hot labels say, where it is known.
 
     Raises
     ------
@@ -198,12 +194,13 @@ def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
         raise InputError(
             f"{len(points)} input points are too few for {count} latents; raise input_points"
         )
-    classes = points[:, 3:].argmax(1) if points.shape[1] > 3 else np.zeros(len(points), int)
-    sizes = np.bincount(classes)
+    if channels is None:
+        channels = points[:, 3:].argmax(1) if points.shape[1] > 3 else np.zeros(len(points), int)
+    sizes = np.bincount(channels)
     chosen = []
     for kind, quota in enumerate(_quotas(sizes, count)):
         if quota:
-            rows = np.flatnonzero(classes == kind)
+            rows = np.flatnonzero(channels == kind)
             place = np.ascontiguousarray(points[rows, :3], np.float32)
             chosen.append(rows[fpsample.fps_sampling(place, int(quota), start_idx=0)])
     return np.concatenate(chosen).astype(np.int64)
@@ -220,8 +217,9 @@ def draw_input(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The encoder's input: points (N, 3 + C) float32 and fps (M,) int64."""
     rows = surface.draw(input_points, balanced, rng)
-    points = labelled_points(surface.points[rows], surface.channels[rows], classes)
-    return points, farthest_points(points, latents)
+    channels = surface.channels[rows]
+    points = labelled_points(surface.points[rows], channels, classes)
+    return points, farthest_points(points, latents, channels)
 
 
 @dataclass(frozen=True, kw_only=True)

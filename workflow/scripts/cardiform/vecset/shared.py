@@ -11,28 +11,16 @@ from typing import Any
 import numpy as np
 
 from ..files import sha256_json
-from ..formats import Format
 from ..geometry.sampling import POINTS
 from ..labels import LabelTable
 from ..training.mapped import MappedNpz, each_of_all, shared_npz
 from .data import CasePoints, Labelled, load_case_points
 
 PARTS = ("surface", "near", "volume")
-SHARED = Format(
-    "shared points",
-    {
-        "key": "text",
-        "digest": "text",
-        "*_channels": "u8 (*)",
-        "*_rows": "u32 (*)",
-        "*_counts": "i64 (*)",
-        "*_shares": "f64 (*)",
-    },
-    version=1,
-    marked=False,
-)
-# What of a points file is mapped as it is, unless the scan cuts the heart
-IN_PLACE = ("near_sdf", "volume_sdf")
+LAYOUT = 1  # of what is derived; another one is made again
+SUM = "_crc"
+SURFACE = "surface_points"  # all of them are drawn from
+DRAWN_FROM = ("near_points", "near_sdf", "volume_points", "volume_sdf")
 
 
 def shared_cases(
@@ -60,9 +48,9 @@ def _case(
     row: tuple[str, Path], labels: LabelTable, folder: Path, keep: int, truncation: float
 ) -> CasePoints:
     case_id, path = row
-    points = MappedNpz.open(path, POINTS.remedy)
-    POINTS.check(path, points.arrays)
-    decided_by = [points.contents, case_id, labels.values, keep, truncation, SHARED.version]
+    points = MappedNpz.open(path, POINTS.remedy, dict.fromkeys(DRAWN_FROM, keep) | {SURFACE: 0})
+    POINTS.check(path, points.outlines)
+    decided_by = [points.contents, case_id, labels.values, keep, truncation, LAYOUT]
 
     def make() -> dict[str, Any]:
         return _derived(load_case_points(path, case_id, labels, keep, truncation), points)
@@ -79,7 +67,7 @@ def _case(
         volume_sdf=arrays["volume_sdf"][head],
         annotated=arrays["annotated"].astype(bool),
         planes=arrays.get("cut_planes"),
-        files=(points, shared),
+        check=functools.partial(_check, points, shared),
         stored_digest=str(arrays["digest"]),
     )
 
@@ -93,10 +81,19 @@ def _derived(case: CasePoints, points: MappedNpz) -> dict[str, Any]:
         made[f"{name}_rows"] = np.concatenate(part.rows).astype(np.uint32)
         made[f"{name}_counts"] = np.array([len(rows) for rows in part.rows])
         made[f"{name}_shares"] = part.shares
-        if f"{name}_points" not in points.members:
+        if f"{name}_points" not in points.sections:
             made[f"{name}_points"] = part.points
-    filled = "near_least" in points.arrays
-    return made | {n: getattr(case, n) for n in IN_PLACE if filled or n not in points.members}
+    for name in ("near_sdf", "volume_sdf"):
+        if "near_least" in points.outlines or name not in points.sections:
+            made[name] = getattr(case, name)
+    sums = {f"{name}{SUM}": np.int64(crc) for name, crc in points.sums().items()}
+    return made | sums
+
+
+def _check(points: MappedNpz, shared: MappedNpz) -> None:
+    """InputError where bytes of the files are not those that were looked at when they were made."""
+    shared.check()
+    points.check({name: int(shared.arrays[f"{name}{SUM}"]) for name in points.sections})
 
 
 def _labelled(arrays: Mapping[str, np.ndarray], name: str, head: slice) -> Labelled:
