@@ -117,7 +117,7 @@ class MappedNpz:
 
     def sums(self) -> dict[str, int]:
         """The checksums of all that is mapped, read anew."""
-        return {name: zlib.crc32(part.content) for name, part in self.sections.items()}
+        return {name: zlib.crc32(part.content.data) for name, part in self.sections.items()}
 
     def check(self, sums: Mapping[str, int] | None = None) -> None:
         """Compare the checksums of all that is mapped.
