@@ -21,8 +21,9 @@ from cardiform.errors import InputError
 from cardiform.files import load_npz, save_npz
 from cardiform.geometry.sampling import POINTS
 from cardiform.labels import STACOM_2025, LabelTable
-from cardiform.training import mapped
-from cardiform.training.mapped import MappedNpz, each_of_all, shared_npz
+from cardiform.training import mapped, shared
+from cardiform.training.mapped import MappedNpz
+from cardiform.training.shared import each_of_all, shared_npz
 from cardiform.vecset.data import Draw, PointDataset, load_case_points
 from cardiform.vecset.shared import shared_cases
 
@@ -237,7 +238,7 @@ def test_a_full_disk_leaves_what_was_shared_before(tmp_path, monkeypatch):
 
 
 def test_ranks_begin_elsewhere_and_end_with_the_same(monkeypatch):
-    monkeypatch.setattr(mapped, "LOADERS", 1)
+    monkeypatch.setattr(shared, "LOADERS", 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
     orders = []
     for rank in "01":

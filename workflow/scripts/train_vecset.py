@@ -20,10 +20,12 @@ def main() -> None:
     options, args = cli.parse(parser, VecsetOptions)
 
     from cardiform.training import job
+    from cardiform.training.shared import FOLDER
     from cardiform.vecset.train import vecset_job
 
     table = labels.load_label_table(args.labels)
-    job.run(vecset_job(options, table, args.train, args.validation, args.out), args.out)
+    made = vecset_job(options, table, args.train, args.validation, args.out / FOLDER)
+    job.run(made, args.out)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import logging
 import math
 import mmap
 import os
@@ -16,25 +15,18 @@ import struct
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from ..errors import InputError, problem
-from ..files import ANEW, NPZ_ERRORS, save_npz, sha256_text
+from ..files import ANEW, NPZ_ERRORS, sha256_text
 
-log = logging.getLogger(__name__)
-
-FOLDER = "shared"  # of a training: what its processes share beside the files of the stages
-LOADERS = 4  # files that are opened or made at a time
 SMALL = 1 << 12  # bytes: arrays below are read, they are no more than a page
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a member of a zip archive: name and extra lengths
-KEY = "key"
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.mmap.restype = ctypes.c_void_p
 LIBC.mmap.argtypes = (
@@ -213,48 +205,3 @@ def _start(stream: BinaryIO, info: zipfile.ZipInfo) -> int:
     if mark != b"PK\x03\x04":
         raise zipfile.BadZipFile(f"{info.filename} is not where the archive says")
     return info.header_offset + LOCAL_HEADER.size + name + extra
-
-
-def shared_npz(path: Path, key: str, make: Callable[[], Mapping[str, Any]]) -> MappedNpz:
-    """The npz at ``path`` if it has this key; else it is made, and replaced when complete.
-
-    key : hash of all that decides the arrays of ``make``, none of which is named "key".
-    """
-    if path.exists():
-        try:
-            found = MappedNpz.open(path)
-            if KEY in found.arrays and str(found.arrays[KEY]) == key:
-                return found
-            log.info("%s is of other data or options: it is made again", path)
-        except InputError as error:
-            log.warning("%s: it is made again", "; ".join(error.problems))
-    save_npz(path, key=np.array(key), **make())
-    return MappedNpz.open(path)
-
-
-def each_of_all(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """``work`` of every item, in their order, several at a time.
-
-    Every rank begins elsewhere: what the first one makes and stores, the others find.
-
-    Raises
-    ------
-    InputError
-        All problems of all items, in their order.
-    """
-    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    first = rank * len(items) // size
-    order = [*range(first, len(items)), *range(first)]
-    found: dict[int, Any] = {}
-    problems: dict[int, list[str]] = {}
-    with ThreadPoolExecutor(LOADERS) as pool:
-        jobs = [pool.submit(work, items[i]) for i in order]
-        done = tqdm(jobs, desc="opening cases", unit="case", disable=None, delay=2)
-        for i, job in zip(order, done):
-            try:
-                found[i] = job.result()
-            except InputError as error:
-                problems[i] = error.problems
-    if problems:
-        raise InputError([line for i in sorted(problems) for line in problems[i]])
-    return [found[i] for i in range(len(items))]

@@ -13,7 +13,8 @@ import numpy as np
 from ..files import sha256_json
 from ..geometry.sampling import POINTS
 from ..labels import LabelTable
-from ..training.mapped import MappedNpz, each_of_all, shared_npz
+from ..training.mapped import MappedNpz
+from ..training.shared import each_of_all, shared_npz
 from .data import CasePoints, Labelled, load_case_points
 
 PARTS = ("surface", "near", "volume")

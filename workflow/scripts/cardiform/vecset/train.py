@@ -13,7 +13,6 @@ from ..files import sha256_json
 from ..labels import LabelTable
 from ..options.vecset import VecsetOptions
 from ..training.job import Job
-from ..training.mapped import FOLDER
 from .data import CasePoints, Draw, PointDataset
 from .model import VECSET
 from .shared import shared_cases
@@ -21,11 +20,11 @@ from .task import VecsetTask
 
 
 def vecset_job(
-    options: VecsetOptions, table: LabelTable, train: Path, validation: Path, out: Path
+    options: VecsetOptions, table: LabelTable, train: Path, validation: Path, shared: Path
 ) -> Job:
     """Points of the cases of two split CSVs, and the network with its first weights.
 
-    out : folder of the training; what is derived of the points is kept there.
+    shared : folder of what all processes share beside the points.
 
     Raises
     ------
@@ -36,7 +35,7 @@ def vecset_job(
     truncation = options.truncation / (1 - options.augment_scale)
     rows = splits.read_splits({"train": train, "validation": validation})
     cases = {
-        part: shared_cases(found, table, out / FOLDER, options.cached_points, truncation)
+        part: shared_cases(found, table, shared, options.cached_points, truncation)
         for part, found in rows.items()
     }
     if not cases["train"]:
