@@ -15,7 +15,7 @@ import struct
 import weakref
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -85,9 +85,10 @@ class MappedNpz:
         arrays, outlines, sections = {}, {}, {}
         try:
             with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+                content_of = _reader(stream, one_map=not heads)
                 for info in archive.infolist():
                     name = info.filename.removesuffix(".npy")
-                    asked = heads is None or name in heads
+                    asked = not heads or name in heads
                     if info.file_size < SMALL:
                         with archive.open(info) as part:
                             found = np.lib.format.read_array(part, allow_pickle=False)
@@ -96,10 +97,13 @@ class MappedNpz:
                     header = Header.read(archive, info)
                     outlines[name] = header.outline()
                     if asked and info.compress_type == zipfile.ZIP_STORED:
-                        rows = 0 if heads is None else heads[name]
-                        start = _start(stream, info)
-                        sections[name] = header.section(stream, start, info, rows)
-                        arrays[name] = header.array(sections[name], rows)
+                        rows = heads[name] if heads else 0
+                        shape = header.head(rows)
+                        size = header.size + header.bytes(shape)
+                        content = content_of(_start(stream, info), size)
+                        crc = info.CRC if shape == header.shape else None
+                        sections[name] = Section(content, crc)
+                        arrays[name] = header.array(content, rows)
                 listed = sorted((i.filename, i.file_size, i.CRC) for i in archive.infolist())
         except FileNotFoundError:
             raise InputError(problem(path, "does not exist", remedy)) from None
@@ -164,15 +168,10 @@ class Header:
             return self.shape
         return (min(rows, self.shape[0]), *self.shape[1:])
 
-    def section(self, stream: BinaryIO, start: int, info: zipfile.ZipInfo, rows: int) -> Section:
-        shape = self.head(rows)
-        content = mapped(stream, start, self.size + self.bytes(shape))
-        return Section(content, info.CRC if shape == self.shape else None)
-
-    def array(self, section: Section, rows: int) -> np.ndarray:
+    def array(self, content: np.ndarray, rows: int) -> np.ndarray:
         order: Literal["F", "C"] = "F" if self.fortran else "C"
         shape = self.head(rows)
-        found: np.ndarray = np.ndarray(shape, self.dtype, section.content, self.size, order=order)
+        found: np.ndarray = np.ndarray(shape, self.dtype, content, self.size, order=order)
         found.flags.writeable = False
         return found[: rows or None]
 
@@ -182,8 +181,6 @@ def mapped(stream: BinaryIO, start: int, size: int) -> np.ndarray:
 
     Python's own maps each keep the file open, and torch's begin at its first byte.
     """
-    if start + size > os.fstat(stream.fileno()).st_size:
-        raise ValueError("the file is not whole")
     before = start % mmap.PAGESIZE
     length = before + size
     flags = mmap.PROT_READ, mmap.MAP_SHARED
@@ -202,6 +199,15 @@ def _start(stream: BinaryIO, info: zipfile.ZipInfo) -> int:
     """Where the bytes of a member begin."""
     stream.seek(info.header_offset)
     mark, name, extra = LOCAL_HEADER.unpack(stream.read(LOCAL_HEADER.size))
-    if mark != b"PK\x03\x04":
+    start = info.header_offset + LOCAL_HEADER.size + name + extra
+    if mark != b"PK\x03\x04" or start + info.file_size > os.fstat(stream.fileno()).st_size:
         raise zipfile.BadZipFile(f"{info.filename} is not where the archive says")
-    return info.header_offset + LOCAL_HEADER.size + name + extra
+    return start
+
+
+def _reader(stream: BinaryIO, one_map: bool) -> Callable[[int, int], np.ndarray]:
+    """Start and size to bytes: of one map of all of the file, or of a map of their own."""
+    if not one_map:
+        return lambda start, size: mapped(stream, start, size)
+    whole = mapped(stream, 0, os.fstat(stream.fileno()).st_size)
+    return lambda start, size: whole[start : start + size]
