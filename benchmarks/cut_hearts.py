@@ -204,7 +204,10 @@ def measure(args, way: str, training: list[str], held_out) -> dict:
         validate_every=args.steps, checkpoint_every=args.steps, preview_every=0, log_every=50,
         workers=args.workers, device=args.device, behind_cuts=way == "behind",
     )  # fmt: skip
-    run(vecset_job(options, TABLE, folder / "train.csv", folder / "val.csv"), folder)
+    run(
+        vecset_job(options, TABLE, folder / "train.csv", folder / "val.csv", folder / "shared"),
+        folder,
+    )
     options = VecsetReconstructOptions(device=args.device)
     network = Reconstructor.load(folder / "model.pt", options, torch.device(args.device))
     dice, errors = [], {}

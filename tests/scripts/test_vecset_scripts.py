@@ -139,7 +139,7 @@ def test_damaged_points_are_refused_with_the_command_that_mends_them(tmp_path, t
 def test_exhausted_memory_names_the_keys_of_this_training(tmp_path, place):
     """Where it strikes does not matter."""
     module, name = {
-        "before the training": ("cardiform.vecset.data", "load_cases"),
+        "before the training": ("cardiform.vecset.shared", "shared_cases"),
         "during it": ("cardiform.training.steps.Stepper", "step"),
     }[place]
     code = f"""

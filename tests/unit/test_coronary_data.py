@@ -169,6 +169,19 @@ def test_the_band_is_a_dilation_minus_an_erosion():
     assert mask.sum() > inside.sum(), "the core is not in the band"
 
 
+def test_shared_structures_give_the_same_samples(files, patches, tmp_path):
+    near = NearDataset(files, NEAR)
+    for _ in range(2):  # made, and found
+        shared = PatchDataset(files, REPAIR, CARDIFORM, shared=tmp_path / "a")
+        others = NearDataset(files, NEAR, shared=tmp_path / "b")
+        for key in ((0, 3), (2, 5)):
+            for one, other in ((patches[key], shared[key]), (near[key], others[key])):
+                assert all(torch.equal(one[n], other[n]) for n in one if torch.is_tensor(one[n]))
+    assert len(list((tmp_path / "a").iterdir())) == len(files)
+    wider = NearDataset(files, dataclasses.replace(NEAR, band_voxels=4), shared=tmp_path / "b")
+    assert len(wider.kept[0]["band"]) > len(near.kept[0]["band"])
+
+
 def test_the_share_of_band_points_falls_over_the_training(files):
     data = NearDataset(files, NEAR)
     assert [data.band_share(step) for step in (0, 1, 2, 3, 4, 5, 9)] == [

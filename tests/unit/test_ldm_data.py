@@ -62,6 +62,12 @@ def test_no_augmentation_changes_nothing_and_the_draw_decides_it(tmp_path):
     assert any(not torch.equal(data[0, 7]["target"], data[0, d]["target"]) for d in range(5))
     plain = ShapeDataset([MadeFile("a", path, "")], GRID, ranges=None, cache_rate=0.0)
     assert (plain[0, 3]["target"].numpy() == heart()).all() and plain[0, 3]["case_id"] == "a"
+    place = {"ranges": ranges, "shared": tmp_path / "shared"}
+    shared = ShapeDataset([MadeFile("a", path, "")], GRID, **place)
+    assert torch.equal(data[0, 7]["target"], shared[0, 7]["target"])
+    path.unlink()
+    again = ShapeDataset([MadeFile("a", path, "")], GRID, **place)
+    assert torch.equal(data[0, 7]["target"], again[0, 7]["target"])
 
 
 def test_ranges_do_what_they_say():

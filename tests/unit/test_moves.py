@@ -266,14 +266,31 @@ def test_targets_are_kept_packed_or_not_at_all(tmp_path):
         for name in one.keys() - {"case_id"}:
             assert torch.equal(one[name], other[name]) and one[name].dtype == other[name].dtype
         assert torch.equal(one["mu"], without["mu"])
-    assert not lean.latents.kept[0]["target"]
+    assert "packed" not in lean.kept[0] and "target" not in lean.kept[0]
     held_out = LatentDataset(files, varied=False)
-    assert len(held_out.latents.kept[0]["mu"]) == 1, "variants that are never drawn"
-    large = torch.zeros(64, 64, 64, dtype=torch.uint8)
-    large[16:48, 16:48, 16:48] = 3
-    assert len(packed(large).content) < large.numel() / 20
-    field = torch.rand(5, 5, 5).half()
-    assert torch.equal(unpacked(packed(field)), field) and unpacked(field) is field
+    assert len(held_out.kept[0]["mu"]) == 1, "variants that are never drawn"
+    large = np.zeros((2, 64, 64, 64), np.uint8)
+    large[:, 16:48, 16:48, 16:48] = 3
+    assert len(packed(large)["packed"]) < large.size / 20
+    fields = np.random.default_rng(0).random((3, 5, 5, 5)).astype(np.float16)
+    for number, field in enumerate(fields):
+        assert np.array_equal(unpacked(packed(fields), number), field)
+
+
+@pytest.mark.parametrize("targets", [True, False])
+def test_shared_latents_are_those_of_the_files(tmp_path, targets):
+    files = [MadeFile("a", encoded(tmp_path, ["a"], ["a"])["a"], "sum")]
+    raw = LatentDataset(files, varied=True, targets=targets, cache_rate=0.0, seed=2)
+    place = {"targets": targets, "seed": 2, "shared": tmp_path / "shared"}
+    for _ in range(2):  # made, and found
+        shared = LatentDataset(files, varied=True, **place)
+        for draw in range(6):
+            one, other = raw[0, draw], shared[0, draw]
+            assert one.keys() == other.keys()
+            for name in one.keys() - {"case_id"}:
+                assert torch.equal(one[name], other[name]) and one[name].dtype == other[name].dtype
+        files[0].path.write_bytes(b"")  # read once alone
+        raw.files[0] = MadeFile("a", encoded(tmp_path / "again", ["a"], ["a"])["a"], "sum")
 
 
 def test_a_training_without_completion_needs_no_targets():

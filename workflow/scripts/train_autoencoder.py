@@ -26,8 +26,10 @@ def main() -> None:
 
     from cardiform.ldm.train import autoencoder_job
     from cardiform.training import job
+    from cardiform.training.shared import FOLDER
 
-    made = autoencoder_job(options, args.manifest, args.train, args.validation, args.grid)
+    places = args.manifest, args.train, args.validation, args.grid
+    made = autoencoder_job(options, *places, args.out / FOLDER)
     job.run(made, args.out)
 
 

@@ -37,16 +37,17 @@ def main() -> None:
 
     from cardiform.coronary.train import denoiser_job, level_chooser, near_job, repaired_files
     from cardiform.training import job
+    from cardiform.training.shared import FOLDER
 
     table = labels.load_label_table(args.labels)
     files = repaired_files(args.manifest, args.train, args.validation)
     if preset == "cardiform":
         own, repair = options
-        made = denoiser_job(own, repair, files, table)
+        made = denoiser_job(own, repair, files, table, args.out / FOLDER)
         chosen = level_chooser(own, repair, files)
     else:
         (own,) = options
-        made, chosen = near_job(own, files, table), None
+        made, chosen = near_job(own, files, table, args.out / FOLDER), None
     job.run(made, args.out, chosen=chosen)
 
 

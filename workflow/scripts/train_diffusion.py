@@ -29,6 +29,7 @@ def main() -> None:
 
     from cardiform.ldm.train import diffusion_job
     from cardiform.training import job
+    from cardiform.training.shared import FOLDER
 
     made = diffusion_job(
         options,
@@ -37,6 +38,7 @@ def main() -> None:
         args.validation,
         args.statistics,
         args.autoencoder,
+        args.out / FOLDER,
     )
     job.run(made, args.out)
 

@@ -3,7 +3,7 @@
     python train_vecset.py --train results/acme/split/train.csv \\
         --validation results/acme/split/val.csv --out results/acme/vecset --steps 100000
 
-Writes model.pt, metrics.json, metrics.jsonl, curves.png, checkpoints/ and tensorboard/ to
+Writes model.pt, metrics.json, metrics.jsonl, curves.png, checkpoints/, shared/ and tensorboard/ to
 --out. The same command resumes an interrupted training; exit code 75 says that it was stopped
 on request. Several GPUs: torchrun --nproc-per-node N train_vecset.py ...
 """
@@ -20,10 +20,12 @@ def main() -> None:
     options, args = cli.parse(parser, VecsetOptions)
 
     from cardiform.training import job
+    from cardiform.training.shared import FOLDER
     from cardiform.vecset.train import vecset_job
 
     table = labels.load_label_table(args.labels)
-    job.run(vecset_job(options, table, args.train, args.validation), args.out)
+    made = vecset_job(options, table, args.train, args.validation, args.out / FOLDER)
+    job.run(made, args.out)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from ..geometry.interpolation import trilinear
 from ..geometry.isotropic import signed_distance
 from ..options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
 from ..sparse.tensor import Structure
+from ..training.shared import Kept
 from .thin_structure import PackedMask
 
 JAGGED_SHARE = 0.75  # of the strength that the other kinds reach
@@ -106,10 +107,12 @@ class PatchDataset(torch.utils.data.Dataset):
         *,
         patches: int = 1,
         augment: bool = True,
+        shared: Path | None = None,
     ):
         self.files, self.repair_options, self.options = list(files), repair_options, options
         self.patches, self.augment = patches, augment
-        self.cases = [PackedMask.load(file.path, "repaired") for file in self.files]
+        self.kept = Kept(self.files, lambda f: packed_mask(f, "repaired"), shared, "repaired")
+        self.cases = [PackedMask.of(self.kept.arrays(i)) for i in range(len(self.files))]
         spacings = {round(case.spacing, 6) for case in self.cases}
         if len(spacings) > 1:
             raise InputError(
@@ -124,6 +127,7 @@ class PatchDataset(torch.utils.data.Dataset):
         index, draw = key
         row = index % len(self.files)
         rng = np.random.default_rng((self.options.seed, draw + (0 if self.augment else HELD_OUT)))
+        self.kept.check(row)
         case, options = self.cases[row], self.options
         target, depth = self._patch(case, rng)
         corrupted = corrupt(
@@ -221,26 +225,33 @@ class NearDataset(torch.utils.data.Dataset):
     The share of band points falls over the parts of the training (``options.band``).
 
     uniform : all points are uniform and the same every time, as in the documented validation.
+    shared : folder of what all processes share; None: each keeps its own.
     """
 
-    def __init__(self, files: Sequence[MadeFile], options: NearOptions, *, uniform: bool = False):
+    def __init__(
+        self,
+        files: Sequence[MadeFile],
+        options: NearOptions,
+        *,
+        uniform: bool = False,
+        shared: Path | None = None,
+    ):
         self.files, self.options, self.uniform = list(files), options, uniform
-        self.cases = [PackedMask.load(file.path, "label") for file in self.files]
-        self.bands = [
-            wall_band(case.mask(), options.band_voxels).astype(np.int16) for case in self.cases
-        ]
+        self.kept = Kept(self.files, self._made, shared, ["label", options.band_voxels])
+        self.cases = [PackedMask.of(self.kept.arrays(i)) for i in range(len(self.files))]
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         index, draw = key
-        options, mask = self.options, self.cases[index].mask()
+        options, bands = self.options, self.kept[index]["band"]
+        mask = self.cases[index].mask()
         rng = np.random.default_rng((options.seed, draw + (HELD_OUT if self.uniform else 0)))
         share = 0.0 if self.uniform else self.band_share(draw // options.batch_size)
         close = round(share * options.points)
         shape = np.array(mask.shape)
-        rows = self.bands[index][rng.integers(len(self.bands[index]), size=close)]
+        rows = bands[rng.integers(len(bands), size=close)]
         points = np.concatenate(
             [
                 rows + rng.uniform(-0.5, 0.5, rows.shape),
@@ -259,10 +270,20 @@ class NearDataset(torch.utils.data.Dataset):
             "occupied": torch.from_numpy(occupied.astype(np.float32)),
         }
 
+    def _made(self, file: MadeFile) -> dict[str, np.ndarray]:
+        arrays = packed_mask(file, "label")
+        band = wall_band(PackedMask.of(arrays).mask(), self.options.band_voxels)
+        return arrays | {"band": band.astype(np.int16)}
+
     def band_share(self, step: int) -> float:
         """Share of band points at a step of the training."""
         parts = self.options.band
         return parts[min(step * len(parts) // self.options.steps, len(parts) - 1)]
+
+
+def packed_mask(file: MadeFile, name: str) -> dict[str, np.ndarray]:
+    """Arrays of a mask of a repaired structure, for :meth:`PackedMask.of`."""
+    return PackedMask.load(file.path, name).arrays()
 
 
 def wall_band(mask: np.ndarray, voxels: int) -> np.ndarray:

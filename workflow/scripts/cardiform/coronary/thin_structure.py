@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +115,19 @@ class PackedMask:
         if slopes is not None:
             slopes = slopes @ arrays["affine"]  # of world coordinates to of voxels
         return cls(arrays[name], shape, spacing, arrays["line"], slopes)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it, for :meth:`of`."""
+        found = {"bits": self.bits, "shape": np.array(self.shape), "line": self.line}
+        found["spacing"] = np.array(self.spacing)
+        return found if self.slopes is None else found | {"slopes": self.slopes}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> PackedMask:
+        """The inverse of :meth:`arrays`."""
+        shape = tuple(int(n) for n in arrays["shape"])
+        spacing, slopes = float(arrays["spacing"]), arrays.get("slopes")
+        return cls(arrays["bits"], shape, spacing, arrays["line"], slopes)
 
     def depth(self, index: np.ndarray) -> np.ndarray:
         """(N,) float64 mm of (N, 3) voxels to the nearest plane; infinite where nothing is cut."""

@@ -32,9 +32,15 @@ Files = dict[str, list[MadeFile]]  # part of the split -> its cases
 
 
 def denoiser_job(
-    options: CoronaryOptions, repair: CoronaryRepairOptions, files: Files, table: LabelTable
+    options: CoronaryOptions,
+    repair: CoronaryRepairOptions,
+    files: Files,
+    table: LabelTable,
+    shared: Path | None = None,
 ) -> Job:
     """Patches of the training cases; validation on patches of the validation cases.
+
+    shared : folder of what all processes share.
 
     Raises
     ------
@@ -44,11 +50,16 @@ def denoiser_job(
     table.channel(repair.structure)
     torch.manual_seed(options.seed)
     task = DenoiserTask(options)
-    train_set = PatchDataset(files["train"], repair, options)
+    train_set = PatchDataset(files["train"], repair, options, shared=shared)
     validation_set = None
     if files["validation"]:
         validation_set = PatchDataset(
-            files["validation"], repair, options, patches=VALIDATION_PATCHES, augment=False
+            files["validation"],
+            repair,
+            options,
+            patches=VALIDATION_PATCHES,
+            augment=False,
+            shared=shared,
         )
     return Job(
         kind=DENOISER,
@@ -79,16 +90,21 @@ def level_chooser(
     return chosen
 
 
-def near_job(options: NearOptions, files: Files, table: LabelTable) -> Job:
-    """Points of the training cases, which are its validation cases too, as documented."""
+def near_job(
+    options: NearOptions, files: Files, table: LabelTable, shared: Path | None = None
+) -> Job:
+    """Points of the training cases, which are its validation cases too, as documented.
+
+    shared : folder of what all processes share.
+    """
     torch.manual_seed(options.seed)
     task = NearAutoDecoderTask(options, len(files["train"]))
     return Job(
         kind=NEAR,
         task=task,
         network=task.module,
-        train_set=NearDataset(files["train"], options),
-        validation_set=NearDataset(files["train"], options, uniform=True),
+        train_set=NearDataset(files["train"], options, shared=shared),
+        validation_set=NearDataset(files["train"], options, uniform=True, shared=shared),
         options=options,
         sections={"coronary_near": options},
         labels=table,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from multiprocessing.pool import ThreadPool
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -21,10 +19,10 @@ from ..formats import Format
 from ..labels import channel_of_value
 from ..options.ldm import AutoencoderOptions, LatentsOptions
 from ..options.vessels import VesselOptions
+from ..training.shared import Kept
 from ..volumes import load_image, load_label_map
 from .hearts_on_grid import Grid
 
-LOADERS = 4  # threads that fill the cache
 PACKING = 1  # the fastest of zlib: hearts shrink to a twentieth by it, or less
 LATENTS = Format(
     "latents",
@@ -41,6 +39,7 @@ LATENTS = Format(
     version=2,
     earlier=(1,),
 )
+VARIED = ("mu", "sigma", "volumes", "moves")  # what each variant has
 MOVE = 9  # numbers of a move: rotation vector (radians), logarithms of the scales, shifts (edges)
 Ranges = AutoencoderOptions | LatentsOptions | VesselOptions  # of random moves
 
@@ -102,6 +101,7 @@ class ShapeDataset(torch.utils.data.Dataset):
 
     ranges : rotation, scaling and shift; None: none.
     cache_rate : share of the files that is kept in memory.
+    shared : folder of what all processes share; None: each keeps its own.
     """
 
     def __init__(
@@ -112,19 +112,27 @@ class ShapeDataset(torch.utils.data.Dataset):
         ranges: AutoencoderOptions | None,
         cache_rate: float = 1.0,
         seed: int = 0,
+        shared: Path | None = None,
     ):
         self.files, self.grid, self.ranges, self.seed = list(files), grid, ranges, seed
-        self.shapes = Cached(lambda f: load_shape(f.path, grid), self.files, cache_rate)
+        what = ["shape", grid.as_dict()]
+        self.kept = Kept(kept_of(self.files, cache_rate), self._made, shared, what)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         index, draw = key
-        target = self.shapes[index]
+        if index < len(self.kept):
+            target = torch.from_numpy(self.kept[index]["shape"].copy())
+        else:
+            target = load_shape(self.files[index].path, self.grid)
         if self.ranges is not None:
             target = moved(target, self.ranges, np.random.default_rng((self.seed, draw)))
         return {"case_id": self.files[index].case_id, "target": target}
+
+    def _made(self, file: MadeFile) -> dict[str, np.ndarray]:
+        return {"shape": load_shape(file.path, self.grid).numpy()}
 
 
 class LatentDataset(torch.utils.data.Dataset):
@@ -134,6 +142,7 @@ class LatentDataset(torch.utils.data.Dataset):
     targets : whether a sample has its target; where nothing is completed nobody looks at it.
     cache_rate : share of the files that is kept in memory, their targets compressed: these are
         most of it at 128^3, and hardly more than air.
+    shared : folder of what all processes share; None: each keeps its own.
     """
 
     def __init__(
@@ -144,63 +153,68 @@ class LatentDataset(torch.utils.data.Dataset):
         targets: bool = True,
         cache_rate: float = 1.0,
         seed: int = 0,
+        shared: Path | None = None,
     ):
         self.files, self.varied, self.targets, self.seed = list(files), varied, targets, seed
-        self.latents = Cached(self._load, self.files, cache_rate, keep=self._packed)
+        what = ["latents", varied, targets]
+        self.kept = Kept(kept_of(self.files, cache_rate), self._packed, shared, what)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         index, draw = key
-        stored = self.latents[index]
+        cached = index < len(self.kept)
+        stored = self.kept[index] if cached else self._load(self.files[index])
         chosen = 0
         if self.varied:
             rng = np.random.default_rng((self.seed, draw))
             chosen = int(rng.integers(len(stored["mu"])))
-        target = {"target": unpacked(stored["target"][chosen])} if self.targets else {}
+        # copies: what is shared cannot be written to
+        one = {n: torch.from_numpy(np.copy(stored[n][chosen])) for n in VARIED}
+        target = {}
+        if self.targets:
+            array = unpacked(stored, chosen) if cached else stored["target"][chosen]
+            target = {"target": torch.from_numpy(np.copy(array))}
         return {
             "case_id": self.files[index].case_id,
-            "mu": stored["mu"][chosen],
-            "sigma": stored["sigma"][chosen].float(),
+            "mu": one["mu"],
+            "sigma": one["sigma"].float(),
             **target,
-            "volumes": stored["volumes"][chosen],
-            "whole": ~stored["cut"],
-            "moves": stored["moves"][chosen],
+            "volumes": one["volumes"],
+            "whole": torch.from_numpy(~stored["cut"]),
+            "moves": one["moves"],
         }
 
-    def _load(self, file: MadeFile) -> dict[str, Any]:
-        stored = load_latents(file.path)
+    def _load(self, file: MadeFile) -> dict[str, np.ndarray]:
+        stored = {name: array.numpy() for name, array in load_latents(file.path).items()}
         # the variants that are never drawn need no room
         return stored if self.varied else {n: v if n == "cut" else v[:1] for n, v in stored.items()}
 
-    def _packed(self, stored: dict[str, Any]) -> dict[str, Any]:
-        targets = [packed(t) for t in stored["target"]] if self.targets else []
-        # clones: a part of an array would keep all of it
-        parts = {n: v.clone() for n, v in stored.items() if n != "target"}
-        return {**parts, "target": targets}
+    def _packed(self, file: MadeFile) -> dict[str, np.ndarray]:
+        stored = self._load(file)
+        targets = stored.pop("target")
+        # copies: a part of an array would keep all of it
+        parts = {name: array.copy() for name, array in stored.items()}
+        return parts | (packed(targets) if self.targets else {})
 
 
-@dataclass(frozen=True)
-class Packed:
-    """An array, compressed."""
-
-    content: bytes
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-
-
-def packed(array: Tensor) -> Packed:
-    content = zlib.compress(array.contiguous().numpy().tobytes(), PACKING)
-    return Packed(content, array.dtype, tuple(array.shape))
+def packed(arrays: np.ndarray) -> dict[str, np.ndarray]:
+    """(V, ...) arrays, each compressed by itself."""
+    parts = [zlib.compress(np.ascontiguousarray(array).data, PACKING) for array in arrays]
+    return {
+        "packed": np.frombuffer(b"".join(parts), np.uint8),
+        "ends": np.cumsum([len(part) for part in parts]),
+        "like": arrays[:0],  # type and shape
+    }
 
 
-def unpacked(array: Packed | Tensor) -> Tensor:
-    """The inverse of :func:`packed`."""
-    if isinstance(array, Tensor):
-        return array
-    content = bytearray(zlib.decompress(array.content))
-    return torch.frombuffer(content, dtype=array.dtype).view(array.shape)
+def unpacked(stored: Mapping[str, np.ndarray], number: int) -> np.ndarray:
+    """One of the arrays of :func:`packed`, read only."""
+    ends, like = stored["ends"], stored["like"]
+    first = int(ends[number - 1]) if number else 0
+    content = zlib.decompress(stored["packed"][first : int(ends[number])].data)
+    return np.frombuffer(content, like.dtype).reshape(like.shape[1:])
 
 
 def load_latents(path: str | Path) -> dict[str, Tensor]:
@@ -228,25 +242,9 @@ def complete_only(case_ids: Sequence[str], incomplete: Collection[str]) -> list[
     return [name for name in case_ids if name not in incomplete] or list(case_ids)
 
 
-class Cached:
-    """``load`` of each file by index; the share ``rate`` of them is loaded once, at the start.
-
-    keep : what of the loaded is kept.
-    """
-
-    def __init__(
-        self,
-        load: Callable,
-        files: Sequence[MadeFile],
-        rate: float,
-        keep: Callable = lambda loaded: loaded,
-    ):
-        self.load, self.files = load, files
-        with ThreadPool(LOADERS) as pool:
-            self.kept = pool.map(lambda f: keep(load(f)), files[: round(rate * len(files))])
-
-    def __getitem__(self, index: int):
-        return self.kept[index] if index < len(self.kept) else self.load(self.files[index])
+def kept_of(files: Sequence[MadeFile], rate: float) -> Sequence[MadeFile]:
+    """The files that are kept in memory: the first ones, a share of them."""
+    return files[: round(rate * len(files))]
 
 
 def moved(target: Tensor, ranges: Ranges, rng: np.random.Generator) -> Tensor:

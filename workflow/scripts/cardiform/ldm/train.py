@@ -31,11 +31,17 @@ Files = dict[str, list[MadeFile]]  # part of the split -> its cases
 
 
 def autoencoder_job(
-    options: AutoencoderOptions, manifest: Path, train: Path, validation: Path, grid_file: Path
+    options: AutoencoderOptions,
+    manifest: Path,
+    train: Path,
+    validation: Path,
+    grid_file: Path,
+    shared: Path | None = None,
 ) -> Job:
     """Hearts on the grid of a manifest.
 
     manifest : of resample_labels or convert_pointclouds.    grid_file : grid.json beside it.
+    shared : folder of what all processes share.
 
     Raises
     ------
@@ -48,16 +54,13 @@ def autoencoder_job(
     files = _files(manifest, train, validation, ".nii.gz")
     torch.manual_seed(options.seed)
     task = AutoencoderTask(options, grid, len(files["train"]))
+    kept: dict[str, Any] = {"cache_rate": options.cache_rate, "shared": shared}
     return Job(
         kind=AUTOENCODER,
         task=task,
         network=task.model,
-        train_set=ShapeDataset(
-            files["train"], grid, ranges=options, cache_rate=options.cache_rate, seed=options.seed
-        ),
-        validation_set=ShapeDataset(
-            files["validation"], grid, ranges=None, cache_rate=options.cache_rate
-        ),
+        train_set=ShapeDataset(files["train"], grid, ranges=options, seed=options.seed, **kept),
+        validation_set=ShapeDataset(files["validation"], grid, ranges=None, **kept),
         options=options,
         sections={"autoencoder": options},
         labels=grid.table,
@@ -76,11 +79,13 @@ def diffusion_job(
     validation: Path,
     statistics_file: Path,
     autoencoder: Path,
+    shared: Path | None = None,
 ) -> Job:
     """Latents of a manifest; the model holds the autoencoder too, so that it samples alone.
 
     manifest : of encode_latents.    statistics_file : statistics.json beside it.
     autoencoder : model.pt of the autoencoder that made the latents.
+    shared : folder of what all processes share.
 
     Raises
     ------
@@ -106,6 +111,7 @@ def diffusion_job(
     rate, seed = options.cache_rate, options.seed
     # the validation measures completion, too
     kept: dict[str, Any] = {"targets": task.network.completes, "cache_rate": rate, "seed": seed}
+    kept["shared"] = shared
     frozen = {f"{AUTOENCODER_PREFIX}{n}": v for n, v in coder.model.state_dict().items()}
     return Job(
         kind=DIFFUSION,

@@ -43,7 +43,7 @@ class VecsetOptions(TrainingOptions):
     )
     cached_points: int = option(
         200_000,
-        "near and volume points of a case that are kept in memory (0: all)",
+        "near and volume points of a case that are drawn from (0: all)",
         minimum=0,
         memory="lower",
     )

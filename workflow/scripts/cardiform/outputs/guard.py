@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import stat
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class Places:
 # command line) registers them here; a pool hands them to its processes. Where nothing is
 # registered (a function is called from a notebook, say) nothing is checked.
 HERE = Places()
+_entering = threading.RLock()  # threads write, too
 
 
 def register(places: Places) -> None:
@@ -106,9 +108,10 @@ def enter(path: str | Path) -> None:
     InputError
         A file of somebody else's is there, or the path is an input.
     """
-    if line := _refusal(absolute(path)):
-        raise InputError(line)
-    enlist(path)
+    with _entering:
+        if line := _refusal(absolute(path)):
+            raise InputError(line)
+        enlist(path)
 
 
 def enlist(path: str | Path) -> None:

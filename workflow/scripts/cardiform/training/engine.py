@@ -27,6 +27,7 @@ from .exclusive import alone_in
 from .interruption import EXIT_RESUMABLE, StopRequests
 from .optimisation import learning_rate
 from .runlog import Pace, RunLog, Window
+from .saves import Saves
 from .steps import Stepper
 from .task import Task, TrainingError
 
@@ -157,6 +158,7 @@ class Loop:
     ):
         self.task, self.data, self.options, self.world = task, data, options, world
         self.runlog, self.checkpoints, self.key = runlog, checkpoints, key
+        self.saves = Saves(checkpoints)
         self.stepper = Stepper(task, options, world)
         self.window = Window()
         self.step, self.best_step = 0, 0
@@ -185,6 +187,8 @@ class Loop:
             sections = type(self.options), *getattr(self.task, "memory_options", ())
             line = problem(f"step {self.step}", fact, memory_advice(*sections))
             raise TrainingError(line) from error
+        finally:
+            self.saves.close()
 
     def begin(self, state: dict | None) -> None:
         """Restore ``state``, or make all ranks equal and measure the untrained network."""
@@ -269,6 +273,7 @@ class Loop:
 
     def _between_steps(self, stopping: bool) -> None:
         options, step, ended = self.options, self.step, self.step == self.options.steps
+        self.saves.look()
         if step == 1 or step % options.log_every == 0 or ended:
             self._log()
         if ended or _due(step, options.validate_every):
@@ -276,7 +281,7 @@ class Loop:
         if _due(step, options.preview_every):
             self._preview()
         if ended or stopping or step % options.checkpoint_every == 0:
-            self._save()
+            self._save(wait=ended or stopping)
 
     def _log(self) -> None:
         figures = self.window.reduced(self.world).means()
@@ -306,7 +311,7 @@ class Loop:
             figures = {name: float(value) for name, value in found.items()}
             better = self.step > 0 and figures["loss"] < self.best.get("loss", math.inf)
             if better:
-                self.checkpoints.save_best(self.step, figures, self.stepper.weights())
+                self.saves.best(self.step, figures, self.stepper.weights())
         self.last = figures
         if self.step == 0:
             self.baseline = figures
@@ -327,7 +332,8 @@ class Loop:
         with self.stepper.evaluating():
             preview(self.data.validation(), folder, self.step)
 
-    def _save(self) -> None:
+    def _save(self, wait: bool) -> None:
+        """Replace last.pt.    wait : until that is done, on every rank."""
         self.window = self.window.reduced(self.world)  # so a resumed run logs what this one would
         self.seconds = self.seconds_before + time.monotonic() - self.started
         self.source = self.code
@@ -342,8 +348,10 @@ class Loop:
                 "seconds": self.seconds,
                 "source": self.source,
             }
-            self.checkpoints.save_last(self.key, self.step, state)
-        self.world.barrier()
+            self.saves.last(self.key, self.step, state)
+        if wait:
+            self.saves.wait()
+            self.world.barrier()
 
     def _restore(self, state: dict) -> None:
         self.stepper.load_state_dict(state)

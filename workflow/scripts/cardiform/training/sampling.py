@@ -294,6 +294,8 @@ def _loader(dataset, batch_sampler, options: TrainingOptions, world: World, coll
         collate_fn=functools.partial(_batch_or_error, collate or default_collate),
         pin_memory=world.device.type == "cuda",
         worker_init_fn=_ignore_stop_signals,
+        # forked loaders have the dataset without a copy of it
+        multiprocessing_context="fork" if options.workers else None,
         # its own generator: the loader would otherwise draw a seed from the global one
         generator=torch.Generator().manual_seed(options.seed),
     )

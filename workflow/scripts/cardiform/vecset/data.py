@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from ..errors import InputError, problem
 from ..geometry.sampling import POINTS
@@ -20,7 +18,6 @@ from ..labels import LabelTable, channel_of_value
 from ..options.vecset import VecsetOptions
 from .similarity import Similarity
 
-LOADERS = 4  # files that are read at a time
 # Half a voxel of a coarse case, unit frame: what is thinner is not known to be.
 LEAST_DEPTH = 0.005
 LEAST_SEEN = 0.5  # of a surface that is encoded as if it were cut
@@ -89,7 +86,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class CasePoints:
-    """What is kept in memory of a points file; distances stay (N, C) float16."""
+    """What is drawn from of a points file; distances stay (N, C) float16."""
 
     case_id: str
     surface: Labelled
@@ -99,9 +96,13 @@ class CasePoints:
     volume_sdf: np.ndarray
     annotated: np.ndarray
     planes: np.ndarray | None = None  # (P, 4), where the scan cuts the heart
+    check: Callable[[], None] = lambda: None  # of the files that are mapped; InputError
+    stored_digest: str = ""
 
     def digest(self) -> str:
         """Hex digest of the case id and of all that is kept."""
+        if self.stored_digest:
+            return self.stored_digest
         state = hashlib.sha256(self.case_id.encode())
         for part in (self.surface, self.near, self.volume):
             state.update(np.ascontiguousarray(part.points).data)
@@ -109,35 +110,6 @@ class CasePoints:
         for array in (self.near_sdf, self.volume_sdf, self.annotated):
             state.update(np.ascontiguousarray(array).data)
         return state.hexdigest()
-
-
-def load_cases(
-    rows: Sequence[tuple[str, Path]],
-    labels: LabelTable,
-    keep: int = 0,
-    truncation: float = math.inf,
-) -> list[CasePoints]:
-    """:func:`load_case_points` for the (case id, path) rows of a split, several at a time.
-
-    Raises
-    ------
-    InputError
-        All problems of all files.
-    """
-    problems, cases = [], []
-    with concurrent.futures.ThreadPoolExecutor(LOADERS) as pool:
-        loads = [
-            pool.submit(load_case_points, path, name, labels, keep, truncation)
-            for name, path in rows
-        ]
-        for load in tqdm(loads, desc="reading cases", unit="case", disable=None, delay=2):
-            try:
-                cases.append(load.result())
-            except InputError as error:
-                problems += error.problems
-    if problems:
-        raise InputError(problems)
-    return cases
 
 
 def load_case_points(
@@ -197,13 +169,16 @@ def labelled_points(points: np.ndarray, channels: np.ndarray, classes: int) -> n
     return np.concatenate([points.astype(np.float32), one_hot], axis=1)
 
 
-def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
+def farthest_points(
+    points: np.ndarray, count: int, channels: np.ndarray | None = None
+) -> np.ndarray:
     """Rows (count,) int64 of farthest-point samples, class by class.
 
     Each class gets its share of the input, so thin structures keep latents of their own;
     within a class the rule is Eldar et al. 1997, from its first point on. Deterministic.
 
     points : (N, 3 + C) float32, positions and one-hot labels (C may be 0: one class).
+    channels : (N,) what the one-hot labels say, where it is known.
 
     Raises
     ------
@@ -219,12 +194,13 @@ def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
         raise InputError(
             f"{len(points)} input points are too few for {count} latents; raise input_points"
         )
-    classes = points[:, 3:].argmax(1) if points.shape[1] > 3 else np.zeros(len(points), int)
-    sizes = np.bincount(classes)
+    if channels is None:
+        channels = points[:, 3:].argmax(1) if points.shape[1] > 3 else np.zeros(len(points), int)
+    sizes = np.bincount(channels)
     chosen = []
     for kind, quota in enumerate(_quotas(sizes, count)):
         if quota:
-            rows = np.flatnonzero(classes == kind)
+            rows = np.flatnonzero(channels == kind)
             place = np.ascontiguousarray(points[rows, :3], np.float32)
             chosen.append(rows[fpsample.fps_sampling(place, int(quota), start_idx=0)])
     return np.concatenate(chosen).astype(np.int64)
@@ -241,8 +217,9 @@ def draw_input(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The encoder's input: points (N, 3 + C) float32 and fps (M,) int64."""
     rows = surface.draw(input_points, balanced, rng)
-    points = labelled_points(surface.points[rows], surface.channels[rows], classes)
-    return points, farthest_points(points, latents)
+    channels = surface.channels[rows]
+    points = labelled_points(surface.points[rows], channels, classes)
+    return points, farthest_points(points, latents, channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,7 +254,7 @@ class Draw:
 
 
 class PointDataset:
-    """Cases in memory; ``dataset[index, draw]`` is an item, decided by (seed, draw) alone.
+    """``dataset[index, draw]`` is an item, decided by (seed, draw) alone.
 
     completing : where scans cut some of the cases, the others are encoded as if they were cut
         in the same places, as often (at most half of the items). Their distances are known there,
@@ -288,6 +265,7 @@ class PointDataset:
     def __init__(self, cases: Sequence[CasePoints], draw: Draw, completing: bool = False):
         self.cases, self.draw = list(cases), draw
         self.planes = [c.planes for c in cases if c.planes is not None and completing]
+        self.checked: set[int] = set()  # by this process
         self.mostly_cut = 2 * len(self.planes) > len(self.cases)
 
     def __len__(self) -> int:
@@ -296,6 +274,9 @@ class PointDataset:
     def __getitem__(self, key: tuple[int, int]) -> dict:
         index, number = key
         case, draw = self.cases[index], self.draw
+        if index not in self.checked:  # not before the training, which would read the whole cohort
+            case.check()
+            self.checked.add(index)
         rng = np.random.default_rng((draw.seed, number))
         classes = case.near_sdf.shape[1]
         move = Similarity.draw(

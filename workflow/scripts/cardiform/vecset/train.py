@@ -13,13 +13,18 @@ from ..files import sha256_json
 from ..labels import LabelTable
 from ..options.vecset import VecsetOptions
 from ..training.job import Job
-from .data import CasePoints, Draw, PointDataset, load_cases
+from .data import CasePoints, Draw, PointDataset
 from .model import VECSET
+from .shared import shared_cases
 from .task import VecsetTask
 
 
-def vecset_job(options: VecsetOptions, table: LabelTable, train: Path, validation: Path) -> Job:
+def vecset_job(
+    options: VecsetOptions, table: LabelTable, train: Path, validation: Path, shared: Path
+) -> Job:
     """Points of the cases of two split CSVs, and the network with its first weights.
+
+    shared : folder of what all processes share beside the points.
 
     Raises
     ------
@@ -30,7 +35,7 @@ def vecset_job(options: VecsetOptions, table: LabelTable, train: Path, validatio
     truncation = options.truncation / (1 - options.augment_scale)
     rows = splits.read_splits({"train": train, "validation": validation})
     cases = {
-        part: load_cases(found, table, options.cached_points, truncation)
+        part: shared_cases(found, table, shared, options.cached_points, truncation)
         for part, found in rows.items()
     }
     if not cases["train"]:

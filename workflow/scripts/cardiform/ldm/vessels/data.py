@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ...cohort.manifest import MadeFile
 from ...options.vessels import VesselOptions
-from ..data import Cached, labelled, load_shape, move_matrix, moved_by, random_move
+from ...training.shared import each_of_all
+from ..data import kept_of, labelled, load_shape, move_matrix, moved_by, random_move
 from ..hearts_on_grid import Grid
 from .field import Box, encode
 from .model import without
@@ -53,14 +54,15 @@ class VesselDataset(torch.utils.data.Dataset):
         self.files, self.hearts, self.made = list(trees), hearts, made or {}
         self.grid, self.options, self.structure = grid, options, structure
         self.box, self.varied = box, varied
-        self.cases = Cached(self._load, self.files, options.cache_rate)
+        self.cases = each_of_all(self._load, kept_of(self.files, options.cache_rate))
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         index, draw = key
-        tree, shapes = self.cases[index]
+        cached = index < len(self.cases)
+        tree, shapes = self.cases[index] if cached else self._load(self.files[index])
         heart = shapes[0]
         if self.varied:
             rng = np.random.default_rng((self.options.seed, draw))
