@@ -619,6 +619,16 @@ def test_a_lost_best_checkpoint_is_said_and_sought_again(tmp_path, caplog):
     assert outcome.best_step > 6 and outcome.weights
 
 
+def test_a_checkpoint_is_due_by_steps_or_by_minutes(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Checkpoints, "save_last", lambda self, key, step, state: saved.append(step))
+    run(tmp_path / "steps", checkpoint_every=5)
+    assert saved == [5, 10, 12]
+    saved.clear()
+    run(tmp_path / "minutes", checkpoint_every=100, checkpoint_minutes=1e-9)
+    assert saved == list(range(1, 13))
+
+
 class Worsening(ToyTask):
     """Its validations get worse after the second one."""
 

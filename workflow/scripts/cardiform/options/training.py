@@ -41,6 +41,13 @@ class TrainingOptions:
         0, "run this many steps and validation batches only (0: all)", minimum=0
     )
     checkpoint_every: int = option(500, "steps between checkpoints", minimum=1, resumable=True)
+    checkpoint_minutes: float = option(
+        0.0,
+        "minutes after which a checkpoint is due in any case (0: by steps alone)",
+        minimum=0.0,
+        resumable=True,
+        young=True,
+    )
     log_every: int = option(50, "steps between log lines", minimum=1, resumable=True)
     tracker: str = option(
         "",

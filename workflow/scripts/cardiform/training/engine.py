@@ -166,6 +166,7 @@ class Loop:
         self.last: dict[str, float] = {}
         self.baseline: dict[str, float] = {}
         self.seconds_before, self.started = 0.0, time.monotonic()
+        self.saved_at = self.started
         # As of the last checkpoint: a finished training that is called again, by other code
         # even, writes the same figures.
         self.seconds, self.source = 0.0, ""
@@ -222,7 +223,7 @@ class Loop:
                 if self._settled():
                     line = "no lower loss in %d validations: the training ends after step %d"
                     self.runlog.say(line, self.options.patience, self.step)
-                    self._save()
+                    self._save(wait=True)
                     return
                 self.pace.resume()
 
@@ -280,8 +281,16 @@ class Loop:
             self._validate()
         if _due(step, options.preview_every):
             self._preview()
-        if ended or stopping or step % options.checkpoint_every == 0:
+        if ended or stopping or self._save_due():
             self._save(wait=ended or stopping)
+
+    def _save_due(self) -> bool:
+        options = self.options
+        if _due(self.step, options.checkpoint_every):
+            return True
+        since = time.monotonic() - self.saved_at
+        late = self.world.is_main and since >= 60 * options.checkpoint_minutes
+        return options.checkpoint_minutes > 0 and self.world.any(late)
 
     def _log(self) -> None:
         figures = self.window.reduced(self.world).means()
@@ -336,7 +345,7 @@ class Loop:
         """Replace last.pt.    wait : until that is done, on every rank."""
         self.window = self.window.reduced(self.world)  # so a resumed run logs what this one would
         self.seconds = self.seconds_before + time.monotonic() - self.started
-        self.source = self.code
+        self.source, self.saved_at = self.code, time.monotonic()
         if self.world.is_main:
             state = {
                 **self.stepper.state_dict(),
