@@ -222,7 +222,7 @@ TABLE = OTHER_SCRIPTS | TRAININGS
 DECLARED = (
     "model.pt", "metrics.json", "all.tsv", "cases.tsv", "summary.json", "grid.json",
     "statistics.json", "train.csv", "val.csv", "test.csv", "figures.json", "qc/cohort.json",
-    "branches.csv",
+    "branches.csv", "summary.csv", "cases.csv",
 )  # fmt: skip
 
 

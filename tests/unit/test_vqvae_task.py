@@ -143,7 +143,7 @@ def test_the_terms_of_the_joint_loss(sets) -> None:
 def test_stage_0_trains_everything_and_learns(sets, tmp_path) -> None:
     task = continuous()
     before = state(task)
-    outcome = run(task, sets, tmp_path, steps=30, ema_decay=0.0)
+    outcome = run(task, sets, tmp_path, steps=45, ema_decay=0.0)
     assert moved(before, state(task)) == set(before)
     assert outcome.last["l1_voxels"] < 0.7 * outcome.baseline["l1_voxels"]
     assert not any(name.startswith("quantizer") for name in before)
