@@ -18,6 +18,8 @@ from tiny_trainings import HELD_OUT, TRAIN, Trainings
 
 from cardiform import volumes
 from cardiform.apply.latents import LATENTS
+from cardiform.apply.models import find_folds
+from cardiform.apply.networks import Content
 from cardiform.apply.record import FIGURES
 from cardiform.files import load_npz
 from cardiform.labels import LabelTable
@@ -390,6 +392,36 @@ def test_models_that_do_not_fit_are_named_before_anything_is_made(made, tmp_path
     (tmp_path / "empty.csv").write_text("case_id,labels\n")
     result = apply(tmp_path / "gone", tmp_path / "out", "--table", tmp_path / "empty.csv")
     refused(result, "empty.csv: has no cases; list at least one", "gone: does not exist")
+
+
+def test_without_figures_that_fit_there_is_no_confidence_and_damaged_ones_are_refused(
+    made, tmp_path
+):
+    trainings, results = made
+    only = tmp_path / "only"
+    (only / "vecset" / "reconstructions").mkdir(parents=True)
+    (only / "vecset" / "model.pt").symlink_to(results / "vecset" / "model.pt")
+    path = only / "vecset" / "reconstructions" / "confidence.json"
+    place = "vecset/reconstructions/confidence.json"
+    content = Content.of(find_folds([only]))
+    [line] = content.unsure
+    assert content.sound == [None] and f"only: has no {place}; run reconstruct_vecset again" in line
+    sound = Sound.beside(results / "vecset" / "model.pt")
+    sound.write_beside(only / "vecset" / "model.pt")
+    assert Content.of(find_folds([results, only])).sound[1].model_sha256 == sound.model_sha256
+    dataclasses.replace(sound, model_sha256="0" * 64).write(path)
+    content = Content.of(find_folds([results, only]))
+    assert content.sound[0] is not None and content.sound[1] is None
+    assert f"only: has another VecSet than that of {place}" in content.unsure[0]
+    other = LabelTable(tuple(dataclasses.replace(c, priority=1) for c in sound.table))
+    dataclasses.replace(sound, table=other).write(path)
+    labels = ("--labels", labels_of(trainings))
+    for words in ("is of another label table than the VecSet", "is no valid JSON"):
+        result = apply(only, tmp_path / "out", *labels)
+        refused(result, f"{place}: {words}")
+        assert result.stderr.count("error: ") == 1
+        path.write_text("{")
+    assert not (tmp_path / "out").exists()
 
 
 def test_label_maps_or_a_table(tmp_path):
