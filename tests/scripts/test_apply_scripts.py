@@ -416,9 +416,9 @@ def test_without_figures_that_fit_there_is_no_confidence_and_damaged_ones_are_re
     other = LabelTable(tuple(dataclasses.replace(c, priority=1) for c in sound.table))
     dataclasses.replace(sound, table=other).write(path)
     labels = ("--labels", labels_of(trainings))
-    for words in ("is of another label table than the VecSet", "is no valid JSON"):
+    for words in ("is of another label table than the VecSet", "1 column 2"):
         result = apply(only, tmp_path / "out", *labels)
-        refused(result, f"{place}: {words}")
+        refused(result, f"{place}: ", words)
         assert result.stderr.count("error: ") == 1
         path.write_text("{")
     assert not (tmp_path / "out").exists()
