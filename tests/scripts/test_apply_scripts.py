@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import shutil
 import zipfile
 
@@ -21,7 +22,7 @@ from cardiform.apply.latents import LATENTS
 from cardiform.apply.models import find_folds
 from cardiform.apply.networks import Content
 from cardiform.apply.record import FIGURES
-from cardiform.files import load_npz
+from cardiform.files import load_npz, sha256_file
 from cardiform.labels import LabelTable
 from cardiform.metrics.confidence import usual_contact
 from cardiform.vecset.confidence import Sound
@@ -201,6 +202,14 @@ def test_a_bundle_does_what_its_results_folder_does(made, applied, tmp_path):
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
     again = applied_well(tmp_path / "acme", out, "--labels", labels_of(trainings))
     assert "1 of 1 cases are finished already" in again, "the folder is the zip"
+    name = "vecset/reconstructions/confidence.json"
+    path, listing = tmp_path / "acme" / name, tmp_path / "acme" / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_sha256": "0" * 64}))
+    about = json.loads(listing.read_text())
+    about["files"][name] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    listing.write_text(json.dumps(about))
+    taken = run_inside("import_models.py", "--bundle", tmp_path / "acme")
+    refused(taken, "is not the model that reconstructions/confidence.json is of; get the bundle")
     stages = tmp_path / "acme" / "stages.json"
     stages.write_text(stages.read_text().replace("smoothing", "Smoothing"))
     changed = apply(tmp_path / "acme", tmp_path / "other", "--labels", labels_of(trainings))
