@@ -1,10 +1,12 @@
 """One new case through trained models: apply against the workflow's own stages, on the CPU.
 
     python benchmarks/apply_case.py --results results/demo --case phantom_003
+    python benchmarks/apply_case.py --results results/demo --confidence A.nii.gz B.nii.gz
 
 Both routes begin with the label map alone. The stages are what the workflow runs for a case of its
 split: a process per stage, figures beside untrained networks and earlier stages included. Wall and
-CPU seconds, and the most memory of any process of a route.
+CPU seconds, and the most memory of any process of a route. With --confidence the second instead:
+what the confidence adds to the reconstruction of some label maps.
 """
 
 from __future__ import annotations
@@ -30,8 +32,13 @@ from cardiform.cohort.table import read_checked_cases, write_cases
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--case", required=True)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--case")
+    which.add_argument("--confidence", nargs="+", type=Path, metavar="LABELS")
     args = parser.parse_args()
+    if args.confidence:
+        measure_confidence(args.results, args.confidence)
+        return
     (case,) = read_checked_cases(args.results / "cases.tsv", [args.case])
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -45,6 +52,25 @@ def main() -> None:
             words = ["--models", args.results, "--labels", case.labels, "--tasks", tasks]
             words += ["--out", work / tasks.replace(",", "_"), "--device", "cpu"]
             report(f"apply, {tasks}", [measured("apply_models.py", *words)])
+
+
+def measure_confidence(results: Path, files: list[Path]) -> None:
+    """Reconstruction of label maps with confidence.json and without it, in turns."""
+    place = Path("vecset") / "reconstructions"
+    with tempfile.TemporaryDirectory() as folder:
+        bare = Path(folder) / results.name
+        (bare / place).mkdir(parents=True)
+        for path in results.iterdir():
+            if path.name != "vecset":
+                (bare / path.name).symlink_to(path.resolve())
+        for name in ("vecset/model.pt", place / ".cardiform"):
+            (bare / name).symlink_to((results / name).resolve())
+        for number, labels in enumerate(files):
+            for title, models in (("without", bare), ("with", results)):
+                words = ["--models", models, "--labels", labels, "--tasks", "reconstruct"]
+                out = Path(folder) / f"{title}_{number}"
+                found = measured("apply_models.py", *words, "--out", out, "--device", "cpu")
+                report(f"{labels.name}, {title} confidence", [found])
 
 
 def calls(results: Path, work: Path):

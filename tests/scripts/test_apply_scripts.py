@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import shutil
 import zipfile
 
@@ -18,8 +19,10 @@ from tiny_trainings import HELD_OUT, TRAIN, Trainings
 
 from cardiform import volumes
 from cardiform.apply.latents import LATENTS
+from cardiform.apply.models import find_folds
+from cardiform.apply.networks import Content
 from cardiform.apply.record import FIGURES
-from cardiform.files import load_npz
+from cardiform.files import load_npz, sha256_file
 from cardiform.labels import LabelTable
 from cardiform.metrics.confidence import usual_contact
 from cardiform.vecset.confidence import Sound
@@ -199,6 +202,14 @@ def test_a_bundle_does_what_its_results_folder_does(made, applied, tmp_path):
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
     again = applied_well(tmp_path / "acme", out, "--labels", labels_of(trainings))
     assert "1 of 1 cases are finished already" in again, "the folder is the zip"
+    name = "vecset/reconstructions/confidence.json"
+    path, listing = tmp_path / "acme" / name, tmp_path / "acme" / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_sha256": "0" * 64}))
+    about = json.loads(listing.read_text())
+    about["files"][name] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    listing.write_text(json.dumps(about))
+    taken = run_inside("import_models.py", "--bundle", tmp_path / "acme")
+    refused(taken, "is not the model that reconstructions/confidence.json is of; get the bundle")
     stages = tmp_path / "acme" / "stages.json"
     stages.write_text(stages.read_text().replace("smoothing", "Smoothing"))
     changed = apply(tmp_path / "acme", tmp_path / "other", "--labels", labels_of(trainings))
@@ -390,6 +401,36 @@ def test_models_that_do_not_fit_are_named_before_anything_is_made(made, tmp_path
     (tmp_path / "empty.csv").write_text("case_id,labels\n")
     result = apply(tmp_path / "gone", tmp_path / "out", "--table", tmp_path / "empty.csv")
     refused(result, "empty.csv: has no cases; list at least one", "gone: does not exist")
+
+
+def test_without_figures_that_fit_there_is_no_confidence_and_damaged_ones_are_refused(
+    made, tmp_path
+):
+    trainings, results = made
+    only = tmp_path / "only"
+    (only / "vecset" / "reconstructions").mkdir(parents=True)
+    (only / "vecset" / "model.pt").symlink_to(results / "vecset" / "model.pt")
+    path = only / "vecset" / "reconstructions" / "confidence.json"
+    place = "vecset/reconstructions/confidence.json"
+    content = Content.of(find_folds([only]))
+    [line] = content.unsure
+    assert content.sound == [None] and f"only: has no {place}; run reconstruct_vecset again" in line
+    sound = Sound.beside(results / "vecset" / "model.pt")
+    sound.write_beside(only / "vecset" / "model.pt")
+    assert Content.of(find_folds([results, only])).sound[1].model_sha256 == sound.model_sha256
+    dataclasses.replace(sound, model_sha256="0" * 64).write(path)
+    content = Content.of(find_folds([results, only]))
+    assert content.sound[0] is not None and content.sound[1] is None
+    assert f"only: has another VecSet than that of {place}" in content.unsure[0]
+    other = LabelTable(tuple(dataclasses.replace(c, priority=1) for c in sound.table))
+    dataclasses.replace(sound, table=other).write(path)
+    labels = ("--labels", labels_of(trainings))
+    for words in ("is of another label table than the VecSet", "1 column 2"):
+        result = apply(only, tmp_path / "out", *labels)
+        refused(result, f"{place}: ", words)
+        assert result.stderr.count("error: ") == 1
+        path.write_text("{")
+    assert not (tmp_path / "out").exists()
 
 
 def test_label_maps_or_a_table(tmp_path):

@@ -240,7 +240,8 @@ def test_why_there_is_no_confidence(tmp_path, sound):
 
     class Failing(Network):
         def encode(self, points, case_id):
-            raise InputError("new: has too few points; look at it")
+            raise InputError(f"{points}: has too few points; look at it")
 
     found, record, _ = judged(tmp_path, [sound], specked(), networks=[Failing(heart())])
-    assert found == {} and record.notes == ["no confidence: new: has too few points; look at it"]
+    said = "no confidence: without specks points/new.npz: has too few points; look at it"
+    assert found == {} and record.notes == [said]

@@ -48,7 +48,8 @@ def add_confidence(
         try:
             single = _made_of(clean, ready, [networks.vecset[k] for k in folds], folder)
         except InputError as error:  # the case itself is fine
-            record.notes.append(f"no confidence: {error.problems[0]}")
+            reason = error.problems[0].replace(f"{folder}/", "")
+            record.notes.append(f"no confidence: without specks {reason}")
             return {}
     # specks at the border cut no class
     cut = cut_names(cuts_of(LabelMap(clean, given.affine), table, ready.case), table)

@@ -252,10 +252,8 @@ def _check_models(folder: Path, about: Mapping, models: Mapping[str, Model], tab
             fact = f"is a model of kind {model.kind}, not {said['kind']} as the bundle says"
         elif not _named(model.table) <= _named(table):
             fact = "has another label table than the bundle"
-        elif (folder / place / CONFIDENCE).is_file() and Sound.beside(
-            folder / place / MODEL
-        ) is None:
-            fact = f"is not what {CONFIDENCE} is of"
+        elif not _fits_its_confidence(folder / place / MODEL):
+            fact = f"is not the model that {CONFIDENCE} is of"
         else:
             continue
         problems.append(problem(folder / place / MODEL, fact, "get the bundle again"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from ..anatomy.components import components
 from ..geometry.sdf import class_boxes
@@ -22,6 +21,7 @@ Signals = Mapping[str, Mapping[str, float] | None]
 
 SMOOTH_MM = 4.0  # deviation of the smoothing that says what lies around a speck
 CRUMB = 0.05  # share of a class: smaller parts are no anatomy
+TILE = 64  # voxels: specks within such a cube are looked at together
 # Of the doubts of each signal in the error of Dice, by least squares on the set-up of
 # benchmarks/confidence.py
 WEIGHTS = {"reconstruction": 0.45, "contact": 0.42}
@@ -169,19 +169,20 @@ def cleaned(labels: np.ndarray, spacing: np.ndarray, table: LabelTable) -> np.nd
     A network that encodes surfaces sees a speck as large as it is wrinkled: without them it
     shows what it makes of the structures.
     """
-    result = labels.copy()
+    lost = np.zeros(labels.shape, bool)
     for value, box in class_boxes(labels).items():
-        if value not in table.values:
-            continue
-        labelled, voxels = components(labels[box] == value)
-        crumbs = voxels < CRUMB * voxels[1:].sum()
-        for number, part in enumerate(ndimage.find_objects(labelled), start=1):
-            if not crumbs[number]:
-                continue
-            own = tuple(slice(b.start + p.start, b.start + p.stop) for b, p in zip(box, part))
-            lost = labelled[part] == number
-            around = smoothed(labels, spacing, table, own)[lost]
-            result[own][lost] = np.where(around == value, 0, around)
+        if value in table.values:
+            labelled, voxels = components(labels[box] == value)
+            crumbs = voxels < CRUMB * voxels[1:].sum()
+            crumbs[0] = False
+            lost[box] |= crumbs[labelled]
+    result, places = labels.copy(), np.argwhere(lost)
+    tiles, tile_of = np.unique(places // TILE, axis=0, return_inverse=True)
+    for number in range(len(tiles)):
+        own = places[tile_of.ravel() == number]
+        part = tuple(slice(a, b) for a, b in zip(own.min(axis=0), own.max(axis=0) + 1))
+        around, given, gone = smoothed(labels, spacing, table, part), labels[part], lost[part]
+        result[part][gone] = np.where(around == given, 0, around)[gone]
     return result
 
 
