@@ -24,7 +24,9 @@ import numpy as np
 import torch
 
 from cardiform.errors import InputError
-from cardiform.files import save_npz
+from cardiform.files import load_npz, save_npz
+from cardiform.geometry.frame import Frame
+from cardiform.geometry.narrowband import NarrowBand
 from cardiform.geometry.sampling import POINTS
 from cardiform.labels import LabelTable
 from cardiform.options.vecset import LATENTS, VecsetOptions
@@ -32,10 +34,12 @@ from cardiform.training.distributed import World
 from cardiform.training.sampling import training_batches
 from cardiform.vecset.data import Draw, PointDataset, load_case_points
 from cardiform.vecset.shared import shared_cases
+from cardiform.vqvae.data import Instance, VoxelDataset, stored_size
 
 TABLE = LabelTable()
 RANKS, WORKERS = 4, 8
 TRUNCATION = 0.1 / 0.9
+PARTS = ("start", "memory", "speed", "needs", "growth", "voxels")
 QUERIES = ("volume_queries", "near_queries", "surface_queries")
 FULL = {"input_points": 8192} | dict(zip(QUERIES, (2048, 4096, 4096)))
 BASE = {"input_points": 8192} | dict.fromkeys(QUERIES, 1024)
@@ -49,7 +53,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="room for 38 MB a case")
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--private", action="store_true")
-    parser.add_argument("--parts", nargs="+", default=["start", "memory", "speed", "growth"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -211,9 +215,8 @@ def smaps(pid: int) -> dict[str, int]:
 def measure_speed(args, rows) -> None:
     """CPU milliseconds of a sample in one process; the ways take turns."""
     for preset in ("xl", "base"):
-        sizes = FULL if preset == "xl" else BASE
-        draw = Draw(**sizes, balanced=0.5, latents=LATENTS[preset])
-        ways = {w: PointDataset(opened(rows[:8], args.work, w), draw) for w in (True, False)}
+        found = {w: opened(rows[:8], args.work, w) for w in (True, False)}
+        ways = {w: PointDataset(cases, draw_of(preset)) for w, cases in found.items()}
         spent = dict.fromkeys(ways, 0.0)
         for data in ways.values():
             for i in range(8):
@@ -227,6 +230,54 @@ def measure_speed(args, rows) -> None:
     for case in ways[False].cases:
         case.check()
     print(f"checksums: {(time.process_time() - start) / 8 * 1000:.1f} ms a case, once per loader")
+
+
+def measure_needs(args, rows) -> None:
+    """Samples that an A100 takes per second: by the multiplications of a sample, counted."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from cardiform.vecset.task import VecsetTask
+
+    task = VecsetTask(VecsetOptions(preset="base", device="cpu"), TABLE)
+    data = PointDataset(opened(rows[:1], args.work, False), draw_of("base"))
+    batch = torch.utils.data.default_collate([data[0, 0]])
+    with FlopCounterMode(display=False) as counter:
+        loss, _ = task.loss(batch, "model", 0)  # the eikonal term comes later and costs more
+        loss.backward()
+    number = counter.get_total_flops()
+    shares = ", ".join(f"{312e12 * s / number:,.0f} at {s:.0%}" for s in (0.15, 0.4, 1.0))
+    print(f"base: {number / 1e9:.0f} GFLOP a sample; samples/s of 312 TFLOP/s: {shares}")
+
+
+def draw_of(preset: str) -> Draw:
+    sizes = FULL if preset == "xl" else BASE
+    return Draw(**sizes, balanced=0.5, latents=LATENTS[preset])
+
+
+def measure_voxels(args, rows) -> None:
+    """Sparse voxels of a class at 512^3: bytes of a file and milliseconds of a sample."""
+    grid = np.indices((176,) * 3, np.float32).reshape(3, -1).T
+    away = (np.linalg.norm(grid - 87.3, axis=1) - 76) / 3
+    coords = grid[np.abs(away) < 1].astype(np.uint16)
+    noise = np.random.default_rng(0).normal(scale=0.05, size=len(coords))
+    sdf = np.clip(away[np.abs(away) < 1] + noise, -0.99, 0.99).astype(np.float16)
+    frame = Frame(np.zeros(3), 0.01)
+    coarse = np.ones((64,) * 3, np.int8)
+    paths = {"compressed": args.work / "band.npz", "stored": args.work / "stored.npz"}
+    NarrowBand(coords, sdf, 512, 3.0, coarse, frame).save(paths["compressed"])
+    save_npz(paths["stored"], **load_npz(paths["compressed"]))
+    spent = dict.fromkeys([*paths, "headers"], 0.0)
+    sets = {}
+    for way, path in paths.items():
+        instance = Instance("a", path, "", len(coords), (512, 3.0))
+        sets[way] = VoxelDataset([instance], 1_500_000, augment=True)
+    for draw in range(20):
+        for way, data in sets.items():
+            spent[way] += measuring.timed(data.__getitem__, (0, draw))[0] / 20
+        spent["headers"] += measuring.timed(stored_size, paths["compressed"])[0] / 20
+    sizes = {way: path.stat().st_size / 1e6 for way, path in paths.items()}
+    print(f"{len(coords):,} voxels, MB of a file: {sizes}")
+    print(", ".join(f"{way} {1000 * seconds:.1f} ms" for way, seconds in spent.items()))
 
 
 def measure_growth(args, rows) -> None:

@@ -209,6 +209,20 @@ def test_what_is_shared_is_made_once(tmp_path):
     assert other.arrays["x"][-1] == 2 and made == [1, 2]
 
 
+def test_what_another_node_made_meanwhile_is_taken(tmp_path):
+    path = tmp_path / "a.npz"
+
+    def make(value):
+        shared_npz(path, "k", lambda: {"x": np.full(10_000, 1)})
+        if value == 2:
+            raise InputError("a.npz: is there already; move it away")
+        raise InputError("no.npz: is missing; make it")
+
+    assert shared_npz(path, "k", lambda: make(2)).arrays["x"][-1] == 1
+    with pytest.raises(InputError, match=r"no\.npz"):
+        shared_npz(path, "other", lambda: make(3))
+
+
 @pytest.mark.parametrize("harm", ["cut", "foreign", "empty"])
 def test_a_damaged_shared_file_is_named_and_made_again(tmp_path, harm, caplog):
     path = tmp_path / "a.npz"

@@ -15,7 +15,8 @@ import struct
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -84,7 +85,7 @@ class MappedNpz:
         path = Path(path)
         arrays, outlines, sections = {}, {}, {}
         try:
-            with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            with _few_bytes_of(path) as stream, zipfile.ZipFile(stream) as archive:
                 content_of = _reader(stream, one_map=not heads)
                 for info in archive.infolist():
                     name = info.filename.removesuffix(".npy")
@@ -193,6 +194,15 @@ def mapped(stream: BinaryIO, start: int, size: int) -> np.ndarray:
     content = (ctypes.c_uint8 * length).from_address(place)
     weakref.finalize(content, LIBC.munmap, place, length)
     return np.frombuffer(memoryview(content).cast("B"), np.uint8)[before:]
+
+
+@contextmanager
+def _few_bytes_of(path: Path) -> Iterator[BinaryIO]:
+    """A file of which headers are read here and there: nothing is read ahead within the block."""
+    with path.open("rb") as stream:
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        yield stream
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_NORMAL)  # of its maps it is
 
 
 def _start(stream: BinaryIO, info: zipfile.ZipInfo) -> int:

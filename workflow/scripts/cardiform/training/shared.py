@@ -90,16 +90,30 @@ def shared_npz(path: Path, key: str, make: Callable[[], Mapping[str, Any]]) -> M
 
     key : hash of all that decides the arrays of ``make``, none of which is named "key".
     """
-    if path.exists():
-        try:
-            found = MappedNpz.open(path)
-            if KEY in found.arrays and str(found.arrays[KEY]) == key:
-                return found
-            log.info("%s is of other data or options: it is made again", path)
-        except InputError as error:
-            log.warning("%s: it is made again", "; ".join(error.problems))
-    save_npz(path, key=np.array(key), **make())
+    if (found := _found(path, key)) is not None:
+        return found
+    try:
+        save_npz(path, key=np.array(key), **make())
+    except InputError:  # another node has made it, whose list of the folder is not seen here yet
+        if (found := _found(path, key)) is None:
+            raise
+        return found
     return MappedNpz.open(path)
+
+
+def _found(path: Path, key: str) -> MappedNpz | None:
+    """The npz at ``path`` if it is sound and has this key."""
+    if not path.exists():
+        return None
+    try:
+        found = MappedNpz.open(path)
+    except InputError as error:
+        log.warning("%s: it is made again", "; ".join(error.problems))
+        return None
+    if KEY in found.arrays and str(found.arrays[KEY]) == key:
+        return found
+    log.info("%s is of other data or options: it is made again", path)
+    return None
 
 
 def each_of_all(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
