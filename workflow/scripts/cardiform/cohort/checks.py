@@ -21,9 +21,11 @@ from ..volumes import (
     LabelMap,
     axes_like,
     corners_apart_mm,
+    face_values,
     image_grid,
     load_label_map,
     place_tolerance_mm,
+    value_counts,
 )
 from . import per_case
 from .contents import extent_problems, image_doubts, judged, truth_doubts
@@ -169,7 +171,7 @@ def describe(labels: LabelMap, table: LabelTable) -> dict:
     import cc3d
 
     voxel_ml = float(abs(np.linalg.det(labels.affine[:3, :3])) / 1000)
-    counts = np.bincount(labels.data.ravel(), minlength=256)
+    counts = value_counts(labels.data)
     border = _border_values(labels.data)
     classes = {}
     for label in table:
@@ -299,7 +301,7 @@ def _cut_problems(case: Case, table: LabelTable) -> list[str]:
 
 def _label_problems(case: Case, labels: LabelMap, table: LabelTable, remedy: str) -> list[str]:
     problems = []
-    values = np.flatnonzero(np.bincount(labels.data.ravel(), minlength=256))
+    values = np.flatnonzero(value_counts(labels.data))
     unknown = [int(v) for v in values if v and v not in table.values]
     if unknown:
         problems.append(
@@ -387,8 +389,7 @@ def _ranges(values: Sequence[int]) -> str:
 
 
 def _border_values(data: np.ndarray) -> set[int]:
-    faces = [data.take(end, axis=axis) for axis in range(3) for end in (0, -1)]
-    return set(np.unique(np.concatenate([face.ravel() for face in faces])).tolist())
+    return set().union(*(face_values(data, axis, end) for axis in range(3) for end in (0, -1)))
 
 
 def _cropped(mask: np.ndarray) -> np.ndarray:

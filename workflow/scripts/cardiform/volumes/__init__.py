@@ -2,7 +2,7 @@
 
 from .affines import axes_like, corners_apart_mm, place_tolerance_mm, spacing_of
 from .agreement import check_truth
-from .extent import check_extent, check_in_view, labelled_box
+from .extent import check_extent, check_in_view, face_values, labelled_box, value_counts
 from .files import (
     LabelMap,
     image_grid,
@@ -22,6 +22,7 @@ __all__ = [
     "check_in_view",
     "check_truth",
     "corners_apart_mm",
+    "face_values",
     "image_grid",
     "labelled_box",
     "labels_on",
@@ -32,4 +33,5 @@ __all__ = [
     "save_label_map",
     "save_like",
     "spacing_of",
+    "value_counts",
 ]

@@ -41,16 +41,31 @@ def check_in_view(path: str | Path, data: np.ndarray) -> None:
     InputError
         Every class reaches the border, and none has a surface at three or more layers from there.
     """
-    for value in np.flatnonzero(np.bincount(data.ravel(), minlength=256)[1:]) + 1:
+    faces = [(face_values(data, axis, 0), face_values(data, axis, -1)) for axis in range(3)]
+    for value in np.flatnonzero(value_counts(data)[1:]) + 1:
         inner = []
-        for axis, size in enumerate(data.shape):
-            low, high = ((data.take(end, axis=axis) == value).any() for end in (0, -1))
-            inner.append(slice(LEAST_SPAN_VOX * low, max(size - LEAST_SPAN_VOX * high, 0)))
+        for size, (low, high) in zip(data.shape, faces):
+            first = LEAST_SPAN_VOX * (value in low)
+            inner.append(slice(first, max(size - LEAST_SPAN_VOX * (value in high), 0)))
         seen = data[tuple(inner)] == value
         if seen.any() and not seen.all():
             return
     fact = "is cut by its border in every class, and no surface is left"
     raise InputError(problem(path, fact, "segment more of the image, or leave the case out"))
+
+
+def value_counts(data: np.ndarray) -> np.ndarray:
+    """(256,) int64: voxels of each value of an (X, Y, Z) uint8, whatever its order in memory."""
+    counts = np.zeros(256, np.int64)
+    for plane in data.T if data.flags.f_contiguous else data:  # np.bincount widens to int64
+        counts += np.bincount(plane.ravel(), minlength=256)
+    return counts
+
+
+def face_values(data: np.ndarray, axis: int, end: int) -> set[int]:
+    """The values on the first (0) or last (-1) layer of an (X, Y, Z) along an axis."""
+    # a view: np.take would copy all voxels first where they do not lie in C order
+    return set(np.unique(np.moveaxis(data, axis, 0)[end]).tolist())
 
 
 def labelled_box(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
