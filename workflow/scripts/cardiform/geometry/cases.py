@@ -27,7 +27,7 @@ from .mesh_files import MESH_ENDING, read_mesh, write_mesh
 from .narrowband import field_band
 from .points_check import check_points
 from .sampling import case_points
-from .sdf import class_boxes, each_class_field
+from .sdf import each_class_field
 from .surface import Mesh, is_watertight, signed_volume, surface_area
 
 log = logging.getLogger(__name__)
@@ -141,10 +141,10 @@ def sample_case(
         :func:`cardiform.geometry.points_check.check_points`.
     """
     label_map, frame, made = _load_meshed(case, meshes)
-    low, high = labelled_box(label_map.data)
+    low, high = labelled_box(label_map)
     check_extent(case.labels, high - low + 1, label_map.spacing)
     if case.may_be_cut:
-        check_in_view(case.labels, label_map.data)
+        check_in_view(case.labels, label_map)
     fields = dict(_made_fields(case, label_map, table, made))
     cuts = cuts_of(label_map, table, case)
     del label_map  # the fields hold all that is needed, and much memory
@@ -214,7 +214,7 @@ def _load_meshed(case: Case, meshes: Path) -> tuple[LabelMap, Frame, _Made]:
     record = FRAME.load(path)
     label_map = load_label_map(case.labels)
     shifts = {c["value"]: c["shift_mm"] for c in record["classes"].values()}
-    if set(class_boxes(label_map.data)) != set(shifts) or not np.array_equal(
+    if set(label_map.boxes) != set(shifts) or not np.array_equal(
         label_map.affine, record["affine"]
     ):
         raise InputError(problem(path, f"was not made from {case.labels}", REMEDY))

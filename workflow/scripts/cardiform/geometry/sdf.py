@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..labels import LabelTable
 from ..options.geometry import MeshesOptions
 from ..volumes import LabelMap, spacing_of
+from ..volumes import class_boxes as class_boxes  # whose place this was
 from .far_field import FarField, FarGrid, far_field, far_grid
 from .grids import cropped_affine
 from .interpolation import halved, trilinear
@@ -164,7 +165,7 @@ def each_class_field(
     InputError
         The label map holds a value that the table lacks, or no class at all.
     """
-    boxes = class_boxes(label_map.data)
+    boxes = label_map.boxes
     unknown = sorted(set(boxes) - set(table.values))
     if unknown:
         raise InputError(
@@ -178,16 +179,6 @@ def each_class_field(
         if value in boxes:
             shift = None if shifts is None else shifts[value]
             yield value, _class_field(label_map, value, boxes[value], grid, options, shift)
-
-
-def class_boxes(data: np.ndarray) -> dict[int, tuple[slice, slice, slice]]:
-    """The bounding box of every value above 0 in an (X, Y, Z) uint8 label map."""
-    # find_objects walks in C order; NIfTI data come in Fortran order.
-    if data.flags.f_contiguous and not data.flags.c_contiguous:
-        boxes = [box and box[::-1] for box in ndimage.find_objects(data.T)]
-    else:
-        boxes = ndimage.find_objects(data)
-    return {value: box for value, box in enumerate(boxes, start=1) if box is not None}
 
 
 def smooth_distance(mask: np.ndarray, spacing: np.ndarray, sigma_vox: float) -> np.ndarray:

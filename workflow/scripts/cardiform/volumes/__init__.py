@@ -2,7 +2,7 @@
 
 from .affines import axes_like, corners_apart_mm, place_tolerance_mm, spacing_of
 from .agreement import check_truth
-from .extent import check_extent, check_in_view, face_values, labelled_box, value_counts
+from .extent import check_extent, check_in_view, class_boxes, labelled_box
 from .files import (
     LabelMap,
     image_grid,
@@ -21,8 +21,8 @@ __all__ = [
     "check_hounsfield",
     "check_in_view",
     "check_truth",
+    "class_boxes",
     "corners_apart_mm",
-    "face_values",
     "image_grid",
     "labelled_box",
     "labels_on",
@@ -33,5 +33,4 @@ __all__ = [
     "save_label_map",
     "save_like",
     "spacing_of",
-    "value_counts",
 ]
