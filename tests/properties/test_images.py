@@ -14,8 +14,9 @@ from cardiform.anatomy.components import count_components, largest, without_smal
 from cardiform.errors import InputError
 from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.isotropic import mask_of
+from cardiform.geometry.lookup import distances
 from cardiform.geometry.resample import resample_mask
-from cardiform.geometry.sdf import class_boxes, class_fields, distances
+from cardiform.geometry.sdf import class_boxes, class_fields
 from cardiform.geometry.surface import is_watertight, signed_volume
 from cardiform.labels import LabelTable
 from cardiform.options.geometry import MeshesOptions

@@ -14,9 +14,10 @@ from cardiform.files import load_npz
 from cardiform.geometry.closed_band import Solid
 from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.grids import lattice
+from cardiform.geometry.lookup import distances
 from cardiform.geometry.mesh_files import read_mesh
 from cardiform.geometry.narrowband import NarrowBand
-from cardiform.geometry.sdf import class_fields, distances
+from cardiform.geometry.sdf import class_fields
 from cardiform.labels import LabelTable
 from cardiform.options.geometry import MeshesOptions
 from cardiform.volumes import LabelMap, load_label_map

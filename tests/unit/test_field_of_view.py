@@ -19,7 +19,7 @@ from cardiform.volumes import LabelMap
 
 TABLE = LabelTable()
 POINTS = PointsOptions(
-    surface_points=3000, min_class_points=500, near_points=3000, volume_points=4000
+    surface_points=3000, min_class_points=500, near_points=3000, volume_points=4000, seed=1
 )
 # A ball whose centre lies 4 voxels before the edge that cuts it, and one that is whole.
 RADIUS, BEFORE, SMALL = 11.0, 4.5, 5.0

@@ -11,6 +11,7 @@ from cardiform.cohort.checks import check_case
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.geometry.cases import mesh_case, sample_case
+from cardiform.geometry.lookup import StoredField
 from cardiform.geometry.points_check import COARSE_SLOPE, SLOPE
 from cardiform.labels import LabelTable
 from cardiform.options.geometry import MeshesOptions, PointsOptions
@@ -128,11 +129,9 @@ def test_a_speck_beside_a_heart_is_sampled(tmp_path) -> None:
 
 def test_hearts_are_held_to_the_narrow_limits(tmp_path, monkeypatch) -> None:
     """From eight voxels of radius on: distances that are 0.85 as steep are refused."""
-    from cardiform.geometry import sampling
-
     assert COARSE_SLOPE[0] < 0.85 < SLOPE[0]
-    lookup = sampling.ClassField.lookup
-    monkeypatch.setattr(sampling.ClassField, "lookup", lambda *a: lookup(*a) * np.float32(0.85))
+    lookup = StoredField.lookup
+    monkeypatch.setattr(StoredField, "lookup", lambda *a: lookup(*a) * np.float32(0.85))
     for size, refused in ((4, False), (14, True)):
         case = case_of(tmp_path, placed(np.ones((size,) * 3)))
         found = problems_at_sampling(case, tmp_path / f"meshes{size}")

@@ -73,6 +73,7 @@ READERS = {
 # The other formats are read by Format.load itself.
 REMEDIES = {
     "Frame": AGAIN.format("extract_meshes"),
+    "Fields": AGAIN.format("extract_meshes"),
     "Fusion report": AGAIN.format("fuse_labels"),
     "Tree summary": AGAIN.format("trace_coronary"),
     "VecSet latents": AGAIN.format("reconstruct_vecset"),

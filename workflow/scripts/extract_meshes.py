@@ -3,9 +3,9 @@
     python extract_meshes.py --cases results/acme/cases.tsv --out results/acme/meshes \\
         --manifest results/acme/meshes/manifest/all.tsv
 
-Writes <out>/<case>/<class>.ply for every class that is there and <out>/<case>/frame.json:
-the unit frame of the case, volumes in voxels and mesh, and which classes the image border
-cuts.
+Writes <out>/<case>/<class>.ply for every class that is there, <out>/<case>/frame.json (the unit
+frame of the case, volumes in voxels and mesh, and which classes the image border cuts) and
+<out>/<case>/fields.npz, the signed distances that sample_sdf and voxelize_labels read.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--meshes", required=True, type=Path, help="output of extract_meshes")
     options, args = cli.parse(parser, VoxelsOptions)
 
-    from cardiform.geometry.cases import mesh_files, voxelize_case
+    from cardiform.geometry.cases import frame_files, voxelize_case
 
     table = labels.load_label_table(args.labels)
     per_case.run_cases(
@@ -31,8 +31,8 @@ def main() -> None:
         functools.partial(
             voxelize_case, table=table, options=options, meshes=args.meshes, out=args.out
         ),
-        # the fields come from the label map; of the meshes only their frame counts
-        inputs=lambda case: [case.labels, mesh_files(case, args.meshes)[0]],
+        # of the meshes their frame counts, and the fields that they were made of
+        inputs=lambda case: [case.labels, *frame_files(case, args.meshes)],
         parameters={"options": cli.flags(options), "labels": table.as_dicts()},
         made={args.meshes: "extract_meshes"},
     )

@@ -206,13 +206,28 @@ def sha256_sources() -> str:
 
 def save_npz(path: str | Path, *, compressed: bool = False, **arrays) -> None:
     """Write arrays to an npz, atomically."""
+    _write_npz(path, arrays, zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED)
+
+
+def save_npz_quickly(path: str | Path, **arrays) -> None:
+    """Like save_npz, compressed in less time to somewhat more bytes."""
+    _write_npz(path, arrays, zipfile.ZIP_DEFLATED, level=1)
+
+
+def _write_npz(path: str | Path, arrays: dict, how: int, level: int | None = None) -> None:
     import numpy as np
 
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
             raise TypeError(f"{name}: object arrays would need pickle")
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        (np.savez_compressed if compressed else np.savez)(stream, **arrays)
+    with (
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, "w", how, compresslevel=level) as archive,
+    ):
+        for name, array in arrays.items():
+            # a name alone has the date 1980: the same content is always the same bytes
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
 
 
 def load_npz(path: str | Path, remedy: str = ANEW) -> dict:

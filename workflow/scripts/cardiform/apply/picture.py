@@ -52,7 +52,7 @@ def _meshes(meshes: Mapping[str, Mesh], table: LabelTable) -> list[PicturedMesh]
 
 def _surfaces(label_map: LabelMap, table: LabelTable) -> list[PicturedMesh]:
     """Of the part that is labelled, coarser where it is large."""
-    low, high = labelled_box(label_map.data)
+    low, high = labelled_box(label_map)
     box = tuple(slice(max(a - RIM, 0), b + RIM + 1) for a, b in zip(low, high))
     step = max(1, -(-int((high - low).max()) // DETAIL))
     data = np.ascontiguousarray(label_map.data[box][::step, ::step, ::step])

@@ -63,13 +63,13 @@ def image_doubts(path: str | Path, labels: LabelMap | None) -> list[str]:
 
 def extent_problems(case: Case, labels: LabelMap) -> list[str]:
     """That the label map is too small to be sampled; empty where it holds nothing."""
-    if not labels.data.any():
+    if not labels.boxes:
         return []
-    low, high = labelled_box(labels.data)
+    low, high = labelled_box(labels)
     try:
         check_extent(case.labels, high - low + 1, labels.spacing)
         if case.may_be_cut:
-            check_in_view(case.labels, labels.data)
+            check_in_view(case.labels, labels)
     except InputError as error:
         return error.problems
     return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from ..labels import LabelTable
 from ..options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
 from ..volumes import LabelMap, check_extent, check_in_view, labelled_box, load_label_map
 from .field_of_view import Cut, cuts_of
+from .fields import Kept, load_fields, save_fields
 from .frame import Frame
+from .lookup import Field
 from .mesh_files import MESH_ENDING, read_mesh, write_mesh
 from .narrowband import field_band
 from .points_check import check_points
 from .sampling import case_points
-from .sdf import class_boxes, each_class_field
+from .sdf import each_class_field
 from .surface import Mesh, is_watertight, signed_volume, surface_area
 
 log = logging.getLogger(__name__)
@@ -55,11 +58,15 @@ FRAME = Format(
         "classes.*.watertight": "bool",
     },
     REMEDY,
+    version=2,
+    earlier=(1,),  # no fields lie beside it
 )
+WITH_FIELDS = 2
+FIELDS_FILE = "fields.npz"
 
 
 def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Path) -> list[Path]:
-    """Write ``out/<case>/<class name>.ply`` of every class and ``out/<case>/frame.json``.
+    """Write ``out/<case>/<class name>.ply`` of every class, ``frame.json`` and ``fields.npz``.
 
     Returns
     -------
@@ -74,8 +81,9 @@ def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Pat
     folder = out / case.case_id
     names = dict(zip(table.values, table.names))
     cuts = cuts_of(label_map, table, case)
-    vertices, classes, paths = [], {}, []
+    vertices, classes, paths, kept = [], {}, [], []
     for value, field in _fields(case, label_map, table, options):
+        kept.append((value, Kept.of(field)))
         mesh = field.surface()
         paths.append(folder / f"{names[value]}{MESH_ENDING}")
         write_mesh(paths[-1], mesh)
@@ -99,6 +107,8 @@ def mesh_case(case: Case, *, table: LabelTable, options: MeshesOptions, out: Pat
             "watertight": watertight,
             **(_cut_record(cuts[value], mesh) if value in cuts else {}),
         }
+    paths.append(folder / FIELDS_FILE)
+    save_fields(paths[-1], kept)
     frame = Frame.around(np.concatenate(vertices))
     paths.append(folder / "frame.json")
     write_json(
@@ -131,11 +141,11 @@ def sample_case(
         :func:`cardiform.geometry.points_check.check_points`.
     """
     label_map, frame, made = _load_meshed(case, meshes)
-    low, high = labelled_box(label_map.data)
+    low, high = labelled_box(label_map)
     check_extent(case.labels, high - low + 1, label_map.spacing)
     if case.may_be_cut:
-        check_in_view(case.labels, label_map.data)
-    fields = dict(_fields(case, label_map, table, made.smoothing, made.shifts))
+        check_in_view(case.labels, label_map)
+    fields = dict(_made_fields(case, label_map, table, made))
     cuts = cuts_of(label_map, table, case)
     del label_map  # the fields hold all that is needed, and much memory
     names = dict(zip(table.values, table.names))
@@ -164,7 +174,7 @@ def voxelize_case(
     names = dict(zip(table.values, table.names))
     cuts = cuts_of(label_map, table, case)
     paths = []
-    for value, field in _fields(case, label_map, table, made.smoothing, made.shifts):
+    for value, field in _made_fields(case, label_map, table, made):
         paths.append(out / case.case_id / f"{names[value]}.npz")
         band = field_band(field, frame, options.resolution, options.band_voxels, cuts.get(value))
         band.save(paths[-1])
@@ -175,16 +185,27 @@ def voxelize_case(
 
 def mesh_files(case: Case, meshes: Path) -> list[Path]:
     """The files of :func:`mesh_case` that belong to ``case``, frame.json first."""
-    folder = meshes / case.case_id
-    return [folder / "frame.json", *sorted(folder.glob(f"*{MESH_ENDING}"))]
+    frame, *fields = frame_files(case, meshes)
+    return [frame, *sorted(frame.parent.glob(f"*{MESH_ENDING}")), *fields]
+
+
+def frame_files(case: Case, meshes: Path) -> list[Path]:
+    """Those that say where the surfaces of a case are: frame.json and the fields that it has."""
+    path = meshes / case.case_id / "frame.json"
+    try:
+        has_fields = FRAME.load(path)["format_version"] >= WITH_FIELDS
+    except InputError:
+        has_fields = False  # what is wrong with it is said when it is read
+    return [path, path.with_name(FIELDS_FILE)] if has_fields else [path]
 
 
 @dataclass(frozen=True)
 class _Made:
-    """How :func:`mesh_case` made the fields of a case."""
+    """How :func:`mesh_case` made the fields of a case, and where they are; None: nowhere."""
 
     smoothing: MeshesOptions
     shifts: dict[int, float]
+    fields: Path | None
 
 
 def _load_meshed(case: Case, meshes: Path) -> tuple[LabelMap, Frame, _Made]:
@@ -193,12 +214,23 @@ def _load_meshed(case: Case, meshes: Path) -> tuple[LabelMap, Frame, _Made]:
     record = FRAME.load(path)
     label_map = load_label_map(case.labels)
     shifts = {c["value"]: c["shift_mm"] for c in record["classes"].values()}
-    if set(class_boxes(label_map.data)) != set(shifts) or not np.array_equal(
+    if set(label_map.boxes) != set(shifts) or not np.array_equal(
         label_map.affine, record["affine"]
     ):
         raise InputError(problem(path, f"was not made from {case.labels}", REMEDY))
     frame = Frame(np.array(record["center_mm"]), record["scale"])
-    return label_map, frame, _Made(MeshesOptions(smoothing_vox=record["smoothing_vox"]), shifts)
+    fields = path.with_name(FIELDS_FILE) if record["format_version"] >= WITH_FIELDS else None
+    smoothing = MeshesOptions(smoothing_vox=record["smoothing_vox"])
+    return label_map, frame, _Made(smoothing, shifts, fields)
+
+
+def _made_fields(
+    case: Case, label_map: LabelMap, table: LabelTable, made: _Made
+) -> Iterable[tuple[int, Field]]:
+    """The fields that :func:`mesh_case` has stored; made again where an earlier version did not."""
+    if made.fields is not None:
+        return load_fields(made.fields, label_map.affine, made.shifts)
+    return _fields(case, label_map, table, made.smoothing, made.shifts)
 
 
 def _fields(case, label_map, table, options, shifts=None):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import edt
@@ -18,6 +18,8 @@ CELLS = 128
 # Not more than a crop is wide: every crop holds the centre of a cell.
 STEP_VOX = (2, 8)
 FADE_CELLS = 4
+# (N, 3) float32 voxel indices of a crop -> (N,) float32 signed distances, mm
+Lookup = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -40,35 +42,81 @@ class FarGrid:
         """(3,) float32 voxel index of the centre of cell (0, 0, 0)."""
         return (self.origin + (self.step - 1) / 2).astype(np.float32)
 
-    def lookup(self, far: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """(N,) float32 mm of a far field at (N, 3) float32 voxel indices.
+
+@dataclass(frozen=True)
+class FarField:
+    """Coarse distances of some classes on one lattice.
+
+    values : (x, y, z, C) float32, mm: what a point needs of all classes lies in one place.
+    """
+
+    grid: FarGrid
+    values: np.ndarray
+
+    def lookup(self, index: np.ndarray, channel: int | None = None) -> np.ndarray:
+        """(N, C) float32 mm at (N, 3) float32 voxel indices; (N, 1) of one channel alone.
 
         Past the lattice, the distance to the surface point that is closest to the nearest
         point of the lattice.
         """
-        cell = (index - self.first_centre) / self.step.astype(np.float32)
-        nearest = np.clip(cell, 0, np.array(self.shape, np.float32) - 1)
-        result = trilinear(far, nearest)
+        grid, shape = self.grid, self.values.shape
+        cell = (index - grid.first_centre) / grid.step.astype(np.float32)
+        nearest = np.clip(cell, 0, np.array(grid.shape, np.float32) - 1)
+        low = np.minimum(nearest.astype(np.int32), np.array(grid.shape, np.int32) - 2)
+        weights = (nearest - low).T[:, :, None]
+        first = (low[:, 0].astype(np.int64) * shape[1] + low[:, 1]) * shape[2] + low[:, 2]
+        strides = (shape[1] * shape[2], shape[2], 1)
+        if channel is None:
+            result = _between(self.values.reshape(-1, shape[3]), first, strides, weights)
+            channels = list(range(shape[3]))
+        else:
+            numbers = tuple(stride * shape[3] for stride in strides)
+            flat = self.values.reshape(-1)
+            result = _between(flat, first * shape[3] + channel, numbers, weights[..., 0])[:, None]
+            channels = [channel]
         past = np.flatnonzero((cell != nearest).any(axis=1))
         if len(past):
-            edge = self.spacing.astype(np.float32)
-            to_surface = self._gradient(far, nearest[past]) * result[past, None]
-            way = (cell[past] - nearest[past]) * edge + to_surface
-            result[past] = np.linalg.norm(way, axis=1)
+            edge = grid.spacing.astype(np.float32)
+            way = (cell[past] - nearest[past]) * edge
+            for column, number in enumerate(channels):
+                slope = self._gradient(self.values[..., number], nearest[past])
+                to_surface = way + slope * result[past, column, None]
+                result[past, column] = np.linalg.norm(to_surface, axis=1)
         return result
 
     def _gradient(self, far: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """(N, 3) float32 unit vectors away from the class, at (N, 3) cells."""
-        last = np.array(self.shape, np.float32) - 1
+        last = np.array(far.shape, np.float32) - 1
+        far = np.ascontiguousarray(far)
         slopes = []
         for axis in range(3):
             step = np.zeros(3, np.float32)
             step[axis] = 1
             ends = np.clip(cell + step, 0, last), np.clip(cell - step, 0, last)
             rise = trilinear(far, ends[0]) - trilinear(far, ends[1])
-            slopes.append(rise / ((ends[0] - ends[1])[:, axis] * self.spacing[axis]))
+            slopes.append(rise / ((ends[0] - ends[1])[:, axis] * self.grid.spacing[axis]))
         gradient = np.stack(slopes, axis=1)
         return gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-6)
+
+
+def _between(flat, first, strides, weights) -> np.ndarray:
+    """(N, C) trilinear values of (M, C) rows: (N,) first rows of the cells, (3, N, 1) weights."""
+    step_x, step_y, step_z = strides
+    wx, wy, wz = weights
+
+    def along_z(offset: int) -> np.ndarray:
+        near = flat[first + offset]
+        rise = flat[first + (offset + step_z)]
+        rise -= near
+        rise *= wz
+        return near + rise
+
+    def along_y(offset: int) -> np.ndarray:
+        near = along_z(offset)
+        return near + wy * (along_z(offset + step_y) - near)
+
+    near = along_y(0)
+    return near + wx * (along_y(step_x) - near)
 
 
 def far_grid(
@@ -97,15 +145,17 @@ def far_grid(
     return FarGrid(low, step, tuple(shape.tolist()), spacing * step)
 
 
-def far_field(grid: FarGrid, values: np.ndarray, origin: np.ndarray) -> np.ndarray:
+def far_field(grid: FarGrid, side: np.ndarray, origin: np.ndarray, fine: Lookup) -> np.ndarray:
     """Coarse distances of one class that meet its fine field at the faces of the crop.
 
     Parameters
     ----------
-    values : (X, Y, Z) float32, mm
-        The field of the class on its crop.
+    side : (X, Y, Z) float32
+        Negative inside, on the crop of the class.
     origin : (3,) int
         Voxel index of the crop's first voxel.
+    fine : Lookup
+        The field within the crop.
 
     Returns
     -------
@@ -118,13 +168,13 @@ def far_field(grid: FarGrid, values: np.ndarray, origin: np.ndarray) -> np.ndarr
     crop the fine field tells how much. (The correction of ``sdf.smooth_distance`` on top would
     bias them: it was measured.)
     """
-    occupied, first = _cells(grid, values < 0, origin)
+    occupied, first = _cells(grid, side < 0, origin)
     coarse = np.ones(grid.shape, np.uint8)
     window = tuple(slice(a, a + n) for a, n in zip(first, occupied.shape))
     coarse[window] += occupied
     far = edt.edt(coarse, anisotropy=tuple(map(float, grid.spacing)))
     np.negative(far, out=far, where=coarse > 1)
-    _fit(far, *_fine_on_cells(grid, values, origin))
+    _fit(far, *_fine_on_cells(grid, side.shape, origin, fine))
     return far
 
 
@@ -159,12 +209,12 @@ def _cells(grid: FarGrid, mask: np.ndarray, origin: np.ndarray) -> tuple[np.ndar
     return mask, first
 
 
-def _fine_on_cells(grid: FarGrid, values: np.ndarray, origin: np.ndarray):
+def _fine_on_cells(grid: FarGrid, shape: Sequence[int], origin: np.ndarray, lookup: Lookup):
     """The cells whose centres lie in the crop, and the fine field there."""
     centre = grid.first_centre - origin
     low = np.ceil(-centre / grid.step).astype(int)
-    high = np.floor((np.array(values.shape) - 1 - centre) / grid.step).astype(int)
+    high = np.floor((np.array(shape) - 1 - centre) / grid.step).astype(int)
     axes = [np.arange(a, b + 1) for a, b in zip(low, high)]
-    fine = trilinear(values, (lattice(*axes) * grid.step + centre).astype(np.float32))
+    fine = lookup((lattice(*axes) * grid.step + centre).astype(np.float32))
     window = tuple(slice(a, b + 1) for a, b in zip(low, high))
     return window, fine.reshape([len(a) for a in axes])

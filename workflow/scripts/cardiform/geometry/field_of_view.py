@@ -13,7 +13,6 @@ from ..labels import LabelTable
 from ..volumes import LabelMap
 from .frame import apply_affine
 from .grids import cropped_affine, planes, whole
-from .sdf import class_boxes
 from .surface import Mesh
 
 # The cap lies within half a voxel of the plane that cuts; smoothing rounds its rim within one.
@@ -104,7 +103,7 @@ def cuts_of(label_map: LabelMap, table: LabelTable, case: Case | None = None) ->
 
     case : whose table may list more cut classes, or say that none is.
     """
-    boxes = class_boxes(label_map.data)
+    boxes = label_map.boxes
     values = {name: v for name, v in zip(table.names, table.values) if v in boxes}
     faces = {name: _border_faces(boxes[v], label_map.data.shape) for name, v in values.items()}
     cut = [name for name in values if faces[name]]

@@ -123,12 +123,17 @@ def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _write_ply(mesh: Mesh) -> bytes:
-    import trimesh
-    from trimesh.exchange.ply import export_ply
-
-    made = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-    header = b" 1.0\ncomment " + RAS + b"\n"
-    return export_ply(made, vertex_normal=False).replace(b" 1.0\n", header, 1)
+    """The bytes that trimesh writes, with what the coordinates are, and without its detours."""
+    lines = [
+        b"ply", b"format binary_little_endian 1.0", b"comment " + RAS,
+        b"comment https://github.com/mikedh/trimesh", b"element vertex %d" % len(mesh.vertices),
+        *(b"property float " + axis for axis in (b"x", b"y", b"z")),
+        b"element face %d" % len(mesh.faces), b"property list uchar int vertex_indices",
+        b"end_header", b"",
+    ]  # fmt: skip
+    rows = np.empty(len(mesh.faces), [("count", "u1"), ("corners", "<i4", 3)])
+    rows["count"], rows["corners"] = 3, mesh.faces
+    return b"\n".join(lines) + mesh.vertices.astype("<f4").tobytes() + rows.tobytes()
 
 
 def _ply_comments(path: Path) -> bytes:

@@ -15,7 +15,7 @@ from ..formats import Format
 from .field_of_view import Cut
 from .frame import Frame, apply_affine
 from .grids import box_corners
-from .sdf import ClassField
+from .lookup import Field
 
 SPARSE = Format(
     "sparse-voxel",
@@ -172,7 +172,7 @@ def voxel_keys(coords: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def field_band(
-    field: ClassField, frame: Frame, resolution: int, band_voxels: float, cut: Cut | None = None
+    field: Field, frame: Frame, resolution: int, band_voxels: float, cut: Cut | None = None
 ) -> NarrowBand:
     """The band about the surface of a class.
 
@@ -185,7 +185,7 @@ def field_band(
     def distance(unit: np.ndarray) -> np.ndarray:
         return field.lookup(frame.to_world(unit)) * np.float32(frame.scale)
 
-    corners = box_corners(np.zeros(3), np.array(field.values.shape) - 1.0)
+    corners = box_corners(np.zeros(3), np.array(field.shape) - 1.0)
     box = frame.to_unit(apply_affine(field.crop_affine, corners))
     low, high = box.min(axis=0), box.max(axis=0)
     band = narrow_band(distance, low, high, frame, resolution, band_voxels)

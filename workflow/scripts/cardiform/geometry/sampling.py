@@ -13,7 +13,7 @@ from ..labels import LabelTable
 from ..options.geometry import PointsOptions
 from .field_of_view import Cut
 from .frame import Frame
-from .sdf import ClassField, distances
+from .lookup import Field, distances
 from .surface import Mesh, face_vectors
 
 POINTS = Format(
@@ -66,7 +66,7 @@ class Evidence:
 
 
 def case_points(
-    fields: Mapping[int, ClassField],
+    fields: Mapping[int, Field],
     meshes: Mapping[int, Mesh],
     frame: Frame,
     table: LabelTable,
@@ -220,7 +220,7 @@ def area_quotas(areas: Sequence[float], total: int, least: int) -> np.ndarray:
 
 
 def near_points(
-    fields: Mapping[int, ClassField],
+    fields: Mapping[int, Field],
     samplers: Mapping[int, SurfaceSampler],
     frame: Frame,
     options: PointsOptions,
@@ -317,7 +317,7 @@ def _own_distances(fields, points, labels) -> np.ndarray:
     return result
 
 
-def _slope(field: ClassField, unit: np.ndarray, frame: Frame) -> float:
+def _slope(field: Field, unit: np.ndarray, frame: Frame) -> float:
     """Median length of the gradient at the farther half of (N, 3) unit points.
 
     Between the parts of a class, or beside a few voxels, distances rise and fall within a step.

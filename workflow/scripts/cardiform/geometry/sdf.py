@@ -15,11 +15,14 @@ from ..errors import InputError
 from ..labels import LabelTable
 from ..options.geometry import MeshesOptions
 from ..volumes import LabelMap, spacing_of
-from .far_field import FarGrid, far_field, far_grid
-from .frame import apply_affine
+from ..volumes import class_boxes as class_boxes  # whose place this was
+from .far_field import FarField, FarGrid, far_field, far_grid
 from .grids import cropped_affine
 from .interpolation import halved, trilinear
+from .lookup import distances
+from .near_field import SMALL_VOXELS, NearField, near_blocks
 from .surface import Mesh, extract_surface, signed_volume, surface_area
+from .surface_boxes import BLOCK, Box, boxes_about, in_blocks, surface_blocks, voxels_of, widened
 
 # Room around a class where the fine field is known: PAD_MM, but within these bounds.
 PAD_MM = 3.0
@@ -36,7 +39,7 @@ VOLUME_SEARCH = 24
 FINER_VOXELS = 1 << 20
 # Voxel centres keep this distance from the surface, so that the mask can be read back.
 MIN_DISTANCE_VOX = 0.1
-CHUNK = 1 << 16
+FAR_OFF = 1e30  # mm, where only the side is known: no share of it is within reach
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class ClassField:
     """The signed distance to one class: exact to a tenth of a voxel near its surface.
 
     values : (X, Y, Z) float32, mm, negative inside, at the voxel centres of the crop.
+    reach : mm, up to which these are distances; farther away they are no shorter than that, and
+        may be of any length.
+    deep : (X/2, Y/2, Z/2) float32, mm: unsmoothed distances at every second voxel, for what is
+        farther away; None: nothing is.
+    marked : (x, y, z) bool, the blocks of the crop that the surface passes.
     origin : (3,) int, voxel index of ``values[0, 0, 0]`` in the label map.
     affine : (4, 4) float64, voxel indices of the label map to RAS mm.
     shift : mm added to the distances to keep the class's volume.
@@ -54,6 +62,9 @@ class ClassField:
     """
 
     values: np.ndarray
+    reach: float
+    deep: np.ndarray | None
+    marked: np.ndarray
     origin: np.ndarray
     affine: np.ndarray
     shift: float
@@ -62,10 +73,29 @@ class ClassField:
     far_grid: FarGrid
     matched: Mesh | None = None
 
+    channel = 0  # of ``far``
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels of the crop."""
+        x, y, z = self.values.shape
+        return x, y, z
+
     @functools.cached_property
-    def far(self) -> np.ndarray:
-        """Coarse (x, y, z) float32 distances on ``far_grid``, mm; made when first asked for."""
-        return far_field(self.far_grid, self.values, self.origin)
+    def blocks(self) -> tuple[np.ndarray, np.ndarray]:
+        """What is kept of the field, of :func:`cardiform.geometry.near_field.near_blocks`."""
+        return near_blocks(self.values, self.marked, self.spacing)
+
+    @functools.cached_property
+    def near(self) -> NearField:
+        """The distances near the surface; made when first asked for."""
+        return NearField.of_blocks(*self.blocks, self.shape)
+
+    @functools.cached_property
+    def far(self) -> FarField:
+        """Coarse distances on ``far_grid``; made when first asked for."""
+        values = far_field(self.far_grid, self.values, self.origin, self._within)
+        return FarField(self.far_grid, values[..., None])
 
     @property
     def crop_affine(self) -> np.ndarray:
@@ -82,48 +112,28 @@ class ClassField:
         """Volume of the class's voxels, mm^3."""
         return self.voxels * float(abs(np.linalg.det(self.affine[:3, :3])))
 
+    def _within(self, local: np.ndarray) -> np.ndarray:
+        """(N,) float32 mm at (N, 3) float32 voxel indices of the crop."""
+        result = trilinear(self.values, local)
+        if self.deep is not None:
+            off = np.flatnonzero(np.abs(result) > self.reach)
+            result[off] = trilinear(self.deep, local[off] / np.float32(2)) + np.float32(self.shift)
+        return result
+
     def mask(self) -> np.ndarray:
         """(X, Y, Z) bool: the class on the crop, read back from the field."""
         return self.values < 0
 
     def surface(self) -> Mesh:
         """The zero surface."""
-        return self.matched or extract_surface(self.values, self.crop_affine)
+        if self.matched is not None:
+            return self.matched
+        where = voxels_of(widened(self.marked), self.shape)
+        return extract_surface(self.values, self.crop_affine, where)
 
     def lookup(self, world: np.ndarray) -> np.ndarray:
         """(N,) float32 signed distance in mm at (N, 3) RAS mm."""
         return distances([self], world)[:, 0]
-
-    def lookup_index(self, index: np.ndarray) -> np.ndarray:
-        """(N,) float32 signed distance in mm at (N, 3) float32 voxel indices."""
-        local = index - self.origin.astype(np.float32)
-        last = np.array(self.values.shape, np.float32) - 1
-        inside = ((local >= 0) & (local <= last)).all(axis=1)
-        result = np.empty(len(index), np.float32)
-        result[inside] = trilinear(self.values, local[inside])
-        outside = ~inside
-        if outside.any():
-            result[outside] = self.far_grid.lookup(self.far, index[outside])
-        return result
-
-
-def distances(fields: Sequence[ClassField | None], world: np.ndarray) -> np.ndarray:
-    """(N, C) float32 signed distances in mm at (N, 3) RAS mm; NaN where a field is None.
-
-    fields : all of one label map.
-    """
-    result = np.full((len(world), len(fields)), np.nan, np.float32)
-    known = [f for f in fields if f is not None]
-    if not known:
-        return result
-    inverse = np.linalg.inv(known[0].affine)
-    for start in range(0, len(world), CHUNK):
-        part = slice(start, start + CHUNK)
-        index = apply_affine(inverse, world[part].astype(np.float64)).astype(np.float32)
-        for channel, field in enumerate(fields):
-            if field is not None:
-                result[part, channel] = field.lookup_index(index)
-    return result
 
 
 def class_fields(
@@ -155,7 +165,7 @@ def each_class_field(
     InputError
         The label map holds a value that the table lacks, or no class at all.
     """
-    boxes = class_boxes(label_map.data)
+    boxes = label_map.boxes
     unknown = sorted(set(boxes) - set(table.values))
     if unknown:
         raise InputError(
@@ -169,16 +179,6 @@ def each_class_field(
         if value in boxes:
             shift = None if shifts is None else shifts[value]
             yield value, _class_field(label_map, value, boxes[value], grid, options, shift)
-
-
-def class_boxes(data: np.ndarray) -> dict[int, tuple[slice, slice, slice]]:
-    """The bounding box of every value above 0 in an (X, Y, Z) uint8 label map."""
-    # find_objects walks in C order; NIfTI data come in Fortran order.
-    if data.flags.f_contiguous and not data.flags.c_contiguous:
-        boxes = [box and box[::-1] for box in ndimage.find_objects(data.T)]
-    else:
-        boxes = ndimage.find_objects(data)
-    return {value: box for value, box in enumerate(boxes, start=1) if box is not None}
 
 
 def smooth_distance(mask: np.ndarray, spacing: np.ndarray, sigma_vox: float) -> np.ndarray:
@@ -204,20 +204,38 @@ def smooth_distance(mask: np.ndarray, spacing: np.ndarray, sigma_vox: float) -> 
     4. Where smoothing changed the sign at a voxel centre, keep half the distance: a line
        of single voxels keeps its surface.
     """
-    distance = edt.edt(mask.view(np.uint8) + np.uint8(1), anisotropy=tuple(map(float, spacing)))
-    volume = np.float32(np.prod(spacing))
-    for plane, inside in zip(distance, mask):  # a plane at a time stays within the cache
-        plane -= np.minimum(np.sqrt(volume / plane) / 2, plane / 2)
-        np.negative(plane, out=plane, where=inside)
+    distance = unsmoothed_distance(mask, spacing)
     if not sigma_vox:
         return distance
     smooth = _gaussian(distance, sigma_vox)
     rest = distance - smooth
     smooth += _gaussian(rest, sigma_vox, out=rest)
     for plane, original, inside in zip(smooth, distance, mask):
-        flipped = (plane < 0) != inside
-        plane[flipped] = original[flipped] / 2
+        flipped = np.flatnonzero((plane < 0) != inside)
+        plane.flat[flipped] = original.flat[flipped] / 2
     return smooth
+
+
+def unsmoothed_distance(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Steps 1 and 2 of :func:`smooth_distance`."""
+    distance = edt.edt(mask.view(np.uint8) + np.uint8(1), anisotropy=tuple(map(float, spacing)))
+    volume = np.float32(np.prod(spacing))
+    for plane, inside in zip(distance, mask):  # a plane at a time stays within the cache
+        beyond = volume / plane
+        np.sqrt(beyond, out=beyond)
+        np.minimum(beyond, plane, out=beyond)
+        beyond /= 2
+        plane -= beyond
+        plane *= _sign(inside)
+    return distance
+
+
+def _sign(inside: np.ndarray) -> np.ndarray:
+    """float32: -1 inside, 1 outside."""
+    sign = inside.astype(np.float32)
+    sign *= -2
+    sign += 1
+    return sign
 
 
 def _gaussian(values: np.ndarray, sigma: float, out: np.ndarray | None = None) -> np.ndarray:
@@ -226,10 +244,20 @@ def _gaussian(values: np.ndarray, sigma: float, out: np.ndarray | None = None) -
 
 def _class_field(label_map, value, box, grid, options, shift) -> ClassField:
     spacing = label_map.spacing
-    mask, origin = _padded_mask(label_map.data, value, box, spacing)
-    raw = smooth_distance(mask, spacing, options.smoothing_vox)
+    mask, marked, origin = _padded_mask(label_map.data, value, box, spacing)
+    boxes = list(boxes_about(marked)) if mask.size > SMALL_VOXELS else []
+    if len(boxes) <= 1:
+        reach, deep = np.inf, None
+        raw = smooth_distance(np.ascontiguousarray(mask), spacing, options.smoothing_vox)
+    else:
+        reach = BLOCK * float(spacing.min())
+        deep = unsmoothed_distance(np.ascontiguousarray(mask[::2, ::2, ::2]), 2 * spacing)
+        raw = _in_boxes(mask, boxes, spacing, options.smoothing_vox)
     field = ClassField(
         values=raw,
+        reach=reach,
+        deep=deep,
+        marked=marked,
         origin=origin,
         affine=label_map.affine,
         shift=0.0,
@@ -238,41 +266,79 @@ def _class_field(label_map, value, box, grid, options, shift) -> ClassField:
         far_grid=grid,
     )
     if shift is None:
-        return _volume_matched(field, mask)
-    return dataclasses.replace(field, values=_shifted(raw, mask, shift, spacing), shift=shift)
+        return _volume_matched(field)
+    return dataclasses.replace(field, values=_shifted(raw, shift, spacing), shift=shift)
 
 
-def _padded_mask(data, value, box, spacing) -> tuple[np.ndarray, np.ndarray]:
-    """The class on its box and a rim around it, which may reach past the image."""
+def _padded_mask(data, value, box, spacing) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The class on its box and a rim around it, which may reach past the image; the blocks that
+    its surface passes; and where the crop begins."""
     pad = np.clip(np.ceil(PAD_MM / spacing), *PAD_VOX).astype(int)
     start = np.array([s.start for s in box]) - pad
     stop = np.array([s.stop for s in box]) + pad
-    mask = np.zeros(stop - start, bool)
-    mask[tuple(slice(p, -p) for p in pad)] = data[box] == value
-    return mask, start
+    shape = stop - start
+    blocks = np.zeros([n * BLOCK for n in in_blocks(shape)], bool)
+    mask = blocks[tuple(slice(0, n) for n in shape)]
+    np.equal(data[box], value, out=mask[tuple(slice(p, -p) for p in pad)])
+    return mask, surface_blocks(blocks), start
 
 
-def _shifted(raw, mask, shift, spacing) -> np.ndarray:
-    values = raw + np.float32(shift)
-    least = np.float32(MIN_DISTANCE_VOX * spacing.min())
-    np.minimum(values, -least, out=values, where=mask)
-    np.maximum(values, least, out=values, where=~mask)
+def _in_boxes(
+    mask: np.ndarray, boxes: Sequence[Box], spacing: np.ndarray, sigma_vox: float
+) -> np.ndarray:
+    """:func:`smooth_distance` in boxes of blocks and a block around them; elsewhere a long one.
+
+    Right up to a block's width: what lies nearer is within the block around a box.
+    """
+    values = np.full(mask.shape, FAR_OFF, np.float32)  # without their signs
+    cores = []
+    for box in boxes:
+        rim, core = (
+            tuple(
+                slice(max((s.start - more) * BLOCK, 0), min((s.stop + more) * BLOCK, n))
+                for s, n in zip(box, mask.shape)
+            )
+            for more in (1, 0)
+        )
+        made = smooth_distance(np.ascontiguousarray(mask[rim]), spacing, sigma_vox)
+        np.abs(made, out=made)
+        # beside a box the surface of another one may be nearer
+        np.minimum(values[rim], made, out=values[rim])
+        within = tuple(slice(c.start - r.start, c.stop - r.start) for c, r in zip(core, rim))
+        cores.append((core, made[within].copy()))
+    for core, made in cores:
+        values[core] = made
+    for plane, inside in zip(values, mask):
+        plane *= _sign(inside)
     return values
 
 
-def _volume_matched(field: ClassField, mask: np.ndarray) -> ClassField:
+def _shifted(raw: np.ndarray, shift: float, spacing: np.ndarray) -> np.ndarray:
+    """The field moved outward by so many mm; no voxel centre changes its side."""
+    least = np.float32(MIN_DISTANCE_VOX * spacing.min())
+    values = np.empty_like(raw)
+    for before, plane in zip(raw, values):
+        sign = np.copysign(np.float32(1), before)
+        np.add(before, np.float32(shift), out=plane)
+        plane *= sign
+        np.maximum(plane, least, out=plane)
+        plane *= sign
+    return values
+
+
+def _volume_matched(field: ClassField) -> ClassField:
     """``field`` shifted so that its surface encloses as much as the voxels do."""
     bound = MAX_SHIFT_VOX * float(field.spacing.min())
     shift = 0.0
     for _ in range(VOLUME_PASSES):
-        found = _at_shift(field, mask, shift)
+        found = _at_shift(field, shift)
         shift = float(np.clip(shift + found.excess / found.area, -bound, bound))
         if found.error <= VOLUME_TOLERANCE or shift == found.field.shift:
             break
     else:
-        found = _at_shift(field, mask, shift)
+        found = _at_shift(field, shift)
     if found.error > VOLUME_ERROR:
-        found = _volume_searched(field, mask, best=found)
+        found = _volume_searched(field, best=found)
     return found.field
 
 
@@ -290,21 +356,19 @@ class _Shifted:
         return abs(self.excess) / self.field.voxel_volume
 
 
-def _at_shift(
-    field: ClassField, mask: np.ndarray, shift: float, *, finer: bool = False
-) -> _Shifted:
-    values = _shifted(field.values, mask, shift, field.spacing)
+def _at_shift(field: ClassField, shift: float, *, finer: bool = False) -> _Shifted:
+    values = _shifted(field.values, shift, field.spacing)
     if finer:
         nodes = halved(values)
         nodes[nodes == 0] = np.finfo(np.float32).tiny  # a triangle would degenerate there
         mesh = extract_surface(nodes, cropped_affine(field.crop_affine, np.zeros(3), 0.5))
     else:
-        mesh = extract_surface(values, field.crop_affine)
+        mesh = dataclasses.replace(field, values=values, matched=None).surface()
     found = dataclasses.replace(field, values=values, shift=shift, matched=mesh)
     return _Shifted(found, signed_volume(mesh) - field.voxel_volume, surface_area(mesh))
 
 
-def _volume_searched(field: ClassField, mask: np.ndarray, best: _Shifted) -> _Shifted:
+def _volume_searched(field: ClassField, best: _Shifted) -> _Shifted:
     """The shift that keeps the volume of a structure as thin as a voxel, or the best one.
 
     The volume falls as the shift grows. Voxel centres keep their sides, so that no shift moves
@@ -313,15 +377,15 @@ def _volume_searched(field: ClassField, mask: np.ndarray, best: _Shifted) -> _Sh
     bound = float(field.spacing.max())
     finer = field.values.size <= FINER_VOXELS
     if finer:
-        best = _at_shift(field, mask, best.field.shift, finer=True)
-    low, high = ((at, _at_shift(field, mask, at, finer=finer).excess) for at in (-bound, bound))
+        best = _at_shift(field, best.field.shift, finer=True)
+    low, high = ((at, _at_shift(field, at, finer=finer).excess) for at in (-bound, bound))
     for number in range(VOLUME_SEARCH):
         if best.error <= VOLUME_TOLERANCE or not low[1] > 0 > high[1]:
             break
         # Where the line between the ends is zero, and every third time the middle.
         at = low[1] / (low[1] - high[1]) if number % 3 else 0.5
         shift = low[0] + at * (high[0] - low[0])
-        found = _at_shift(field, mask, shift, finer=finer)
+        found = _at_shift(field, shift, finer=finer)
         best = min(best, found, key=lambda shifted: shifted.error)
         end = (shift, found.excess)
         low, high = (end, high) if found.excess > 0 else (low, end)

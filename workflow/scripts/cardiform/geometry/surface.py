@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
 from skimage.measure import marching_cubes
 
 from .frame import apply_affine
@@ -22,7 +23,9 @@ class Mesh:
     faces: np.ndarray
 
 
-def extract_surface(values: np.ndarray, affine: np.ndarray) -> Mesh:
+def extract_surface(
+    values: np.ndarray, affine: np.ndarray, where: np.ndarray | None = None
+) -> Mesh:
     """The zero surface of a sampled signed distance (negative inside), facing outward.
 
     Parameters
@@ -32,6 +35,9 @@ def extract_surface(values: np.ndarray, affine: np.ndarray) -> Mesh:
         so that no triangle degenerates.
     affine : (4, 4) float64
         Indices of ``values`` to RAS mm. Mirroring affines are welcome.
+    where : (X, Y, Z) bool
+        No surface lies elsewhere: it is found in a fraction of the time. None: it may lie
+        anywhere.
 
     Notes
     -----
@@ -40,7 +46,7 @@ def extract_surface(values: np.ndarray, affine: np.ndarray) -> Mesh:
     """
     if not values.min() < 0 < values.max():
         return Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
-    indices, faces, _, _ = marching_cubes(values, 0.0, allow_degenerate=True)
+    indices, faces, _, _ = marching_cubes(values, 0.0, allow_degenerate=True, mask=where)
     vertices = apply_affine(affine, indices.astype(np.float64)).astype(np.float32)
     # On a distance that is negative inside the triangles face outward; a mirror turns them.
     if np.linalg.det(affine[:3, :3]) < 0:
@@ -73,9 +79,15 @@ def is_watertight(mesh: Mesh) -> bool:
     """Whether every edge is run through once in each direction (closed and oriented)."""
     if not len(mesh.faces):
         return False
-    start = mesh.faces.astype(np.int64)
-    end = np.roll(start, -1, axis=1)
-    size = len(mesh.vertices)
-    forward = np.sort((start * size + end).ravel())
-    backward = np.sort((end * size + start).ravel())
-    return bool((forward == backward).all() and (np.diff(forward) > 0).all())
+    start, end = mesh.faces.ravel(), np.roll(mesh.faces, -1, axis=1).ravel()
+    size = (len(mesh.vertices),) * 2
+    # rows are where an edge begins and columns where it ends: compressed, by counting, not sorting
+    forward = coo_array((np.ones(len(start), np.int8), (start, end)), shape=size).tocsr()
+    backward = forward.T.tocsr()
+    if forward.nnz < len(start):  # an edge that is run through twice in one direction
+        return False
+    forward.sort_indices()
+    backward.sort_indices()
+    return np.array_equal(forward.indptr, backward.indptr) and np.array_equal(
+        forward.indices, backward.indices
+    )

@@ -2,7 +2,7 @@
 
 from .affines import axes_like, corners_apart_mm, place_tolerance_mm, spacing_of
 from .agreement import check_truth
-from .extent import check_extent, check_in_view, labelled_box
+from .extent import check_extent, check_in_view, class_boxes, labelled_box
 from .files import (
     LabelMap,
     image_grid,
@@ -21,6 +21,7 @@ __all__ = [
     "check_hounsfield",
     "check_in_view",
     "check_truth",
+    "class_boxes",
     "corners_apart_mm",
     "image_grid",
     "labelled_box",

@@ -101,6 +101,6 @@ def _apart_mm(truth: LabelMap, labels: LabelMap) -> float:
 
 def _box(label_map: LabelMap) -> tuple[np.ndarray, np.ndarray]:
     """Least and largest RAS mm of the centres of the labelled voxels' box."""
-    corners = np.array(np.meshgrid(*np.transpose(labelled_box(label_map.data)))).reshape(3, -1)
+    corners = np.array(np.meshgrid(*np.transpose(labelled_box(label_map)))).reshape(3, -1)
     world = label_map.affine[:3, :3] @ corners + label_map.affine[:3, 3:]
     return world.min(axis=1), world.max(axis=1)

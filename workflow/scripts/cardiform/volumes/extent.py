@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError, problem
 
+if TYPE_CHECKING:
+    from .files import LabelMap
+
+Box = tuple[slice, slice, slice]
 # Distances are exact to a tenth of a voxel. Of what spans less nothing could be learned.
 LEAST_SPAN_VOX = 3
 
@@ -29,35 +34,50 @@ def check_extent(path: str | Path, size: Sequence[int], spacing: np.ndarray) -> 
         raise InputError(problem(path, fact, "segment it on a finer grid, or leave the case out"))
 
 
-def check_in_view(path: str | Path, data: np.ndarray) -> None:
+def check_in_view(path: str | Path, label_map: LabelMap) -> None:
     """Refuse a label map of which the border of the volume leaves no surface.
 
     Within a few layers of the border it is not known how a structure that reaches it goes on.
 
-    data : (X, Y, Z) uint8 class values; some are labelled.
+    label_map : some of it is labelled.
 
     Raises
     ------
     InputError
         Every class reaches the border, and none has a surface at three or more layers from there.
     """
-    for value in np.flatnonzero(np.bincount(data.ravel(), minlength=256)[1:]) + 1:
-        inner = []
-        for axis, size in enumerate(data.shape):
-            low, high = ((data.take(end, axis=axis) == value).any() for end in (0, -1))
-            inner.append(slice(LEAST_SPAN_VOX * low, max(size - LEAST_SPAN_VOX * high, 0)))
-        seen = data[tuple(inner)] == value
-        if seen.any() and not seen.all():
+    data = label_map.data
+    for value, box in label_map.boxes.items():
+        inner = tuple(
+            slice(LEAST_SPAN_VOX * (part.start == 0), size - LEAST_SPAN_VOX * (part.stop == size))
+            for part, size in zip(box, data.shape)
+        )
+        left = [slice(max(i.start, b.start), min(i.stop, b.stop)) for i, b in zip(inner, box)]
+        if any(part.start >= part.stop for part in left):
+            continue
+        # all that is left of the volume is the class: no surface
+        filled = (data[tuple(left)] == value).all() and tuple(left) == inner
+        if not filled and (data[tuple(left)] == value).any():
             return
     fact = "is cut by its border in every class, and no surface is left"
     raise InputError(problem(path, fact, "segment more of the image, or leave the case out"))
 
 
-def labelled_box(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(3,) lowest and highest index of all that is labelled in an (X, Y, Z); there must be some."""
-    ends = []
-    for axis in range(3):
-        line = np.flatnonzero(data.any(axis=tuple(a for a in range(3) if a != axis)))
-        ends.append((line[0], line[-1]))
-    low, high = np.array(ends).T
-    return low, high
+def class_boxes(data: np.ndarray) -> dict[int, Box]:
+    """The bounding box of every value above 0 in an (X, Y, Z) uint8 label map."""
+    from scipy import ndimage
+
+    # find_objects walks in C order; NIfTI data come in Fortran order.
+    if data.flags.f_contiguous and not data.flags.c_contiguous:
+        boxes = [box and box[::-1] for box in ndimage.find_objects(data.T)]
+    else:
+        boxes = ndimage.find_objects(data)
+    return {value: box for value, box in enumerate(boxes, start=1) if box is not None}
+
+
+def labelled_box(label_map: LabelMap) -> tuple[np.ndarray, np.ndarray]:
+    """(3,) lowest and highest index of all that is labelled; there must be some."""
+    boxes = list(label_map.boxes.values())
+    low = np.min([[part.start for part in box] for box in boxes], axis=0)
+    high = np.max([[part.stop for part in box] for box in boxes], axis=0)
+    return low, high - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 from ..errors import InputError, problem
 from . import nifti
 from .affines import spacing_of
+from .extent import Box, class_boxes
 
 INTEGER_TOLERANCE = 1e-3
 # Read at a time, so that labels stored as float64 need no more memory than uint8 ones.
@@ -33,6 +35,11 @@ class LabelMap:
     def spacing(self) -> np.ndarray:
         """(3,) float64 voxel edges, mm."""
         return spacing_of(self.affine)
+
+    @cached_property
+    def boxes(self) -> dict[int, Box]:
+        """The bounding box of every class value that is there, looked for once."""
+        return class_boxes(self.data)
 
 
 class Values(Protocol):

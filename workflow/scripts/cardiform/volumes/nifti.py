@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import logging
 import math
 import os
@@ -36,6 +37,7 @@ DECOMPRESS: dict[str, Any] = {".gz": gzip.open, ".mgz": gzip.open, ".bz2": bz2.o
 NOT_NUMBERS = {"V": "colours (RGB)", "c": "complex numbers"}  # by numpy's kind
 READABLE = "is not a readable NIfTI file"
 WHOLE = "cannot be read to its end"
+KEPT_BYTES, KEPT_ITEM = 1 << 28, 2  # of a decompressed file, of a voxel
 
 
 class NiftiVolume:
@@ -69,8 +71,7 @@ class NiftiVolume:
         InputError
             The file is cut off, or a checksum is not that of its bytes.
         """
-        self._check_whole()
-        return StoredValues(self.path, self.voxels)
+        return StoredValues(self.path, self._whole())
 
     def affine(self) -> np.ndarray:
         """(4, 4) float64, voxel indices to RAS mm.
@@ -110,19 +111,25 @@ class NiftiVolume:
             fact = f"holds {NOT_NUMBERS.get(kind, self.voxels.dtype)}, not one number a voxel"
             raise InputError(problem(self.path, fact, "export integer labels, or grey values"))
 
-    def _check_whole(self) -> None:
-        """InputError where a file is cut off or damaged, before memory is taken for its values.
+    def _whole(self) -> ArrayProxy:
+        """The voxels of a file that is whole; InputError before memory is taken for their values.
 
         Compressed files are read to their end, where the checksum is: nibabel stops at the last
-        voxel, short of it, and a changed byte would pass as other labels.
+        voxel, short of it, and a changed byte would pass as other labels. Labels and CTs are kept
+        as they are, so that they are decompressed once; wider types would need much memory.
         """
         voxels = self.voxels
         needed = voxels.offset + math.prod(voxels.shape) * voxels.dtype.itemsize
         with one_line(self.path, WHOLE, "copy or export the file again"):
-            found = [_length(path) for path in self.files][-1]
+            *others, path = self.files
+            for other in others:
+                _length(other)
+            narrow = voxels.dtype.itemsize <= KEPT_ITEM and needed <= KEPT_BYTES
+            kept, found = _content(path, needed if narrow else 0)
             if found < needed or voxels.offset < 0:
                 fact = f"it is shorter than its header says: {found} bytes, not {needed}"
                 raise EOFError(fact)
+        return ArrayProxy(io.BytesIO(kept), self.header, mmap=False) if kept else voxels
 
 
 class StoredValues:
@@ -221,6 +228,19 @@ def _kind_of(path: str | Path) -> Any:
                 _length(part)  # of a damaged one, the first bytes could not be read
         fact, remedy = "its name or its first bytes are those of another format", CONVERT
     raise InputError(problem(path, f"{READABLE} ({fact})", remedy))
+
+
+def _content(path: str, most: int) -> tuple[bytes, int]:
+    """The first bytes of a compressed file, none of another one, and how many it has in all."""
+    opened = DECOMPRESS.get(os.path.splitext(path)[1].lower())
+    if opened is None or not most:
+        return b"", _length(path)
+    with opened(path) as stream:
+        kept = stream.read(most)
+        length = len(kept)
+        while block := stream.read(1 << 20):
+            length += len(block)
+    return kept, length
 
 
 def _length(path: str) -> int:
