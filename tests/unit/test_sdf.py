@@ -71,7 +71,7 @@ def test_far_and_fine_distances_agree_on_the_cells_of_the_crop():
     index = index[((local >= 0) & (local <= np.array(field.values.shape) - 1)).all(axis=1)]
     assert len(index) > 100
     far = field.far.lookup(index)[:, 0]
-    np.testing.assert_allclose(far, field.lookup(apply_affine(affine, index)), atol=1e-3)
+    np.testing.assert_allclose(far, field.lookup(apply_affine(affine, index)), atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [1, 3, 12])
