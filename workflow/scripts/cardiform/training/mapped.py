@@ -113,7 +113,7 @@ class MappedNpz:
         return cls(path, arrays, outlines, sections, sha256_text(repr(listed)), remedy)
 
     def sums(self) -> dict[str, int]:
-        """The checksums of all that is mapped, read anew."""
+        """The checksums of all that is mapped, read again."""
         return {name: zlib.crc32(part.content.data) for name, part in self.sections.items()}
 
     def check(self, sums: Mapping[str, int] | None = None) -> None:
