@@ -50,18 +50,17 @@ from measuring import ROOT
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
-from cardiform.anatomy.components import components
 from cardiform.anatomy.corruption import corrupt
 from cardiform.cohort import splits
 from cardiform.cohort.table import Case
 from cardiform.fusion.rules import consistent
 from cardiform.geometry.cases import mesh_case, sample_case
-from cardiform.geometry.sdf import class_boxes
 from cardiform.labels import LabelTable
 from cardiform.metrics.confidence import (
     cleaned,
     confidence,
     doubts,
+    in_expected_parts,
     signals,
     smoothed,
     typical_signals,
@@ -233,17 +232,6 @@ def put_through(
         encoded = network.encode(points, "a")
         sampled = network.sample(encoded, load_frame(points), load_label_map(case.labels))
     return sampled.labels(TABLE.values), encoded[0].numpy()
-
-
-def in_expected_parts(labels: np.ndarray, table: LabelTable) -> dict[str, float]:
-    """Per class that is there the share of its voxels in its largest parts, as many as expected."""
-    boxes = class_boxes(labels)
-    shares = {}
-    for label in (c for c in table if c.value in boxes):
-        _, voxels = components(labels[boxes[label.value]] == label.value)
-        sizes = np.sort(voxels[1:])[::-1]
-        shares[label.name] = float(sizes[: label.expected[-1]].sum() / sizes.sum())
-    return shares
 
 
 def log_shares(labels: np.ndarray) -> dict[str, float]:

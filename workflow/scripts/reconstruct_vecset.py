@@ -49,7 +49,6 @@ def main() -> None:
     from cardiform import held_out
     from cardiform.geometry.cases import mesh_files
     from cardiform.geometry.field_of_view import check_beyond
-    from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
     from cardiform.vecset import reconstruct
     from cardiform.vecset.confidence import Sound
@@ -89,16 +88,21 @@ def main() -> None:
     training, held_out_cases = ([case for case, _ in group] for group in (parts["train"], rest))
     sound = Sound.of(training, held_out_cases, args.out, network.table, args.model)
     sound.write(args.out / "confidence.json")
-    names = {p: [case.case_id for case, _ in parts[p]] for p in ("validation", "test")}
-    figures = held_out.summarise(names, args.out, reconstruct.METHODS)
+    write_figures(args, {p: [case.case_id for case, _ in c] for p, c in parts.items()}, network)
+
+
+def write_figures(args, names, network) -> None:
+    """metrics.json, and its tables in the log.    names : part of the split -> case ids."""
+    from cardiform import held_out
+    from cardiform.metrics.record import write_held_out_figures
+    from cardiform.vecset.reconstruct import METHODS
+
+    names = {part: names[part] for part in ("validation", "test")}
+    figures = held_out.summarise(names, args.out, METHODS)
     for part, found in figures.items():
         if names[part]:
-            log.info(
-                "%s, %d cases\n%s",
-                part,
-                len(names[part]),
-                held_out.table_of_figures(found, network.table.names, "mean_shape"),
-            )
+            table = held_out.table_of_figures(found, network.table.names, "mean_shape")
+            log.info("%s, %d cases\n%s", part, len(names[part]), table)
     write_held_out_figures(args.metrics, "reconstruct_vecset", figures, args.model)
 
 
