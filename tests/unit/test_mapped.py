@@ -239,11 +239,11 @@ def test_a_full_disk_leaves_what_was_shared_before(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     shared_npz(path, "k", lambda: {"x": np.arange(10_000)})
 
-    def full(stream, **arrays):
+    def full(stream, *_, **__):
         stream.write(b"half a file")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(np.lib.format, "write_array", full)
     with pytest.raises(InputError, match=r"a\.npz: could not be written \(No space left"):
         shared_npz(path, "other", lambda: {"x": np.zeros(3)})
     monkeypatch.undo()
