@@ -52,7 +52,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 GresTypes=gpu
 # finished jobs stay in the list, so that squeue can tell of them
-MinJobAge=600
+MinJobAge=3600
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0
 MaxArraySize=20001
 KillWait=${KILL_WAIT:-30}
