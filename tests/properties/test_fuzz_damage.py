@@ -25,7 +25,7 @@ from cardiform.cohort.per_case import STATE
 from cardiform.cohort.table import Case, read_case_table, read_checked_cases
 from cardiform.errors import InputError
 from cardiform.files import load_npz
-from cardiform.geometry.cases import FRAME
+from cardiform.geometry.meshed import FRAME
 from cardiform.geometry.mesh_files import read_mesh
 from cardiform.geometry.mesh_to_band import voxelize_mesh
 from cardiform.geometry.narrowband import NarrowBand

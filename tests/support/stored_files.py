@@ -29,7 +29,7 @@ from cardiform.files import load_npz, read_json, write_json
 from cardiform.formats import Format
 from cardiform.fusion import summary
 from cardiform.fusion.cases import fuse_case
-from cardiform.geometry import cases, fields, narrowband, sampling
+from cardiform.geometry import cases, fields, meshed, narrowband, sampling
 from cardiform.labels import LabelTable
 from cardiform.ldm import data, diffusion_model, encode, hearts_on_grid, samples
 from cardiform.ldm.autoencoder_model import ShapeAutoencoder
@@ -73,7 +73,7 @@ class Stored:
 STORED = (
     Stored(sampling.POINTS, "Points", "points/a.npz"),
     Stored(narrowband.SPARSE, "Sparse voxels", "sparse/a/myocardium.npz"),
-    Stored(cases.FRAME, "Frame", "meshes/a/frame.json"),
+    Stored(meshed.FRAME, "Frame", "meshes/a/frame.json"),
     Stored(fields.FIELDS, "Fields", "meshes/a/fields.npz"),
     Stored(thin_structure.THIN, "Repaired structure", "repaired/a.npz"),
     Stored(checks.REPORT, "Check report", "qc/cases/a.json"),

@@ -9,9 +9,10 @@ from cardiform import volumes
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.files import load_npz, read_json
-from cardiform.geometry.cases import mesh_case, mesh_files, sample_case, voxelize_case
+from cardiform.geometry.cases import mesh_case, sample_case, voxelize_case
 from cardiform.geometry.field_of_view import check_beyond, cut_names, cuts_of, seen_only
 from cardiform.geometry.mesh_files import read_mesh
+from cardiform.geometry.meshed import mesh_files
 from cardiform.labels import LabelTable
 from cardiform.metrics.surface import surface_figures
 from cardiform.options.geometry import MeshesOptions, PointsOptions, VoxelsOptions

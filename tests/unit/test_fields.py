@@ -12,7 +12,7 @@ from cardiform import volumes
 from cardiform.cohort.table import Case, write_cases
 from cardiform.errors import InputError
 from cardiform.files import read_json, save_npz, write_json
-from cardiform.geometry import cases, near_field, sdf, surface_boxes
+from cardiform.geometry import cases, meshed, near_field, sdf, surface_boxes
 from cardiform.geometry.cases import mesh_case, sample_case, voxelize_case
 from cardiform.geometry.fields import FIELDS, load_fields
 from cardiform.geometry.frame import apply_affine
@@ -228,9 +228,9 @@ def test_damaged_fields_are_named_and_made_again_by_their_stage(tmp_path):
 def test_the_names_of_the_files_follow_from_the_frame(tmp_path):
     case = write_case(tmp_path)
     mesh_case(case, table=TABLE, options=MESHES, out=tmp_path / "meshes")
-    names = [path.name for path in cases.mesh_files(case, tmp_path / "meshes")]
+    names = [path.name for path in meshed.mesh_files(case, tmp_path / "meshes")]
     assert names == ["frame.json", "coronary.ply", "myocardium.ply", "fields.npz"]
     mesh = read_mesh(tmp_path / "meshes" / "a" / "coronary.ply")
     assert is_watertight(mesh)
     shutil.rmtree(tmp_path / "meshes")
-    assert [path.name for path in cases.frame_files(case, tmp_path / "meshes")] == ["frame.json"]
+    assert [path.name for path in meshed.frame_files(case, tmp_path / "meshes")] == ["frame.json"]

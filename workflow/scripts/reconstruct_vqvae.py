@@ -51,7 +51,7 @@ def main() -> None:
     options, args = parse()
 
     from cardiform import held_out
-    from cardiform.geometry.cases import mesh_files
+    from cardiform.geometry.meshed import mesh_files
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
     from cardiform.vqvae.data import find_instances

@@ -22,7 +22,8 @@ def main() -> None:
     parser.add_argument("--meshes", required=True, type=Path, help="output of extract_meshes")
     options, args = cli.parse(parser, PointsOptions)
 
-    from cardiform.geometry.cases import mesh_files, sample_case
+    from cardiform.geometry.cases import sample_case
+    from cardiform.geometry.meshed import mesh_files
 
     table = labels.load_label_table(args.labels)
     per_case.run_cases(

@@ -23,7 +23,8 @@ def main() -> None:
     parser.add_argument("--meshes", required=True, type=Path, help="output of extract_meshes")
     options, args = cli.parse(parser, VoxelsOptions)
 
-    from cardiform.geometry.cases import frame_files, voxelize_case
+    from cardiform.geometry.cases import voxelize_case
+    from cardiform.geometry.meshed import frame_files
 
     table = labels.load_label_table(args.labels)
     per_case.run_cases(

@@ -10,9 +10,10 @@ import numpy as np
 from ..cohort.table import Case
 from ..coronary.repair_case import repair_case
 from ..fusion.truth import truth_of
-from ..geometry.cases import FRAME, mesh_case, sample_case, voxelize_case
+from ..geometry.cases import mesh_case, sample_case, voxelize_case
 from ..geometry.field_of_view import Cut, cuts_of
 from ..geometry.frame import Frame
+from ..geometry.meshed import FRAME
 from ..geometry.narrowband import NarrowBand
 from ..labels import LabelTable
 from ..ldm.hearts_on_grid import Grid, box_case, cut_classes, resample_case

@@ -23,7 +23,7 @@ from ..cohort.checks import REPORT
 from ..errors import InputError
 from ..files import write_json
 from ..formats import Format
-from ..geometry.cases import FRAME
+from ..geometry.meshed import FRAME
 from ..geometry.narrowband import SPARSE
 from ..options.field import checked
 from ..options.sections import SECTIONS

@@ -137,6 +137,7 @@ def _ratio(arrays, channel: int, value: int) -> float:
     if not known.any():
         return 1.0
     stored = stored[known]
-    measured, _ = cKDTree(surface).query(arrays["volume_points"][:RATIO_POINTS][known])
+    tree = cKDTree(surface, balanced_tree=False, compact_nodes=False)  # asked but a few times
+    measured, _ = tree.query(arrays["volume_points"][:RATIO_POINTS][known])
     far = measured >= np.median(measured)
     return float(np.median(stored[far] / measured[far]))

@@ -226,16 +226,8 @@ def unsmoothed_distance(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
         np.minimum(beyond, plane, out=beyond)
         beyond /= 2
         plane -= beyond
-        plane *= _sign(inside)
+        np.negative(plane, out=plane, where=inside)
     return distance
-
-
-def _sign(inside: np.ndarray) -> np.ndarray:
-    """float32: -1 inside, 1 outside."""
-    sign = inside.astype(np.float32)
-    sign *= -2
-    sign += 1
-    return sign
 
 
 def _gaussian(values: np.ndarray, sigma: float, out: np.ndarray | None = None) -> np.ndarray:
@@ -249,6 +241,7 @@ def _class_field(label_map, value, box, grid, options, shift) -> ClassField:
     if len(boxes) <= 1:
         reach, deep = np.inf, None
         raw = smooth_distance(np.ascontiguousarray(mask), spacing, options.smoothing_vox)
+        _keep_off(raw, spacing)
     else:
         reach = BLOCK * float(spacing.min())
         deep = unsmoothed_distance(np.ascontiguousarray(mask[::2, ::2, ::2]), 2 * spacing)
@@ -279,7 +272,9 @@ def _padded_mask(data, value, box, spacing) -> tuple[np.ndarray, np.ndarray, np.
     shape = stop - start
     blocks = np.zeros([n * BLOCK for n in in_blocks(shape)], bool)
     mask = blocks[tuple(slice(0, n) for n in shape)]
-    np.equal(data[box], value, out=mask[tuple(slice(p, -p) for p in pad)])
+    inner, part = mask[tuple(slice(p, -p) for p in pad)], data[box]
+    for y in range(part.shape[1]):  # of files x is the fastest axis, here z: a plane fits the cache
+        inner[:, y] = part[:, y] == value
     return mask, surface_blocks(blocks), start
 
 
@@ -302,20 +297,33 @@ def _in_boxes(
         )
         made = smooth_distance(np.ascontiguousarray(mask[rim]), spacing, sigma_vox)
         np.abs(made, out=made)
+        np.maximum(made, _least(spacing), out=made)
         # beside a box the surface of another one may be nearer
         np.minimum(values[rim], made, out=values[rim])
         within = tuple(slice(c.start - r.start, c.stop - r.start) for c, r in zip(core, rim))
         cores.append((core, made[within].copy()))
     for core, made in cores:
         values[core] = made
-    for plane, inside in zip(values, mask):
-        plane *= _sign(inside)
+    np.negative(values, out=values, where=mask)
     return values
+
+
+def _least(spacing: np.ndarray) -> np.float32:
+    return np.float32(MIN_DISTANCE_VOX * spacing.min())
+
+
+def _keep_off(values: np.ndarray, spacing: np.ndarray) -> None:
+    """No voxel centre of a (X, Y, Z) float32 field nearer to the surface than :func:`_least`."""
+    least = _least(spacing)
+    near = np.flatnonzero(np.abs(values) < least)
+    values.flat[near] = np.where(values.flat[near] < 0, -least, least)
 
 
 def _shifted(raw: np.ndarray, shift: float, spacing: np.ndarray) -> np.ndarray:
     """The field moved outward by so many mm; no voxel centre changes its side."""
-    least = np.float32(MIN_DISTANCE_VOX * spacing.min())
+    if not shift:
+        return raw
+    least = _least(spacing)
     values = np.empty_like(raw)
     for before, plane in zip(raw, values):
         sign = np.copysign(np.float32(1), before)
