@@ -4,12 +4,15 @@
 
 Two cases: a procedural heart of ten classes on 512 x 512 x 300 voxels, as in geometry_case.py, and
 one of the demo. Every stage runs in a process of its own with one thread, imports included, as the
-workflow starts it; 500,000 surface, near and volume points each.
+workflow starts it; 500,000 surface, near and volume points each. Last, what a check takes beside
+one decompression of the label map and one pass over its voxels: in turn in one process, least of
+five.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import subprocess
 import sys
@@ -17,12 +20,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from geometry_case import draw, read_case
-from measuring import ROOT, peak_mib, run_child
+from measuring import ROOT, peak_mib, run_child, timed
 
 STAGES = ("check_cases", "extract_meshes", "sample_sdf", "voxelize_labels")
 POINTS = 500_000
 RESOLUTIONS = (512, 256)
+CHECKED = "check"
 
 
 def main() -> None:
@@ -33,7 +38,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.child:
         stage, folder, resolution = args.child
-        print(json.dumps(measure(stage, Path(folder), int(resolution))))
+        ask = compare_check if stage == CHECKED else measure
+        print(json.dumps(ask(stage, Path(folder), int(resolution))))
         return
     with tempfile.TemporaryDirectory() as folder:
         for name, make in (("512 x 512 x 300", draw), ("demo", draw_demo)):
@@ -47,6 +53,7 @@ def main() -> None:
                     title = f"{stage}, {resolution}³" if stage == STAGES[-1] else stage
                     cells = f"{found['seconds']:.1f} | {found['peak']:,.0f} | {found['mb']:.1f}"
                     print(f"| {title} | {cells} |", flush=True)
+            print(run_child(__file__, CHECKED, place, 0), flush=True)
 
 
 def draw_demo(folder: Path, points: int) -> dict:
@@ -72,6 +79,26 @@ def measure(stage: str, folder: Path, resolution: int) -> dict:
         "peak": peak_mib(),
         "mb": sum(path.stat().st_size for path in found) / 1e6,
     }
+
+
+def compare_check(stage: str, folder: Path, resolution: int) -> dict:
+    """CPU seconds of a check, and of the least that must be done to look at every voxel."""
+    from cardiform.cohort.checks import check_case
+    from cardiform.labels import LabelTable
+
+    case = read_case(folder)
+
+    def unpack_and_count():
+        content = gzip.decompress(Path(case.labels).read_bytes())
+        np.bincount(np.frombuffer(content, np.uint8))
+
+    ways = {
+        "check_case": lambda: check_case(case, LabelTable(), folder / "qc" / "cases"),
+        "gunzip and one pass": unpack_and_count,
+    }
+    rounds = [{name: timed(way)[0] for name, way in ways.items()} for _ in range(5)]
+    least = {name: min(taken[name] for taken in rounds) for name in ways}
+    return least | {"ratio": least["check_case"] / least["gunzip and one pass"]}
 
 
 def stages(folder: Path, resolution: int) -> dict:

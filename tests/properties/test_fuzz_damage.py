@@ -25,9 +25,9 @@ from cardiform.cohort.per_case import STATE
 from cardiform.cohort.table import Case, read_case_table, read_checked_cases
 from cardiform.errors import InputError
 from cardiform.files import load_npz
-from cardiform.geometry.meshed import FRAME
 from cardiform.geometry.mesh_files import read_mesh
 from cardiform.geometry.mesh_to_band import voxelize_mesh
+from cardiform.geometry.meshed import FRAME
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.labels import LabelTable, load_label_table
 from cardiform.options.geometry import VoxelsOptions

@@ -12,7 +12,7 @@ from cardiform import volumes
 from cardiform.cohort.table import Case, write_cases
 from cardiform.errors import InputError
 from cardiform.files import read_json, save_npz, write_json
-from cardiform.geometry import cases, meshed, near_field, sdf, surface_boxes
+from cardiform.geometry import meshed, near_field, sdf, surface_boxes
 from cardiform.geometry.cases import mesh_case, sample_case, voxelize_case
 from cardiform.geometry.fields import FIELDS, load_fields
 from cardiform.geometry.frame import apply_affine

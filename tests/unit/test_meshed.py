@@ -76,9 +76,7 @@ def test_what_the_frame_says_is_what_the_label_map_says(tmp_path, cut):
 def test_the_fields_of_another_label_map_are_refused_though_it_has_the_same_grid_and_classes(
     tmp_path,
 ):
-    mesh_case(
-        write_heart(tmp_path), table=TABLE, options=MeshesOptions(), out=tmp_path / "meshes"
-    )
+    mesh_case(write_heart(tmp_path), table=TABLE, options=MeshesOptions(), out=tmp_path / "meshes")
     other = write_heart(tmp_path, flip=True)
     with pytest.raises(InputError, match=r"was not made from .*a.nii.gz; run extract_meshes again"):
         run_both(other, tmp_path)

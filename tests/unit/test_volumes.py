@@ -7,10 +7,11 @@ import gzip
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cardiform import volumes
 from cardiform.errors import InputError
-from cardiform.volumes import files
+from cardiform.volumes import extent, files
 
 AFFINE = np.diag([0.5, 0.5, 2.0, 1.0])
 
@@ -235,3 +236,18 @@ def test_what_is_written_on_a_slightly_sheared_grid_is_read_again(tmp_path):
     assert nib.load(path).header["qform_code"] == 0
     volumes.save_label_map(path, np.ones((2, 2, 40), np.uint8), np.eye(4))
     assert nib.load(path).header["qform_code"] == 1
+
+
+@pytest.mark.parametrize("order", ["F", "C", "slice"])
+@pytest.mark.parametrize("density", [0.0, 0.0005, 0.4])
+def test_boxes_of_classes_are_those_of_scipy_in_any_order_of_memory(monkeypatch, order, density):
+    rng = np.random.default_rng(3)
+    data = rng.integers(1, 256, (21, 17, 30)).astype(np.uint8)
+    data[rng.random(data.shape) >= density] = 0
+    data[3:9, 4:6, 20:] = 7  # runs that end with their rows
+    data = np.asfortranarray(data) if order == "F" else data
+    data = data[1:-2, :, ::3] if order == "slice" else data
+    wanted = {v: box for v, box in enumerate(ndimage.find_objects(data), 1) if box is not None}
+    assert extent.class_boxes(data) == wanted
+    monkeypatch.setattr(extent, "SLAB_VOXELS", 1000)  # two layers at a time, then one
+    assert extent.class_boxes(data) == wanted

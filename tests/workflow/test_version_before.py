@@ -25,8 +25,8 @@ from cardiform.cohort.table import read_checked_cases
 from cardiform.coronary.model import DENOISER, NEAR
 from cardiform.coronary.thin_structure import ThinStructure
 from cardiform.fusion.summary import REPORT as FUSION
-from cardiform.geometry.meshed import FRAME
 from cardiform.geometry.mesh_files import read_mesh
+from cardiform.geometry.meshed import FRAME
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.labels import LabelTable
 from cardiform.ldm.autoencoder_model import AUTOENCODER

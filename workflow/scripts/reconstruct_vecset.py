@@ -47,8 +47,8 @@ def main() -> None:
     options, args = cli.parse(parser, VecsetReconstructOptions)
 
     from cardiform import held_out
-    from cardiform.geometry.meshed import mesh_files
     from cardiform.geometry.field_of_view import check_beyond
+    from cardiform.geometry.meshed import mesh_files
     from cardiform.training.distributed import choose_device
     from cardiform.vecset import reconstruct
     from cardiform.vecset.confidence import Sound

@@ -176,13 +176,14 @@ def describe(labels: LabelMap, table: LabelTable) -> dict:
         box = labels.boxes.get(label.value)
         if box is None:
             continue
-        # without a rim cc3d raises on specks within a slice
-        mask = np.pad(labels.data[box] == label.value, 1)
+        # without a rim cc3d raises on specks within a slice; turned as the data lie in memory
+        mask = np.pad(label.value == labels.data[box].T, 1)
         voxels = int(np.count_nonzero(mask))
+        _, components = cc3d.connected_components(mask, connectivity=26, return_N=True)
         classes[label.name] = {
             "voxels": voxels,
             "volume_ml": round(voxels * voxel_ml, 4),
-            "components": int(cc3d.connected_components(mask, connectivity=26).max()),
+            "components": int(components),
             "touches_border": any(
                 part.start == 0 or part.stop == n for part, n in zip(box, labels.data.shape)
             ),

@@ -23,7 +23,7 @@ from .fields import load_fields
 from .frame import Frame
 from .lookup import Field
 from .mesh_files import MESH_ENDING
-from .sdf import each_class_field
+from .sdf import ClassField, each_class_field
 
 REMEDY = again("extract_meshes")  # of missing and damaged files of a case
 FRAME = Format(
@@ -174,7 +174,7 @@ def named_fields(
     table: LabelTable,
     options: MeshesOptions,
     shifts: Mapping[int, float] | None = None,
-) -> Iterator[tuple[int, Field]]:
+) -> Iterator[tuple[int, ClassField]]:
     """:func:`cardiform.geometry.sdf.each_class_field`, whose faults name the file."""
     with naming(case):
         yield from each_class_field(label_map, table, options, shifts)

@@ -75,12 +75,11 @@ def face_vectors(mesh: Mesh) -> np.ndarray:
     """(F, 3) float64 outward face normals, each as long as its face's area in mm^2."""
     first, *others = mesh.faces.T
     vectors = np.empty((len(first), 3))
-    sides = [[], []]
-    for column in mesh.vertices.T.astype(np.float64):  # each one lies together, and is fast to pick
-        start = column[first]
-        for side, other in zip(sides, others):
-            side.append(column[other] - start)
-    (ax, ay, az), (bx, by, bz) = sides
+    columns = mesh.vertices.T.astype(np.float64, order="C")  # x, y, z each together: fast to pick
+    starts = [column[first] for column in columns]
+    (ax, ay, az), (bx, by, bz) = (
+        [column[other] - start for column, start in zip(columns, starts)] for other in others
+    )
     vectors[:, 0] = ay * bz - az * by
     vectors[:, 1] = az * bx - ax * bz
     vectors[:, 2] = ax * by - ay * bx

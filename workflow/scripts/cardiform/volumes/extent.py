@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Box = tuple[slice, slice, slice]
 # Distances are exact to a tenth of a voxel. Of what spans less nothing could be learned.
 LEAST_SPAN_VOX = 3
+SLAB_VOXELS = 1 << 22  # looked at together: of noise every voxel is a run
 
 
 def check_extent(path: str | Path, size: Sequence[int], spacing: np.ndarray) -> None:
@@ -64,15 +65,33 @@ def check_in_view(path: str | Path, label_map: LabelMap) -> None:
 
 
 def class_boxes(data: np.ndarray) -> dict[int, Box]:
-    """The bounding box of every value above 0 in an (X, Y, Z) uint8 label map."""
-    from scipy import ndimage
+    """The bounding box of every value above 0 in an (X, Y, Z) uint8 label map.
 
-    # find_objects walks in C order; NIfTI data come in Fortran order.
-    if data.flags.f_contiguous and not data.flags.c_contiguous:
-        boxes = [box and box[::-1] for box in ndimage.find_objects(data.T)]
-    else:
-        boxes = ndimage.find_objects(data)
-    return {value: box for value, box in enumerate(boxes, start=1) if box is not None}
+    Along the axis that lies together in memory, runs of one value are looked at, not voxels.
+    """
+    transposed = data.flags.f_contiguous and not data.flags.c_contiguous  # as NIfTI data come
+    ordered = data.T if transposed else data
+    low = np.full((256, 3), np.iinfo(np.int64).max)
+    high = np.full((256, 3), -1)
+    step = max(1, SLAB_VOXELS * len(ordered) // max(1, data.size))
+    for first in range(0, len(ordered), step):
+        slab = ordered[first : first + step]
+        begins = np.ones(slab.shape, bool)
+        np.not_equal(slab[..., 1:], slab[..., :-1], out=begins[..., 1:])
+        starts = np.flatnonzero(begins)
+        values = np.ascontiguousarray(slab).reshape(-1)[starts]
+        ends = np.append(starts[1:], slab.size) - 1
+        labelled = values > 0
+        values, starts, ends = values[labelled], starts[labelled], ends[labelled]
+        for bounds, extreme, where in ((low, np.minimum, starts), (high, np.maximum, ends)):
+            for axis, index in enumerate(np.unravel_index(where, slab.shape)):
+                extreme.at(bounds[:, axis], values, index + (first if axis == 0 else 0))
+    boxes = {}
+    for value in np.flatnonzero(high[:, 0] >= 0).tolist():
+        box = [slice(a, b + 1) for a, b in zip(low[value].tolist(), high[value].tolist())]
+        x, y, z = reversed(box) if transposed else box
+        boxes[value] = (x, y, z)
+    return boxes
 
 
 def labelled_box(label_map: LabelMap) -> tuple[np.ndarray, np.ndarray]:
