@@ -41,6 +41,7 @@ PLAN = {
     "coronary": (16.5, 3, 1.9, "refinement of\nthin structures"),
     "apply": (11.3, 4, 2.0, "trained models\non new cases"),
     "export": (13.6, 4, 2.1, "bundles of\ntrained models"),
+    "report": (16.0, 4, 2.1, "one page about\na cohort"),
 }
 FLOORS = (0.0, 2.1, 3.65, 5.75, 7.75)  # lower edges of the rooms
 HEIGHT, WIDTH, SCRIPTS_AT = 1.15, 18.4, 9.75

@@ -23,6 +23,7 @@ CONDA_NAMES = {
     "tensorboardX": "tensorboardx",
     "torch": "pytorch-gpu",
     "matplotlib": "matplotlib-base",
+    "fast_simplification": "fast-simplification",
 }
 PYPI_NAMES = {"pytorch-gpu": "torch", "matplotlib-base": "matplotlib"}
 

@@ -40,7 +40,7 @@ elif name.startswith(("train_", "pretrain_")):
     put(out / "model.pt"); put(out / "metrics.json")
 elif name in ("reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels"):
     put(out / "metrics.json")
-elif name in ("evaluate_samples", "evaluate_vessels", "collect_applied"):
+elif name in ("evaluate_samples", "evaluate_vessels", "collect_applied", "write_report"):
     put(out)
 elif name in ("resample_labels", "convert_pointclouds", "encode_latents"):
     put(value("--manifest")); put(out / "grid.json"); put(out / "statistics.json")

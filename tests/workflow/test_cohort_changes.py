@@ -23,7 +23,8 @@ TRAININGS = dict.fromkeys(
     (
         "train_vecset", "reconstruct_vecset", "pretrain_vqvae", "train_codebook", "train_vqvae",
         "reconstruct_vqvae", "resample_labels", "train_autoencoder", "encode_latents",
-        "train_diffusion", "sample_diffusion", "evaluate_samples", "complete_labels", "all",
+        "train_diffusion", "sample_diffusion", "evaluate_samples", "complete_labels",
+        "write_report", "all",
     ),
     1,
 )  # fmt: skip

@@ -49,7 +49,8 @@ def done_with_coronaries(finished_with_coronaries, tmp_path):
     return shutil.copytree(finished_with_coronaries, tmp_path / "project", symlinks=True)
 
 
-VECSET = {"train_vecset": 1, "reconstruct_vecset": 1, "all": 1}
+ALL = {"write_report": 1, "all": 1}
+VECSET = {"train_vecset": 1, "reconstruct_vecset": 1, **ALL}
 STAGES = ("pretrain_vqvae", "train_codebook", "train_vqvae", "reconstruct_vqvae")
 VQVAE = dict.fromkeys(STAGES, 1)
 SAMPLES = ("sample_diffusion", "evaluate_samples", "complete_labels")
@@ -67,7 +68,7 @@ def test_a_changed_key_reruns_its_stage_and_what_follows(done):
     write_config(project, "points:\n  seed: 5\n")
     assert planned(project) == {"sample_sdf": 4, **VECSET}
     write_config(project, "vecset_reconstruct:\n  seed: 5\n")
-    assert planned(project) == {"reconstruct_vecset": 1, "all": 1}
+    assert planned(project) == {"reconstruct_vecset": 1, **ALL}
 
 
 def test_a_shared_key_reruns_all_trainings_and_an_own_key_its_training_alone(done_with_coronaries):
@@ -108,9 +109,9 @@ def test_a_changed_stage_reruns_itself_and_the_stages_after_it(done):
     project = done
     for position, section in enumerate(("pretrain", "codebook", "joint")):
         write_config(project, f"vqvae_{section}:\n  seed: 5\n")
-        assert planned(project) == {**dict.fromkeys(STAGES[position:], 1), "all": 1}
+        assert planned(project) == {**dict.fromkeys(STAGES[position:], 1), **ALL}
     write_config(project, "voxels:\n  resolution: 256\n")
-    assert planned(project) == {"voxelize_labels": 4, **VQVAE, "all": 1}
+    assert planned(project) == {"voxelize_labels": 4, **VQVAE, **ALL}
 
 
 def test_a_changed_key_of_latent_diffusion(done):

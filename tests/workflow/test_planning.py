@@ -133,7 +133,7 @@ def test_values_of_the_command_line_have_the_types_of_their_options(project):
         more = ["vqvae={augment: true, channels: [32, 64, 128, 256], pretrained: null}"]
         assert planned(project, "--config", value, *more) == {}, "they are the defaults"
     plan = planned(project, "--config", "vecset={steps: 5}")
-    assert plan == {"train_vecset": 1, "reconstruct_vecset": 1, "all": 1}
+    assert plan == {"train_vecset": 1, "reconstruct_vecset": 1, "write_report": 1, "all": 1}
     text = refusal(project, "--config", "vecset={steps: five}", "vqvae={augment: perhaps}")
     assert "config: vecset.steps is 'five'; expected an integer" in text
     assert "config: vqvae.augment is 'perhaps'; expected true or false" in text

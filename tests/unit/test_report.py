@@ -1,0 +1,177 @@
+"""The report: its numbers are those of the files; hearts and errors; hostile and missing input."""
+
+from __future__ import annotations
+
+import base64
+import html.parser
+import json
+import re
+from functools import reduce
+
+import numpy as np
+import pytest
+from report_results import CLASSES, DICE, OFF_MM, TABLE, ball, write_results
+
+from cardiform.errors import InputError
+from cardiform.files import read_json, write_json
+from cardiform.report import figures, hearts
+from cardiform.report.page import sections_of, write_report
+from cardiform.report.parts import Results
+
+
+class Cells(html.parser.HTMLParser):
+    """The number cells of a page, the elements that load something, and its text."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.found: list[tuple[str, float, str]] = []
+        self.loaded: list[str] = []
+        self.drawn = ""
+        self.inside: tuple[str, float] | None = None
+        self.in_drawn = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.loaded += [given[key] for key in ("src", "href") if key in given]
+        if "data-source" in given:
+            self.inside = (given["data-source"], float(given["data-factor"]))
+        self.in_drawn = tag == "script" and given.get("id") == "drawn"
+
+    def handle_endtag(self, tag):
+        self.inside, self.in_drawn = None, False
+
+    def handle_data(self, data):
+        if self.inside:
+            self.found.append((*self.inside, data))
+        if self.in_drawn:
+            self.drawn += data
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = write_results(tmp_path_factory.mktemp("results"))
+    write_report(folder, folder / "report.html", TABLE, "acme")
+    return folder / "report.html"
+
+
+def test_every_number_is_that_of_its_file(page):
+    cells = Cells(page.read_text()).found
+    assert len(cells) > 50
+    for source, factor, text in cells:
+        name, _, keys = source.partition("#")
+        value = factor * reduce(lambda c, k: c[k], keys.split("/"), read_json(page.parent / name))
+        digits = text.replace(",", "").rstrip("%")
+        shown = float(digits) / (100 if text.endswith("%") else 1)
+        places = len(digits.partition(".")[2]) + (2 if text.endswith("%") else 0)
+        least = 10.0**-places if "e" not in digits and places < 5 else abs(value) * 1e-3
+        assert shown == pytest.approx(value, abs=0.5001 * least, rel=6e-4), (source, text)
+
+
+def test_a_wrong_number_would_be_noticed(page):
+    """The test above fails where a page shows another number than its file holds."""
+    path = page.parent / "vecset" / "metrics.json"
+    found = read_json(path)
+    try:
+        write_json(path, found | {"best_step": 299})
+        with pytest.raises(AssertionError, match="best_step"):
+            test_every_number_is_that_of_its_file(page)
+    finally:
+        write_json(path, found)
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_shows_what_files_say_as_text(page):
+    text = page.read_text()
+    cells = Cells(text)
+    assert all(where.startswith(("#", "data:image/png;base64,")) for where in cells.loaded)
+    assert "default-src 'none'" in text
+    assert "<script>alert" not in text and "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co" in text
+    assert "\\u003cscript" not in cells.drawn or "<script" not in cells.drawn
+    assert page.stat().st_size < 8e6
+
+
+def test_the_interval_is_that_of_a_bootstrap_over_the_cases(page):
+    many = np.random.default_rng(1).normal(0.8, 0.05, 40)
+    half = 1.96 * many.std() / np.sqrt(len(many))
+    ends = many.mean() - half, many.mean() + half
+    np.testing.assert_allclose(figures.interval(many), ends, atol=0.1 * half)
+    values = [0.9, 0.7, 0.8]
+    low, high = figures.interval(values)
+    assert figures.interval(values) == (low, high), "always the same"
+    assert figures.interval([0.5]) is None
+    section = next(s for s in sections_of(Results(page.parent), TABLE) if s.name == "vecset")
+    assert section.tables[0].rows[0][2].text == f"{low:.3f} to {high:.3f}"
+
+
+def test_hearts_are_ranked_and_their_errors_are_the_distances(page):
+    cases = read_json(page.parent / "vecset/reconstructions/metrics.json")["test"]["cases"]
+    ranked = hearts.ranked(cases)
+    assert [case_id for case_id, _ in ranked.values()] == ["c01", "c03", "c02"]
+    assert ranked["best"][1] == pytest.approx(DICE["c01"] - 0.01)
+    drawn = json.loads(Cells(page.read_text()).drawn)["vecset-hearts"]["viewers"][0]
+    assert next(iter(drawn["hearts"])).startswith("best: c01, mean Dice 0.890")
+    heart = {mesh["name"]: mesh for mesh in next(iter(drawn["hearts"].values()))}
+    assert set(heart) == set(CLASSES)
+    for mesh in heart.values():
+        error = numbers(mesh["error"])
+        assert len(error) == len(numbers(mesh["model"]["x"]))
+        np.testing.assert_allclose(error, OFF_MM, atol=0.35)
+        corners = np.stack([numbers(mesh["model"][axis]) for axis in "ijk"])
+        assert corners.max() < len(error) and len(corners.T) <= hearts.FACES
+    assert drawn["largest_mm"] == pytest.approx(OFF_MM, abs=0.35)
+
+
+def numbers(array) -> np.ndarray:
+    kinds = {"f4": np.float32, "u2": np.uint16, "u4": np.uint32}
+    return np.frombuffer(base64.b64decode(array["bdata"]), kinds[array["dtype"]])
+
+
+def test_fewer_triangles_are_the_same_surface():
+    thick = ball("left_ventricle")
+    thin = hearts.thinner(thick)
+    assert len(thin.faces) <= hearts.FACES < len(thick.faces)
+    away = np.abs(np.linalg.norm(thin.vertices, axis=1) - 30.0)
+    assert away.max() < 0.1
+    assert hearts.thinner(thin) is thin
+
+
+@pytest.mark.parametrize("cases", [{}, {"a": {"model": {"aorta": {"dice": None}}}}])
+def test_without_figures_no_heart_is_ranked(cases):
+    assert hearts.ranked(cases) == {}
+
+
+def test_a_cut_structure_counts_for_no_rank():
+    cases = {"a": {"model": {"aorta": {"dice": 0.2}, "coronary": {"dice": 0.6}}, "cut": ["aorta"]}}
+    assert hearts.ranked(cases) == {"best": ("a", 0.6)}
+
+
+def test_what_is_not_there_has_no_section(tmp_path):
+    folder = write_results(tmp_path)
+    names = [s.name for s in sections_of(Results(folder), TABLE)]
+    assert names == [
+        "cohort", "split", "vecset", "vecset-hearts", "generated", "trainings", "versions",
+    ]  # fmt: skip
+    (folder / "vecset" / "reconstructions" / "metrics.json").unlink()
+    (folder / "vecset" / "metrics.json").unlink()
+    (folder / "vecset" / "metrics.jsonl").write_text("{half a line")
+    (folder / "ldm" / "labels" / "samples" / "figures.json").unlink()
+    (folder / "ldm" / "labels" / "samples" / "overview.png").unlink()
+    names = [s.name for s in sections_of(Results(folder), TABLE)]
+    assert names == ["cohort", "split", "versions"]
+
+
+def test_bad_folders_are_one_line(tmp_path, run_script):
+    result = run_script("write_report.py", "--results", tmp_path, "--out", tmp_path / "r.html")
+    assert result.returncode == 2
+    assert re.search(r"qc/cohort.json: does not exist; run the workflow first", result.stderr)
+    assert len(result.stderr.strip().splitlines()) == 1 and not (tmp_path / "r.html").exists()
+    folder = write_results(tmp_path / "acme")
+    (folder / "qc" / "cohort.json").write_text("{")
+    with pytest.raises(InputError, match=r"cohort\.json"):
+        write_report(folder, folder / "report.html", TABLE)
+
+
+def test_a_thousand_cases_stay_small(tmp_path):
+    folder = write_results(tmp_path, cases=1000)
+    write_report(folder, folder / "report.html", TABLE)
+    assert (folder / "report.html").stat().st_size < 30e6

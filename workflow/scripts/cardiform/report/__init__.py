@@ -1,0 +1,1 @@
+"""One page about a cohort and the models trained on it, which opens without a network."""

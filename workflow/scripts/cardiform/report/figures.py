@@ -1,0 +1,177 @@
+"""What models make of cases that they were not trained on, beside baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..labels import CHAMBERS_AND_GREAT_VESSELS, LabelTable
+from .charts import boxes
+from .parts import Cell, Chart, Results, Section, Table, words
+from .trainings import title_of
+
+FAMILIES = ("vecset", "vqvae")
+PARTS = {"test": "test cases", "validation": "validation cases, which chose the weights"}
+METHODS = {
+    "model": "model",
+    "mean_shape": "mean shape",
+    "untrained": "untrained",
+    "stage1": "stage 1",
+    "continuous": "continuous",
+}
+ALL = "all_classes"
+GROUPS = {"chambers_and_great_vessels": "Chambers and great vessels", ALL: "All classes"}
+# of the model, behind the Dice: figure, heading, how it is shown
+DISTANCES = (
+    ("assd_mm", "ASSD mm", ".2f"),
+    ("hd95_mm", "HD95 mm", ".2f"),
+    ("volume_error", "volume", "+.1%"),
+)
+DRAWS, SEED = 2000, 0
+OTHER = "#57606a"  # colour of what is no class of the table
+
+
+def family_sections(results: Results, labels: LabelTable) -> list[Section]:
+    """A section per family whose held-out figures are there, windows included."""
+    sections = []
+    windows = sorted(results.folder.glob("vqvae_windows/*"))
+    for name in (*FAMILIES, *(p.relative_to(results.folder).as_posix() for p in windows)):
+        file = f"{name}/reconstructions/metrics.json"
+        found = results.json(file)
+        parts = [part for part in PARTS if (found or {}).get(part, {}).get("cases")]
+        if not parts:
+            continue
+        tables = [_table(results, file, part, labels) for part in parts]
+        chart = _chart(found[parts[0]]["cases"], labels)
+        title = f"{_family(name)}: hearts it was not trained on"
+        sections.append(Section(name.replace("/", "-"), title, "", tables, [chart]))
+    return sections
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of the mean over cases: percentiles of bootstrap draws, always the same.
+
+    Efron, Bootstrap methods: another look at the jackknife, Annals of Statistics 7 (1979).
+    """
+    if len(values) < 2:
+        return None
+    rng = np.random.default_rng(SEED)
+    rows = rng.integers(len(values), size=(DRAWS, len(values)))
+    low, high = np.percentile(np.asarray(values, float)[rows].mean(axis=1), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def dice_of(case: Mapping[str, Any]) -> dict[str, float]:
+    """Class -> Dice of the model, of the classes that are known and whole."""
+    cut = case.get("cut", ())
+    found = {name: row.get("dice") for name, row in case["model"].items() if name not in cut}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _structures(names: Iterable[str], labels: LabelTable) -> list[tuple[str, str, str]]:
+    """Name, title and colour: the classes of the table in its order, then others (regions)."""
+    known = {label.name: (label.name, label.title, label.color) for label in labels}
+    there = list(names)
+    others = [(name, name, OTHER) for name in there if name not in known]
+    return [known[name] for name in known if name in there] + others
+
+
+def _family(name: str) -> str:
+    family, _, window = name.partition("/")
+    title = {"vecset": "VecSet"}.get(family, "Sparse VQ-VAE")
+    return f"{title} of the window {window}" if window else title
+
+
+def _table(results: Results, file: str, part: str, labels: LabelTable) -> Table:
+    found = results.json(file)[part]
+    methods = [m for m in found if isinstance(found[m], dict) and "mean" in found[m]]
+    cases = [dice_of(case) for case in found["cases"].values()]
+    rows = []
+    for name, title, _ in _structures(found["model"]["mean"], labels):
+        known = [case[name] for case in cases if name in case]
+        rows.append([*words(title), *_cells(results, file, part, methods, ("mean", name), known)])
+    for group, title in GROUPS.items():
+        if found["model"].get(group, {}).get("dice") is not None:
+            means = [_mean_of(case, group, found) for case in cases]
+            known = [value for value in means if value is not None]
+            cells = _cells(results, file, part, methods, (group,), known)
+            rows.append([*words(title), *cells])
+    columns = ["structure", "Dice", "95 % interval"]
+    columns += [f"Dice: {METHODS.get(m, m)}" for m in methods if m != "model"]
+    columns += [heading for _, heading, _ in DISTANCES]
+    title = f"{len(found['cases'])} {PARTS[part]}"
+    note = (
+        "Means over cases on the label maps' own grids; the interval is a bootstrap over the "
+        "cases, and of one training. ASSD and HD95 are distances between the surfaces, volume is "
+        "the signed error."
+    )
+    return Table(title, columns, rows, note)
+
+
+def _cells(results, file, part, methods, keys, known: Sequence[float]) -> list[Cell]:
+    def cell(method: str, figure: str, form: str) -> Cell:
+        return results.number(file, (part, method, *keys, figure), form)
+
+    ends = interval(known)
+    between = f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "–"
+    return [
+        cell("model", "dice", ".3f"),
+        *words(between),
+        *(cell(method, "dice", ".3f") for method in methods if method != "model"),
+        *(cell("model", figure, form) for figure, _, form in DISTANCES),
+    ]
+
+
+def _mean_of(case: Mapping[str, float], group: str, found: Mapping[str, Any]) -> float | None:
+    """Mean Dice of a case over the classes of a group."""
+    names = CHAMBERS_AND_GREAT_VESSELS if group != ALL else found["model"]["mean"]
+    values = [case[name] for name in names if name in case]
+    return sum(values) / len(values) if values else None
+
+
+def _chart(cases: Mapping[str, Any], labels: LabelTable) -> Chart:
+    series = {}
+    names = dict.fromkeys(name for case in cases.values() for name in dice_of(case))
+    for name, title, color in _structures(names, labels):
+        found = {case: dice_of(row).get(name) for case, row in cases.items()}
+        known = {case: value for case, value in found.items() if value is not None}
+        series[title] = (list(known.values()), list(known), color)
+    return Chart("Dice of every case", boxes(series, "Dice"), 420)
+
+
+def refined_section(results: Results) -> Section | None:
+    """The coronaries before and after refinement, where they are."""
+    file = "coronary/refined/metrics.json"
+    found = results.json(file)
+    if found is None:
+        return None
+    tables = []
+    for part, title in PARTS.items():
+        if not isinstance(found.get(part), dict):
+            continue
+        ways = {
+            "label_against_truth": "given label",
+            "repair_against_truth": "repaired",
+            "against_truth": "refined",
+        }
+        rows = [
+            [
+                *words(name),
+                *(
+                    results.number(file, (part, key, figure), form)
+                    for figure, form in (
+                        ("dice", ".3f"), ("cl_dice", ".3f"), ("component_error", ".1f"),
+                        ("assd_mm", ".2f"), ("hd95_mm", ".2f"),
+                    )
+                ),
+            ]
+            for key, name in ways.items()
+            if key in found[part]
+        ]  # fmt: skip
+        if rows:
+            columns = ("against the truth", "Dice", "clDice", "parts off", "ASSD mm", "HD95 mm")
+            tables.append(Table(title.capitalize(), columns, rows))
+    text = "" if tables else "No truth is known: there are no figures of how right the masks are."
+    return Section("coronary", title_of("coronary/cardiform"), text, tables)

@@ -1,0 +1,64 @@
+"""Hearts that latent diffusion makes: their figures, completion, pictures."""
+
+from __future__ import annotations
+
+from ..labels import LabelTable
+from .parts import Picture, Results, Section, Table, words
+
+SETS = {
+    "generated": "generated",
+    "train_subset": "training hearts, as many",
+    "reconstructed_train": "these, coded by the autoencoder: the ceiling",
+    "warped_train": "training hearts, warped",
+    "autoencoder": "test hearts, coded",
+}
+FIGURES = (
+    (("all_classes", "nna"), "1-NNA", ".2f"),
+    (("all_classes", "cov"), "COV", ".2f"),
+    (("all_classes", "mmd"), "MMD mm", ".2f"),
+    (("validity", "valid"), "valid", ".0%"),
+    (("volumes", "mean_w1"), "volumes W1/sd", ".2f"),
+)
+CHANCE = "1-NNA is 0.5 where generated and real hearts cannot be told apart."
+
+
+def generated_section(results: Results, labels: LabelTable) -> Section | None:
+    """Figures of generated hearts and of completion, with the overview picture."""
+    tables, pictures = [], []
+    for source in ("labels", "pointclouds"):
+        folder = f"ldm/{source}"
+        file = f"{folder}/samples/figures.json"
+        found = results.json(file)
+        if found is not None:
+            rows = [
+                [
+                    *words(title),
+                    *(results.number(file, (name, *keys), form) for keys, _, form in FIGURES),
+                ]
+                for name, title in SETS.items()
+                if name in found
+            ]
+            columns = ("hearts", *(heading for _, heading, _ in FIGURES))
+            tables.append(Table("Against the test hearts", columns, rows, CHANCE))
+        overview = results.folder / folder / "samples" / "overview.png"
+        if overview.is_file():
+            pictures.append(Picture.of("Generated hearts", overview))
+    file = "ldm/labels/completion/metrics.json"
+    found = results.json(file)
+    if found is not None:
+        rows = [
+            [
+                *words(label.title),
+                *(
+                    results.number(file, ("mean", label.name, method, "dice"), ".3f")
+                    for method in ("model", "mean_shape")
+                ),
+            ]
+            for label in labels
+            if label.name in found.get("mean", {})
+        ]
+        columns = ("structure taken away", "Dice", "Dice: mean shape")
+        tables.append(Table("Completion of test hearts from their other structures", columns, rows))
+    if not tables and not pictures:
+        return None
+    return Section("generated", "Generated hearts", "", tables, pictures=pictures)

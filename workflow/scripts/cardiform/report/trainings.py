@@ -1,0 +1,79 @@
+"""Every training of a results folder: its course and its last figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import InputError
+from ..pictures.curves import read_events
+from .charts import curves
+from .parts import Chart, Results, Section, Table, words
+
+COLUMNS = (
+    "training", "weights", "steps", "best step", "minutes", "cases", "loss before", "loss",
+    "codes used",
+)  # fmt: skip
+TITLES = {
+    "vecset": "VecSet",
+    "vqvae/stage0": "Sparse VQ-VAE, stage 0: continuous",
+    "vqvae/stage1": "Sparse VQ-VAE, stage 1: codebook",
+    "vqvae/stage2": "Sparse VQ-VAE, stage 2: all of it",
+    "coronary/cardiform": "Coronary refinement",
+    "coronary/near": "NeAR auto-decoder",
+    "ldm/labels/autoencoder": "Latent diffusion: autoencoder",
+    "ldm/labels/diffusion": "Latent diffusion",
+    "ldm/labels/vessels/model": "Vessels of generated hearts",
+}
+SKIPPED = ("folds", "applied")  # folders with pages and tables of their own
+
+
+def trainings_section(results: Results) -> Section | None:
+    """A row and a chart per training; None where there is none."""
+    names = [
+        path.parent.relative_to(results.folder).as_posix()
+        for path in sorted(results.folder.glob("**/metrics.jsonl"))
+    ]
+    order = list(TITLES)
+    names = [name for name in names if name.split("/")[0] not in SKIPPED]
+    names.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
+    rows, charts = [], []
+    for name in names:
+        file = f"{name}/metrics.json"
+        if results.json(file) is not None:
+            rows.append(
+                [
+                    *words(title_of(name)),
+                    results.number(file, ("parameters",), ",.0f"),
+                    results.number(file, ("steps",), ".0f"),
+                    results.number(file, ("best_step",), ".0f"),
+                    results.number(file, ("seconds",), ".1f", 1 / 60),
+                    results.number(file, ("cases", "train"), ".0f"),
+                    results.number(file, ("before", "loss"), ".4g"),
+                    results.number(file, ("validation", "loss"), ".4g"),
+                    results.number(file, ("validation", "usage"), ".0%"),
+                ]
+            )
+        chart = _course(title_of(name), results.folder / name / "metrics.jsonl")
+        charts += [chart] if chart else []
+    if not rows and not charts:
+        return None
+    text = "Losses are of the validation cases, which chose the weights that were kept."
+    return Section("trainings", "Trainings", text, [Table("", COLUMNS, rows)], charts)
+
+
+def title_of(name: str) -> str:
+    """What people call a training."""
+    return TITLES.get(name, name)
+
+
+def _course(title: str, path: Path) -> Chart | None:
+    try:
+        training, validation = read_events(path)
+    except InputError:
+        return None
+    series = {}
+    if "loss" in training:
+        series["training"] = training["loss"]
+    if "loss" in validation:
+        series["validation"] = validation["loss"]
+    return Chart(title, curves(series, "loss"), 300) if series else None
