@@ -14,7 +14,7 @@ from report_results import CLASSES, DICE, OFF_MM, TABLE, ball, write_results
 
 from cardiform.errors import InputError
 from cardiform.files import read_json, write_json
-from cardiform.report import figures, hearts
+from cardiform.report import figures, hearts, slices
 from cardiform.report.page import sections_of, write_report
 from cardiform.report.parts import Results
 
@@ -126,6 +126,21 @@ def numbers(array) -> np.ndarray:
     return np.frombuffer(base64.b64decode(array["bdata"]), kinds[array["dtype"]])
 
 
+def test_outlines_lie_on_the_surfaces_and_left_is_on_the_right(page):
+    drawn = json.loads(Cells(page.read_text()).drawn)["vecset-hearts"]["charts"][0]["figure"]
+    whole = {"truth": ball("left_ventricle"), "model": ball("left_ventricle", OFF_MM)}
+    for way, mesh in whole.items():
+        pieces = slices.cut(mesh, 2, np.zeros(3))
+        assert len(pieces) > 50 and np.abs(pieces[..., 2]).max() < 1e-4
+        radius = np.linalg.norm(pieces[..., :2], axis=-1)
+        np.testing.assert_allclose(radius, 30.0 + (OFF_MM if way == "model" else 0), atol=0.1)
+    names = {trace["name"] for trace in drawn["data"]}
+    assert {"Left ventricle, truth", "Left ventricle, model"} <= names
+    layout = drawn["layout"]
+    assert layout["xaxis"]["autorange"] == layout["xaxis2"]["autorange"] == "reversed"
+    assert "autorange" not in layout["xaxis3"]
+
+
 def test_fewer_triangles_are_the_same_surface():
     thick = ball("left_ventricle")
     thin = hearts.thinner(thick)
@@ -169,6 +184,21 @@ def test_bad_folders_are_one_line(tmp_path, run_script):
     (folder / "qc" / "cohort.json").write_text("{")
     with pytest.raises(InputError, match=r"cohort\.json"):
         write_report(folder, folder / "report.html", TABLE)
+
+
+def test_the_script_writes_the_page_again_over_its_own(tmp_path, run_script):
+    folder = write_results(tmp_path / "acme")
+    for heading in ("first", "second"):
+        call = ("--results", folder, "--out", folder / "report.html", "--name", heading)
+        result = run_script("write_report.py", *call)
+        assert result.returncode == 0, result.stderr
+        assert f"<h1>{heading}</h1>" in (folder / "report.html").read_text()
+    assert "MB: Cohort, Split, VecSet" in result.stderr
+    mine = folder / "mine.html"
+    mine.write_text("<html>my notes</html>")
+    result = run_script("write_report.py", "--results", folder, "--out", mine)
+    assert result.returncode == 2 and "was not made by this script" in result.stderr
+    assert mine.read_text() == "<html>my notes</html>"
 
 
 def test_a_thousand_cases_stay_small(tmp_path):

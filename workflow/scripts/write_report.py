@@ -25,7 +25,7 @@ def main() -> None:
     group.add_argument("--out", required=True, type=Path, help="the page, .html")
     group.add_argument("--labels", default="", help="label table, TSV (default: STACOM-2025)")
     group.add_argument("--name", default="", help="heading (default: name of the folder)")
-    (args,) = cli.parse(parser)
+    (args,) = cli.parse(parser, out_is_file=True)
 
     from cardiform.report.page import write_report
 

@@ -13,6 +13,9 @@ MANIFEST_HEADER = "case_id\tpath\tbytes\tsha256\tstatus"
 CASES_HEADER = "case_id\tpatient_id\tlabels\timage\tpointcloud\ttruth\tstatus\treason"
 SPLIT_HEADER = "case_id,patient_id,path"
 USAGE_SIZE = (600).to_bytes(4, "big") + (300).to_bytes(4, "big")  # usage.png of a codebook
+# In the head of every page that Cardiform writes, which has no list beside it
+PAGE_MARK = '<meta name="generator" content="Cardiform">'
+PAGE_HEAD = 500  # bytes
 DEMO_ROW = "phantom_000\tphantom_000\tlabels/"
 # What is moved aside or deleted of trainings and samples of earlier versions; {} is a sample.
 TRAINING_FILES = (
@@ -63,6 +66,15 @@ def is_record(path: Path) -> bool:
     if path.name == "cases.tsv":
         return first == CASES_HEADER or rest.startswith(DEMO_ROW)
     return first == (SPLIT_HEADER if path.suffix == ".csv" else MANIFEST_HEADER)
+
+
+def is_page(path: Path) -> bool:
+    """Whether an HTML file says in its head that it was made here."""
+    try:
+        with path.open("rb") as stream:
+            return PAGE_MARK.encode() in stream.read(PAGE_HEAD)
+    except OSError:
+        return False
 
 
 def manifest_paths(path: Path) -> list[str] | None:

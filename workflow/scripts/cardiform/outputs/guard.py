@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError, problem
-from .earlier import is_earlier, is_record, manifest_paths
+from .earlier import is_earlier, is_page, is_record, manifest_paths
 from .lists import begin_list, check_list, has_list, is_taken_over, lists_of, put_on, take_off
 
 MOVE = "choose another output, or move it away"
@@ -129,7 +129,7 @@ def is_ours(path: str | Path) -> bool:
     path = absolute(path)
     root = _root(path)
     if root is None:
-        return path not in HERE.files or _is_figures_or_manifest(path)
+        return path not in HERE.files or _is_ours_by_content(path)
     if lists_of(path):
         return True
     return is_taken_over(root) if has_list(root) else is_earlier(root)
@@ -202,8 +202,10 @@ def _refusal(path: Path) -> str:
     return ""
 
 
-def _is_figures_or_manifest(path: Path) -> bool:
-    """Whether an output beside the folders has figures, or lists files in these folders."""
+def _is_ours_by_content(path: Path) -> bool:
+    """Whether an output beside the folders is a page, figures, or a list of files in these."""
+    if path.suffix == ".html":
+        return is_page(path)
     if path.suffix == ".json":
         return is_record(path)
     listed = manifest_paths(path)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..cohort.splits import read_split
 from ..labels import CHAMBERS_AND_GREAT_VESSELS, LabelTable
 from .charts import boxes
-from .parts import Cell, Chart, Results, Section, Table, words
+from .parts import Cell, Chart, Picture, Results, Section, Table, words
 from .trainings import title_of
 
 FAMILIES = ("vecset", "vqvae")
@@ -30,6 +31,17 @@ DISTANCES = (
     ("volume_error", "volume", "+.1%"),
 )
 DRAWS, SEED = 2000, 0
+REFINED = "coronary/refined/metrics.json"
+WAYS = {
+    "label_against_truth": "given label",
+    "repair_against_truth": "repaired",
+    "against_truth": "refined",
+}
+MASKS = (
+    ("dice", "Dice", ".3f"), ("cl_dice", "clDice", ".3f"), ("component_error", "parts off", ".1f"),
+    ("assd_mm", "ASSD mm", ".2f"), ("hd95_mm", "HD95 mm", ".2f"),
+)  # fmt: skip
+MOST_PICTURES = 3
 OTHER = "#57606a"  # colour of what is no class of the table
 
 
@@ -143,35 +155,41 @@ def _chart(cases: Mapping[str, Any], labels: LabelTable) -> Chart:
 
 def refined_section(results: Results) -> Section | None:
     """The coronaries before and after refinement, where they are."""
-    file = "coronary/refined/metrics.json"
-    found = results.json(file)
+    found = results.json(REFINED)
     if found is None:
         return None
-    tables = []
-    for part, title in PARTS.items():
-        if not isinstance(found.get(part), dict):
-            continue
-        ways = {
-            "label_against_truth": "given label",
-            "repair_against_truth": "repaired",
-            "against_truth": "refined",
-        }
-        rows = [
-            [
-                *words(name),
-                *(
-                    results.number(file, (part, key, figure), form)
-                    for figure, form in (
-                        ("dice", ".3f"), ("cl_dice", ".3f"), ("component_error", ".1f"),
-                        ("assd_mm", ".2f"), ("hd95_mm", ".2f"),
-                    )
-                ),
-            ]
-            for key, name in ways.items()
-            if key in found[part]
-        ]  # fmt: skip
-        if rows:
-            columns = ("against the truth", "Dice", "clDice", "parts off", "ASSD mm", "HD95 mm")
-            tables.append(Table(title.capitalize(), columns, rows))
+    tables = [
+        table
+        for part in PARTS
+        for grid in ((), ("own_grid",))
+        if (table := _refined_table(results, part, grid)) is not None
+    ]
+    test = results.folder / "split" / "test.csv"
+    names = [case_id for case_id, _ in read_split(test)] if test.is_file() else []
+    files = [(name, (results.folder / REFINED).with_name(f"{name}.png")) for name in names]
+    pictures = [
+        Picture.of(f"{name}: given and refined", path) for name, path in files if path.is_file()
+    ]
     text = "" if tables else "No truth is known: there are no figures of how right the masks are."
-    return Section("coronary", title_of("coronary/cardiform"), text, tables)
+    title = title_of("coronary/cardiform")
+    return Section("coronary", title, text, tables, pictures=pictures[:MOST_PICTURES])
+
+
+def _refined_table(results: Results, part: str, grid: tuple[str, ...]) -> Table | None:
+    """Given, repaired and refined masks against the truth; None where it is not known."""
+    place: Any = results.json(REFINED)
+    for key in (part, *grid):
+        place = place.get(key) if isinstance(place, dict) else None
+    rows = [
+        [
+            *words(name),
+            *(results.number(REFINED, (part, *grid, key, f), form) for f, _, form in MASKS),
+        ]
+        for key, name in WAYS.items()
+        if isinstance(place, dict) and place.get(key)
+    ]
+    if not rows:
+        return None
+    where = "the label maps' own grid" if grid else "a finer grid"
+    columns = ("against the truth", *(heading for _, heading, _ in MASKS))
+    return Table(f"{PARTS[part].capitalize()}, on {where}", columns, rows)

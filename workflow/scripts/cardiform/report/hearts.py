@@ -18,7 +18,8 @@ from ..geometry.surface import Mesh
 from ..labels import LabelTable
 from .charts import typed
 from .figures import PARTS, dice_of
-from .parts import Picture, Results, Section, Viewer
+from .parts import Chart, Results, Section, Viewer
+from .slices import WAYS, outlines
 
 FACES = 3000  # of a surface: all of a page stay within some megabytes
 RANKS = ("best", "median", "worst")
@@ -31,7 +32,7 @@ def hearts_section(results: Results, family: str, labels: LabelTable) -> Section
     part = next((p for p in PARTS if found.get(p, {}).get("cases")), None)
     if part is None:
         return None
-    hearts, pictures, errors = {}, [], []
+    hearts, charts, errors = {}, [], []
     for rank, (case_id, dice) in ranked(found[part]["cases"]).items():
         made = results.folder / family / "reconstructions" / case_id
         given = results.folder / "meshes" / case_id
@@ -42,9 +43,12 @@ def hearts_section(results: Results, family: str, labels: LabelTable) -> Section
             continue
         hearts[f"{rank}: {case_id}, mean Dice {dice:.3f}"] = [m["shown"] for m in meshes]
         errors += [m["errors"] for m in meshes if "errors" in m]
-        picture = made / "compare.png"
-        if picture.is_file():
-            pictures.append(Picture.of(f"{rank}: {case_id}", picture))
+        if any("truth" in mesh for mesh in meshes):
+            cuts = {
+                way: {mesh["shown"]["name"]: mesh[way] for mesh in meshes if way in mesh}
+                for way in WAYS
+            }
+            charts.append(Chart(f"{rank}: {case_id}, cut", outlines(cuts, labels), 460))
     if not hearts:
         return None
     there = {mesh["name"] for heart in hearts.values() for mesh in heart}
@@ -52,12 +56,14 @@ def hearts_section(results: Results, family: str, labels: LabelTable) -> Section
     largest = float(np.percentile(np.concatenate(errors), FULL_SCALE)) if errors else 1.0
     text = (
         "Ranked by mean Dice over the structures. Surfaces have fewer triangles here than in the "
-        "files. The error is the distance of the model's surface to that of the label map."
+        "files. The error is the distance of the model's surface to that of the label map. In "
+        "the cuts the truth has the colours of the structures, the model is a black line; the "
+        "patient's left is on the right."
     )
     viewer = Viewer("Truth and model", hearts, classes, max(largest, 1e-3))
     name = f"{family.replace('/', '-')}-hearts"
     title = "Best, median and worst heart"
-    return Section(name, title, text, viewers=[viewer], pictures=pictures)
+    return Section(name, title, text, charts=charts, viewers=[viewer])
 
 
 def ranked(cases: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
@@ -101,9 +107,10 @@ def _pair(label, given: Path, made: Path, field: Field | None) -> dict[str, Any]
     if truth is None and model is None:
         return None
     if truth is not None:
+        found["truth"] = truth
         found["shown"]["truth"] = _arrays(thinner(truth))
     if model is not None:
-        found["model"] = True
+        found["model"] = model
         thin = thinner(model)
         found["shown"]["model"] = _arrays(thin)
         if truth is not None:

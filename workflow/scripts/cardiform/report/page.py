@@ -12,6 +12,7 @@ from typing import Any
 
 from ..files import sha256_sources, write_text
 from ..labels import LabelTable
+from ..outputs.earlier import PAGE_MARK
 from .cohort import cohort_section, split_section
 from .figures import family_sections, refined_section
 from .generated import generated_section
@@ -77,6 +78,7 @@ def _html(name: str, sections: list[Section]) -> str:
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True)
     drawn = {section.name: _drawn(section) for section in sections}
     return environment.get_template("page.html").render(
+        mark=PAGE_MARK,
         name=name,
         sections=sections,
         drawn=_script_json(drawn),

@@ -31,12 +31,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """rows : a cell per column."""
+    """rows : a cell per column.    folded : shown when asked for."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True)

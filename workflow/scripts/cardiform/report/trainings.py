@@ -36,8 +36,9 @@ def trainings_section(results: Results) -> Section | None:
     order = list(TITLES)
     names = [name for name in names if name.split("/")[0] not in SKIPPED]
     names.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
-    rows, charts = [], []
+    rows, charts, options = [], [], []
     for name in names:
+        options += _options(results, name)
         file = f"{name}/metrics.json"
         if results.json(file) is not None:
             rows.append(
@@ -58,12 +59,25 @@ def trainings_section(results: Results) -> Section | None:
     if not rows and not charts:
         return None
     text = "Losses are of the validation cases, which chose the weights that were kept."
-    return Section("trainings", "Trainings", text, [Table("", COLUMNS, rows)], charts)
+    return Section("trainings", "Trainings", text, [Table("", COLUMNS, rows), *options], charts)
 
 
 def title_of(name: str) -> str:
     """What people call a training."""
     return TITLES.get(name, name)
+
+
+def _options(results: Results, name: str) -> list[Table]:
+    """Every option of a training, where they are written down."""
+    sections = results.json(f"{name}/options.json") or {}
+    rows = [
+        words(f"{section}.{key}", value)
+        for section, values in sections.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+    ]
+    title = f"Options: {title_of(name)}"
+    return [Table(title, ("option", "value"), rows, folded=True)] if rows else []
 
 
 def _course(title: str, path: Path) -> Chart | None:
