@@ -19,6 +19,12 @@ def white(meshes, size, camera) -> np.ndarray:
     return np.full((size, size, 3), 255, np.uint8)
 
 
+def undrawn(figure, path, **_) -> None:
+    """A file in the place of a finished figure: its axes are made, and not drawn."""
+    assert figure.axes, "nothing to draw"
+    path.write_bytes(b"a picture")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def plain_pictures():
     """Drawing takes most of the time of some scripts, and no test here looks at what is drawn.
@@ -27,4 +33,5 @@ def plain_pictures():
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "render_meshes", white)
+        patch.setattr("matplotlib.figure.Figure.savefig", undrawn)
         yield
