@@ -27,7 +27,9 @@ def run_workflow():
     ``path`` comes first on PATH, ``root`` is a copy of the checkout; returns what was printed.
     """
 
-    def run(folder, config, *arguments, base=None, path="", root=ROOT, succeeds=True) -> str:
+    def run(
+        folder, config, *arguments, base=None, path="", root=ROOT, cores=2, succeeds=True
+    ) -> str:
         (folder / "mine.yaml").write_text(yaml.safe_dump(config))
         environment = {
             **os.environ,
@@ -38,7 +40,7 @@ def run_workflow():
         }
         files = [str(ROOT / "config" / base)] if base else []
         places = ["-s", root / "workflow" / "Snakefile", "--profile", ROOT / "profiles" / "default"]
-        configs = ["--configfile", *files, "mine.yaml", "--cores", "2"]
+        configs = ["--configfile", *files, "mine.yaml", "--cores", cores]
         result = planner()([*arguments, *places, *configs], folder, environment)
         text = result.stdout + result.stderr
         assert (result.returncode == 0) == succeeds, text[-6000:]

@@ -17,7 +17,7 @@ import toy_training
 from tiny_trainings import Trainings
 
 from cardiform.artefact.model import load_model
-from cardiform.training.checkpoint import load
+from cardiform.training.checkpoint import differences, load
 from cardiform.training.exclusive import alone_in
 from cardiform.training.shared import FOLDER
 
@@ -63,8 +63,11 @@ def pair(alone, tmp_path_factory):
     (folder / "damaged" / "checkpoints").mkdir(parents=True)
     (folder / "damaged" / "checkpoints" / "last.pt").write_bytes(b"nothing")
     jobs["damaged"] = alone.command("autoencoder", folder / "damaged", "--accumulate", 1)
-    toy = [toy_training.__file__, str(folder / "slow"), "--validation-seconds", "2"]
-    jobs["slow validation"] = [*toy, "--set", "steps=3", "validate_every=1"]
+    toy = [toy_training.__file__, str(folder / "toy")]
+    jobs["toy stopped"] = [*toy, "--set", "max_minutes=0.000001"]
+    jobs["toy resumed"] = toy
+    slow = [toy_training.__file__, str(folder / "slow"), "--validation-seconds", "2"]
+    jobs["slow validation"] = [*slow, "--set", "steps=3", "validate_every=1"]
     jobs["held"] = alone.command("autoencoder", folder / "held", "--accumulate", 1)
     with alone_in(folder / "held"):
         return Pair(folder, jobs)
@@ -128,6 +131,26 @@ def test_a_stop_ends_both_ranks_with_75_and_the_same_command_resumes(alone, pair
     assert {"generator", "discriminator"} == set(last[0]["optimizers"])
     for name, value in last[0]["module"].items():
         assert torch.equal(value, last[1]["module"][name]), name
+
+
+@pytest.mark.slow
+def test_two_ranks_stopped_and_resumed_equal_one(pair, tmp_path):
+    """The same samples and random numbers in the same steps; only the order of sums differs."""
+    assert pair.codes("toy stopped") == [75, 75]
+    assert "the same command resumes" in pair.told["toy stopped"][0][1]
+    assert pair.codes("toy resumed") == [0, 0]
+    assert "resuming from step 1" in pair.told["toy resumed"][0][1]
+    toy_training.run(tmp_path / "one", accumulate=2)
+    # the key holds the options that decide the result, and both runs have all but one alike
+    outs = tmp_path / "one", pair.folder / "toy"
+    one, two = (load(out / "checkpoints" / "last.pt", "") for out in outs)
+    assert differences(one["key"], two["key"]) == ["accumulate 2 -> 1"]
+    a, b = map(figures, outs)
+    assert a.keys() == b.keys()
+    for event, values in a.items():
+        assert values == pytest.approx(b[event], rel=1e-4), event
+    for name, value in one["module"].items():
+        torch.testing.assert_close(value, two["module"][name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow

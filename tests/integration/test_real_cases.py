@@ -22,7 +22,7 @@ SETTINGS = {
     "coronary": TRAINING | {"batch_size": 2, "patch": 16, "scales_mm": [1.6], "device": "cpu"},
     "coronary_refine": {"resolution": 64, "device": "cpu"},
     "vecset": TRAINING | {"steps": 20, "validate_every": 10, "input_points": 512},
-    "vecset_reconstruct": {"spacing_mm": 2.5, "device": "cpu"},
+    "vecset_reconstruct": {"spacing_mm": 4.0, "device": "cpu"},
     "voxels": {"resolution": 64},
     "vqvae_pretrain": TRAINING,
     "vqvae_codebook": {"device": "cpu"},
@@ -43,7 +43,9 @@ def hearts(tmp_path_factory, real_hearts, run_workflow):
     cohort = {"name": "real", "table": "cohort.tsv", "chunks": 1}
     config = {"cohort": cohort, "split": SHARES, **SETTINGS}
     voxels = "results/real/ldm/labels/voxels/manifest.tsv"
-    run_workflow(folder, config, "vecset", "vqvae", "fused", voxels, base="few_cases.yaml")
+    # one after another on one thread: networks this small spend much of a second one on waiting
+    targets = ("vecset", "vqvae", "fused", voxels)
+    run_workflow(folder, config, *targets, base="few_cases.yaml", cores=1)
     cases = {case: volumes.load_label_map(path) for case, _, path in table[1:]}
     return cases, folder / "results" / "real"
 

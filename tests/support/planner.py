@@ -1,13 +1,16 @@
 """Snakemake in a process of its own per call, its import paid once.
 
-The import takes longer than the planning of a small DAG. This program imports it, then answers
-each request by a fork: a call has the state of a fresh process, and so has the next one.
+The import takes longer than the planning of a small DAG. This program imports it, and what the
+project's Snakefile imports, then answers each request by a fork: a call has the state of a fresh
+process, and so has the next one.
 """
 
 from __future__ import annotations
 
 import atexit
 import functools
+import gc
+import importlib
 import json
 import os
 import signal
@@ -18,6 +21,18 @@ import traceback
 from pathlib import Path
 
 LONGEST_S = 3600
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "workflow" / "scripts"
+# What every plan imports on its way: Snakemake's own, and modules of workflow/rules/common.smk.
+LATER = (
+    "argparse_dataclass", "graphlib", "jsonschema", "packaging.version", "platformdirs",
+    "smart_open", "snakemake.profiles", "snakemake.report.html_reporter", "snakemake.storage",
+    "yte",
+)  # fmt: skip
+LIBRARY = (
+    "apply.models", "cli", "cohort.splits", "geometry.window_names", "labels",
+    "ldm.option_checks", "options.checks", "options.config_files",
+)  # fmt: skip
 
 
 class Planner:
@@ -60,6 +75,9 @@ def answer(request: dict) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["cwd"])
     signal.alarm(LONGEST_S)  # ends a call that hangs
+    if str(ROOT / "workflow" / "Snakefile") not in request["arguments"]:
+        for name in [n for n in sys.modules if n.split(".")[0] == "cardiform"]:
+            del sys.modules[name]  # a copy of the checkout has a library of its own
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv = [str(Path(sys.executable).parent / "snakemake"), *request["arguments"]]
@@ -77,6 +95,11 @@ def answer(request: dict) -> None:
 
 
 def main() -> None:
+    sys.path.insert(0, str(SCRIPTS))
+    for name in (*LATER, *(f"cardiform.{module}" for module in LIBRARY)):
+        importlib.import_module(name)
+    sys.path.remove(str(SCRIPTS))
+    gc.freeze()  # a collection in a fork would copy the pages of all these objects
     for line in sys.stdin:
         child = os.fork()
         if not child:

@@ -205,6 +205,8 @@ def test_a_sound_label_map_is_trusted_without_another_pass(tmp_path, sound):
     worse, _, _ = judged(tmp_path, [sound], heart(gap=6.0))
     assert worse["myocardium"] < 0.9
     assert least_sure(worse).startswith("least sure of ") and least_sure({}) == ""
+    assert least_sure({"aorta": 1.0, "coronary": 0.991}) == "least sure of coronary 0.99"
+    assert least_sure({"aorta": 1.0, "coronary": 0.996}) == "sure of every class that is judged"
 
 
 def test_specks_cost_one_more_pass_of_each_fold_and_are_seen_in_the_parts(tmp_path, sound):

@@ -1,4 +1,4 @@
-"""Trainings that are killed, run out of disk, or run on several ranks."""
+"""Trainings that are killed (on several ranks: tests/integration/test_ranks.py)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ import pytest
 import torch
 import toy_training
 
-from cardiform.training.checkpoint import differences, load
+from cardiform.training.checkpoint import load
 
 TOY = Path(toy_training.__file__)
 
 
-def start(out, *arguments, ranks=1):
-    launcher = [sys.executable]
-    if ranks > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+def start(out, *arguments):
     return subprocess.run(
-        [*launcher, str(TOY), str(out), *map(str, arguments)],
+        [sys.executable, str(TOY), str(out), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=240,
@@ -52,23 +49,3 @@ def test_killed_at_random_and_started_again_is_bit_identical(tmp_path):
     for name, value in last[0]["module"].items():
         assert torch.equal(value, last[1]["module"][name]), name
     assert figures(cut) == figures(tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_two_ranks_stopped_and_resumed_equal_one(tmp_path):
-    """The same samples and random numbers in the same steps; only the order of sums differs."""
-    stopped = start(tmp_path / "two", "--set", "max_minutes=0.000001", ranks=2)
-    assert stopped.returncode != 0 and "the same command resumes" in stopped.stderr
-    resumed = start(tmp_path / "two", ranks=2)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "resuming from step 1" in resumed.stderr
-    toy_training.run(tmp_path / "one", accumulate=2)
-    # the key holds the options that decide the result, and both runs have all but one alike
-    one, two = (load(tmp_path / n / "checkpoints" / "last.pt", "") for n in ("one", "two"))
-    assert differences(one["key"], two["key"]) == ["accumulate 2 -> 1"]
-    a, b = figures(tmp_path / "one"), figures(tmp_path / "two")
-    assert a.keys() == b.keys()
-    for event, values in a.items():
-        assert values == pytest.approx(b[event], rel=1e-4), event
-    for name, value in one["module"].items():
-        torch.testing.assert_close(value, two["module"][name], rtol=1e-4, atol=1e-6)

@@ -73,10 +73,12 @@ def add_confidence(
 
 
 def least_sure(sure: Mapping[str, float]) -> str:
-    """The classes with the lowest confidence, in words; empty where none has one."""
-    lowest = sorted(sure, key=lambda name: sure[name])[:NAMED]
-    named = ", ".join(f"{name} {sure[name]:.2f}" for name in lowest)
-    return f"least sure of {named}" if named else ""
+    """The classes with the lowest confidence below 1.00, in words; empty where none has one."""
+    rounded = {name: f"{sure[name]:.2f}" for name in sorted(sure, key=lambda name: sure[name])}
+    named = [f"{name} {value}" for name, value in rounded.items() if value != "1.00"][:NAMED]
+    if named:
+        return f"least sure of {', '.join(named)}"
+    return "sure of every class that is judged" if sure else ""
 
 
 def _made_of(

@@ -31,10 +31,11 @@ def check_repeats(paths: Iterable[str | Path], sections: Mapping[str, type]) -> 
     """
     import yaml
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # at every call of Snakemake
     problems: list[str] = []
     for path in dict.fromkeys(map(str, paths)):
         with contextlib.suppress(OSError, UnicodeDecodeError, yaml.YAMLError):
-            root = yaml.compose(Path(path).read_text(encoding="utf-8"), yaml.SafeLoader)
+            root = yaml.compose(Path(path).read_text(encoding="utf-8"), loader)
             problems += _repeats(path, root, "", sections)
     if problems:
         raise InputError(problems)
