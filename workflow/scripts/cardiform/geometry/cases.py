@@ -183,6 +183,35 @@ def voxelize_case(
     return paths
 
 
+@dataclass(frozen=True)
+class MeshedCase:
+    """A label map with what :func:`mesh_case` made of it: all by class value.
+
+    cuts : how the scan cuts the classes that it cuts.
+    """
+
+    label_map: LabelMap
+    fields: dict[int, Field]
+    surfaces: dict[int, Mesh]
+    cuts: dict[int, Cut]
+
+
+def load_meshed_case(case: Case, *, table: LabelTable, meshes: Path) -> MeshedCase:
+    """A case and its files of :func:`mesh_case`.
+
+    Raises
+    ------
+    InputError
+        Missing or unfit meshes.
+    """
+    label_map, _, made = _load_meshed(case, meshes)
+    fields = dict(_made_fields(case, label_map, table, made))
+    names = dict(zip(table.values, table.names))
+    folder = meshes / case.case_id
+    surfaces = {v: read_mesh(folder / f"{names[v]}{MESH_ENDING}", REMEDY) for v in fields}
+    return MeshedCase(label_map, fields, surfaces, cuts_of(label_map, table, case))
+
+
 def mesh_files(case: Case, meshes: Path) -> list[Path]:
     """The files of :func:`mesh_case` that belong to ``case``, frame.json first."""
     frame, *fields = frame_files(case, meshes)
