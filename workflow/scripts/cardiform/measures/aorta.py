@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,17 +61,8 @@ def _parts(vessel: Vessel) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 def _divided(lines: list[Line]) -> tuple[list[Line], list[Line]]:
     """The branches of a tree before and behind the highest place of its course."""
-    heights = [line.course[:, 2].max() for line in lines]
-    top = int(np.argmax(heights))
+    top = int(np.argmax([line.course[:, 2].max() for line in lines]))
     peak = lines[top]
-    at = int(peak.course[:, 2].argmax())
-    along_course = (
-        np.linalg.norm(peak.places[:, None] - peak.course[None], axis=2).argmin(axis=1)
-        if len(peak.places)
-        else np.zeros(0, int)
-    )
-    halves = [
-        Line(peak.course, peak.places[chosen], peak.radii[chosen])
-        for chosen in (along_course <= at, along_course > at)
-    ]
+    before = peak.at <= peak.course[:, 2].argmax()
+    halves = [replace(peak, at=peak.at[own], radii=peak.radii[own]) for own in (before, ~before)]
     return [*lines[:top], halves[0]], [halves[1], *lines[top + 1 :]]

@@ -175,10 +175,11 @@ def _write_vessel(stem: Path, vessel: Vessel) -> list[Path]:
     """Its centrelines with radii as SWC and VTP; none where it has no branch."""
     if not vessel.forest.branches:
         return []
-    named = without_names(vessel.forest)
+    forest = vessel.centred
+    named = without_names(forest)
     paths = [stem.with_suffix(ending) for ending in (".swc", ".vtp")]
-    tree_files.write_swc(paths[0], vessel.forest, named)
-    tree_files.write_vtp(paths[1], vessel.forest, named)
+    tree_files.write_swc(paths[0], forest, named)
+    tree_files.write_vtp(paths[1], forest, named)
     return paths
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import edt
@@ -15,17 +15,19 @@ from ..geometry.isotropic import isotropic_mask
 from ..geometry.sdf import class_boxes
 from ..geometry.surface import Mesh
 from ..volumes import LabelMap
+from .course import REACH, along, centred, directions
+from .pruning import without_stubs
 from .sections import Surface
 from .table import MM, ONE, Measured
 
 DETAIL = 7  # voxels to the deepest place of a vessel: more say nothing new
 FINEST_MM, COARSEST_MM = 0.4, 1.5
 MARGIN_MM = 3.0
-LEAST_MM = 3.0  # of a branch, beyond the wall of the vessel that it leaves
-BULGE = 0.6  # and so many times the depth: sinuses of the aorta are no branches
+LEAST_MM = 5.0  # of a branch, beyond the wall of the vessel that it leaves
+BULGE = 0.6  # and so many times the depth: shorter ones need not be traced
 OSTIUM_MM = 3.0  # a vessel springs from a class if no more lies between them
 STEP_MM = 1.0  # between sections
-AXIS_SHARE = 0.5  # of the radius, before and behind a place: so long the direction is taken over
+AXIS_SHARE = 0.5  # of the radius, before and behind a place: its direction is taken over this
 
 Distance = Callable[[np.ndarray], np.ndarray]
 
@@ -34,7 +36,7 @@ Distance = Callable[[np.ndarray], np.ndarray]
 class Vessel:
     """The centrelines of a class, and its sections across them.
 
-    forest : branches, RAS mm.    surface : of the class.
+    forest : branches as they were traced, RAS mm.    surface : of the class.
     cut : how the scan cuts the class; None: it does not.
     """
 
@@ -48,36 +50,28 @@ class Vessel:
         return tuple(self._line(branch) for branch in self.forest.branches)
 
     def _line(self, branch: Branch) -> Line:
-        points = branch.points
-        reach = branch.radii[[0, -1]]
-        before = [] if branch.parent >= 0 else [self._end(points[::-1], reach[0])]
-        behind = [] if branch.forks else [self._end(points, reach[1])]
-        course = np.concatenate([*before, points, *behind])
-        chosen = self._clear(branch)
-        places, ways = points[chosen], directions(points, branch.radii)[chosen]
-        areas = np.array([self.surface.area_at(p, way) for p, way in zip(places, ways)])
-        known = np.isfinite(areas)
-        return Line(course, places[known], np.sqrt(areas[known] / np.pi))
+        radius = float(np.median(branch.radii))
+        free = (branch.parent < 0, not branch.forks)
+        # so far into a branch reaches the vessel that it leaves, and the fork at its end
+        fixed = (0.0 if free[0] else 2 * float(branch.radii[0]), 0.0 if free[1] else radius)
+        course = centred(branch.points, radius, self.surface, free=free, fixed=fixed)
+        chosen = _clear(course, [radius if f else w for f, w in zip(free, fixed)])
+        ahead = directions(course, AXIS_SHARE * radius)
+        found = [self.surface.section(course[k], ahead[k], REACH * radius)[0] for k in chosen]
+        known = np.isfinite(found)
+        return Line(course, chosen[known], np.sqrt(np.array(found)[known] / np.pi))
 
-    def _end(self, points: np.ndarray, radius: float) -> np.ndarray:
-        """(1, 3) where a course leaves the surface, straight on from its last point; or (0, 3)."""
-        way = directions(points, np.full(len(points), radius))[-1]
-        ahead = self.surface.ahead(points[-1:], way[None])[0]
-        return points[-1:] + ahead * way if ahead <= 3 * radius else np.zeros((0, 3))
-
-    def _clear(self, branch: Branch) -> np.ndarray:
-        """The points of a branch at which it is sectioned: none where vessels run into each other.
-
-        A branch that lies within its forks as a whole is sectioned in its middle.
-        """
-        way = along(branch.points)
-        first = 2 * branch.radii[0] if branch.parent >= 0 else 0.0
-        last = way[-1] - (branch.radii[-1] if branch.forks else 0.0)
-        free = np.flatnonzero((way >= first) & (way <= last))
-        if not len(free):
-            return np.array([len(way) // 2])
-        every = max(1, round(STEP_MM / max(way[-1] / max(len(way) - 1, 1), 1e-6)))
-        return free[::every]
+    @property
+    def centred(self) -> Forest:
+        """The forest with the courses and radii of :attr:`lines`, up to the surface."""
+        branches = []
+        for branch, line in zip(self.forest.branches, self.lines):
+            radii = np.full(len(line.course), float(np.median(branch.radii)))
+            if len(line.places):
+                way, at = along(line.course), line.at
+                radii = np.interp(way, way[at], line.radii)
+            branches.append(replace(branch, points=line.course, radii=radii))
+        return replace(self.forest, branches=tuple(branches))
 
     def in_view(self, places: np.ndarray, radii: np.ndarray) -> np.ndarray:
         """(N,) bool: the scan shows the whole section at a place."""
@@ -90,13 +84,18 @@ class Vessel:
 class Line:
     """A branch: its course, and the radius at some places.
 
-    course : (K, 3) RAS mm.    places : (N, 3).
+    course : (K, 3) RAS mm.    at : (N,) int, the points of it that have a section.
     radii : (N,) mm, of the circle with the area of the section there.
     """
 
     course: np.ndarray
-    places: np.ndarray
+    at: np.ndarray
     radii: np.ndarray
+
+    @property
+    def places(self) -> np.ndarray:
+        """(N, 3) RAS mm."""
+        return self.course[self.at]
 
     @property
     def length(self) -> float:
@@ -127,7 +126,7 @@ def trace_vessel(
         smooth_mm=deepest / 3,
         ostium_mm=OSTIUM_MM,
     )
-    return Vessel(forest, Surface(mesh), cut)
+    return Vessel(without_stubs(forest), Surface(mesh), cut)
 
 
 def vessel_measures(name: str, vessel: Vessel) -> Iterator[Measured]:
@@ -163,22 +162,17 @@ def radius_measures(
             yield Measured(name, f"radius_{word}", getattr(radii, word)(), MM, part, cut)
 
 
-def along(points: np.ndarray) -> np.ndarray:
-    """(K,) mm from the first point of a course to each."""
-    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    return np.concatenate([[0.0], np.cumsum(steps)])
+def _clear(course: np.ndarray, ends: Sequence[float]) -> np.ndarray:
+    """The points of a course at which it is sectioned: not nearer to its ends than this, mm.
 
-
-def directions(points: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """(K, 3) unit directions of a course, each over a part of the radius there."""
-    way = along(points)
-    reach = np.maximum(AXIS_SHARE * radii, 1e-3)
-    ends = [
-        np.stack([np.interp(way + side * reach, way, column) for column in points.T], axis=1)
-        for side in (1, -1)
-    ]
-    ahead = ends[0] - ends[1]
-    return ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
+    One that is shorter is sectioned in its middle.
+    """
+    way = along(course)
+    free = np.flatnonzero((way >= ends[0]) & (way <= way[-1] - ends[1]))
+    if not len(free):
+        return np.array([int(np.abs(way - way[-1] / 2).argmin())])
+    every = max(1, round(STEP_MM / max(way[-1] / max(len(way) - 1, 1), 1e-6)))
+    return free[::every]
 
 
 def _deepest(label_map: LabelMap, value: int) -> float:

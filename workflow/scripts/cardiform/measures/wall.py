@@ -108,9 +108,12 @@ def measure_wall(muscle: Mesh, cavity: Field) -> Wall | None:
     places, outward = _samples(inner, cavity)
     if not len(places):
         return None
-    outer = Surface(Mesh(muscle.vertices, muscle.faces[~faces]))
-    thickness = outer.ahead(places, outward, least=float(cavity.spacing.min()) / 2)
-    hit = np.isfinite(thickness)
+    thickness, facing, met = Surface(muscle).ahead(
+        places, outward, least=float(cavity.spacing.max())
+    )
+    # what leaves the muscle through its rim at the base is no wall, nor are papillary muscles, beyond
+    # which lies the cavity again
+    hit = (facing >= FACING) & ~faces[met]
     if not hit.any():
         return None
     places, thickness = places[hit], thickness[hit]
@@ -133,9 +136,12 @@ def long_axis(cavity: Mesh, muscle: Field, right: tuple[Mesh, Field] | None) -> 
         np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
     )
     base = (corners.mean(axis=1) * size[:, None]).sum(axis=0) / size.sum()
-    apex = vertices[np.linalg.norm(vertices - base, axis=1).argmax()]
-    if np.linalg.norm(base - apex) < 2 * edge:
+    away = np.linalg.norm(vertices - base, axis=1)
+    if away.max() < 2 * edge:
         return None
+    # on a round tip many points are about as far as the farthest
+    tip = vertices[away >= away.max() - edge / 2].mean(axis=0) - base
+    apex = base + tip * away.max() / np.linalg.norm(tip)
     axis = LongAxis(apex, base, None)
     return LongAxis(apex, base, _septum(axis, muscle, right, edge))
 
