@@ -21,7 +21,7 @@ def measured(tmp_path_factory):
     """Measures of four phantoms, the last of which is cut, and of a fifth of one class alone."""
     folder = tmp_path_factory.mktemp("measures")
     demo = folder / "demo"
-    must("make_demo_cohort.py", "--out", demo, "--cases", 4, "--spacing-mm", 2.0)
+    must("make_demo_cohort.py", "--out", demo, "--cases", 4, "--spacing-mm", 2.5)
     rows = ["case_id\tlabels\tx_sex\tx_age"]
     for k in range(4):
         path = demo / "labels" / f"phantom_{k:03d}.nii.gz"
@@ -96,7 +96,7 @@ def test_every_structure_has_its_measures(measured, table):
     for name, number in CLASSES.items():
         row = value(table, "case0", name, "volume")
         true = (label_map.data == number).sum() * voxel
-        assert row["value"] == pytest.approx(true, rel=0.02) and not row["cut"]
+        assert row["value"] == pytest.approx(true, rel=0.02)
     measures = {(row["class"], row["measure"]) for _, row in whole.iterrows()}
     assert measures >= {
         ("aorta", "diameter_max"), ("aorta", "centreline_length"), ("coronary", "radius_mean"),
@@ -163,10 +163,13 @@ def test_the_files_that_show_where(measured):
 def test_finished_cases_are_kept_and_changed_ones_made_again(measured):
     again = must(*line(measured, "measures"))
     assert "5 of 5 cases are finished already" in again.stderr
-    fewer = must(*line(measured, "measures"), "--vessels", "aorta")
+    one = [*line(measured, "measures"), "--select", "case0"]
+    one[one.index("--manifest") + 1] = measured / "one.tsv"
+    fewer = must(*one, "--vessels", "aorta")
     assert "finished already" not in fewer.stderr
     assert not (measured / "measures" / "case0" / "pulmonary_artery.vtp").exists()
-    must(*line(measured, "measures"))
+    must(*one)
+    assert (measured / "measures" / "case0" / "pulmonary_artery.vtp").exists()
 
 
 def test_groups_and_foreign_norms(measured, tmp_path):
@@ -180,7 +183,7 @@ def test_groups_and_foreign_norms(measured, tmp_path):
     assert (found["p_corrected"] >= found["p"]).all()
     scores = pd.read_csv(out / "zscores.csv")
     mine = pd.read_csv(measured / "measures" / "zscores.csv")
-    pd.testing.assert_frame_equal(scores, mine, rtol=1e-4)
+    pd.testing.assert_frame_equal(scores, mine, atol=1e-3)
 
 
 @pytest.mark.parametrize(

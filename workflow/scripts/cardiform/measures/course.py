@@ -7,8 +7,8 @@ import numpy as np
 from ..anatomy.tree import resampled, smoothed
 from .sections import Surface
 
-STEP = 0.2  # of the radius, between the points of a course
-ROUNDS = 4  # of finding the sections' middles, and the sections across the new course
+STEP = 0.25  # of the radius, between the points of a course
+ROUNDS = 3  # of finding the sections' middles, and the sections across the new course
 SMOOTH = 0.3  # of the radius, sigma along the course
 WIDEST = 1.6  # a section with so many times the radius is one through another vessel too
 REACH = 3.0  # of the radius: so far a section is looked for

@@ -30,9 +30,7 @@ def _shortest_stub(branches: list[Branch]) -> int | None:
     stubs = [
         (branch.length, k)
         for k, branch in enumerate(branches)
-        if branch.parent >= 0
-        and not branch.forks
-        and branch.length < STUB * widest[branch.parent]
+        if branch.parent >= 0 and not branch.forks and branch.length < STUB * widest[branch.parent]
     ]
     return min(stubs)[1] if stubs else None
 

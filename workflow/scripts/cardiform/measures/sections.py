@@ -45,12 +45,13 @@ class Surface:
         after = np.roll(heights, -1, axis=1)
         share = np.divide(heights, heights - after, out=np.zeros_like(heights), where=crossed)
         points = corners + share[..., None] * (np.roll(corners, -1, axis=1) - corners)
-        ends = _in_plane(points[crossed], place, normal).reshape(-1, 2, 2)
+        across = _plane(normal)
+        ends = ((points[crossed] - place) @ across.T).reshape(-1, 2, 2)
         _, nodes = np.unique(solid.faces_unique_edges[faces][crossed], return_inverse=True)
         nodes = nodes.reshape(-1, 2)
         # counter-clockwise around the inside: the normal of the face is to the right of the way
         way = ends[:, 1] - ends[:, 0]
-        outward = _in_plane(place + solid.face_normals[faces], place, normal)
+        outward = solid.face_normals[faces] @ across.T
         turned = way[:, 1] * outward[:, 0] - way[:, 0] * outward[:, 1] < 0
         ends[turned] = ends[turned, ::-1]
         own = _loop_around(ends, nodes)
@@ -59,7 +60,7 @@ class Surface:
         if area <= 0:
             return nowhere
         middle = (ends[own].sum(axis=1) * parts[:, None]).sum(axis=0) / (3 * area)
-        return area, place + middle @ _plane(normal)
+        return area, place + middle @ across
 
     def ahead(
         self, places: np.ndarray, directions: np.ndarray, least: float = 0.0
@@ -103,11 +104,6 @@ def _loop_around(ends: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     closed = np.bincount(of_node, open_end, number) == 0
     around = np.abs(np.bincount(loops, _turns(ends[:, 0], ends[:, 1]), number)) > 0.5
     return (closed & around)[loops]
-
-
-def _in_plane(points: np.ndarray, place: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """(N, 2) mm in a plane, counter-clockwise about its normal."""
-    return (points - place) @ _plane(normal).T
 
 
 def _plane(normal: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ MEASURES = Format("measure table", dict.fromkeys(COLUMNS, "text"), marked=False)
 KEYS = ("class", "part", "measure", "unit")
 ML, CM2, MM, ONE = "ml", "cm2", "mm", "1"
 NUMBERED = "branch_"  # parts that are counted: that of another heart is another vessel
-DIGITS = "%.6g"
+DIGITS = "%.8g"
 
 
 @dataclass(frozen=True)

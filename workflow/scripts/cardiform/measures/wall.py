@@ -111,8 +111,8 @@ def measure_wall(muscle: Mesh, cavity: Field) -> Wall | None:
     thickness, facing, met = Surface(muscle).ahead(
         places, outward, least=float(cavity.spacing.max())
     )
-    # what leaves the muscle through its rim at the base is no wall, nor are papillary muscles, beyond
-    # which lies the cavity again
+    # what leaves the muscle through its rim at the base is no wall; nor are papillary muscles,
+    # behind which the cavity lies again
     hit = (facing >= FACING) & ~faces[met]
     if not hit.any():
         return None
