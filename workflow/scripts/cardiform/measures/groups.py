@@ -68,7 +68,8 @@ def compare(
     counted (Phipson and Smyth 2010); ``p_corrected`` holds for all rows of a column together.
     """
     hearts = wide(measures)
-    tables, notes = [], []
+    tables: list[pd.DataFrame] = []
+    notes: list[str] = []
     for name, texts in columns.items():
         rng = np.random.default_rng(seed)
         own = texts[texts.index.isin(hearts.index)]
