@@ -287,6 +287,13 @@ def test_measures_are_a_target_of_their_own(project):
     write_config(project, "norms:\n  least_cases: 5\n")
     assert planned(project, "measures") == {"collect_measures": 1, "measures": 1}
     write_config(project, "norms:\n  groups: [x_sex]\n")
+    refused = snakemake(project, "-n", "measures")
+    assert (
+        "cohort.tsv: no column x_sex, which norms.groups names" in refused.stdout + refused.stderr
+    )
+    table = (project / "cohort.tsv").read_text().splitlines()
+    rows = [f"{row}\t{'fm'[k % 2]}" for k, row in enumerate(table[1:])]
+    (project / "cohort.tsv").write_text("\n".join([f"{table[0]}\tx_sex", *rows]) + "\n")
     text = snakemake(project, "-n", "-p", "-F", "measures").stdout
     assert "--table cohort.tsv" in text and "--trees results/acme/coronary/trees" in text
 

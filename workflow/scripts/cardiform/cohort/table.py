@@ -150,6 +150,22 @@ def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Cas
     return _selected([Case(**row) for _, row in rows], select, path, ANEW)
 
 
+def check_free_columns(path: str | Path, columns: Iterable[str], key: str) -> None:
+    """InputError with all of some columns that a case table lacks.
+
+    path : empty: there is no table.    key : what names the columns.
+    """
+    header = read_table(path)[0] if str(path) else []
+    known = ", ".join(name for name in header if name.startswith(FREE_PREFIX)) or "none"
+    remedy = f"add it (columns of your own begin with {FREE_PREFIX}; it has {known})"
+    if problems := [
+        problem(path or "the demo's case table", f"no column {name}, which {key} names", remedy)
+        for name in columns
+        if name not in header
+    ]:
+        raise InputError(problems)
+
+
 def id_remedy(name: str) -> str:
     """What to do about a name that no case may have; empty where it may.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from ..errors import InputError, problem
+from ..cohort.table import check_free_columns
 from ..tables import read_table
 from .norms import wide
 from .table import KEYS
@@ -35,17 +35,9 @@ def read_columns(
     InputError
         The table lacks one of the columns.
     """
-    header, rows = read_table(path)
-    free = [name for name in header if name.startswith("x_")]
-    absent = [name for name in columns if name not in header]
-    if absent:
-        known = f"it has {', '.join(free)}" if free else "name columns of your own x_..."
-        raise InputError(
-            [
-                problem(path, f"no column {name} (norms.groups)", f"add it; {known}")
-                for name in absent
-            ]
-        )
+    columns = list(columns)
+    check_free_columns(path, columns, "--groups")
+    _, rows = read_table(path)
     wanted = set(cases)
     found = pd.DataFrame([row for _, row in rows]).set_index("case_id")
     found = found[found.index.isin(wanted)]
