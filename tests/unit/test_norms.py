@@ -186,6 +186,6 @@ def test_columns_are_those_of_the_table(tmp_path):
     found = groups.read_columns(path, ["x_sex"], ["a", "b"])
     assert found["x_sex"].to_dict() == {"a": "f"}
     with pytest.raises(
-        InputError, match="no column x_age, which --groups names; add it .*it has x_sex"
+        InputError, match=r"no column x_age, which --groups names; add it .*it has x_sex"
     ):
         groups.read_columns(path, ["x_age"], ["a"])

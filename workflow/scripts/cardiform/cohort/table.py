@@ -155,7 +155,8 @@ def check_free_columns(path: str | Path, columns: Iterable[str], key: str) -> No
 
     path : empty: there is no table.    key : what names the columns.
     """
-    header = read_table(path)[0] if str(path) else []
+    columns = list(columns)
+    header = read_table(path)[0] if columns and str(path) else []
     known = ", ".join(name for name in header if name.startswith(FREE_PREFIX)) or "none"
     remedy = f"add it (columns of your own begin with {FREE_PREFIX}; it has {known})"
     if problems := [
