@@ -51,6 +51,7 @@ class Hearts(Trainings):
         self.must(*self.other("sample_diffusion", folder / "samples"))
         self.must(*self.other("fuse_labels", folder / "fused"))
         self.make("trace_coronary.py", "coronary_trace")
+        self.make("measure_shapes.py", "measures", *self.measured())
         figures = {"test": {"cases": {"phantom_000": {"model": {"aorta": {"dice": 0.5}}}}}}
         write_held_out_figures(folder / "fold.json", "reconstruct_vecset", figures, None)
         (folder / "models").mkdir()
@@ -72,6 +73,9 @@ class Hearts(Trainings):
         (fine / "test.csv").write_text("\n".join(rows) + "\n")
         for name in ("encode", "train", "draw"):
             self.must(*self.other(f"{name}_vessels", self.folder / f"{name}_vessels"))
+
+    def measured(self) -> list:
+        return ["--meshes", self.folder / "meshes", "--trees", self.folder / "coronary_trace"]
 
     def per_case(self, out: Path, *more) -> list:
         return [*self.cases, *ONE, "--out", out, "--manifest", out / "all.tsv", *more]
@@ -114,6 +118,11 @@ class Hearts(Trainings):
             ],
             "collect_trees": [
                 *(*self.cases, "--manifest", self.manifest("coronary_trace"), "--out", out),
+            ],
+            "measure_shapes": self.per_case(out, *self.measured(), *self.flags("measures")),
+            "collect_measures": [
+                *(*self.cases, "--manifest", self.manifest("measures"), "--out", out),
+                *self.flags("norms"),
             ],
             "collect_folds": [
                 *("--rule", "reconstruct_vecset", "--out", out),
@@ -202,6 +211,8 @@ OTHER_SCRIPTS = {
     "trace_coronary": ("--branch-mm", 20),
     "trace_coronary of files": ("--branch-mm", 20),
     "collect_trees": (),
+    "measure_shapes": ("--vessels", "aorta"),
+    "collect_measures": ("--least-cases", 2),
     "collect_folds": (),
     "collect_fused": (),
     "resample_labels": ("--voxel-size", 24),
@@ -225,7 +236,8 @@ TABLE = OTHER_SCRIPTS | TRAININGS
 DECLARED = (
     "model.pt", "metrics.json", "all.tsv", "cases.tsv", "summary.json", "grid.json",
     "statistics.json", "train.csv", "val.csv", "test.csv", "figures.json", "qc/cohort.json",
-    "branches.csv", "summary.csv", "cases.csv",
+    "branches.csv", "summary.csv", "cases.csv", "measures.csv", "norms.csv", "zscores.csv",
+    "groups.csv",
 )  # fmt: skip
 
 

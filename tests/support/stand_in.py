@@ -36,6 +36,9 @@ elif name == "collect_folds":
     put(out / "summary.csv"); put(out / "cases.csv")
 elif name == "collect_trees":
     put(out / "branches.csv"); put(out / "summary.json")
+elif name == "collect_measures":
+    for part in ("measures", "norms", "zscores", "groups"):
+        put(out / (part + ".csv"))
 elif name.startswith(("train_", "pretrain_")):
     put(out / "model.pt"); put(out / "metrics.json")
 elif name in ("reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from bands import write_cohort
@@ -37,6 +38,9 @@ from cardiform.ldm.coder import ShapeCoder
 from cardiform.ldm.vessels import draw_case
 from cardiform.ldm.vessels import field as vessel_field
 from cardiform.ldm.vessels import tree as vessel_tree
+from cardiform.measures import norms
+from cardiform.measures import table as measure_table
+from cardiform.measures.case import measure_case
 from cardiform.metrics import record
 from cardiform.metrics.record import write_held_out_figures
 from cardiform.options.cohort import SplitOptions
@@ -44,6 +48,7 @@ from cardiform.options.coronary import CoronaryRepairOptions, CoronaryTraceOptio
 from cardiform.options.fusion import FusionOptions
 from cardiform.options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
 from cardiform.options.ldm import AutoencoderOptions, LatentsOptions, LdmOptions, SamplingOptions
+from cardiform.options.measures import MeasuresOptions
 from cardiform.options.training import TrainingOptions
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.options.vessels import VesselDrawingOptions
@@ -106,6 +111,8 @@ TABLES = (
     Stored(table.CASES, "Checked case table", "cases.tsv"),
     Stored(splits.SPLIT, "Split", "split/train.csv"),
     Stored(tree_files.BRANCHES, "Branch table", "trees/a/branches.csv"),
+    Stored(measure_table.MEASURES, "Measure table", "measures/a/measures.csv"),
+    Stored(norms.NORMS, "Norms", "measures/norms.csv"),
 )
 
 
@@ -139,6 +146,7 @@ def write_all(folder: Path) -> None:
         trace_case.trace_case(case, **common, options=trace, out=folder / "trees")
         fuse_case(case, **common, options=FusionOptions(), masks={}, out=folder / "fused")
         vecset, vqvae = _write_vecset(folder, case), _write_vqvae(folder)
+    _write_measures(folder, case)
     networks = {"vecset": [vecset], "vqvae": [vqvae], "coders": [coder]}
     _write_applied(folder, case, networks, {"points": options, "voxels": voxels})
     _write_training(folder / "training")
@@ -161,6 +169,14 @@ def _case(folder: Path) -> table.Case:
     parts = splits.split_cases([case], SplitOptions(validation=0.0, test=0.0))
     splits.write_split(folder / "split" / "train.csv", parts["train"], folder / "points")
     return case
+
+
+def _write_measures(folder: Path, case: table.Case) -> None:
+    places = {"meshes": folder / "meshes", "trees": folder / "trees", "out": folder / "measures"}
+    path = measure_case(case, table=TABLE, options=MeasuresOptions(), **places)[0]
+    frame = measure_table.read_measures(path)
+    hearts = pd.concat([frame.assign(case_id=name) for name in "abc"], ignore_index=True)
+    measure_table.write_frame(folder / "measures" / "norms.csv", norms.norms_of(hearts, 3))
 
 
 def _write_latent_diffusion(folder: Path, case: table.Case) -> ShapeCoder:

@@ -56,6 +56,7 @@ def test_table_problems_come_all_at_once(tmp_path):
     [
         ("case_id\tpath\n", "no column labels"),
         ("case_id\tlabels\tlabel\n", "unknown column label;"),
+        ("case_id\tlabels\tsex\n", "one of your own begins with x_"),
         ("case_id\tlabels\n", "has no cases"),
         ("", "no column case_id, labels"),
     ],
@@ -175,3 +176,11 @@ def test_any_other_status_is_refused(tmp_path):
         "status 'bad' is not usable; use ok or skipped",
         "status 'skip' is not usable; use ok or skipped",
     ]
+
+
+def test_free_columns_change_nothing_else(tmp_path):
+    path = tmp_path / "cohort.tsv"
+    path.write_text("case_id\tlabels\tx_sex\tx_age\na\ta.nii\tf\t61\n")
+    [case] = read_case_table(path)
+    path.write_text("case_id\tlabels\na\ta.nii\n")
+    assert [case] == read_case_table(path)

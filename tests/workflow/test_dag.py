@@ -274,6 +274,39 @@ def test_trees_are_a_target_of_their_own(project):
     assert "trace_coronary.py --cases results/acme/fused/cases.tsv" in text
 
 
+def test_measures_are_a_target_of_their_own(project):
+    """With the trees, which they read; another key runs its stage and the table alone."""
+    trees = {"extract_meshes": 4, "trace_coronary": 4}
+    jobs = {"measure_shapes": 4, "collect_measures": 1}
+    plan = {"check_cases": 4, "check_cohort": 1, **trees, **jobs, "measures": 1}
+    assert planned(project, "measures") == plan
+    assert not jobs.keys() & planned(project).keys()
+    run(project, "measures")
+    assert planned(project, "measures") == {}
+    write_config(project, "measures:\n  vessels: [aorta]\n")
+    assert planned(project, "measures") == {**jobs, "measures": 1}
+    write_config(project, "norms:\n  least_cases: 5\n")
+    assert planned(project, "measures") == {"collect_measures": 1, "measures": 1}
+    write_config(project, "norms:\n  groups: [x_sex]\n")
+    refused = snakemake(project, "-n", "measures")
+    assert (
+        "cohort.tsv: no column x_sex, which norms.groups names" in refused.stdout + refused.stderr
+    )
+    table = (project / "cohort.tsv").read_text().splitlines()
+    rows = [f"{row}\t{'fm'[k % 2]}" for k, row in enumerate(table[1:])]
+    (project / "cohort.tsv").write_text("\n".join([f"{table[0]}\tx_sex", *rows]) + "\n")
+    text = snakemake(project, "-n", "-p", "-F", "measures").stdout
+    assert "--table cohort.tsv" in text and "--trees results/acme/coronary/trees" in text
+
+
+def test_a_table_without_the_traced_structure_has_measures_all_the_same(project):
+    rows = "value\tname\ttitle\tcolor\tcomponents\tpriority\n1\tliver\tLiver\t#aa2200\t1\t1\n"
+    (project / "labels.tsv").write_text(rows)
+    write_config(project, "  labels: labels.tsv\n")
+    plan = planned(project, "measures")
+    assert plan["measure_shapes"] == 4 and "trace_coronary" not in plan
+
+
 def test_trainings_read_the_fused_label_maps_where_they_are_asked_to(done):
     project = done
     assert not (project / "results/acme/fused").exists()

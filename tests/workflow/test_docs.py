@@ -114,7 +114,18 @@ def _vqvae() -> dict:
     return {"SparseVQVAE": SparseVQVAE, "options": options, "codebook": codebook, "band": band}
 
 
-NAMES = {"docs/vecset.md": _vecset, "docs/vqvae.md": _vqvae}
+def _measures() -> dict:
+    """Z-scores of two hearts, where the page reads them."""
+    folder = Path("results/acme/measures")
+    folder.mkdir(parents=True)
+    rows = [f"{case},left_atrium,,volume,{v},ml,{cut},9,60,8,{z}\n" for case, v, cut, z in SCORES]
+    header = "case_id,class,part,measure,value,unit,cut,cases,mean,sd,z\n"
+    (folder / "zscores.csv").write_text(header + "".join(rows))
+    return {}
+
+
+SCORES = (("a", 80, False, 2.5), ("b", 52, False, -1.0), ("c", 41, True, ""))
+NAMES = {"docs/measures.md": _measures, "docs/vecset.md": _vecset, "docs/vqvae.md": _vqvae}
 # New files of a family are written and run by the test of its page.
 RUN = [b for b in BLOCKS if b.language == "python" and not b.text.startswith("# file: ")]
 
@@ -128,6 +139,8 @@ def test_python_runs(page, tmp_path, monkeypatch):
     for block in RUN:
         if block.page == page:
             exec(compile(block.text, str(block), "exec"), names)
+    if "far" in names:
+        assert list(names["far"].case_id) == ["a"] and len(names["wide"]) == 3
     if "distances" in names:
         assert names["distances"].shape == (2, 5, 10)
 

@@ -28,9 +28,7 @@ RULES, RULE_NAMES = read_rules()
 # backend) or by a step that no rule runs, with a message that says how to install it.
 OPTIONAL = {"spconv": "spconv-cu126", "igl": "libigl", "mlflow": "mlflow", "wandb": "wandb"}
 # No script imports these, but one of its libraries does and does not declare it.
-UNDECLARED = {"einops": "monai"}
-# No script imports these: people who look at the results do.
-BY_HAND = {"geometry.yaml": {"pandas", "rtree"}}
+UNDECLARED = {"einops": "monai", "rtree": "trimesh"}
 # Steps that no rule runs, and the environment that they work in.
 STAND_ALONE = {
     "list_cases.py": "geometry.yaml",
@@ -87,7 +85,6 @@ def test_an_environment_holds_nothing_that_its_scripts_do_not_need(path):
     held = set(pins(path)) - {"python"}
     needed = set().union(*map(conda_names, scripts_of(path)))
     needed |= {name for name, by in UNDECLARED.items() if by in needed}
-    needed |= BY_HAND.get(path.name, set())
     assert held <= needed, f"{path.name}: no script imports {held - needed}"
     assert not held & set(OPTIONAL)
 

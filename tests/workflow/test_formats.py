@@ -25,6 +25,8 @@ from cardiform.labels import LabelTable
 from cardiform.ldm.data import load_latents
 from cardiform.ldm.diffusion_model import LatentStatistics
 from cardiform.ldm.hearts_on_grid import load_grid, read_box
+from cardiform.measures.norms import read_norms
+from cardiform.measures.table import read_measures
 from cardiform.training.checkpoint import Checkpoints
 from cardiform.vecset.data import load_case_points
 from cardiform.vecset.reconstruct import load_frame
@@ -343,6 +345,8 @@ def test_tables_with_other_columns_are_refused(stored, written, tmp_path):
         "Checked case table": table.read_checked_cases,
         "Split": splits.read_split,
         "Branch table": tree_files.read_branches,
+        "Measure table": read_measures,
+        "Norms": read_norms,
     }[stored.heading]
     text = (written / stored.path).read_text()
     reader(written / stored.path)

@@ -57,6 +57,7 @@ MAY_IMPORT = {
     "apply.models": {"errors", "artefact"},
     "export": GROUND | TORCH_GROUND | FAMILIES | {"cli", "phantom", "apply", "export"},
     "report": GROUND | {"report"},
+    "measures": GROUND | {"coronary", "measures"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {
     "errors": True, "options": True, "labels": True, "files": True, "formats": True, "tables": True,

@@ -22,7 +22,13 @@ sys.path.insert(0, str(SCRIPTS))
 from cardiform import cli, labels
 from cardiform.apply.models import files_of
 from cardiform.cohort import splits
-from cardiform.cohort.table import OK, assign_chunks, demo_cases, read_case_table
+from cardiform.cohort.table import (
+    OK,
+    assign_chunks,
+    check_free_columns,
+    demo_cases,
+    read_case_table,
+)
 from cardiform.errors import InputError, together
 from cardiform.files import check_writable, parts_of, unwritable
 from cardiform.geometry.window_names import parse_windows
@@ -253,6 +259,7 @@ try:
         lambda: check_sections(OPTIONS),
         lambda: check_ldm(*(OPTIONS[name] for name in LDM_SECTIONS)),
         lambda: check_vessels(OPTIONS["vessels"]),
+        lambda: check_free_columns(COHORT.table, OPTIONS["norms"].groups, "norms.groups"),
     )
     CHUNKS, NEW_CHUNKS, _ = together(
         lambda: assign_chunks(CASES, COHORT.chunks),

@@ -19,6 +19,8 @@ CASE_COLUMNS = (
 CASES = Format("checked case table", dict.fromkeys(CASE_COLUMNS, "text"), marked=False)
 # A table has this column where a case has an entry in it, behind all others.
 CUT_COLUMN = "cut"
+# Columns of a user's own begin with this: another unknown name is most likely a slip.
+FREE_PREFIX = "x_"
 NOTHING = "none"  # in that column: no class is cut, although it reaches the border
 # Ids become file names and shell words.
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -27,7 +29,7 @@ ID_REMEDY = "use up to 100 letters, digits, '.', '_' and '-', not first '.', '_'
 # summary.json beside <case>.json: a case of that name would be overwritten, or overwrite them.
 RESERVED = {
     "state", "manifest", "manifest.tsv", "metrics", "metrics.json", "summary", "summary.json",
-    "branches.csv",
+    "branches.csv", "measures.csv", "norms.csv", "zscores.csv", "groups.csv",
 }  # fmt: skip
 RESERVED_REMEDY = "rename it: the stages keep files of their own under this name"
 PATH_COLUMNS = ("labels", "image", "pointcloud", "truth")
@@ -76,6 +78,7 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
 
     Columns: case_id and labels; patient_id (default: the case id), image, pointcloud, truth, cut.
     A status ``skipped`` leaves a case out, with its reason; all else is for check_cohort to find.
+    Columns that begin with ``x_`` are free: nothing but the measures reads them.
 
     select : case ids to keep, all where empty.
 
@@ -92,18 +95,19 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
         remedy = "name case_id and labels in the header, separated by tabs or commas"
         raise InputError(problem(path, found, remedy))
     known = (*CASE_COLUMNS, CUT_COLUMN)
-    unknown = [c for c in header if c not in known]
+    unknown = [c for c in header if c not in known and not c.startswith(FREE_PREFIX)]
     if unknown:
         raise InputError(
             problem(
                 path,
                 f"unknown column {', '.join(map(str, unknown))}",
-                f"known columns: {', '.join(known)}",
+                f"known columns: {', '.join(known)}; one of your own begins with {FREE_PREFIX}",
             )
         )
     problems, cases = [], []
     seen: dict[str, int] = {}
-    for line, row in rows:
+    for line, full in rows:
+        row = {column: text for column, text in full.items() if column in known}
         row["patient_id"] = row.get("patient_id") or row["case_id"]
         row[CUT_COLUMN] = _listed(row.get(CUT_COLUMN, ""))
         problems += _unusable(row, f"{path}:{line}")
@@ -144,6 +148,23 @@ def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Cas
     if problems:
         raise InputError(problems)
     return _selected([Case(**row) for _, row in rows], select, path, ANEW)
+
+
+def check_free_columns(path: str | Path, columns: Iterable[str], key: str) -> None:
+    """InputError with all of some columns that a case table lacks.
+
+    path : empty: there is no table.    key : what names the columns.
+    """
+    columns = list(columns)
+    header = read_table(path)[0] if columns and str(path) else []
+    known = ", ".join(name for name in header if name.startswith(FREE_PREFIX)) or "none"
+    remedy = f"add it (columns of your own begin with {FREE_PREFIX}; it has {known})"
+    if problems := [
+        problem(path or "the demo's case table", f"no column {name}, which {key} names", remedy)
+        for name in columns
+        if name not in header
+    ]:
+        raise InputError(problems)
 
 
 def id_remedy(name: str) -> str:

@@ -17,8 +17,8 @@ from ..volumes import check_extent, labelled_box, load_label_map, spacing_of
 from .field_of_view import Cut, cuts_of
 from .fields import Kept, save_fields
 from .frame import Frame
-from .mesh_files import MESH_ENDING, read_mesh, write_mesh
-from .meshed import FIELDS_FILE, FRAME, REMEDY, MeshedCase, named_fields, naming
+from .mesh_files import MESH_ENDING, write_mesh
+from .meshed import FIELDS_FILE, FRAME, MeshedCase, named_fields, naming
 from .narrowband import field_band
 from .points_check import check_points
 from .sampling import case_points
@@ -112,11 +112,9 @@ def sample_case(
     check_extent(case.labels, meshed.extent, spacing_of(meshed.affine))
     if case.may_be_cut:
         meshed.check_in_view()
-    fields, cuts, frame = dict(meshed.fields()), meshed.cuts, meshed.frame
+    fields, surfaces = dict(meshed.fields()), meshed.surfaces()
+    cuts, frame = meshed.cuts, meshed.frame
     del meshed  # the fields hold all that is needed, and a label map much memory
-    names = dict(zip(table.values, table.names))
-    folder = meshes / case.case_id
-    surfaces = {v: read_mesh(folder / f"{names[v]}{MESH_ENDING}", REMEDY) for v in fields}
     rng = np.random.default_rng([options.seed, _seed_of(case.case_id)])
     with naming(case):
         arrays, evidence = case_points(fields, surfaces, frame, table, options, rng, cuts)

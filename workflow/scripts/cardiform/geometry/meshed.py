@@ -22,8 +22,9 @@ from .field_of_view import Cut, Plane, cuts_of
 from .fields import load_fields
 from .frame import Frame
 from .lookup import Field
-from .mesh_files import MESH_ENDING
+from .mesh_files import MESH_ENDING, read_mesh
 from .sdf import ClassField, each_class_field
+from .surface import Mesh
 
 REMEDY = again("extract_meshes")  # of missing and damaged files of a case
 FRAME = Format(
@@ -141,6 +142,18 @@ class MeshedCase:
             return load_fields(self.path.with_name(FIELDS_FILE), self.affine, self.shifts)
         smoothing = MeshesOptions(smoothing_vox=self.record["smoothing_vox"])
         return named_fields(self.case, self.label_map, self.table, smoothing, self.shifts)
+
+    def surfaces(self) -> dict[int, Mesh]:
+        """Class value -> surface, RAS mm.
+
+        Raises
+        ------
+        InputError
+            A mesh is missing or damaged.
+        """
+        names = dict(zip(self.table.values, self.table.names))
+        folder = self.path.parent
+        return {v: read_mesh(folder / f"{names[v]}{MESH_ENDING}", REMEDY) for v in self.shifts}
 
     def check_in_view(self) -> None:
         """InputError where the border of the volume cuts every class and leaves no surface."""

@@ -29,6 +29,7 @@ from .ldm import (
     PointcloudsOptions,
     SamplingOptions,
 )
+from .measures import MeasuresOptions, NormsOptions
 from .training import TrainingOptions
 from .vecset import VecsetOptions, VecsetReconstructOptions
 from .vessels import VesselDrawingOptions, VesselOptions
@@ -50,6 +51,8 @@ SECTIONS: dict[str, type] = {
     "points": PointsOptions,
     "voxels": VoxelsOptions,
     "windows": WindowsOptions,
+    "measures": MeasuresOptions,
+    "norms": NormsOptions,
     "training": TrainingOptions,
     "vqvae": VqvaeOptions,
     "vqvae_pretrain": VqvaePretrainOptions,

@@ -1,0 +1,1 @@
+"""Measures of single hearts, and what is usual in a cohort."""
