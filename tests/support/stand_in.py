@@ -38,7 +38,9 @@ elif name == "collect_trees":
     put(out / "branches.csv"); put(out / "summary.json")
 elif name.startswith(("train_", "pretrain_")):
     put(out / "model.pt"); put(out / "metrics.json")
-elif name in ("reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels"):
+elif name in (
+    "reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels", "complete_vecset"
+):
     put(out / "metrics.json")
 elif name in ("evaluate_samples", "evaluate_vessels", "collect_applied"):
     put(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypedDict
@@ -150,10 +150,9 @@ def load_case_points(
         _filled(arrays[f"{name}_sdf"][head], arrays.get(f"{name}_least"), truncation)
         for name in ("near", "volume")
     )
-    thinness = 1 / _depths(arrays["near_sdf"], arrays["volume_sdf"])
     return CasePoints(
         case_id=case_id,
-        surface=Labelled.of(arrays["surface_points"], channel[arrays["surface_labels"]], thinness),
+        surface=surface_of(arrays, channel),
         near=Labelled.of(arrays["near_points"][head].copy(), near_channels),
         near_sdf=near_sdf,
         volume=Labelled.of(arrays["volume_points"][head].copy(), _within(volume_sdf)),
@@ -161,6 +160,12 @@ def load_case_points(
         annotated=arrays["annotated"].astype(bool),
         planes=arrays.get("cut_planes"),
     )
+
+
+def surface_of(arrays: Mapping[str, np.ndarray], channel: np.ndarray) -> Labelled:
+    """The surface of the arrays of a points file.    channel : of each class value."""
+    thinness = 1 / _depths(arrays["near_sdf"], arrays["volume_sdf"])
+    return Labelled.of(arrays["surface_points"], channel[arrays["surface_labels"]], thinness)
 
 
 def labelled_points(points: np.ndarray, channels: np.ndarray, classes: int) -> np.ndarray:
@@ -278,19 +283,10 @@ class PointDataset:
             case.check()
             self.checked.add(index)
         rng = np.random.default_rng((draw.seed, number))
-        classes = case.near_sdf.shape[1]
         move = Similarity.draw(
             rng, draw.augment_rotation_deg, draw.augment_scale, draw.augment_shift
         )
-        points, fps = draw_input(
-            self._seen(case, number),
-            classes,
-            input_points=draw.input_points,
-            latents=draw.latents,
-            balanced=draw.balanced,
-            rng=rng,
-        )
-        points[:, :3] = move.apply(points[:, :3])
+        points, fps, move = self.encoded(self._seen(case, number), number, move, rng)
         near = case.near.draw(draw.near_queries, draw.balanced, rng)
         volume = case.volume.draw(draw.volume_queries, draw.balanced, rng)
         surface = case.surface.draw(draw.surface_queries, draw.balanced, rng)
@@ -306,6 +302,22 @@ class PointDataset:
             "annotated": case.annotated,
             "case_id": case.case_id,
         }
+
+    def encoded(
+        self, surface: Labelled, number: int, move: Similarity, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, Similarity]:
+        """Of what is seen of a case: points (N, 3 + C) and fps (M,), and the map of the case."""
+        draw = self.draw
+        points, fps = draw_input(
+            surface,
+            self.cases[0].near_sdf.shape[1],
+            input_points=draw.input_points,
+            latents=draw.latents,
+            balanced=draw.balanced,
+            rng=rng,
+        )
+        points[:, :3] = move.apply(points[:, :3])
+        return points, fps, move
 
     def _seen(self, case: CasePoints, number: int) -> Labelled:
         """The surface that is encoded of a case: all of it, or what a cut would leave."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,8 +16,11 @@ from ..options.vecset import VecsetOptions
 from ..training.job import Job
 from .data import CasePoints, Draw, PointDataset
 from .model import VECSET
+from .parts import PartDataset, Usual
 from .shared import shared_cases
 from .task import VecsetTask
+
+LEAST_SCALE = 0.75  # of a heart that is put where its parts usually lie, unit frame
 
 
 def vecset_job(
@@ -33,6 +37,8 @@ def vecset_job(
     """
     # an item that is scaled down brings its distances nearer
     truncation = options.truncation / (1 - options.augment_scale)
+    if options.hidden_share:  # and so does its part, where it is put as if it were smaller
+        truncation /= LEAST_SCALE
     rows = splits.read_splits({"train": train, "validation": validation})
     cases = {
         part: shared_cases(found, table, shared, options.cached_points, truncation)
@@ -51,6 +57,18 @@ def vecset_job(
         )
         for part, found in cases.items()
     }
+    extra: dict[str, Any] = {}
+    if options.hidden_share:
+        usual = Usual.of(cases["train"])
+        sets["train"] = PartDataset(
+            cases["train"],
+            sets["train"].draw,
+            options.behind_cuts,
+            usual=usual,
+            share=options.hidden_share,
+            most=options.hidden_classes,
+        )
+        extra["usual"] = usual.as_dict(table)
     return Job(
         kind=VECSET,
         task=task,
@@ -68,6 +86,7 @@ def vecset_job(
             "training data": sha256_json([case.digest() for case in cases["train"]]),
             "validation data": sha256_json([case.digest() for case in cases["validation"]]),
         },
+        extra=extra,
     )
 
 
