@@ -59,7 +59,7 @@ class Usual:
             np.full((classes, GUESSES, 3), np.nan, np.float32),
         )
         for channel in np.flatnonzero(there.any(axis=0)):
-            usual.shapes[channel] = usual._cloud(seen, channel)
+            usual.shapes[channel] = usual._cloud(seen, int(channel))
         return usual
 
     def placing(self, points: np.ndarray, channels: np.ndarray) -> Similarity:
