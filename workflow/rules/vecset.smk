@@ -99,7 +99,7 @@ rule complete_vecset:
     benchmark:
         f"{LOGS}/benchmark/{{fold}}complete_vecset.tsv"
     conda:
-        "../envs/torch.yaml"
+        "../envs/apply.yaml"
     threads: 8
     resources:
         gpu=1,
