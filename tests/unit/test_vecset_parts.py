@@ -30,6 +30,7 @@ from cardiform.vecset.parts import (
 )
 from cardiform.vecset.reconstruct import Reconstructor
 from cardiform.vecset.similarity import Similarity
+from cardiform.vecset.task import VecsetTask, counting
 from cardiform.volumes import load_label_map, save_label_map
 
 TABLE = LabelTable(STACOM_2025[:3])
@@ -154,9 +155,69 @@ def test_samples_are_decided_by_the_draw_and_others_stay_as_they_were():
     for number in range(20):
         item, other = hiding[0, number], plain[0, number]
         assert all(np.array_equal(item[k], again[0, number][k]) for k in item)
-        same.append(all(np.array_equal(item[k], other[k]) for k in item))
+        same.append(all(np.array_equal(item[k], other[k]) for k in other))
         assert same[-1] == (len(seen(item)) == 3)
     assert 4 < sum(same) < 16
+
+
+def one_ball_elsewhere(place: int) -> CasePoints:
+    """A heart whose third ball lies at one of four places, which its other classes do not tell."""
+    rng = np.random.default_rng(place)
+    points = rng.uniform(-1, 1, (6000, 3)).astype(np.float32)
+    turned = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])[place]
+    middles = np.array([[-0.5, 0, 0], [0.5, 0, 0], [0, *(0.6 * turned)]])
+    sdf = np.linalg.norm(points[:, None] - middles, axis=2) - 0.25
+    kinds = np.where(sdf.min(1) < 0, sdf.argmin(1), 3).astype(np.uint8)
+    volume = Labelled.of(points, kinds)
+    way = rng.normal(size=(300, 3))
+    seen = np.arange(300) % 3
+    surface = middles[seen] + 0.25 * way / np.linalg.norm(way, axis=1, keepdims=True)
+    drawn = Labelled.of(surface.astype(np.float32), seen.astype(np.uint8))
+    near_sdf = np.linalg.norm(drawn.points[:, None] - middles, axis=2) - 0.25
+    return CasePoints("a", drawn, drawn, near_sdf, volume, sdf, np.ones(3, bool))
+
+
+def test_a_place_is_asked_for_as_often_where_the_hidden_class_is_not():
+    """Else the network learns to answer yes wherever a hidden class might be."""
+    cases = [one_ball_elsewhere(k) for k in range(4)]
+    draw = Draw(input_points=200, volume_queries=400, near_queries=90, surface_queries=20,
+                balanced=0.8, latents=16)  # fmt: skip
+    data = PartDataset(cases, draw, usual=Usual.of(cases), share=1.0, most=1)
+    inside, asked, plain = 0.0, 0.0, []
+    for number in range(160):
+        item = data[number % 4, number]
+        if not item["hidden"][2]:
+            continue
+        assert item["near_hidden"].any() and not item["near_hidden"].all()
+        batch = {k: torch.from_numpy(v)[None] for k, v in item.items() if k != "case_id"}
+        counts = counting(batch, torch.ones(1, 490, 3, dtype=torch.bool))[0].numpy()
+        assert (counts[:, :2] == 1).all(), "what is seen counts everywhere"
+        assert np.array_equal(counts[400:, 2] == 0, item["near_hidden"])
+        at = item["volume"] - (0, 0.6, 0)  # the place of the first heart
+        there = np.linalg.norm(at, axis=1) < 0.2
+        yes = item["volume_sdf"][there, 2] < 0
+        inside += (counts[:400, 2][there] * yes).sum()
+        asked += counts[:400, 2][there].sum()
+        plain += yes.tolist()
+    assert np.mean(plain) > 0.5, "as drawn"
+    assert inside / asked == pytest.approx(0.25, abs=0.08), "one heart in four has it there"
+
+
+def test_hidden_surfaces_ask_for_no_zero():
+    """The surface term, and the slope, are of the classes that are seen."""
+    options = VecsetOptions(preset="demo", volume_queries=40, near_queries=30, surface_queries=20)
+    task = VecsetTask(options, TABLE)
+    item = items(1.0, 2)[0, 3]
+    batch = {k: torch.from_numpy(v)[None] for k, v in item.items() if k != "case_id"}
+    hidden = batch["hidden"][0]
+    assert hidden.any() and not hidden.all()
+    wild = torch.where(hidden, 7.0, 0.0).expand(1, 90, 3)
+    assert task.data_terms(batch, wild)["surface"] == 0
+    wild = torch.where(hidden, 0.0, 7.0).expand(1, 90, 3)
+    assert task.data_terms(batch, wild)["surface"] == 7
+    for _ in range(5):
+        _, channels, counts = task.eikonal_points(batch)
+        assert not (hidden[channels] & counts).any()
 
 
 def test_maps_behind_each_other():

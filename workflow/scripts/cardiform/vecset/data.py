@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from torch import Tensor
@@ -26,7 +26,8 @@ LEAST_SEEN = 0.5  # of a surface that is encoded as if it were cut
 class PointBatch(TypedDict):
     """A batch of B items of :class:`PointDataset`, which are the same without the B.
 
-    Unit frame, float32 unless said; distances of unknown classes are NaN.
+    Unit frame, float32 unless said; distances of unknown classes are NaN. The last three are there
+    where classes may be hidden.
     """
 
     points: Tensor  # (B, N, 3 + C)
@@ -39,6 +40,9 @@ class PointBatch(TypedDict):
     surface_channel: Tensor  # (B, S) int64
     annotated: Tensor  # (B, C) bool
     case_id: list[str]
+    hidden: NotRequired[Tensor]  # (B, C) bool
+    near_hidden: NotRequired[Tensor]  # (B, Q) bool
+    volume_rarity: NotRequired[Tensor]  # (B, V)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,13 @@ class Labelled:
         for rows, share in zip(self.rows, self.shares):
             weights[self.channels[rows[0]]] = share
         return Labelled.of(self.points[kept], self.channels[kept], weights)
+
+    def rarity_of(self, rows: np.ndarray, balanced: float) -> np.ndarray:
+        """(N,) float32: how much more seldom :meth:`draw` takes each row than an even draw."""
+        often = np.zeros(int(self.channels.max()) + 1)
+        for members, share in zip(self.rows, self.shares):
+            often[self.channels[members[0]]] = share * len(self.points) / len(members)
+        return (1 / (1 - balanced + balanced * often[self.channels[rows]])).astype(np.float32)
 
     def draw(self, count: int, balanced: float, rng: np.random.Generator) -> np.ndarray:
         """``count`` rows with replacement, a share of them balanced over the classes."""
@@ -301,7 +312,14 @@ class PointDataset:
             "surface_channel": case.surface.channels[surface].astype(np.int64),
             "annotated": case.annotated,
             "case_id": case.case_id,
+            **self.counted(case, points, near, volume),
         }
+
+    def counted(
+        self, case: CasePoints, points: np.ndarray, near: np.ndarray, volume: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """What else an item has: how its near and volume rows count. Here all count the same."""
+        return {}
 
     def encoded(
         self, surface: Labelled, number: int, move: Similarity, rng: np.random.Generator

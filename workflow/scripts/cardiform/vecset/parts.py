@@ -157,6 +157,25 @@ class PartDataset(PointDataset):
         points[:, :3] = move.apply(points[:, :3])
         return points, fps, move.after(placing)
 
+    def counted(
+        self, case: CasePoints, points: np.ndarray, near: np.ndarray, volume: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Of queries of an item whose classes are hidden: where they come from, and how often.
+
+        Queries are drawn where the surfaces are, more of them in thin classes. What is hidden would
+        show by that: a place would be asked for in the hearts that have the class there, and hardly
+        in the others, and the network would answer yes wherever it might be.
+
+        hidden : (C,) bool.    near_hidden : (Q,) bool, drawn at the surface of a hidden class.
+        volume_rarity : (V,) float32, what the volume queries of hidden classes count.
+        """
+        hidden = case.annotated & ~(points[:, 3:] == 1).any(axis=0)
+        return {
+            "hidden": hidden,
+            "near_hidden": hidden[case.near.channels[near]],
+            "volume_rarity": case.volume.rarity_of(volume, self.draw.balanced),
+        }
+
 
 def drawn_part(
     part: Labelled, usual: Usual, draw: Draw, rng: np.random.Generator
