@@ -137,7 +137,7 @@ def measure(args, way: str, groups) -> dict:
     from cardiform.training.job import run
     from cardiform.vecset.complete import PartCompleter, UsualShapes, evaluate_case
     from cardiform.vecset.reconstruct import Reconstructor, load_frame
-    from cardiform.vecset.train import vecset_job
+    from cardiform.vecset.train import level_chooser, vecset_job
 
     torch.set_num_threads(1)
     more, parts.GUESS_SHARE = WAYS[way]
@@ -152,12 +152,13 @@ def measure(args, way: str, groups) -> dict:
     )  # fmt: skip
     start = time.process_time()
     files = (args.out / "train.csv", args.out / "val.csv", folder / "shared")
-    run(vecset_job(options, TABLE, *files), folder)
+    job = vecset_job(options, TABLE, *files)
+    run(job, folder, chosen=level_chooser(job, options))
     seconds = time.process_time() - start
     network = Reconstructor.load(
         folder / "model.pt", VecsetReconstructOptions(device=args.device), torch.device(args.device)
     )
-    usual = usual_of(args, groups)
+    usual = network.usual or usual_of(args, groups)
     rows = []
     for case in groups["test"]:
         truth, points = load_label_map(case.labels), points_of(args, case)

@@ -19,6 +19,7 @@ from cardiform.labels import STACOM_2025, LabelTable
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.vecset.complete import PartCompleter, UsualShapes, evaluate_case
 from cardiform.vecset.data import CasePoints, Draw, Labelled, PointDataset
+from cardiform.vecset.levels import chosen_levels
 from cardiform.vecset.parts import (
     GUESS,
     GUESSES,
@@ -53,10 +54,10 @@ def distances(points: np.ndarray) -> np.ndarray:
     return np.linalg.norm(points[:, None] - MIDDLES, axis=2) - RADII
 
 
-def case_points(seed=0) -> CasePoints:
-    points = np.random.default_rng(seed).uniform(-1, 1, (400, 3)).astype(np.float32)
+def case_points(seed=0, number=400) -> CasePoints:
+    points = np.random.default_rng(seed).uniform(-1, 1, (number, 3)).astype(np.float32)
     sdf = distances(points).astype(np.float16)
-    volume = Labelled.of(points, np.zeros(400, np.uint8))
+    volume = Labelled.of(points, np.zeros(number, np.uint8))
     return CasePoints("a", surface(seed=seed), volume, sdf, volume, sdf, np.ones(3, bool))
 
 
@@ -106,7 +107,7 @@ def test_what_is_hidden_says_nothing_of_the_place():
 def test_nothing_known_is_refused():
     with pytest.raises(InputError, match="without any known class"):
         without(surface(), [0, 1, 2])
-    nobody = Usual(np.full((3, 3), np.nan), np.full(3, np.nan), usual().shapes)
+    nobody = Usual(np.full((3, 3), np.nan), np.full(3, np.nan), usual().shapes, np.zeros(3))
     with pytest.raises(InputError, match="without any known class"):
         nobody.placing(surface().points, surface().channels)
 
@@ -251,6 +252,11 @@ def test_the_model_says_where_classes_lie():
     assert np.array_equal(again.radii, lacking.radii, equal_nan=True)
     assert np.array_equal(again.shapes, lacking.shapes, equal_nan=True)
     assert Usual.of_model(stored({}), TABLE) is None
+    leveled = stored({"usual": usual().as_dict(TABLE), "levels": {"left_atrium": 0.02}})
+    assert Usual.of_model(leveled, TABLE).levels.tolist() == [0, 0.02, 0]
+    for wrong in (None, {"nobody": 0.1}, {"myocardium": "x"}, {"myocardium": float("nan")}):
+        with pytest.raises(InputError, match="not valid"):
+            Usual.of_model(stored({"usual": {}, "levels": wrong}), TABLE)
 
 
 @pytest.mark.parametrize(
@@ -275,6 +281,11 @@ class Oracle(torch.nn.Module):
 
     shape = type("Shape", (), {"latents": 4})
     starts = 4
+    too_small = 0.0  # what balls are made smaller by
+
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(1, 1)
 
     def encode(self, points, fps):
         self.seen = points
@@ -284,7 +295,35 @@ class Oracle(torch.nn.Module):
         return latents
 
     def query(self, tokens, queries):
-        return torch.from_numpy(distances(queries[0].numpy()))[None].float()
+        return torch.from_numpy(distances(queries[0].numpy()))[None].float() + self.too_small
+
+
+@pytest.mark.parametrize("too_small", [0.0, 0.02])
+def test_the_level_is_that_at_which_hidden_classes_come_out_right(too_small):
+    network, cases = Oracle(), [case_points(k, 20_000) for k in range(2)]
+    network.too_small = too_small
+    draw = items().draw
+    found = chosen_levels(network, cases, usual(), draw, TABLE)
+    assert found == dict.fromkeys(TABLE.names, too_small)
+    assert chosen_levels(network, [], usual(), draw, TABLE) == {}
+    lacking = [CasePoints(**{**vars(c), "surface": without(c.surface, [1])}) for c in cases]
+    assert chosen_levels(network, lacking, usual(), draw, TABLE).keys() == {
+        n for n in TABLE.names if n != TABLE.names[1]
+    }
+
+
+def test_what_is_made_is_cut_at_its_level(tmp_path, completer):
+    """Balls that come out too small by 0.03, and a level that makes up for it."""
+    whole = load_label_map(heart(tmp_path, "whole")[0].labels)
+    heart(tmp_path, "given", without_value=3)
+    completer.network.model.too_small = 0.03
+    volumes = []
+    for level in (0.0, 0.03):
+        completer.usual.levels[2] = level
+        out = tmp_path / f"{level}.nii.gz"
+        complete_file(tmp_path / "given.nii.gz", out, missing=(), completer=completer)
+        volumes.append((load_label_map(out).data == 3).sum() / (whole.data == 3).sum())
+    assert volumes[0] < 0.85 and volumes[1] == pytest.approx(1, abs=0.07)
 
 
 AFFINE = np.diag([-3.0, 3.0, 4.0, 1.0])

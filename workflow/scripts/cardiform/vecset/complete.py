@@ -94,7 +94,10 @@ class PartCompleter:
             asked = network.field(network.model.encode(*given), corners=True)
         values = tuple(self.table[channel].value for channel in wanted)
         sampled = sample_field(
-            lambda unit: asked(unit)[:, wanted], label_map.data.shape, label_map.affine, at.to_unit
+            lambda unit: asked(unit)[:, wanted] - self.usual.levels[wanted],
+            label_map.data.shape,
+            label_map.affine,
+            at.to_unit,
         )
         return filled(label_map, values, sampled.labels(values)), at
 

@@ -37,11 +37,13 @@ class Usual:
     middles : (C, 3) float64.    radii : (C,) float64, root mean square about the middle.
     shapes : (C, GUESSES, 3) float32, points of surfaces of all the cases together, each case put
         where its classes usually lie.
+    levels : (C,) float64, where what is made of a class is cut.
     """
 
     middles: np.ndarray
     radii: np.ndarray
     shapes: np.ndarray
+    levels: np.ndarray
 
     @classmethod
     def of(cls, cases: Sequence[CasePoints]) -> Usual:
@@ -57,6 +59,7 @@ class Usual:
             np.where(there[..., None], middles, 0).sum(axis=0) / counts[:, None],
             np.where(there, np.sqrt(squares), 0).sum(axis=0) / counts,
             np.full((classes, GUESSES, 3), np.nan, np.float32),
+            np.zeros(classes),
         )
         for channel in np.flatnonzero(there.any(axis=0)):
             usual.shapes[channel] = usual._cloud(seen, int(channel))
@@ -103,14 +106,19 @@ class Usual:
             np.full((size, 3), np.nan),
             np.full(size, np.nan),
             np.full((size, GUESSES, 3), np.nan, np.float32),
+            np.zeros(size),
         )
         try:
             for name, row in stored.extra["usual"].items():
                 channel = table.names.index(name)
                 usual.middles[channel], usual.radii[channel] = row["middle"], float(row["radius"])
                 usual.shapes[channel] = row["shape"]
+            for name, level in stored.extra.get("levels", {}).items():
+                usual.levels[table.names.index(name)] = float(level)
+            if not np.isfinite(usual.levels).all():
+                raise ValueError("a level is no number")
         except (AttributeError, KeyError, TypeError, ValueError):
-            fact = "says in a way that is not valid where classes usually lie"
+            fact = "says in a way that is not valid where classes usually lie, or are cut"
             raise InputError(problem(stored.path, fact, MODEL.remedy)) from None
         return usual
 

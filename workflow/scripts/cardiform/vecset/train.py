@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,12 @@ from ..errors import InputError, problem
 from ..files import sha256_json
 from ..labels import LabelTable
 from ..options.vecset import VecsetOptions
+from ..training.distributed import choose_device
+from ..training.engine import Outcome
 from ..training.job import Job
 from .data import CasePoints, Draw, PointDataset
-from .model import VECSET
+from .levels import chosen_levels
+from .model import VECSET, VecSet
 from .parts import PartDataset, Usual
 from .shared import shared_cases
 from .task import VecsetTask
@@ -88,6 +91,23 @@ def vecset_job(
         },
         extra=extra,
     )
+
+
+def level_chooser(made: Job, options: VecsetOptions) -> Callable[[Outcome], dict] | None:
+    """What :func:`cardiform.training.job.run` asks of the shipped weights; None: no class was
+    hidden."""
+    hearts, held_out = made.train_set, made.validation_set
+    if not isinstance(hearts, PartDataset):
+        return None
+
+    def chosen(outcome: Outcome) -> dict[str, Any]:
+        network = VecSet.from_options(options, len(made.labels))
+        network.load_state_dict(outcome.weights)
+        network = network.to(choose_device(options.device)).eval()
+        draw = held_out.draw
+        return {"levels": chosen_levels(network, held_out.cases, hearts.usual, draw, made.labels)}
+
+    return chosen
 
 
 def planes_of(cases: Sequence[CasePoints], options: VecsetOptions) -> dict[str, str]:
