@@ -168,8 +168,8 @@ def by_ldm(args, held_out) -> Iterator[float]:
     """Error of the appendage's volume, of each held-out heart."""
     import torch
 
+    from cardiform.completion.files import complete_beyond
     from cardiform.ldm.complete import Completer
-    from cardiform.ldm.complete_files import complete_beyond
     from cardiform.options.ldm import CompletionOptions
 
     completer = Completer(args.ldm, CompletionOptions(), torch.device(args.device))

@@ -31,6 +31,7 @@ PLAN = {
     "phantom": (3.4, 1, 1.9, "procedural hearts:\ndemo and truth"),
     "metrics": (5.5, 1, 1.8, "overlap, surface,\ntopology, records"),
     "training": (11.4, 1, 2.1, "loop, checkpoints,\nranks; a job"),
+    "completion": (7.2, 2, 1.9, "missing classes:\nfiles, figures"),
     "held_out": (9.6, 2, 1.7, "figures and files\nof held-out cases"),
     "cli": (0.0, 3, 1.9, "flags and\nconfig"),
     "launching": (2.3, 3, 1.8, "processes and\nGPUs of a job"),

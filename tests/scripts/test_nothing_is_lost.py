@@ -54,6 +54,7 @@ class Hearts(Trainings):
         self.make("measure_shapes.py", "measures", *self.measured())
         figures = {"test": {"cases": {"phantom_000": {"model": {"aorta": {"dice": 0.5}}}}}}
         write_held_out_figures(folder / "fold.json", "reconstruct_vecset", figures, None)
+        self.must(*self.command("vecset", folder / "vecset_parts", "--hidden-share", 0.5))
         (folder / "models").mkdir()
         (folder / "models" / "vecset").symlink_to(folder / "vecset")
         self.make_vessels(folder / "fine")
@@ -149,6 +150,15 @@ class Hearts(Trainings):
             "complete_labels of files": [
                 *(*diffusion, "--label-maps", f / "lacking.nii.gz", *self.flags("completion")),
             ],
+            "complete_vecset": [
+                *("--model", self.model("vecset_parts"), "--out", out, *self.cases),
+                *("--train", f / "train.csv", "--test", f / "val.csv"),
+                *self.flags("vecset_reconstruct"),
+            ],
+            "complete_vecset of files": [
+                *("--model", self.model("vecset_parts"), "--out", out),
+                *("--label-maps", f / "lacking.nii.gz", *self.flags("vecset_reconstruct")),
+            ],
             "encode_vessels": [
                 *("--cases", f / "fine" / "cases.tsv", "--voxels", f / "fine" / "all.tsv"),
                 *("--out", out, "--manifest", out / "all.tsv", "--spacing-mm", 1.0),
@@ -222,6 +232,8 @@ OTHER_SCRIPTS = {
     "evaluate_samples": ("--seed", 5),
     "complete_labels": ("--seed", 5),
     "complete_labels of files": ("--seed", 5),
+    "complete_vecset": ("--seed", 5),
+    "complete_vecset of files": ("--seed", 5),
     "encode_vessels": ("--branch-mm", 20),
     "train_vessels": ("--seed", 5),
     "draw_vessels": ("--seed", 5),
@@ -307,7 +319,7 @@ def test_a_file_in_the_place_of_an_output_is_refused(first, hearts, tmp_path):
 
 def test_a_folder_of_an_earlier_version_is_taken_over(first, hearts, tmp_path):
     name, out, files = first
-    if name == "complete_labels of files":
+    if name in ("complete_labels of files", "complete_vecset of files"):
         pytest.skip("nothing but the label maps, which may be anybody's")
     folder = tmp_path / "out"
     shutil.copytree(out, folder)

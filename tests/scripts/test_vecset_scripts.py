@@ -110,6 +110,23 @@ def test_a_model_that_is_none(tmp_path):
     refused(run_inside("reconstruct_vecset.py", *arguments), "model.pt")
 
 
+def test_what_cannot_be_completed_is_refused_before_anything_is_made(tmp_path, train):
+    tiny = ("--input-points", 600, "--volume-queries", 8, "--near-queries", 8)
+    tiny += ("--surface-queries", 8, "--eikonal-queries", 4, "--steps", 1, "--batch-size", 1)
+    assert train(*tiny, "--workers", 0, "--preview-every", 0).returncode == 0
+    model = ("--model", tmp_path / "out" / "model.pt", "--out", tmp_path / "completed")
+    maps = ("--label-maps", tmp_path / "a.nii.gz")
+    result = run_inside("complete_vecset.py", *model, *maps)
+    refused(result, "model.pt: was not trained to complete; train it with vecset.hidden_share")
+    for wrong in ((), (*maps, "--cases", "x"), ("--cases", "x"), ("--train", "x", "--test", "y")):
+        result = run_inside("complete_vecset.py", *model, *wrong)
+        refused(result, "name --label-maps, or --cases, --train and --test")
+    split = ("--cases", "x", "--train", "y", "--test", "z")
+    result = run_inside("complete_vecset.py", *model, *split, "--missing", "aorta")
+    refused(result, "--missing goes with --label-maps alone")
+    assert not (tmp_path / "completed").exists()
+
+
 TINY = ("--input-points", 600, "--volume-queries", 8, "--near-queries", 8, "--steps", 4)
 TINY += ("--surface-queries", 8, "--eikonal-queries", 4, "--batch-size", 1, "--workers", 0)
 TINY += ("--preview-every", 0, "--checkpoint-every", 1)

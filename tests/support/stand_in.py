@@ -41,7 +41,9 @@ elif name == "collect_measures":
         put(out / (part + ".csv"))
 elif name.startswith(("train_", "pretrain_")):
     put(out / "model.pt"); put(out / "metrics.json")
-elif name in ("reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels"):
+elif name in (
+    "reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels", "complete_vecset"
+):
     put(out / "metrics.json")
 elif name in ("evaluate_samples", "evaluate_vessels", "collect_applied", "write_report"):
     put(out)

@@ -17,6 +17,7 @@ from cardiform.cohort import per_case
 from cardiform.cohort.checks import check_case, check_cases, judge, notes, summarise
 from cardiform.cohort.manifest import MadeFile
 from cardiform.cohort.table import Case, read_case_table, read_checked_cases, write_cases
+from cardiform.completion.figures import summarise as summarise_completion
 from cardiform.coronary.data import NearDataset, PatchDataset
 from cardiform.coronary.thin_structure import PackedMask
 from cardiform.errors import InputError
@@ -28,7 +29,6 @@ from cardiform.held_out import summarise as summarise_held_out
 from cardiform.held_out import table_of_figures
 from cardiform.labels import LabelTable
 from cardiform.ldm.complete import ClassFrequencies
-from cardiform.ldm.complete import summarise as summarise_completion
 from cardiform.ldm.encode import statistics_of
 from cardiform.ldm.evaluate import References, evaluate
 from cardiform.ldm.evaluate import table_of_figures as table_of_sets

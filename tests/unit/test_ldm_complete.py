@@ -11,15 +11,10 @@ import torch
 from hearts import GRID, TABLE, heart
 
 from cardiform.cohort.table import Case
+from cardiform.completion.figures import summarise, table_of_figures
 from cardiform.errors import InputError
 from cardiform.files import write_json
-from cardiform.ldm.complete import (
-    ClassFrequencies,
-    Completer,
-    evaluate_case,
-    summarise,
-    table_of_figures,
-)
+from cardiform.ldm.complete import ClassFrequencies, Completer, evaluate_case
 from cardiform.ldm.cube import class_centroids
 from cardiform.ldm.data import to_values
 from cardiform.volumes import LabelMap, save_label_map

@@ -105,6 +105,16 @@ def test_the_key_reference_names_the_rules_that_run_again(done_with_coronaries, 
     assert changed and changed <= listed <= {rule for rule, _ in jobs}
 
 
+def test_a_vecset_that_is_trained_to_complete_is_asked_to(done):
+    write_config(done, "vecset:\n  hidden_share: 0.5\n")
+    completing = {**VECSET, "complete_vecset": 1}
+    assert planned(done) == completing
+    run(done)
+    assert (done / "results" / "acme" / "vecset" / "completion" / "metrics.json").is_file()
+    write_config(done, "vecset:\n  hidden_share: 0.5\nvecset_reconstruct:\n  seed: 5\n")
+    assert planned(done) == {"reconstruct_vecset": 1, "complete_vecset": 1, "all": 1}
+
+
 def test_a_changed_stage_reruns_itself_and_the_stages_after_it(done):
     project = done
     for position, section in enumerate(("pretrain", "codebook", "joint")):

@@ -1,7 +1,14 @@
+# Made where the network was trained to complete.
+COMPLETED_BY_VECSET = (
+    [f"{RESULTS}/vecset/completion/metrics.json"] if OPTIONS["vecset"].hidden_share else []
+)
+
+
 rule vecset:
     input:
         f"{RESULTS}/vecset/model.pt",
         f"{RESULTS}/vecset/reconstructions/metrics.json",
+        COMPLETED_BY_VECSET,
 
 
 # Only the final files are outputs: Snakemake deletes outputs before a job and after a failure,
@@ -74,4 +81,37 @@ rule reconstruct_vecset:
             " --validation {input.splits[1]:q} --test {input.splits[2]:q} --cases {input.cases:q}"
             " --meshes {params.meshes} --out {params.out} --metrics {output}"
             " {params.flags}"
+        )
+
+
+# Every class of every test case made from the others.
+rule complete_vecset:
+    input:
+        model=f"{OF_SPLIT}vecset/model.pt",
+        train=f"{OF_SPLIT}split/train.csv",
+        test=f"{OF_SPLIT}split/test.csv",
+        points=manifests("points"),
+        cases=CASE_LIST,
+    output:
+        f"{OF_SPLIT}vecset/completion/metrics.json",
+    log:
+        f"{LOGS}/{{fold}}complete_vecset.log",
+    benchmark:
+        f"{LOGS}/benchmark/{{fold}}complete_vecset.tsv"
+    conda:
+        "../envs/apply.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        launcher=script("launch.py"),
+        script=script("complete_vecset.py"),
+        flags=flags("vecset_reconstruct"),
+        out=folder_of_output,
+    shell:
+        one_process(
+            " --model {input.model:q} --train {input.train:q} --test {input.test:q}"
+            " --cases {input.cases:q} --out {params.out} {params.flags}"
         )

@@ -64,20 +64,15 @@ def parse() -> tuple:
 def main() -> None:
     options, args = parse()
 
-    from cardiform.geometry.field_of_view import check_beyond
-    from cardiform.ldm.complete import (
-        ClassFrequencies,
-        Completer,
-        evaluate_case,
-        summarise,
-        table_of_figures,
-    )
-    from cardiform.ldm.complete_files import (
+    from cardiform.completion.figures import summarise, table_of_summary
+    from cardiform.completion.files import (
         check_names,
         complete_beyond,
         complete_file,
         complete_files,
     )
+    from cardiform.geometry.field_of_view import check_beyond
+    from cardiform.ldm.complete import ClassFrequencies, Completer, evaluate_case
     from cardiform.ldm.hearts_on_grid import cut_classes
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
@@ -112,8 +107,7 @@ def main() -> None:
         memory=memory_advice(CompletionOptions),
     )
     figures = summarise(tested, args.out, completer.table.names)
-    rows = figures["mean"] | {f"{n[:18]}, cut": row for n, row in figures.get("cut", {}).items()}
-    for line in table_of_figures(rows):
+    for line in table_of_summary(figures):
         log.info("%s", line)
     write_held_out_figures(args.out / "metrics.json", "complete_labels", figures, args.model)
 

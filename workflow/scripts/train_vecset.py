@@ -21,11 +21,11 @@ def main() -> None:
 
     from cardiform.training import job
     from cardiform.training.shared import FOLDER
-    from cardiform.vecset.train import vecset_job
+    from cardiform.vecset.train import level_chooser, vecset_job
 
     table = labels.load_label_table(args.labels)
     made = vecset_job(options, table, args.train, args.validation, args.out / FOLDER)
-    job.run(made, args.out)
+    job.run(made, args.out, chosen=level_chooser(made, options))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .. import outputs
 from ..cohort.table import Case
+from ..completion.files import complete_file
 from ..coronary.cases import refine_case
 from ..coronary.field import own_mask
 from ..coronary.figures import OWN_GRID
@@ -22,7 +23,6 @@ from ..geometry.field_of_view import seen_only, unplaced
 from ..geometry.surface import Mesh
 from ..held_out import truth_mesh, without_figures
 from ..labels import LabelTable
-from ..ldm.complete_files import complete_file
 from ..ldm.together import MeanCompleter
 from ..metrics.overlap import overlap
 from ..metrics.surface import surface_figures

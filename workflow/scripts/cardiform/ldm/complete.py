@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +13,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..cohort.table import Case
+from ..completion.figures import MadeAgain
 from ..errors import InputError, problem
-from ..files import read_json, write_json
-from ..geometry.field_of_view import cuts_of, seen_only
 from ..geometry.grids import covered
-from ..geometry.mask_surface import class_surfaces
-from ..labels import LabelClass, LabelTable
-from ..metrics.overlap import overlap
-from ..metrics.summary import mean
+from ..labels import LabelTable
 from ..options.ldm import CompletionOptions, SamplingOptions
-from ..pictures.figures import compare_picture
-from ..volumes import LabelMap, load_label_map, save_like
+from ..volumes import LabelMap
 from .cube import Cube, class_centroids, on_cube
 from .data import load_shape, to_channels
 from .diffusion_model import Condition
@@ -32,8 +26,6 @@ from .generator import ShapeGenerator
 from .option_checks import chosen_sampler
 
 log = logging.getLogger(__name__)
-
-METHODS = ("model", "mean_shape")
 
 
 class Completer:
@@ -197,113 +189,19 @@ def evaluate_case(
 ) -> list[Path]:
     """Drop every class of a case in turn, make it from the others, and measure.
 
-    Writes ``out/<case>.json`` (Dice and volume error of each class on the label map's own grid, of
-    the mean of the draws and of each of several), ``<case>.nii.gz`` (every class as it was made
-    from the others) and ``<case>.png``. A case with a single class has no figures. Figures of a
-    class that the scan cuts say so (``cut``).
+    Writes the files of :meth:`cardiform.completion.figures.MadeAgain.write`; the figures are those
+    of the mean of the draws, and of each of several.
     """
-    label_map = load_label_map(case.labels)
-    present = [c for c in completer.table if (label_map.data == c.value).any()]
-    if len(present) < 2:  # nothing would be known
-        write_json(out / f"{case.case_id}.json", {})
-        return [out / f"{case.case_id}.json"]
-    cuts = cuts_of(label_map, completer.table, case)
-    figures: dict = {}
-    together = np.zeros_like(label_map.data)
-    cubes, shares = completer.shares(label_map, [[c.name] for c in present])
-    for label, cube, share in zip(present, cubes, shares):
+    made = MadeAgain(case, completer.table)
+    requests = made.requests
+    cubes, shares = completer.shares(made.label_map, requests) if requests else ([], [])
+    for [name], cube, share in zip(requests, cubes, shares):
         whole, *draws = (
-            completer.filled(label_map, [label.name], cube, part.numpy())
+            completer.filled(made.label_map, [name], cube, part.numpy())
             for part in (share.mean(dim=0), *(share if len(share) > 1 else ()))
         )
-        baseline = mean_shape.complete(completer, label_map, label.name)
-        measured = functools.partial(_measured, label_map, cuts, label)
-        figures[label.name] = {
-            **({"cut": True} if label.value in cuts else {}),
-            **{method: measured(data) for method, data in zip(METHODS, (whole, baseline))},
-            **({"draws": [measured(data) for data in draws]} if draws else {}),
-        }
-        together[(whole == label.value) & (together == 0)] = label.value
-    paths = [out / f"{case.case_id}{ending}" for ending in (".json", ".nii.gz", ".png")]
-    write_json(paths[0], figures)
-    save_like(paths[1], together, case.labels)
-    dice = mean(row["model"]["dice"] for row in figures.values())
-    compare_picture(
-        paths[2],
-        *(
-            class_surfaces(LabelMap(d, label_map.affine), present)
-            for d in (label_map.data, together)
-        ),
-        titles=("Given", "Made from the others"),
-        legend={c.title: c.color for c in present},
-        caption=f"{case.case_id}: each class made from the others, mean Dice {dice:.3f}",
-    )
-    return paths
-
-
-def _measured(label_map: LabelMap, cuts, label: LabelClass, data: np.ndarray) -> dict:
-    """Dice and volume error of one class, where the scan shows it."""
-    seen = seen_only(data, label_map.affine, cuts)
-    row = overlap(label_map.data, seen, LabelTable((label,)))[label.name]
-    return {k: row[k] for k in ("dice", "volume_error")}
-
-
-def summarise(names: Sequence[str], out: Path, classes: Sequence[str]) -> dict:
-    """Means over the cases, per class and method; the size of the volume error counts.
-
-    ``draws``, where there were several, are the model's single draws: means, and how far the means
-    of the draws spread (``dice_spread``), and the draws of one case (``dice_spread_in_a_case``).
-    Where the scans cut a class it counts in ``cut`` alone, which is missing without any.
-    """
-    cases = {name: read_json(out / f"{name}.json") for name in names}
-    means: dict = {}
-    cut: dict = {}
-    for label in classes:
-        rows = [figures[label] for figures in cases.values() if label in figures]
-        means[label] = _means([row for row in rows if not row.get("cut")])
-        if hidden := [row for row in rows if row.get("cut")]:
-            cut[label] = _means(hidden)
-    return {"mean": means, **({"cut": cut} if cut else {}), "cases": cases}
-
-
-def _means(rows: Sequence[Mapping]) -> dict:
-    """Means of figures of one class, by method, and what single draws of the model reach."""
-    result: dict = {method: _mean_of([row[method] for row in rows]) for method in METHODS}
-    drawn = [row["draws"] for row in rows if "draws" in row]
-    if drawn and len({len(draws) for draws in drawn}) == 1:
-        by_draw = [_mean_of(cases) for cases in zip(*drawn)]
-        dice = [[draw["dice"] for draw in draws] for draws in drawn]
-        result["draws"] = {
-            "number": len(by_draw),
-            "dice": mean(row["dice"] for row in by_draw),
-            "volume_error": mean(row["volume_error"] for row in by_draw),
-            "dice_spread": float(np.std([row["dice"] for row in by_draw])),
-            "dice_spread_in_a_case": float(np.mean(np.std(dice, axis=1))),
-        }
-    return result
-
-
-def _mean_of(rows: Sequence[Mapping]) -> dict:
-    return {
-        "dice": mean(row["dice"] for row in rows),
-        "volume_error": mean(abs(row["volume_error"]) for row in rows),
-    }
-
-
-def table_of_figures(means: Mapping) -> list[str]:
-    """The means as lines of text."""
-    head = f"{'made from the others':24}{'Dice':>7}{'|vol|':>7}{'mean shape':>12}{'|vol|':>7}"
-    drawn = any("draws" in row for row in means.values())
-    lines = [head + (f"{'one draw':>16}{'in a case':>11}" if drawn else "")]
-    for name, row in means.items():
-        cells = [row[m][k] for m in METHODS for k in ("dice", "volume_error")]
-        texts = ["-" if v is None else f"{v:.3f}" for v in cells]
-        line = f"{name:24}{texts[0]:>7}{texts[1]:>7}{texts[2]:>12}{texts[3]:>7}"
-        if draws := row.get("draws"):
-            one = f"{draws['dice']:.3f} ±{draws['dice_spread']:.3f}"
-            line += f"{one:>16}{'±' + format(draws['dice_spread_in_a_case'], '.3f'):>11}"
-        lines.append(line)
-    return lines
+        made.add(name, whole, mean_shape.complete(completer, made.label_map, name), draws)
+    return made.write(out)
 
 
 def _box_on(label_map: LabelMap, cube: Cube, mask: np.ndarray) -> tuple[slice, ...] | None:

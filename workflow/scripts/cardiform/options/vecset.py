@@ -52,6 +52,14 @@ class VecsetOptions(TrainingOptions):
         "encode hearts as if they were cut where others of the cohort are, and ask for the rest",
         young=True,
     )
+    hidden_share: float = option(
+        0.0,
+        "share of the samples of which some classes are hidden, and asked for (0: no completion)",
+        minimum=0.0,
+        maximum=1.0,
+        young=True,
+    )
+    hidden_classes: int = option(5, "most classes that are hidden at once", minimum=1, young=True)
     volume_queries: int = option(
         1_024, "volume points per sample and step", minimum=2, memory="lower"
     )

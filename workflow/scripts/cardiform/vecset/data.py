@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from torch import Tensor
@@ -26,7 +26,8 @@ LEAST_SEEN = 0.5  # of a surface that is encoded as if it were cut
 class PointBatch(TypedDict):
     """A batch of B items of :class:`PointDataset`, which are the same without the B.
 
-    Unit frame, float32 unless said; distances of unknown classes are NaN.
+    Unit frame, float32 unless said; distances of unknown classes are NaN. The last three are there
+    where classes may be hidden.
     """
 
     points: Tensor  # (B, N, 3 + C)
@@ -39,6 +40,9 @@ class PointBatch(TypedDict):
     surface_channel: Tensor  # (B, S) int64
     annotated: Tensor  # (B, C) bool
     case_id: list[str]
+    hidden: NotRequired[Tensor]  # (B, C) bool
+    near_hidden: NotRequired[Tensor]  # (B, Q) bool
+    volume_rarity: NotRequired[Tensor]  # (B, V)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,13 @@ class Labelled:
         for rows, share in zip(self.rows, self.shares):
             weights[self.channels[rows[0]]] = share
         return Labelled.of(self.points[kept], self.channels[kept], weights)
+
+    def rarity_of(self, rows: np.ndarray, balanced: float) -> np.ndarray:
+        """(N,) float32: how much more seldom :meth:`draw` takes each row than an even draw."""
+        often = np.zeros(int(self.channels.max()) + 1)
+        for members, share in zip(self.rows, self.shares):
+            often[self.channels[members[0]]] = share * len(self.points) / len(members)
+        return (1 / (1 - balanced + balanced * often[self.channels[rows]])).astype(np.float32)
 
     def draw(self, count: int, balanced: float, rng: np.random.Generator) -> np.ndarray:
         """``count`` rows with replacement, a share of them balanced over the classes."""
@@ -150,10 +161,9 @@ def load_case_points(
         _filled(arrays[f"{name}_sdf"][head], arrays.get(f"{name}_least"), truncation)
         for name in ("near", "volume")
     )
-    thinness = 1 / _depths(arrays["near_sdf"], arrays["volume_sdf"])
     return CasePoints(
         case_id=case_id,
-        surface=Labelled.of(arrays["surface_points"], channel[arrays["surface_labels"]], thinness),
+        surface=surface_of(arrays, channel),
         near=Labelled.of(arrays["near_points"][head].copy(), near_channels),
         near_sdf=near_sdf,
         volume=Labelled.of(arrays["volume_points"][head].copy(), _within(volume_sdf)),
@@ -161,6 +171,12 @@ def load_case_points(
         annotated=arrays["annotated"].astype(bool),
         planes=arrays.get("cut_planes"),
     )
+
+
+def surface_of(arrays: Mapping[str, np.ndarray], channel: np.ndarray) -> Labelled:
+    """The surface of the arrays of a points file.    channel : of each class value."""
+    thinness = 1 / _depths(arrays["near_sdf"], arrays["volume_sdf"])
+    return Labelled.of(arrays["surface_points"], channel[arrays["surface_labels"]], thinness)
 
 
 def labelled_points(points: np.ndarray, channels: np.ndarray, classes: int) -> np.ndarray:
@@ -278,19 +294,10 @@ class PointDataset:
             case.check()
             self.checked.add(index)
         rng = np.random.default_rng((draw.seed, number))
-        classes = case.near_sdf.shape[1]
         move = Similarity.draw(
             rng, draw.augment_rotation_deg, draw.augment_scale, draw.augment_shift
         )
-        points, fps = draw_input(
-            self._seen(case, number),
-            classes,
-            input_points=draw.input_points,
-            latents=draw.latents,
-            balanced=draw.balanced,
-            rng=rng,
-        )
-        points[:, :3] = move.apply(points[:, :3])
+        points, fps, move = self.encoded(self._seen(case, number), number, move, rng)
         near = case.near.draw(draw.near_queries, draw.balanced, rng)
         volume = case.volume.draw(draw.volume_queries, draw.balanced, rng)
         surface = case.surface.draw(draw.surface_queries, draw.balanced, rng)
@@ -305,7 +312,30 @@ class PointDataset:
             "surface_channel": case.surface.channels[surface].astype(np.int64),
             "annotated": case.annotated,
             "case_id": case.case_id,
+            **self.counted(case, points, near, volume),
         }
+
+    def counted(
+        self, case: CasePoints, points: np.ndarray, near: np.ndarray, volume: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """What else an item has: how its near and volume rows count. Here all count the same."""
+        return {}
+
+    def encoded(
+        self, surface: Labelled, number: int, move: Similarity, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, Similarity]:
+        """Of what is seen of a case: points (N, 3 + C) and fps (M,), and the map of the case."""
+        draw = self.draw
+        points, fps = draw_input(
+            surface,
+            self.cases[0].near_sdf.shape[1],
+            input_points=draw.input_points,
+            latents=draw.latents,
+            balanced=draw.balanced,
+            rng=rng,
+        )
+        points[:, :3] = move.apply(points[:, :3])
+        return points, fps, move
 
     def _seen(self, case: CasePoints, number: int) -> Labelled:
         """The surface that is encoded of a case: all of it, or what a cut would leave."""

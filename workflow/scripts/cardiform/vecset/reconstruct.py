@@ -30,6 +30,7 @@ from ..options.vecset import VecsetOptions, VecsetReconstructOptions
 from ..volumes import LabelMap, load_label_map, save_label_map
 from .data import draw_input, load_case_points
 from .model import VECSET, VecSet
+from .parts import Usual
 
 LATENTS = Format(
     "VecSet-latents",
@@ -47,6 +48,7 @@ class Reconstructor:
     """A VecSet and how to run it.
 
     training : the options that the network was trained with.
+    usual : where it puts hearts of which classes are missing; None: it was not trained to.
     """
 
     model: VecSet
@@ -54,6 +56,7 @@ class Reconstructor:
     training: VecsetOptions
     options: VecsetReconstructOptions
     device: torch.device
+    usual: Usual | None = None
 
     @classmethod
     def load(
@@ -64,7 +67,8 @@ class Reconstructor:
         table, training = stored.table, stored.section("vecset", VecsetOptions)
         model = VecSet.from_options(training, len(table))
         stored.fill(model)
-        return cls(model.to(device).eval(), table, training, options, device)
+        usual = Usual.of_model(stored, table)
+        return cls(model.to(device).eval(), table, training, options, device, usual)
 
     @cached_property
     def untrained(self) -> Reconstructor:

@@ -33,6 +33,14 @@ class Similarity:
         factor = 1 + rng.uniform(-scale, scale)
         return cls(rotation, float(factor), rng.uniform(-shift, shift, size=3))
 
+    def after(self, first: Similarity) -> Similarity:
+        """This map behind another one."""
+        return Similarity(
+            self.rotation @ first.rotation,
+            self.scale * first.scale,
+            self.scale * self.rotation @ first.shift + self.shift,
+        )
+
     def apply(self, points: np.ndarray) -> np.ndarray:
         """(N, 3) to (N, 3) float32."""
         return (points @ (self.scale * self.rotation.T) + self.shift).astype(np.float32)

@@ -104,26 +104,35 @@ class VecsetTask:
         """Terms that need no gradient of the field; tokens; distances (B, V + Q + S, C)."""
         queries = torch.cat([batch["volume"], batch["near"], batch["surface"]], dim=1)
         predicted, tokens, penalty = self.module(batch["points"], batch["fps"], queries)
-        terms = self._data_terms(batch, predicted)
+        terms = self.data_terms(batch, predicted)
         if self.options.bottleneck == "kl":
             terms["kl"] = penalty
         return terms, tokens, predicted
 
-    def _data_terms(self, batch: PointBatch, predicted: Tensor) -> dict[str, Tensor]:
+    def data_terms(self, batch: PointBatch, predicted: Tensor) -> dict[str, Tensor]:
+        """The terms of distances (B, V + Q + S, C) at the queries of a batch, 0-d each."""
         target, known = self._target(batch)
         error = truncated_error(predicted[:, : target.shape[1]], target, self.options.truncation)
         volume = batch["volume"].shape[1]
         own = predicted[:, target.shape[1] :].gather(2, batch["surface_channel"][..., None])
+        if "hidden" not in batch:
+            return {
+                "volume": _mean(error[:, :volume], known[:, :volume]),
+                "near": _mean(error[:, volume:], known[:, volume:]),
+                "surface": own.abs().mean(),
+            }
+        counts = counting(batch, known)
+        seen = ~batch["hidden"].gather(1, batch["surface_channel"])
         return {
-            "volume": _mean(error[:, :volume], known[:, :volume]),
-            "near": _mean(error[:, volume:], known[:, volume:]),
-            "surface": own.abs().mean(),
+            "volume": (error * counts)[:, :volume].sum() / counts[:, :volume].sum().clamp(min=1),
+            "near": (error * counts)[:, volume:].sum() / counts[:, volume:].sum().clamp(min=1),
+            "surface": _mean(own.squeeze(2).abs(), seen),
         }
 
     def _constant_terms(self, batch: PointBatch) -> dict[str, Tensor]:
         points = sum(batch[name].shape[1] for name in ("volume", "near", "surface"))
         shape = (len(batch["points"]), points, len(self.labels))
-        return self._data_terms(
+        return self.data_terms(
             batch, torch.full(shape, self.options.truncation, device=batch["points"].device)
         )
 
@@ -146,10 +155,22 @@ class VecsetTask:
         positions = torch.cat([batch["volume"], batch["near"]], dim=1)
         rows = torch.randperm(positions.shape[1], device=positions.device)
         rows = rows[: self.options.eikonal_queries]
+        if "hidden" in batch:  # where several shapes may be the slope is less than 1
+            known = known & ~batch["hidden"][:, None]
         sloped = known[:, rows] & (target[:, rows].abs() < self.options.truncation)
         channels = (torch.rand_like(sloped, dtype=torch.float32) * sloped).argmax(dim=-1)
         counts = sloped.gather(2, channels[..., None]).squeeze(-1)
         return positions[:, rows], channels, counts
+
+
+def counting(batch: PointBatch, known: Tensor) -> Tensor:
+    """(B, V + Q, C) float32: how much each distance counts where classes are hidden.
+
+    Of hidden classes the volume queries count as if they had been drawn evenly, and near ones only
+    where they were drawn at what is seen (see :meth:`cardiform.vecset.parts.PartDataset.counted`).
+    """
+    even = torch.cat([batch["volume_rarity"], (~batch["near_hidden"]).float()], dim=1)
+    return known * torch.where(batch["hidden"][:, None], even[..., None], 1.0)
 
 
 def bounded_square(x: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,11 +13,17 @@ from ..errors import InputError, problem
 from ..files import sha256_json
 from ..labels import LabelTable
 from ..options.vecset import VecsetOptions
+from ..training.distributed import choose_device
+from ..training.engine import Outcome
 from ..training.job import Job
 from .data import CasePoints, Draw, PointDataset
-from .model import VECSET
+from .levels import chosen_levels
+from .model import VECSET, VecSet
+from .parts import PartDataset, Usual
 from .shared import shared_cases
 from .task import VecsetTask
+
+LEAST_SCALE = 0.75  # of a heart that is put where its parts usually lie, unit frame
 
 
 def vecset_job(
@@ -33,6 +40,8 @@ def vecset_job(
     """
     # an item that is scaled down brings its distances nearer
     truncation = options.truncation / (1 - options.augment_scale)
+    if options.hidden_share:  # and so does its part, where it is put as if it were smaller
+        truncation /= LEAST_SCALE
     rows = splits.read_splits({"train": train, "validation": validation})
     cases = {
         part: shared_cases(found, table, shared, options.cached_points, truncation)
@@ -51,6 +60,18 @@ def vecset_job(
         )
         for part, found in cases.items()
     }
+    extra: dict[str, Any] = {}
+    if options.hidden_share:
+        usual = Usual.of(cases["train"])
+        sets["train"] = PartDataset(
+            cases["train"],
+            sets["train"].draw,
+            options.behind_cuts,
+            usual=usual,
+            share=options.hidden_share,
+            most=options.hidden_classes,
+        )
+        extra["usual"] = usual.as_dict(table)
     return Job(
         kind=VECSET,
         task=task,
@@ -68,7 +89,25 @@ def vecset_job(
             "training data": sha256_json([case.digest() for case in cases["train"]]),
             "validation data": sha256_json([case.digest() for case in cases["validation"]]),
         },
+        extra=extra,
     )
+
+
+def level_chooser(made: Job, options: VecsetOptions) -> Callable[[Outcome], dict] | None:
+    """What :func:`cardiform.training.job.run` asks of the shipped weights; None: no class was
+    hidden."""
+    hearts, held_out = made.train_set, made.validation_set
+    if not isinstance(hearts, PartDataset):
+        return None
+
+    def chosen(outcome: Outcome) -> dict[str, Any]:
+        network = VecSet.from_options(options, len(made.labels))
+        network.load_state_dict(outcome.weights)
+        network = network.to(choose_device(options.device)).eval()
+        draw = held_out.draw
+        return {"levels": chosen_levels(network, held_out.cases, hearts.usual, draw, made.labels)}
+
+    return chosen
 
 
 def planes_of(cases: Sequence[CasePoints], options: VecsetOptions) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -12,11 +13,24 @@ from .. import outputs
 from ..anatomy.beyond import joined
 from ..errors import InputError, problem
 from ..geometry.field_of_view import cut_names, cuts_of, larger_grid
-from ..volumes import load_label_map, save_label_map, save_like
-from .complete import Completer
-from .together import MeanCompleter
+from ..labels import LabelTable
+from ..volumes import LabelMap, load_label_map, save_label_map, save_like
 
 log = logging.getLogger(__name__)
+
+
+class LabelMapCompleter(Protocol):
+    """A model that makes missing classes of label maps."""
+
+    @property
+    def table(self) -> LabelTable:
+        """The classes that it knows."""
+
+    def complete(
+        self, label_map: LabelMap, requests: Sequence[Sequence[str]]
+    ) -> Sequence[np.ndarray]:
+        """For each request, a list of class names: (X, Y, Z) uint8, with those classes made from
+        the others, in the place of background alone."""
 
 
 def check_names(paths: Sequence[Path], out: Path) -> None:
@@ -53,7 +67,7 @@ def complete_files(
 
 
 def complete_file(
-    path: Path, out: Path, *, missing: Sequence[str], completer: Completer | MeanCompleter
+    path: Path, out: Path, *, missing: Sequence[str], completer: LabelMapCompleter
 ) -> Path:
     """Write ``out`` from the label map ``path``: known voxels unchanged, missing classes made.
 
@@ -74,14 +88,18 @@ def complete_file(
             problem(path, fact, "take the class out of the label map, or of --missing")
         )
     # what is absent without being asked for is unknown too, but not written
-    made = completer.complete(label_map, [absent])[0]
+    try:
+        made = completer.complete(label_map, [absent])[0]
+    except InputError as error:
+        lines = [line.removeprefix(f"{path}: ") for line in error.problems]
+        raise InputError([f"{path}: {line}" for line in lines]) from None
     asked = [completer.table[completer.table.channel(name)].value for name in wanted]
     data = np.where((label_map.data == 0) & ~np.isin(made, asked), np.uint8(0), made)
     save_like(out, data, path)
     return out
 
 
-def complete_beyond(path: Path, out: Path, *, mm: float, completer: Completer) -> Path:
+def complete_beyond(path: Path, out: Path, *, mm: float, completer: LabelMapCompleter) -> Path:
     """Write ``out``: the label map ``path``, grown by ``mm`` past the faces of the volume that cut
     a class, with those classes completed there.
 

@@ -1,0 +1,1 @@
+"""Missing classes of label maps, whatever model makes them: files and figures."""
