@@ -58,7 +58,15 @@ def test_xl_is_the_vecsetx_layout_with_its_additions():
 
 @pytest.mark.parametrize(
     ("preset", "queries", "expected"),
-    [("small", "learned", 9_904_186), ("base", "learned", 56_012_858), ("base", "fps", 55_750_714)],
+    [
+        ("small", "learned", 9_904_186),
+        ("base", "learned", 56_012_858),
+        ("base", "fps", 55_750_714),
+        ("demo", "fps", 261_290),
+        ("local", "fps", 0),
+        ("local_large", "fps", 0),
+        ("vecsetx", "learned", 425_197_626 + 16 * 2 * 1024 + 16 + 2 * 16),
+    ],
 )
 def test_parameter_counts(preset, queries, expected):
     assert count(preset, queries) == expected
@@ -86,6 +94,15 @@ def test_shapes_and_three_bottlenecks(shape, bottleneck):
 
 
 @SHAPES
+def test_latents_start_at_points_or_are_learned():
+    assert network(GLOBAL).starts == network(LOCAL).starts == 8
+    model = network(GLOBAL, queries="learned")
+    points, fps, queries = inputs()
+    assert model.starts == 0
+    none = fps[:, :0]
+    torch.testing.assert_close(model(points, none, queries), model(points, fps, queries))
+
+
 def test_forward_is_encode_expand_query(shape):
     model = network(shape)
     points, fps, queries = inputs()

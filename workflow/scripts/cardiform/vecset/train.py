@@ -7,14 +7,15 @@ from pathlib import Path
 
 import torch
 
+from ..artefact.model import load_model
 from ..cohort import splits
 from ..errors import InputError, problem
-from ..files import sha256_json
+from ..files import sha256_file, sha256_json
 from ..labels import LabelTable
 from ..options.vecset import VecsetOptions
 from ..training.job import Job
 from .data import CasePoints, Draw, PointDataset
-from .model import VECSET
+from .model import VECSET, VecSet
 from .shared import shared_cases
 from .task import VecsetTask
 
@@ -29,7 +30,8 @@ def vecset_job(
     Raises
     ------
     InputError
-        There is no training case, or a points file is missing, damaged or of other classes.
+        There is no training case, or a points file is missing, damaged or of other classes, or
+        the weights to start from do not fit.
     """
     # an item that is scaled down brings its distances nearer
     truncation = options.truncation / (1 - options.augment_scale)
@@ -42,11 +44,12 @@ def vecset_job(
         raise InputError(problem(train, "has no cases", "lower split.validation or .test"))
     torch.manual_seed(options.seed)
     task = VecsetTask(options, table)
-    latents = task.model.shape.latents
+    if options.pretrained:
+        start_from(task.model, options.pretrained, table)
     sets = {
         part: PointDataset(
             found,
-            Draw.from_options(options, latents, augment=part == "train"),
+            Draw.from_options(options, task.model.starts, augment=part == "train"),
             completing=part == "train" and options.behind_cuts,
         )
         for part, found in cases.items()
@@ -63,12 +66,23 @@ def vecset_job(
         train_cases=[case.case_id for case in cases["train"]],
         validation_cases=[case.case_id for case in cases["validation"]],
         identity=planes_of(cases["train"], options)
+        | ({"pretrained": sha256_file(options.pretrained)} if options.pretrained else {})
         | {
             "labels": sha256_json(table.as_dicts()),
             "training data": sha256_json([case.digest() for case in cases["train"]]),
             "validation data": sha256_json([case.digest() for case in cases["validation"]]),
         },
     )
+
+
+def start_from(model: VecSet, path: str, table: LabelTable) -> None:
+    """Give a network the weights of a model.pt; InputError where they are of other sizes, or of
+    other classes."""
+    stored = load_model(path, VECSET)
+    if stored.table.values != table.values:
+        fact = f"was made for the classes {stored.table.values}, the label table has {table.values}"
+        raise InputError(problem(path, fact, "give one of this label table"))
+    stored.fill(model)
 
 
 def planes_of(cases: Sequence[CasePoints], options: VecsetOptions) -> dict[str, str]:

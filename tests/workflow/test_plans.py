@@ -1,0 +1,93 @@
+"""What shipped configs need of a GPU is counted before one is there; see tools/plan_trainings.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
+CARD = "A100-80"  # that config/full.yaml is for
+DAYS = 7  # the longest training
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location(
+        "plan_trainings", ROOT / "tools" / "plan_trainings.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    # the sample of sparse voxels that is computed: smaller than for people
+    module.SPARSE_VOXELS = 24_000
+    return module
+
+
+@pytest.fixture(scope="module")
+def options_of(tool):
+    return lambda path, **changes: {
+        name: dataclasses.replace(section, **changes.get(name, {}))
+        for name, section in tool.networks.load(path, tiny=False).items()
+    }
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_training_of_a_config_fits_the_card(tool, options_of, path):
+    options, card = options_of(path), tool.CARDS[CARD]
+    found = [tool.plan(name, options, card) for name in tool.trainings_of(options)]
+    assert {p.name for p in found} >= {"vecset", "vqvae_joint", "coronary", "diffusion"}
+    assert [tool.too_large(p, options, card) for p in found] == [""] * len(found)
+    for p in found:
+        assert p.parameters > 1000 and p.tflop > 0 and 0 < p.hours < 24 * DAYS, p
+
+
+def test_a_training_that_does_not_fit_is_said_to(tool, options_of):
+    """VecSetX's layout at 64 hearts on one card: 118.8 GiB were measured."""
+    vecset = {
+        "preset": "xl", "checkpointing": False, "batch_size": 64, "accumulate": 1,
+        "input_points": 8192, "volume_queries": 2048, "near_queries": 4096, "surface_queries": 4096,
+    }  # fmt: skip
+    options, card = options_of(ROOT / "config" / "config.yaml", vecset=vecset), tool.CARDS[CARD]
+    found = tool.plan("vecset", options, card)
+    assert found.peak_gib == pytest.approx(118.8, rel=0.1)
+    line = tool.too_large(found, options, card)
+    assert line.startswith("vecset: needs ") and "raise vecset.accumulate" in line
+    assert "vecset.checkpointing to true" in line
+    assert tool.too_large(found, options, tool.CARDS["H200"]) == ""
+    four = tool.plan("vecset", options, card, gpus=4)
+    assert four.samples == 16 and four.peak_gib < 0.4 * found.peak_gib
+
+
+def test_what_is_alive_at_once_is_counted(tool):
+    with tool.Counter() as counter:
+        a = torch.zeros(1000)  # 4,000 bytes
+        b = a + 1
+        b.view(10, 100)[0].add_(1)  # no new memory
+        del a
+        c = b * 2
+        del b, c
+        d = torch.ones(50, 20) @ torch.ones(20, 30)
+    assert counter.peak == 4000 + 2400 + 6000 and counter.bytes == 6000
+    assert counter.flop == 2 * 50 * 20 * 30
+    del d
+    assert counter.bytes == 0
+
+
+def test_memory_of_a_small_network_is_that_of_its_layers(tool, options_of):
+    """Twice the hearts: twice what is kept, and the same weights."""
+
+    def peak(batch_size):
+        small = {"preset": "small", "batch_size": batch_size, "accumulate": 1}
+        options = options_of(ROOT / "config" / "config.yaml", vecset=small)
+        return tool.plan("vecset", options, tool.CARDS[CARD])
+
+    one, two, four = (peak(size) for size in (1, 2, 4))
+    assert four.peak_gib - two.peak_gib == pytest.approx(
+        2 * (two.peak_gib - one.peak_gib), rel=0.05
+    )
+    assert four.tflop == pytest.approx(4 * one.tflop, rel=0.01)
+    assert one.parameters == four.parameters == 9_773_114
