@@ -1,4 +1,4 @@
-"""Presets of VecSet at equal CPU time on the same procedural hearts: what is learned of held-out ones.
+"""Presets of VecSet at equal CPU time on the same procedural hearts, measured on held-out ones.
 
     OMP_NUM_THREADS=1 python benchmarks/vecset_presets.py --out /tmp/presets --seconds 100
     OMP_NUM_THREADS=1 python benchmarks/vecset_presets.py --out /tmp/presets --groups long \\
@@ -13,9 +13,10 @@ volume   demo with volume points in the cube, in the ball of radius 1.05, and ha
 input    demo with 8,192 and 16,384 encoded points
 long     demo and local, cut, for more seconds
 
-A seed chooses the hearts, the weights and the draws; at one seed all runs of as many hearts have the
-same ones. A few steps are timed first, and the schedule has as many steps as fit the time (its cosine
-ends with them). Finished runs are kept in ``--out`` and not made again; ``--table`` prints them alone.
+A seed chooses the hearts, the weights and the draws; at one seed all runs of as many hearts have
+the same ones. A few steps are timed first, and the schedule has as many steps as fit the time (its
+cosine ends with them). Finished runs are kept in ``--out`` and not made again; ``--table`` prints
+them alone.
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ def measured(args: argparse.Namespace, wanted: Run, seed: int) -> dict:
 
 
 def fitted_job(folder: Path, wanted: Run, seed: int, seconds: float) -> tuple[Job, float]:
-    """The training with as many steps as fit ``seconds``; CPU seconds of a step as they were tried."""
+    """The training with as many steps as fit ``seconds``, and the CPU seconds of a step."""
 
     def job(steps: int) -> Job:
         length = {

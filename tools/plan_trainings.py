@@ -4,15 +4,16 @@
     python tools/plan_trainings.py --config my.yaml --card RTX-4090 --gpus 2 --trainings vecset
 
 A micro-batch of each training goes forward and backward without numbers being computed (PyTorch's
-fake tensors), while the sizes of all tensors that are alive, the multiplications and the bytes that
-are read and written are added up. Networks on sparse voxels need numbers: of these a small sample is
-computed, and the counts are scaled.
+fake tensors), while the sizes of all tensors that are alive, the multiplications and the bytes
+that are read and written are added up. Networks on sparse voxels need numbers: of these a small
+sample is computed, and the counts are scaled.
 
-memory   the most that was alive at once, and weights, gradients, Adam's moments and the average. What
-         the CUDA context and fragmentation take comes on top: a tenth of the card is kept for them.
-hours    steps x (multiplications / rate + bytes / bandwidth) of the card, both at the shares that
-         kernels reach (MULTIPLYING, MOVING). An estimate, good to a factor of two; it holds if the
-         processors beside the card bring the samples in time.
+memory   the most that was alive at once, and weights, gradients, Adam's moments and the average.
+         What the CUDA context and fragmentation take comes on top: a tenth of the card is kept for
+         them.
+hours    steps x multiplications / rate, or bytes / bandwidth, whichever is more, at the shares that
+         kernels reach (MULTIPLYING, MOVING, GATHERING: from steps on an H200). An estimate, good to
+         a factor of two; the processors beside the card must bring the samples in time.
 
 Exit code 1, with a line of what to change, where a training does not fit the card.
 """
@@ -49,7 +50,7 @@ aten = torch.ops.aten
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """gib : memory.    tflops : of bf16 (fp32, on TF32 cores, has half).    tb_per_s : bandwidth."""
+    """gib : memory.    tflops : of bf16; fp32, on TF32 cores, has half.    tb_per_s : bandwidth."""
 
     gib: float
     tflops: float
@@ -65,7 +66,8 @@ CARDS = {
     "H200": Card(141, 989, 4.8),
 }
 USABLE = 0.9  # of a card
-MULTIPLYING, MOVING = 0.6, 0.7  # shares of both rates that kernels reach
+# Shares of the rates that kernels reach, the last one on sparse voxels, which are gathered.
+MULTIPLYING, MOVING, GATHERING = 0.6, 0.7, 0.16
 STATE_BYTES = 12  # of a weight: Adam's two moments, the average
 SPARSE_VOXELS = 160_000  # of the sample that is computed
 SPARSE = ("vqvae_pretrain", "vqvae_joint", "coronary")
@@ -88,6 +90,15 @@ class Plan:
     tflop: float
     moved_tb: float
     hours: float
+
+
+class Ones(TorchDispatchMode):
+    """Where code asks a fake tensor for its number, it is one."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is aten._local_scalar_dense.default:
+            return {True: 1.0, False: 1}[args[0].is_floating_point()]
+        return function(*args, **(kwargs or {}))
 
 
 class Counter(TorchDispatchMode):
@@ -142,7 +153,7 @@ def plan(name: str, options: dict[str, Any], card: Card, gpus: int = 1) -> Plan:
     if wanted:
         fewer = dataclasses.replace(options["vqvae"], max_voxels=min(wanted, SPARSE_VOXELS))
         options = {**options, "vqvae": fewer}
-    with FakeTensorMode() if not sparse else nullcontext():
+    with FakeTensorMode() if not sparse else nullcontext(), Ones() if not sparse else nullcontext():
         training = networks.MAKERS[name](options)
         parts = training.options.accumulate * gpus
         samples = training.samples // parts
@@ -160,7 +171,8 @@ def plan(name: str, options: dict[str, Any], card: Card, gpus: int = 1) -> Plan:
     micro_batches = training.options.accumulate
     flop, moved = (scale * micro_batches * n for n in (counted.flop, counted.moved))
     rate = card.tflops * (0.5 if training.options.precision == "fp32" else 1) * 1e12
-    seconds = flop / (MULTIPLYING * rate) + moved / (MOVING * card.tb_per_s * 1e12)
+    bandwidth = (GATHERING if sparse else MOVING) * card.tb_per_s * 1e12
+    seconds = max(flop / (MULTIPLYING * rate), moved / bandwidth)
     return Plan(
         name,
         sum(p.numel() for p in training.task.module.parameters()),

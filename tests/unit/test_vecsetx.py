@@ -159,7 +159,7 @@ def test_the_network_computes_the_same(tmp_path, learned, bottleneck):
         codes = model.encode(labelled[None], starts[None])
         found = model.query(model.expand(codes), queries[None])[0]
         wanted = vecsetx_distances(weights, points, starts, queries)
-    assert wanted.std() > 0.1
+    assert wanted.std() > 0.03  # it depends on where it is asked
     scale = float(wanted.abs().max())
     for channel in range(len(TABLE)):
         torch.testing.assert_close(found[:, channel], wanted, rtol=0, atol=1e-5 * scale)

@@ -1,4 +1,4 @@
-"""What shipped configs need of a GPU is counted before one is there; see tools/plan_trainings.py."""
+"""What shipped configs need of a GPU, counted before one is there (tools/plan_trainings.py)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from cardiform.vecset.model import VecSet
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
@@ -45,19 +47,22 @@ def test_every_training_of_a_config_fits_the_card(tool, options_of, path):
         assert p.parameters > 1000 and p.tflop > 0 and 0 < p.hours < 24 * DAYS, p
 
 
-def test_a_training_that_does_not_fit_is_said_to(tool, options_of):
-    """VecSetX's layout at 64 hearts on one card: 118.8 GiB were measured."""
+def test_a_training_that_does_not_fit_is_said_to(tool, options_of, monkeypatch):
+    """VecSetX's layout at 64 hearts on one card. While its sums were rounded to bf16 its steps took
+    118.83 GiB (docs/benchmarks.md)."""
     vecset = {
         "preset": "xl", "checkpointing": False, "batch_size": 64, "accumulate": 1,
         "input_points": 8192, "volume_queries": 2048, "near_queries": 4096, "surface_queries": 4096,
     }  # fmt: skip
     options, card = options_of(ROOT / "config" / "config.yaml", vecset=vecset), tool.CARDS[CARD]
     found = tool.plan("vecset", options, card)
-    assert found.peak_gib == pytest.approx(118.8, rel=0.1)
+    with monkeypatch.context() as rounded:
+        rounded.setattr(VecSet, "_precise", lambda self, x: x)
+        assert tool.plan("vecset", options, card).peak_gib == pytest.approx(118.83, rel=0.01)
+    assert 125 < found.peak_gib < 140
     line = tool.too_large(found, options, card)
     assert line.startswith("vecset: needs ") and "raise vecset.accumulate" in line
     assert "vecset.checkpointing to true" in line
-    assert tool.too_large(found, options, tool.CARDS["H200"]) == ""
     four = tool.plan("vecset", options, card, gpus=4)
     assert four.samples == 16 and four.peak_gib < 0.4 * found.peak_gib
 

@@ -4,9 +4,9 @@
         --out models/vecsetx/model.pt
 
 Writes the model.pt of a network of preset vecsetx that computes the same distances: every class of
---labels gets that to the union, which is the only one that VecSetX knows. A training of hearts starts
-from it with vecset: {preset: vecsetx, pretrained: models/vecsetx/model.pt}. The checkpoint is read
-from the disk without running code of it; nothing is downloaded.
+--labels gets that to the union, which is the only one that VecSetX knows. A training of hearts
+starts from it with vecset: {preset: vecsetx, pretrained: models/vecsetx/model.pt}. The checkpoint
+is read from the disk without running code of it; nothing is downloaded.
 """
 
 from __future__ import annotations
