@@ -25,7 +25,7 @@ import dataclasses
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,11 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import gpu_trainings as networks  # noqa: E402
 import torch  # noqa: E402
-from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
+from torch._subclasses.fake_tensor import (  # noqa: E402
+    FakeTensor,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_leaves  # noqa: E402
 from torch.utils.flop_counter import (  # noqa: E402
@@ -70,6 +74,7 @@ USABLE = 0.9  # of a card
 MULTIPLYING, MOVING, GATHERING = 0.6, 0.7, 0.16
 STATE_BYTES = 12  # of a weight: Adam's two moments, the average
 SPARSE_VOXELS = 160_000  # of the sample that is computed
+SHORT = 64  # numbers in a range that code may look at: dimensions, not data
 SPARSE = ("vqvae_pretrain", "vqvae_joint", "coronary")
 
 
@@ -92,12 +97,25 @@ class Plan:
     hours: float
 
 
+def chosen(index: torch.Tensor | None) -> list[torch.Tensor | None]:
+    """An index; of a mask as many numbers for each dimension as it has entries."""
+    if index is None or index.dtype is not torch.bool:
+        return [index]
+    return [torch.zeros(index.numel(), dtype=torch.int64) for _ in range(index.ndim)]
+
+
 class Ones(TorchDispatchMode):
-    """Where code asks a fake tensor for its number, it is one."""
+    """Where code asks a fake tensor for its number, it is one; short ranges have theirs. A mask
+    chooses everything."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function is aten._local_scalar_dense.default:
+        if function._overloadpacket is aten.arange and max(args) <= SHORT:
+            with unset_fake_temporarily():
+                return function(*args, **(kwargs or {}))
+        if function is aten._local_scalar_dense.default and isinstance(args[0], FakeTensor):
             return {True: 1.0, False: 1}[args[0].is_floating_point()]
+        if function._overloadpacket in (aten.index, aten.index_put, aten.index_put_):
+            args = (args[0], [i for given in args[1] for i in chosen(given)], *args[2:])
         return function(*args, **(kwargs or {}))
 
 
@@ -153,7 +171,10 @@ def plan(name: str, options: dict[str, Any], card: Card, gpus: int = 1) -> Plan:
     if wanted:
         fewer = dataclasses.replace(options["vqvae"], max_voxels=min(wanted, SPARSE_VOXELS))
         options = {**options, "vqvae": fewer}
-    with FakeTensorMode() if not sparse else nullcontext(), Ones() if not sparse else nullcontext():
+    with ExitStack() as stack:
+        if not sparse:
+            stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+            stack.enter_context(Ones())
         training = networks.MAKERS[name](options)
         parts = training.options.accumulate * gpus
         samples = training.samples // parts

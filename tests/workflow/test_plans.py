@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,13 @@ DAYS = 7  # the longest training
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location(
-        "plan_trainings", ROOT / "tools" / "plan_trainings.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    # the sample of sparse voxels that is computed: smaller than for people
-    module.SPARSE_VOXELS = 24_000
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "tools"))
+        import plan_trainings
+
+        # the sample of sparse voxels that is computed: smaller than for people
+        patch.setattr(plan_trainings, "SPARSE_VOXELS", 24_000)
+        yield plan_trainings
 
 
 @pytest.fixture(scope="module")
