@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=100.0, help="CPU seconds of a training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--groups", nargs="+", choices=tuple(GROUPS), default=["presets", "curve"])
+    parser.add_argument("--only", nargs="+", default=[], help="runs of the groups, by their names")
     parser.add_argument("--table", action="store_true", help="print what is finished, no more")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -122,6 +123,8 @@ def main() -> None:
         PRESETS[name] = dataclasses.replace(PRESETS[name], **sizes)
     for seed, group in itertools.product([] if args.table else args.seeds, args.groups):
         for name, wanted in GROUPS[group].items():
+            if args.only and name not in args.only:
+                continue
             path = record_of(args, wanted, seed)
             if not path.is_file():
                 found = measured(args, wanted, seed)

@@ -45,6 +45,7 @@ def test_every_training_of_a_config_fits_the_card(tool, options_of, path):
         assert p.parameters > 1000 and p.tflop > 0 and 0 < p.hours < 24 * DAYS, p
 
 
+@pytest.mark.slow
 def test_a_training_that_does_not_fit_is_said_to(tool, options_of, monkeypatch):
     """VecSetX's layout at 64 hearts on one card. While its sums were rounded to bf16 its steps took
     118.83 GiB (docs/benchmarks.md)."""
@@ -53,16 +54,13 @@ def test_a_training_that_does_not_fit_is_said_to(tool, options_of, monkeypatch):
         "input_points": 8192, "volume_queries": 2048, "near_queries": 4096, "surface_queries": 4096,
     }  # fmt: skip
     options, card = options_of(ROOT / "config" / "config.yaml", vecset=vecset), tool.CARDS[CARD]
+    monkeypatch.setattr(VecSet, "_precise", lambda self, x: x)
     found = tool.plan("vecset", options, card)
-    with monkeypatch.context() as rounded:
-        rounded.setattr(VecSet, "_precise", lambda self, x: x)
-        assert tool.plan("vecset", options, card).peak_gib == pytest.approx(118.83, rel=0.01)
-    assert 125 < found.peak_gib < 140
+    assert found.peak_gib == pytest.approx(118.83, rel=0.01)
     line = tool.too_large(found, options, card)
-    assert line.startswith("vecset: needs ") and "raise vecset.accumulate" in line
-    assert "vecset.checkpointing to true" in line
-    four = tool.plan("vecset", options, card, gpus=4)
-    assert four.samples == 16 and four.peak_gib < 0.4 * found.peak_gib
+    assert line.startswith("vecset: needs 11") and "raise vecset.accumulate" in line
+    assert line.count("\n") == 0 and "vecset.checkpointing to true" in line
+    assert tool.too_large(found, options, tool.CARDS["H200"]) == ""
 
 
 def test_what_is_alive_at_once_is_counted(tool):
@@ -80,17 +78,22 @@ def test_what_is_alive_at_once_is_counted(tool):
     assert counter.bytes == 0
 
 
-def test_memory_of_a_small_network_is_that_of_its_layers(tool, options_of):
-    """Twice the hearts: twice what is kept, and the same weights."""
+def test_memory_grows_with_the_hearts_of_a_micro_batch(tool, options_of):
+    """Four times the hearts: four times what is kept, and the same weights. Several GPUs, or
+    micro-batches, have fewer at a time."""
 
-    def peak(batch_size):
-        small = {"preset": "small", "batch_size": batch_size, "accumulate": 1}
+    def plan(batch_size, gpus=1, accumulate=1):
+        small = {"preset": "small", "batch_size": batch_size, "accumulate": accumulate}
         options = options_of(ROOT / "config" / "config.yaml", vecset=small)
-        return tool.plan("vecset", options, tool.CARDS[CARD])
+        return tool.plan("vecset", options, tool.CARDS[CARD], gpus)
 
-    one, two, four = (peak(size) for size in (1, 2, 4))
-    assert four.peak_gib - two.peak_gib == pytest.approx(
-        2 * (two.peak_gib - one.peak_gib), rel=0.05
-    )
+    one, four, shared = plan(1), plan(4), plan(4, gpus=2, accumulate=2)
+    # weights, gradients, moments, average in fp32, and the weights in bf16
+    state = 22 * one.parameters / 2**30
+    kept, more = one.peak_gib - state, four.peak_gib - state
+    assert more == pytest.approx(4 * kept, rel=0.03)
     assert four.tflop == pytest.approx(4 * one.tflop, rel=0.01)
     assert one.parameters == four.parameters == 9_773_114
+    assert (four.samples, shared.samples) == (4, 1)
+    buckets = 4 * one.parameters / 2**30
+    assert shared.peak_gib == pytest.approx(one.peak_gib + buckets, rel=0.01)
