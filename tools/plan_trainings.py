@@ -1,7 +1,7 @@
 """What the trainings of a config need of a GPU: weights, memory and hours, before one is there.
 
     python tools/plan_trainings.py --config config/full.yaml --card A100-80
-    python tools/plan_trainings.py --config my.yaml --card RTX-4090 --gpus 2 --trainings vecset
+    python tools/plan_trainings.py --config config/full.yaml my.yaml --card RTX-4090 --gpus 2
 
 A micro-batch of each training goes forward and backward without numbers being computed (PyTorch's
 fake tensors), while the sizes of all tensors that are alive, the multiplications and the bytes
@@ -15,7 +15,8 @@ hours    steps x multiplications / rate, or bytes / bandwidth, whichever is more
          kernels reach (MULTIPLYING, MOVING, GATHERING: from steps on an H200). An estimate, good to
          a factor of two; the processors beside the card must bring the samples in time.
 
-Exit code 1, with a line of what to change, where a training does not fit the card.
+Of several config files the later ones come first, as with Snakemake. Exit code 1, with a line of
+what to change, where a training does not fit the card; 2 where a config is not valid.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import argparse
 import dataclasses
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import gpu_trainings as networks  # noqa: E402
 import torch  # noqa: E402
+import yaml  # noqa: E402
 from torch._subclasses.fake_tensor import (  # noqa: E402
     FakeTensor,
     FakeTensorMode,
@@ -47,7 +49,11 @@ from torch.utils.flop_counter import (  # noqa: E402
     sdpa_flop_count,
 )
 
-from cardiform.options.sections import memory_advice  # noqa: E402
+from cardiform import cli  # noqa: E402
+from cardiform.errors import InputError, first_line, problem  # noqa: E402
+from cardiform.options.checks import check_sections  # noqa: E402
+from cardiform.options.sections import SECTIONS, memory_advice  # noqa: E402
+from cardiform.training.sampling import micro_batch_size  # noqa: E402
 
 aten = torch.ops.aten
 
@@ -177,10 +183,10 @@ def plan(name: str, options: dict[str, Any], card: Card, gpus: int = 1) -> Plan:
             stack.enter_context(Ones())
         training = networks.MAKERS[name](options)
         parts = training.options.accumulate * gpus
-        samples = training.samples // parts
+        samples = 0 if wanted else micro_batch_size(training.options, gpus)
         scale = 1.0
         if wanted:  # micro-batches are filled up to max_voxels, whatever the number of GPUs
-            samples, parts = 0, networks.BALLS
+            parts = networks.BALLS
             scale = networks.BALLS * wanted / fewer.max_voxels
         elif sparse:
             scale, parts = samples, training.samples
@@ -250,17 +256,39 @@ def too_large(found: Plan, options: dict[str, Any], card: Card) -> str:
     )
 
 
+def read_options(paths: Iterable[Path]) -> dict[str, Any]:
+    """The options of config files together, by section; InputError where they are not valid."""
+    config: dict[str, Any] = {}
+    for path in paths:
+        try:
+            found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            fact = f"cannot be read ({first_line(error)})"
+            raise InputError(problem(path, fact, "give a config file")) from None
+        if not isinstance(found, dict):
+            raise InputError(problem(path, "has no sections", "give a config file"))
+        for name, values in found.items():
+            both = isinstance(values, dict) and isinstance(config.get(name), dict)
+            config[name] = {**config[name], **values} if both else values
+    options = cli.from_config(SECTIONS, config)
+    check_sections(options)
+    return options
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", type=Path, default=ROOT / "config" / "full.yaml")
+    parser.add_argument("--config", type=Path, nargs="+", default=[ROOT / "config" / "full.yaml"])
     parser.add_argument("--card", choices=tuple(CARDS), default="A100-80")
     parser.add_argument("--gpus", type=int, default=1, help="of a training")
     parser.add_argument("--trainings", nargs="+", choices=tuple(networks.MAKERS))
     args = parser.parse_args()
-    card, options = CARDS[args.card], networks.load(args.config, tiny=False)
-    print(f"{args.config.name} on {args.gpus} x {args.card} ({card.gib:.0f} GiB)\n")
+    if args.gpus < 1:
+        raise InputError(f"--gpus is {args.gpus}; at least 1")
+    card, options = CARDS[args.card], read_options(args.config)
+    names = ", ".join(path.name for path in args.config)
+    print(f"{names} on {args.gpus} x {args.card} ({card.gib:.0f} GiB)\n")
     print("| training | weights | samples at a time | steps | GiB | TFLOP a step | hours |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     lines = []
@@ -277,4 +305,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main)

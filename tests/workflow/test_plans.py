@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cardiform.errors import InputError
 from cardiform.vecset.model import VecSet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,7 @@ def tool():
 def options_of(tool):
     return lambda path, **changes: {
         name: dataclasses.replace(section, **changes.get(name, {}))
-        for name, section in tool.networks.load(path, tiny=False).items()
+        for name, section in tool.read_options([path]).items()
     }
 
 
@@ -76,6 +77,29 @@ def test_what_is_alive_at_once_is_counted(tool):
     assert counter.flop == 2 * 50 * 20 * 30
     del d
     assert counter.bytes == 0
+
+
+def test_what_is_wrong_with_a_config_is_one_line_each(tool, tmp_path):
+    (tmp_path / "a.yaml").write_text("vecset: {input_points: 256, steps: 7}\n")
+    (tmp_path / "b.yaml").write_text("vecset: {input_points: 600}\ntraining: {accumulate: 2}\n")
+    options = tool.read_options([tmp_path / "a.yaml", tmp_path / "b.yaml"])
+    assert (options["vecset"].input_points, options["vecset"].steps) == (600, 7)
+    assert options["diffusion"].accumulate == 2
+    for text, words in (
+        ("vecset: [", "cannot be read"),
+        ("a", "has no sections"),
+        ("vecset: {presset: xl}", "presset"),
+        ("vecset: {input_points: 256}", "vecset.input_points is 256"),
+        (None, "cannot be read"),
+    ):
+        path = tmp_path / ("c.yaml" if text else "none.yaml")
+        if text:
+            path.write_text(text)
+        with pytest.raises(InputError, match=words) as caught:
+            tool.read_options([path])
+        assert len(caught.value.problems) == 1
+    with pytest.raises(InputError, match="not a multiple of 3 ranks"):
+        tool.plan("vecset", options, tool.CARDS[CARD], gpus=3)
 
 
 def test_memory_grows_with_the_hearts_of_a_micro_batch(tool, options_of):
