@@ -37,7 +37,7 @@ OTHERS = (
 SHORT = {"steps": 2, "warmup_steps": 1, "validate_every": 2, "checkpoint_every": 1, "log_every": 1}
 # Some write one file, or two; bundles are written to new folders alone (test_model_bundles.py).
 NO_FOLDER = {"launch.py", "list_cases.py", "collect_applied.py", "write_report.py"}
-NO_FOLDER |= {"export_models.py", "import_models.py"}
+NO_FOLDER |= {"export_models.py", "import_models.py", "import_vecsetx.py"}
 
 
 class Hearts(Trainings):

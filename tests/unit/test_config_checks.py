@@ -123,6 +123,29 @@ def test_sections_that_do_not_fit(config, start, good):
     assert lines(check_sections, options(**good)) == []
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"points": {"volume_radius": 0.5}}, "points.volume_radius is 0.5: reconstructions ask"),
+        (
+            {"points": {"volume_radius": 1.05}, "vecset": {"behind_cuts": True}},
+            "points.volume_radius is 1.05: vecset.behind_cuts asks in the whole cube",
+        ),
+    ],
+)
+def test_volume_points_are_where_the_network_is_asked(config, words):
+    [line] = lines(check_sections, options(**config))
+    assert line.startswith(words)
+    assert lines(check_sections, options(points={"volume_radius": 1.05})) == []
+
+
+def test_learned_latents_need_no_points_to_start_at():
+    few = {"input_points": 256, "preset": "small"}
+    [line] = lines(check_sections, options(vecset=few))
+    assert line.startswith("vecset.input_points is 256")
+    assert lines(check_sections, options(vecset={**few, "queries": "learned"})) == []
+
+
 def test_a_shared_key_is_reported_of_every_training_that_it_does_not_fit():
     found = lines(check_sections, options(training={"accumulate": 3}))
     names = {line.partition(".")[0] for line in found}

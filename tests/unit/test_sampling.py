@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cardiform.errors import InputError
-from cardiform.geometry.frame import Frame
+from cardiform.geometry.frame import Frame, apply_affine
 from cardiform.geometry.points_check import check_points
-from cardiform.geometry.sampling import SurfaceSampler, area_quotas, case_points
+from cardiform.geometry.sampling import (
+    SurfaceSampler,
+    area_quotas,
+    case_points,
+    inside_points,
+    volume_points,
+)
 from cardiform.geometry.sdf import class_fields
 from cardiform.geometry.surface import Mesh
 from cardiform.labels import LabelTable
@@ -73,6 +81,65 @@ def test_same_seed_same_points_other_seed_other_points(case):
     for name, array in one.items():
         np.testing.assert_array_equal(array, again[name])
     assert (one["surface_points"] != other["surface_points"]).any()
+
+
+BALL = replace(OPTIONS, volume_radius=1.05)
+WITHIN = replace(OPTIONS, volume_radius=1.05, volume_within=0.6)
+
+
+def test_volume_points_fill_the_cube_the_ball_or_the_classes(case):
+    for options, corners in ((OPTIONS, True), (BALL, False), (WITHIN, False)):
+        arrays, evidence = sampled(case, options=options)
+        check_points(arrays, evidence, options.near_sigma)
+        points = arrays["volume_points"]
+        radius = np.linalg.norm(points, axis=1)
+        assert points.shape == (3000, 3) and points.dtype == np.float32
+        assert (radius.max() > 1.5) == corners and radius.max() > 1
+        assert corners or radius.max() <= 1.05 + 1e-6
+    inside = {
+        options: (sampled(case, options=options)[0]["volume_sdf"] < 0).sum(axis=0)
+        for options in (BALL, WITHIN)
+    }
+    assert inside[BALL][8] < 60  # the tube, at random
+    np.testing.assert_array_less([500, 500], inside[WITHIN][[2, 8]])  # a third of 1,800 each
+    # and a voxel whose middle alone may be inside
+    assert inside[WITHIN][7] > 300
+
+
+def test_a_ball_is_filled_evenly(case):
+    fields, _, frame = case
+    points = volume_points(fields, frame, BALL, np.random.default_rng(0))
+    radius = np.linalg.norm(points, axis=1)
+    assert (radius < 1.05 / 2).mean() == pytest.approx(1 / 8, abs=0.02)
+    np.testing.assert_allclose(points.mean(axis=0), 0, atol=0.05)
+
+
+def test_any_first_part_of_the_volume_points_is_a_fair_sample(case):
+    inside = sampled(case, options=WITHIN)[0]["volume_sdf"][:, [2, 8]] < 0
+    np.testing.assert_allclose(inside[:600].mean(axis=0), inside.mean(axis=0), atol=0.05)
+
+
+def test_points_within_a_class_fill_it_evenly(case):
+    """Also its deep part, of which the fields keep no single voxels."""
+    field = case[0][3]
+    points = inside_points(field, 4000, np.random.default_rng(0))
+    assert points.shape == (4000, 3) and (field.lookup(points) < 0).all()
+    centre = apply_affine(field.affine, np.array([15.0, 15, 20]))
+    away = np.linalg.norm((points - centre) / [0.8, 0.8, 1.0], axis=1)
+    assert (away < 11 / 2).mean() == pytest.approx(1 / 8, abs=0.02)
+    np.testing.assert_allclose(points.mean(axis=0), centre, atol=0.3)
+
+
+def test_large_classes_are_filled_too():
+    """Of a crop beyond a million voxels the blocks near the surface alone are kept."""
+    index = np.stack(np.meshgrid(*[np.arange(112)] * 3, indexing="ij"), axis=-1)
+    data = (3 * (np.linalg.norm(index - 55.5, axis=-1) < 52)).astype(np.uint8)
+    field = class_fields(LabelMap(data, np.eye(4)), TABLE, MeshesOptions())[3]
+    assert (field.near.table < 0).any()
+    points = inside_points(field, 2000, np.random.default_rng(0))
+    away = np.linalg.norm(points - 55.5, axis=1)
+    assert len(points) == 2000 and away.max() < 53
+    assert (away < 26).mean() == pytest.approx(1 / 8, abs=0.03)
 
 
 def test_quotas_follow_areas_above_the_least():

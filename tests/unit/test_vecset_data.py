@@ -9,6 +9,7 @@ from points_files import write_points_file
 from cardiform.errors import InputError
 from cardiform.files import save_npz
 from cardiform.labels import STACOM_2025, LabelTable
+from cardiform.vecset import data
 from cardiform.vecset.data import (
     Draw,
     Labelled,
@@ -87,6 +88,14 @@ def test_an_item_is_decided_by_seed_and_draw(tmp_path):
     other = dataset(tmp_path, augment_rotation_deg=20.0, seed=1)
     assert not np.array_equal(first[0, 7]["near"], other[0, 7]["near"])
     assert first[1, 7]["case_id"] == "case1"
+
+
+def test_no_farthest_points_where_latents_are_learned(tmp_path, monkeypatch):
+    with_starts, without = dataset(tmp_path)[0, 3], dataset(tmp_path, latents=0, input_points=64)
+    monkeypatch.setattr(data, "farthest_points", None)
+    item = without[0, 3]
+    assert item["fps"].shape == (0,) and item["fps"].dtype == np.int64
+    assert same({**item, "fps": 0}, {**with_starts, "fps": 0})
 
 
 def test_item_shapes_and_types(tmp_path):

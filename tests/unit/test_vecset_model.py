@@ -58,7 +58,15 @@ def test_xl_is_the_vecsetx_layout_with_its_additions():
 
 @pytest.mark.parametrize(
     ("preset", "queries", "expected"),
-    [("small", "learned", 9_904_186), ("base", "learned", 56_012_858), ("base", "fps", 55_750_714)],
+    [
+        ("small", "learned", 9_904_186),
+        ("base", "learned", 56_012_858),
+        ("base", "fps", 55_750_714),
+        ("demo", "fps", 261_290),
+        ("local", "fps", 8_221_034),
+        ("local_large", "fps", 57_907_818),
+        ("vecsetx", "learned", 425_197_626 + 16 * 2 * 1024 + 16 + 2 * 16),
+    ],
 )
 def test_parameter_counts(preset, queries, expected):
     assert count(preset, queries) == expected
@@ -157,6 +165,15 @@ def test_kl_samples_in_training_only_and_is_penalised():
     assert not torch.allclose(first, model(points, fps, queries)[0])
     # encode stays the posterior mean even then
     torch.testing.assert_close(model.encode(points, fps), model.encode(points, fps))
+
+
+def test_latents_start_at_points_or_are_learned():
+    assert network(GLOBAL).starts == network(LOCAL).starts == 8
+    model = network(GLOBAL, queries="learned")
+    points, fps, queries = inputs()
+    assert model.starts == 0
+    none = fps[:, :0]
+    torch.testing.assert_close(model(points, none, queries), model(points, fps, queries))
 
 
 def test_learned_queries_need_no_fps_and_fps_queries_do():

@@ -35,6 +35,7 @@ STAND_ALONE = {
     "voxelize_meshes.py": "geometry.yaml",
     "export_models.py": "apply.yaml",
     "import_models.py": "apply.yaml",
+    "import_vecsetx.py": "torch.yaml",
 }
 
 

@@ -19,6 +19,7 @@ rule train_vecset:
         validation=f"{OF_SPLIT}split/val.csv",
         points=manifests("points"),
         label_table=LABEL_TABLE,
+        weights=lambda wildcards: OPTIONS["vecset"].pretrained or [],
     output:
         model=f"{OF_SPLIT}vecset/model.pt",
         metrics=f"{OF_SPLIT}vecset/metrics.json",

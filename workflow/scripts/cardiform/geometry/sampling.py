@@ -12,9 +12,10 @@ from ..formats import Format
 from ..labels import LabelTable
 from ..options.geometry import PointsOptions
 from .field_of_view import Cut
-from .frame import Frame
+from .frame import Frame, apply_affine
 from .lookup import Field, distances
 from .surface import Mesh, face_vectors
+from .surface_boxes import BLOCK
 
 POINTS = Format(
     "points",
@@ -102,7 +103,7 @@ def case_points(
     own = _own_distances(fields, surface, labels)
     near, near_labels = near_points(fields, samplers, frame, options, rng, cuts)
     near_sdf = distances(channels, frame.to_world(near))
-    volume = rng.uniform(-1, 1, (options.volume_points, 3)).astype(np.float32)
+    volume = volume_points(fields, frame, options, rng)
     volume_sdf = distances(channels, frame.to_world(volume))
     slopes = {v: _slope(f, volume[:SLOPE_POINTS], frame) for v, f in fields.items()}
     first = next(iter(fields.values()))
@@ -248,6 +249,56 @@ def near_points(
     ]
     labels = np.repeat(np.array([value for value, _ in groups], np.uint8), counts)
     return np.concatenate(points), labels
+
+
+def volume_points(
+    fields: Mapping[int, Field], frame: Frame, options: PointsOptions, rng: np.random.Generator
+) -> np.ndarray:
+    """(K, 3) float32 unit points in the cube or a ball, a share of them within the classes."""
+    within = _rounded(
+        np.full(len(fields), options.volume_points * options.volume_within / len(fields)),
+        round(options.volume_points * options.volume_within),
+    )
+    drawn = [frame.to_unit(inside_points(f, n, rng)) for f, n in zip(fields.values(), within) if n]
+    missing = options.volume_points - sum(map(len, drawn))
+    if options.volume_radius:
+        way = rng.standard_normal((missing, 3))
+        way /= np.linalg.norm(way, axis=1, keepdims=True)
+        anywhere = way * options.volume_radius * np.cbrt(rng.random((missing, 1)))
+    else:
+        anywhere = rng.uniform(-1, 1, (missing, 3))
+    if not drawn:
+        return anywhere.astype(np.float32)
+    return rng.permutation(np.concatenate([*drawn, anywhere])).astype(np.float32)
+
+
+def inside_points(field: Field, number: int, rng: np.random.Generator) -> np.ndarray:
+    """(N, 3) float64 points, RAS mm, uniform within a class: ``number``, or fewer of a class of a
+    few voxels.
+
+    From its voxels, which the blocks near the surface hold one by one; what lies between these
+    blocks is inside or outside as a whole.
+    """
+    kept = field.near.table >= 0
+    blocks, nodes = np.argwhere(kept), field.near.nodes[:, :BLOCK, :BLOCK, :BLOCK]
+    row, *cell = np.nonzero(nodes < 0)
+    voxels = blocks[row] * BLOCK + np.stack(cell, axis=1)
+    voxels = voxels[(voxels < field.shape).all(axis=1)]
+    deep = np.argwhere(~kept) * BLOCK
+    centres = apply_affine(field.crop_affine, deep + (BLOCK - 1) / 2)
+    deep = deep[field.lookup(centres) < 0]
+    total, found = len(voxels) + BLOCK**3 * len(deep), [np.empty((0, 3))]
+    for _ in range(ROUNDS if total else 0):
+        missing = number - sum(map(len, found))
+        which = rng.integers(total, size=int(SURPLUS * missing) + 1)
+        of_block = which[which >= len(voxels)] - len(voxels)
+        cells = np.stack(np.unravel_index(of_block % BLOCK**3, (BLOCK,) * 3), axis=1)
+        places = np.concatenate(
+            [voxels[which[which < len(voxels)]], deep[of_block // BLOCK**3] + cells]
+        )
+        world = apply_affine(field.crop_affine, places + rng.uniform(-0.5, 0.5, places.shape))
+        found.append(rng.permutation(world[field.lookup(world) < 0])[:missing])
+    return np.concatenate(found)
 
 
 def _balanced(field, sampler, frame, sigma, number, rng, cut: Cut | None = None) -> np.ndarray:

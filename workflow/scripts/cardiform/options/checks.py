@@ -28,14 +28,14 @@ def check_sections(options: Mapping[str, Any]) -> None:
 
     options : section -> its options, of all sections.
     """
-    checks = (_vecset, _vqvae, _coronary, _windows, _batches)
+    checks = (_vecset, _volume, _vqvae, _coronary, _windows, _batches)
     if problems := [line for check in checks for line in check(options)]:
         raise InputError(problems)
 
 
 def _vecset(options: Mapping[str, Any]) -> Iterator[str]:
     vecset = options["vecset"]
-    latents = LATENTS[vecset.preset]
+    latents = LATENTS[vecset.preset] if vecset.queries == "fps" else 0  # those at points
     for section in ("vecset", "vecset_reconstruct"):
         points = options[section].input_points
         if points < latents and not (section == "vecset_reconstruct" and points == 0):
@@ -46,7 +46,21 @@ def _vecset(options: Mapping[str, Any]) -> Iterator[str]:
     if vecset.preset in ANCHORED and vecset.queries != "fps":
         yield (
             f"vecset.queries is {vecset.queries}: preset {vecset.preset} keeps its latents at "
-            "surface points; set it to fps, or take a larger preset"
+            "surface points; set it to fps, or take small, base or xl"
+        )
+
+
+def _volume(options: Mapping[str, Any]) -> Iterator[str]:
+    radius = options["points"].volume_radius
+    if 0 < radius < 1:
+        yield (
+            f"points.volume_radius is {radius}: reconstructions ask the network as far as 1; "
+            "take 1 or more, or 0 for the whole cube"
+        )
+    if radius and options["vecset"].behind_cuts:
+        yield (
+            f"points.volume_radius is {radius}: vecset.behind_cuts asks in the whole cube; "
+            "set it to 0"
         )
 
 

@@ -32,6 +32,21 @@ class PointsOptions:
         maximum=0.3,
     )
     volume_points: int = option(500_000, "points uniform in the cube [-1, 1]^3", minimum=100)
+    volume_radius: float = option(
+        0.0,
+        "draw them in the ball of this radius, unit frame, instead (0: in the cube); the network "
+        "is asked as far as 1",
+        minimum=0.0,
+        maximum=1.05,
+        young=True,
+    )
+    volume_within: float = option(
+        0.0,
+        "share of them that is drawn within the classes, evenly over these",
+        minimum=0.0,
+        maximum=1.0,
+        young=True,
+    )
     seed: int = option(0, "seed of the draws", minimum=0, maximum=SEED_MAX)
 
 

@@ -8,8 +8,11 @@ from .field import SEED_MAX, device_option, option
 from .training import TrainingOptions
 
 # Preset -> its latents. Those of ANCHORED presets keep their places on the surface.
-LATENTS = {"demo": 512, "small": 512, "base": 512, "xl": 1024}
-ANCHORED = ("demo",)
+LATENTS = {
+    "demo": 512, "local": 2048, "local_large": 4096,
+    "small": 512, "base": 512, "xl": 1024, "vecsetx": 1024,
+}  # fmt: skip
+ANCHORED = ("demo", "local", "local_large")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,9 @@ class VecsetOptions(TrainingOptions):
     )
     latent_dim: int = option(
         0, "channels of a latent (0: as the preset has them)", minimum=0, young=True
+    )
+    pretrained: str = option(
+        "", "model.pt of a VecSet of the same sizes to start from; empty: none", young=True
     )
     checkpointing: bool = option(
         False,

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 
 class Bottleneck(nn.Module):
-    """What all of them do. width : channels of a code."""
+    """What all of them do. width : channels of a code.
+
+    Made of the widths of the trunk and of a code, and what is added to a variance.
+    """
 
     width: int
 
@@ -26,7 +29,7 @@ class Bottleneck(nn.Module):
 class IdentityBottleneck(Bottleneck):
     """Latents as wide as the trunk."""
 
-    def __init__(self, dim: int, latent_dim: int):
+    def __init__(self, dim: int, latent_dim: int, eps: float):
         super().__init__()
         self.width = dim
 
@@ -40,7 +43,7 @@ class IdentityBottleneck(Bottleneck):
 class KLBottleneck(Bottleneck):
     """Diagonal Gaussian posterior (Kingma and Welling 2014); the mean where not sampled."""
 
-    def __init__(self, dim: int, latent_dim: int):
+    def __init__(self, dim: int, latent_dim: int, eps: float):
         super().__init__()
         self.width = latent_dim
         self.mean = nn.Linear(dim, latent_dim)
@@ -62,22 +65,22 @@ class KLBottleneck(Bottleneck):
 class NormalizedBottleneck(Bottleneck):
     """Codes of zero mean and unit variance per latent (LaGeM, Zhang and Wonka 2024)."""
 
-    def __init__(self, dim: int, latent_dim: int):
+    def __init__(self, dim: int, latent_dim: int, eps: float):
         super().__init__()
-        self.width = latent_dim
+        self.width, self.eps = latent_dim, eps
         self.codes = nn.Linear(dim, latent_dim)
         self.gain = nn.Parameter(torch.ones(latent_dim))
         self.shift = nn.Parameter(torch.zeros(latent_dim))
         self.out = nn.Linear(latent_dim, dim)
 
     def narrow(self, x: Tensor, sample: bool) -> tuple[Tensor, Tensor]:
-        return F.layer_norm(self.codes(x).float(), (self.width,)), x.new_zeros(())
+        return F.layer_norm(self.codes(x).float(), (self.width,), eps=self.eps), x.new_zeros(())
 
     def widen(self, codes: Tensor) -> Tensor:
         return self.out(codes * self.gain + self.shift)
 
 
-BOTTLENECKS: Mapping[str, Callable[[int, int], Bottleneck]] = {
+BOTTLENECKS: Mapping[str, Callable[[int, int, float], Bottleneck]] = {
     "identity": IdentityBottleneck,
     "kl": KLBottleneck,
     "normalized": NormalizedBottleneck,

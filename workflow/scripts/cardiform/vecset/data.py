@@ -31,7 +31,7 @@ class PointBatch(TypedDict):
     """
 
     points: Tensor  # (B, N, 3 + C)
-    fps: Tensor  # (B, M) int64
+    fps: Tensor  # (B, M) int64; (B, 0) with learned queries
     volume: Tensor  # (B, V, 3)
     volume_sdf: Tensor  # (B, V, C)
     near: Tensor  # (B, Q, 3)
@@ -231,16 +231,23 @@ def draw_input(
     balanced: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The encoder's input: points (N, 3 + C) float32 and fps (M,) int64."""
+    """The encoder's input: points (N, 3 + C) float32 and fps (M,) int64.
+
+    latents : M, those that start at points; 0: none does, and fps is empty.
+    """
     rows = surface.draw(input_points, balanced, rng)
     channels = surface.channels[rows]
     points = labelled_points(surface.points[rows], channels, classes)
-    return points, farthest_points(points, latents, channels)
+    fps = farthest_points(points, latents, channels) if latents else np.empty(0, np.int64)
+    return points, fps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """How an item is drawn; the names are those of VecsetOptions."""
+    """How an item is drawn; the names are those of VecsetOptions.
+
+    latents : those that start at input points (0 with learned queries).
+    """
 
     input_points: int
     volume_queries: int

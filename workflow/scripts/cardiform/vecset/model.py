@@ -4,8 +4,8 @@ The presets small, base and xl follow 3DShape2VecSet (Zhang et al., SIGGRAPH 202
 layout of VecSetX: one cross-attention from the latents to the points, a bottleneck, a
 self-attention trunk, one cross-attention from the query points to the tokens. Cardiform's
 own: one-hot labels as input channels, an embedding of their own for queries, one signed
-distance per class. The preset demo keeps the latents at known places and attends to near
-ones only: see docs/vecset.md.
+distance per class. The presets demo, local and local_large keep the latents at known places and
+attend to near ones only: see docs/vecset.md.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Shape:
     dim, depth, heads : of the trunk.
     latents, latent_dim : number of latent vectors and channels of each.
     octaves : frequencies of the point embedding.
+    code_eps : what the normalized bottleneck adds to the variance of a latent's channels.
     encode_neighbours, decode_neighbours : nearest points that a latent sees, nearest latents
         that a query sees. 0: all of them, the VecSetX layout. Otherwise the latents are
         anchored: the first three channels of each are its place.
@@ -44,6 +45,7 @@ class Shape:
     latents: int
     latent_dim: int
     octaves: int = 8
+    code_eps: float = 1e-5
     encode_neighbours: int = 0
     decode_neighbours: int = 0
 
@@ -52,20 +54,22 @@ class Shape:
         return self.decode_neighbours > 0
 
 
+def _near(preset: str, **sizes: int) -> Shape:
+    """Latents at places, which attend to what is near: the kind of the preset demo."""
+    near = {"latent_dim": 32, "encode_neighbours": 24, "decode_neighbours": 8}
+    return Shape(latents=LATENTS[preset], **near, **sizes)
+
+
 PRESETS = {
-    "demo": Shape(
-        dim=64,
-        depth=2,
-        heads=4,
-        latents=LATENTS["demo"],
-        latent_dim=32,
-        octaves=4,
-        encode_neighbours=24,
-        decode_neighbours=8,
-    ),
+    "demo": _near("demo", dim=64, depth=2, heads=4, octaves=4),
+    "local": _near("local", dim=256, depth=6, heads=4),
+    "local_large": _near("local_large", dim=512, depth=12, heads=8),
     "small": Shape(dim=256, depth=8, heads=4, latents=LATENTS["small"], latent_dim=16),
     "base": Shape(dim=512, depth=12, heads=8, latents=LATENTS["base"], latent_dim=16),
     "xl": Shape(dim=1024, depth=24, heads=16, latents=LATENTS["xl"], latent_dim=16),
+    "vecsetx": Shape(  # of the weights that VecSetX has released
+        dim=1024, depth=24, heads=16, latents=LATENTS["vecsetx"], latent_dim=32, code_eps=1e-6
+    ),
 }
 
 
@@ -99,14 +103,14 @@ class VecSet(nn.Module):
         if shape.anchored and queries != "fps":
             raise InputError(
                 "vecset: this preset keeps its latents at surface points; "
-                "set queries to fps or choose a larger preset"
+                "set queries to fps, or preset to small, base or xl"
             )
         self.point_embedding = PointEmbedding(shape.dim, shape.octaves, num_classes)
         self.learned = nn.Embedding(shape.latents, shape.dim) if queries == "learned" else None
         self.encoder = _reader(shape, shape.encode_neighbours)
         self.encoder_norm = nn.LayerNorm(shape.dim)
         self.encoder_forward = FeedForward(shape.dim)
-        self.bottleneck = BOTTLENECKS[bottleneck](shape.dim, shape.latent_dim)
+        self.bottleneck = BOTTLENECKS[bottleneck](shape.dim, shape.latent_dim, shape.code_eps)
         self.place = PointEmbedding(shape.dim, shape.octaves) if shape.anchored else None
         self.trunk = nn.ModuleList(
             AttentionBlock(shape.dim, shape.heads) for _ in range(shape.depth)
@@ -120,6 +124,11 @@ class VecSet(nn.Module):
         self.head = nn.Linear(shape.dim, num_classes)
         nn.init.zeros_(self.head.weight)
         nn.init.constant_(self.head.bias, outside)
+
+    @property
+    def starts(self) -> int:
+        """How many latents start at input points: all, or none where they are learned."""
+        return self.shape.latents if self.learned is None else 0
 
     @classmethod
     def from_options(cls, options: VecsetOptions, num_classes: int) -> VecSet:

@@ -84,7 +84,7 @@ class Reconstructor:
             case.surface,
             len(self.table),
             input_points=self.options.input_points or self.training.input_points,
-            latents=self.model.shape.latents,
+            latents=self.model.starts,
             balanced=self.training.balanced,
             rng=np.random.default_rng(self.options.seed),
         )

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from ..artefact.model import load_model
 from ..cohort import splits
 from ..errors import InputError, problem
-from ..files import sha256_json
+from ..files import sha256_file, sha256_json
 from ..labels import LabelTable
 from ..options.vecset import VecsetOptions
 from ..training.distributed import choose_device
@@ -36,7 +37,8 @@ def vecset_job(
     Raises
     ------
     InputError
-        There is no training case, or a points file is missing, damaged or of other classes.
+        There is no training case, or a points file is missing, damaged or of other classes, or
+        the weights to start from do not fit.
     """
     # an item that is scaled down brings its distances nearer
     truncation = options.truncation / (1 - options.augment_scale)
@@ -51,11 +53,12 @@ def vecset_job(
         raise InputError(problem(train, "has no cases", "lower split.validation or .test"))
     torch.manual_seed(options.seed)
     task = VecsetTask(options, table)
-    latents = task.model.shape.latents
+    if options.pretrained:
+        start_from(task.model, options.pretrained, table)
     sets = {
         part: PointDataset(
             found,
-            Draw.from_options(options, latents, augment=part == "train"),
+            Draw.from_options(options, task.model.starts, augment=part == "train"),
             completing=part == "train" and options.behind_cuts,
         )
         for part, found in cases.items()
@@ -84,6 +87,7 @@ def vecset_job(
         train_cases=[case.case_id for case in cases["train"]],
         validation_cases=[case.case_id for case in cases["validation"]],
         identity=planes_of(cases["train"], options)
+        | ({"pretrained": sha256_file(options.pretrained)} if options.pretrained else {})
         | {
             "labels": sha256_json(table.as_dicts()),
             "training data": sha256_json([case.digest() for case in cases["train"]]),
@@ -108,6 +112,16 @@ def level_chooser(made: Job, options: VecsetOptions) -> Callable[[Outcome], dict
         return {"levels": chosen_levels(network, held_out.cases, hearts.usual, draw, made.labels)}
 
     return chosen
+
+
+def start_from(model: VecSet, path: str, table: LabelTable) -> None:
+    """Give a network the weights of a model.pt; InputError where they are of other sizes, or of
+    other classes."""
+    stored = load_model(path, VECSET)
+    if stored.table.values != table.values:
+        fact = f"was made for the classes {stored.table.values}, the label table has {table.values}"
+        raise InputError(problem(path, fact, "give one of this label table"))
+    stored.fill(model)
 
 
 def planes_of(cases: Sequence[CasePoints], options: VecsetOptions) -> dict[str, str]:
