@@ -175,6 +175,27 @@ def test_what_is_not_there_has_no_section(tmp_path):
     assert names == ["cohort", "split", "versions"]
 
 
+def test_measures_are_shown_with_the_hearts_that_are_far_from_the_rest(tmp_path):
+    folder = write_results(tmp_path)
+    norms = "class,part,measure,unit,cases,mean,sd,min,p05,p25,median,p75,p95,max"
+    scores = "case_id,class,part,measure,value,unit,cut,cases,mean,sd,z"
+    (folder / "measures").mkdir()
+    (folder / "measures" / "norms.csv").write_text(
+        f"{norms}\naorta,,volume,ml,40,100,10,80,85,90,99,110,115,120\n"
+    )
+    rows = [
+        "c01,aorta,,volume,141,ml,False,40,100,10,4.1",
+        "c02,aorta,,volume,90,ml,False,40,100,10,-1",
+    ]
+    rows += ["c03,aorta,,volume,10,ml,True,40,100,10,"]
+    (folder / "measures" / "zscores.csv").write_text("\n".join([scores, *rows]) + "\n")
+    section = next(s for s in sections_of(Results(folder), TABLE) if s.name == "measures")
+    far, usual = section.tables
+    shown = [[cell.text for cell in row] for row in far.rows]
+    assert shown == [["c01", "aorta", "", "volume", "ml", "141", "+4.1"]]
+    assert [cell.text for cell in usual.rows[0]][4:] == ["40", "100", "10", "85", "99", "115"]
+
+
 def test_bad_folders_are_one_line(tmp_path, run_script):
     result = run_script("write_report.py", "--results", tmp_path, "--out", tmp_path / "r.html")
     assert result.returncode == 2

@@ -19,6 +19,11 @@ FIGURES = (
     (("validity", "valid"), "valid", ".0%"),
     (("volumes", "mean_w1"), "volumes W1/sd", ".2f"),
 )
+COMPLETED = {
+    "vecset/completion/metrics.json": "VecSet",
+    "ldm/labels/completion/metrics.json": "latent diffusion",
+}
+METHODS = ("model", "mean_shape")
 CHANCE = "1-NNA is 0.5 where generated and real hearts cannot be told apart."
 
 
@@ -43,22 +48,24 @@ def generated_section(results: Results, labels: LabelTable) -> Section | None:
         overview = results.folder / folder / "samples" / "overview.png"
         if overview.is_file():
             pictures.append(Picture.of("Generated hearts", overview))
-    file = "ldm/labels/completion/metrics.json"
-    found = results.json(file)
-    if found is not None:
-        rows = [
-            [
-                *words(label.title),
-                *(
-                    results.number(file, ("mean", label.name, method, "dice"), ".3f")
-                    for method in ("model", "mean_shape")
-                ),
-            ]
-            for label in labels
-            if label.name in found.get("mean", {})
-        ]
-        columns = ("structure taken away", "Dice", "Dice: mean shape")
-        tables.append(Table("Completion of test hearts from their other structures", columns, rows))
+    completed = [_completion(results, file, way, labels) for file, way in COMPLETED.items()]
+    tables += [table for table in completed if table is not None]
     if not tables and not pictures:
         return None
-    return Section("generated", "Generated hearts", "", tables, pictures=pictures)
+    return Section("generated", "Generated and completed hearts", "", tables, pictures=pictures)
+
+
+def _completion(results: Results, file: str, way: str, labels: LabelTable) -> Table | None:
+    """Dice of every structure that was made from the others; None where none was."""
+    found = results.json(file)
+    rows = [
+        [
+            *words(label.title),
+            *(results.number(file, ("mean", label.name, m, "dice"), ".3f") for m in METHODS),
+        ]
+        for label in labels
+        if label.name in (found or {}).get("mean", {})
+    ]
+    columns = ("structure taken away", "Dice", "Dice: mean shape")
+    title = f"Test hearts completed from their other structures by {way}"
+    return Table(title, columns, rows) if rows else None

@@ -17,6 +17,7 @@ from .cohort import cohort_section, split_section
 from .figures import family_sections, refined_section
 from .generated import generated_section
 from .hearts import hearts_section
+from .measures import measures_section
 from .parts import Results, Section, Table, words
 from .trainings import trainings_section
 
@@ -54,6 +55,7 @@ def sections_of(results: Results, labels: LabelTable) -> list[Section]:
         family = section.name if section.name in ("vecset", "vqvae") else ""
         found += [section, hearts_section(results, family, labels) if family else None]
     found += [refined_section(results), generated_section(results, labels)]
+    found += [measures_section(results)]
     found += [trainings_section(results), _versions()]
     return [section for section in found if section is not None]
 
