@@ -12,6 +12,7 @@ import numpy as np
 from ..anatomy.tree import Forest
 from ..files import write_text
 from ..formats import Format
+from ..geometry import vtp
 from ..tables import read_table
 from .branch_names import GRAFT, LAD, LCX, LEFT_MAIN, RAMUS, RCA, TRUNK, UNNAMED, Named
 
@@ -109,37 +110,11 @@ def write_vtp(path: str | Path, forest: Forest, named: Named) -> None:
         "parent": [b.parent + 1 for b in branches],
     }
     codes = ", ".join(f"{code} {name}" for name, code in CODES.items())
-    # 3D Slicer takes files without SPACE for LPS; a text is an array of its bytes
-    space = " ".join(str(byte) for byte in b"RAS\0")
-    lines = [
-        '<?xml version="1.0"?>',
-        f"<!-- millimetres, RAS; name: {codes}; side: 0 unknown, 1 left, 2 right -->",
-        '<VTKFile type="PolyData" version="1.0" byte_order="LittleEndian" header_type="UInt64">',
-        "<PolyData>",
-        '<FieldData><Array type="String" Name="SPACE" NumberOfTuples="1" format="ascii">',
-        f"{space}</Array></FieldData>",
-        f'<Piece NumberOfPoints="{len(points)}" NumberOfVerts="0" NumberOfLines="{len(branches)}"'
-        ' NumberOfStrips="0" NumberOfPolys="0">',
-        f'<PointData Scalars="radius">{_array("radius", "Float64", radii)}</PointData>',
-        '<CellData Scalars="name">',
-        *(_array(name, "Int32", values) for name, values in cells.items()),
-        "</CellData>",
-        f"<Points>{_array('Points', 'Float64', points.ravel(), 3)}</Points>",
-        "<Lines>",
-        _array("connectivity", "Int64", range(len(points))),
-        _array("offsets", "Int64", ends),
-        "</Lines>",
-        "</Piece>",
-        "</PolyData>",
-        "</VTKFile>",
-    ]
-    write_text(path, "\n".join(lines) + "\n")
-
-
-def _array(name: str, kind: str, values: Iterable, components: int = 1) -> str:
-    more = f' NumberOfComponents="{components}"' if components > 1 else ""
-    text = " ".join(_text(v) if kind.startswith("Float") else str(int(v)) for v in values)
-    return f'<DataArray type="{kind}" Name="{name}"{more} format="ascii">{text}</DataArray>'
+    remark = f"millimetres, RAS; name: {codes}; side: 0 unknown, 1 left, 2 right"
+    ints = {name: np.array(values, np.int32) for name, values in cells.items()}
+    order = np.arange(len(points))
+    lines = vtp.PolyData(points, order, ends, "Lines", {"radius": radii}, ints, remark)
+    vtp.write_vtp(path, lines)
 
 
 def _text(value: float) -> str:

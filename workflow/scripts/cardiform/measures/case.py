@@ -15,6 +15,7 @@ from ..coronary import tree_files
 from ..coronary.branch_names import without_names
 from ..coronary.surroundings import Surroundings
 from ..geometry.meshed import MeshedCase
+from ..geometry.vtp import PolyData, write_vtp
 from ..labels import LabelTable
 from ..options.measures import MeasuresOptions
 from .aorta import aortic_measures
@@ -24,7 +25,6 @@ from .table import Measured, frame_of, write_frame
 from .trees import tree_inputs as tree_inputs  # what the script reads of a case beside its meshes
 from .trees import tree_measures
 from .tubes import Vessel, trace_vessel, vessel_measures
-from .vtp import write_surface
 from .wall import LongAxis, Wall, long_axis, measure_wall, wall_measures
 
 log = logging.getLogger(__name__)
@@ -189,4 +189,6 @@ def _write_wall(path: Path, wall: Wall, axis: LongAxis | None) -> None:
     values = {"thickness_mm": wall.on_map(wall.thickness).astype(np.float32)}
     if axis is not None:
         values["segment"] = wall.nearest(axis.segments(wall.middles)).astype(np.int32)
-    write_surface(path, wall.inner, values)
+    mesh = wall.inner
+    ends = 3 * np.arange(1, len(mesh.faces) + 1)
+    write_vtp(path, PolyData(mesh.vertices, mesh.faces.ravel(), ends, point_values=values))
