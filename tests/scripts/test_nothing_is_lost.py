@@ -120,6 +120,7 @@ class Hearts(Trainings):
             "collect_trees": [
                 *(*self.cases, "--manifest", self.manifest("coronary_trace"), "--out", out),
             ],
+            "export_shapes": self.per_case(out, *meshes, *self.flags("exports")),
             "measure_shapes": self.per_case(out, *self.measured(), *self.flags("measures")),
             "collect_measures": [
                 *(*self.cases, "--manifest", self.manifest("measures"), "--out", out),
@@ -221,6 +222,7 @@ OTHER_SCRIPTS = {
     "trace_coronary": ("--branch-mm", 20),
     "trace_coronary of files": ("--branch-mm", 20),
     "collect_trees": (),
+    "export_shapes": ("--formats", "glb"),
     "measure_shapes": ("--vessels", "aorta"),
     "collect_measures": ("--least-cases", 2),
     "collect_folds": (),

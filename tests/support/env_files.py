@@ -24,6 +24,7 @@ CONDA_NAMES = {
     "torch": "pytorch-gpu",
     "matplotlib": "matplotlib-base",
     "fast_simplification": "fast-simplification",
+    "nrrd": "pynrrd",
 }
 PYPI_NAMES = {"pytorch-gpu": "torch", "matplotlib-base": "matplotlib"}
 

@@ -60,7 +60,7 @@ def test_unknown_formats_are_refused_before_anything_is_written(tmp_path, box):
     with pytest.raises(InputError, match=r"a\.vtp: is no known mesh format; save it as .*\.ply"):
         write_mesh(tmp_path / "a.vtp", box)
     with pytest.raises(InputError, match="is of a format that is only read"):
-        write_mesh(tmp_path / "a.stl", box)
+        write_mesh(tmp_path / "a.obj", box)
     assert not list(tmp_path.iterdir())
     write_mesh(tmp_path / f"A{MESH_ENDING.upper()}", box)
     assert len(read_mesh(tmp_path / f"A{MESH_ENDING.upper()}").faces) == 12

@@ -309,6 +309,16 @@ def test_measures_are_a_target_of_their_own(project):
     assert "--table cohort.tsv" in text and "--trees results/acme/coronary/trees" in text
 
 
+def test_exports_are_a_target_of_their_own(project):
+    jobs = {"export_shapes": 4}
+    plan = {"check_cases": 4, "check_cohort": 1, "extract_meshes": 4, **jobs, "exports": 1}
+    assert planned(project, "exports") == plan
+    assert not jobs.keys() & planned(project).keys()
+    run(project, "exports")
+    write_config(project, "exports:\n  formats: [stl]\n")
+    assert planned(project, "exports") == {**jobs, "exports": 1}
+
+
 def test_a_table_without_the_traced_structure_has_measures_all_the_same(project):
     rows = "value\tname\ttitle\tcolor\tcomponents\tpriority\n1\tliver\tLiver\t#aa2200\t1\t1\n"
     (project / "labels.tsv").write_text(rows)

@@ -69,6 +69,7 @@ STANDARD_LIBRARY_ONLY = {
 }  # fmt: skip
 MAY_USE_TORCH = {
     "sparse": True, "artefact": True, "artefact.layout": False, "training": True, "export": True,
+    "export.shapes": False,
     "vecset": True, "vqvae": True, "coronary": True, "ldm": True,
     "apply": True,
     # what the geometry environment runs

@@ -17,10 +17,11 @@ import numpy as np
 
 from ..errors import InputError, first_line, problem
 from ..files import atomic_path
-from .surface import Mesh
+from .surface import Mesh, face_vectors
 
 MESH_ENDING = ".ply"  # of all meshes that the workflow writes
 RAS, LPS = b"SPACE=RAS", b"SPACE=LPS"
+STL_ROW = [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")]
 HEADER_BYTES = 65_536  # comments come before any coordinates
 # It logs tracebacks of parts that it can do without; what was read is judged here.
 logging.getLogger("trimesh").setLevel(logging.CRITICAL)
@@ -136,6 +137,17 @@ def _write_ply(mesh: Mesh) -> bytes:
     return b"\n".join(lines) + mesh.vertices.astype("<f4").tobytes() + rows.tobytes()
 
 
+def _write_stl(mesh: Mesh) -> bytes:
+    """Binary, with what the coordinates are in its header."""
+    rows = np.zeros(len(mesh.faces), STL_ROW)
+    rows["corners"] = mesh.vertices[mesh.faces]
+    vectors = face_vectors(mesh)
+    lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+    rows["normal"] = vectors / lengths
+    head = (b"Cardiform " + RAS + b"; millimetres").ljust(80)
+    return head + len(rows).to_bytes(4, "little") + rows.tobytes()
+
+
 def _ply_comments(path: Path) -> bytes:
     lines = _head(path).partition(b"end_header")[0].splitlines()
     return b"\n".join(line for line in lines if line.startswith(b"comment"))
@@ -204,7 +216,7 @@ class MeshFormat:
 
 FORMATS = {
     ".ply": MeshFormat(_read_ply, _ply_comments, _write_ply),
-    ".stl": MeshFormat(_read_stl, _stl_header, repeats_vertices=True),
+    ".stl": MeshFormat(_read_stl, _stl_header, _write_stl, repeats_vertices=True),
     ".obj": MeshFormat(_read_obj, _obj_comments),
 }
 

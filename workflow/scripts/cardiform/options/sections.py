@@ -17,6 +17,7 @@ from .coronary import (
     CoronaryTraceOptions,
     NearOptions,
 )
+from .exports import ExportsOptions
 from .fusion import FusionOptions
 from .geometry import MeshesOptions, PointsOptions, VoxelsOptions, WindowsOptions
 from .ldm import (
@@ -53,6 +54,7 @@ SECTIONS: dict[str, type] = {
     "windows": WindowsOptions,
     "measures": MeasuresOptions,
     "norms": NormsOptions,
+    "exports": ExportsOptions,
     "training": TrainingOptions,
     "vqvae": VqvaeOptions,
     "vqvae_pretrain": VqvaePretrainOptions,
