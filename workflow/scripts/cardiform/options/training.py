@@ -28,6 +28,11 @@ class TrainingOptions:
     precision: str = option(
         "bf16", "autocast type on CUDA; the CPU computes in fp32", choices=("fp32", "bf16", "fp16")
     )
+    compress_gradients: bool = option(
+        False,
+        "average gradients over GPUs in bf16: half of the bytes between nodes",
+        young=True,
+    )
     seed: int = option(0, "seed of weights, order and draws", minimum=0, maximum=SEED_MAX)
     validate_every: int = option(1_000, "steps between validations (0: only at the end)", minimum=0)
     patience: int = option(

@@ -41,7 +41,8 @@ class Stepper:
         self.optimizers = {
             u: build_optimizer(p, options, world.device) for u, p in self.trained.items()
         }
-        self.losses = {u: distribute(task, u, p, world) for u, p in self.trained.items()}
+        compress = options.compress_gradients
+        self.losses = {u: distribute(task, u, p, world, compress) for u, p in self.trained.items()}
         half = world.device.type == "cuda" and options.precision != "fp32"
         self.autocast = torch.autocast(
             world.device.type, dtype=AUTOCAST[options.precision], enabled=half

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import InputError
@@ -63,11 +64,27 @@ class _Hidden:
     content: Any  # a task that is itself an nn.Module must not be registered as a child
 
 
-def distribute(task: Task, update: str, parameters: list[nn.Parameter], world: World) -> nn.Module:
-    """The loss of one update as a module; its gradients are averaged over the ranks."""
+def distribute(
+    task: Task, update: str, parameters: list[nn.Parameter], world: World, compress: bool = False
+) -> nn.Module:
+    """The loss of one update as a module; its gradients are averaged over the ranks.
+
+    compress : in bf16.
+    """
     loss = LossModule(task, update, parameters)
     if world.size == 1:
         return loss
     devices = [world.device] if world.device.type == "cuda" else None
     # the loop broadcasts the buffers itself: they are the task's, not this wrapper's
-    return DistributedDataParallel(loss, device_ids=devices, forward_sync_buffers=False)
+    module = DistributedDataParallel(loss, device_ids=devices, forward_sync_buffers=False)
+    if compress:
+        module.register_comm_hook(world.size, _averaged_in_bf16)
+    return module
+
+
+def _averaged_in_bf16(ranks, bucket):  # DDP takes no annotations that are texts
+    """torch's own hook of this kind (bf16_compress_hook) refuses gloo, which can do it as well."""
+    gradients = bucket.buffer()
+    short = gradients.to(torch.bfloat16).div_(ranks)
+    done = distributed.all_reduce(short, async_op=True).get_future()
+    return done.then(lambda summed: gradients.copy_(summed.value()[0]))
