@@ -36,7 +36,8 @@ class Trainings:
         self.options = cli.from_config(SECTIONS, sections)
         self.cases = ("--cases", folder / "cases.tsv")
         demo = folder / "demo"
-        self.must("make_demo_cohort.py", "--out", demo, "--cases", 3, "--spacing-mm", self.SPACING_MM)
+        size = ("--cases", 3, "--spacing-mm", self.SPACING_MM)
+        self.must("make_demo_cohort.py", "--out", demo, *size)
         self.must("check_cohort.py", "--table", demo / "cases.tsv", "--out", folder)
         for part, names in (("train", TRAIN), ("val", (HELD_OUT,)), ("test", ())):
             rows = [f"{n},{n},{folder / 'points' / n}.npz" for n in names]
