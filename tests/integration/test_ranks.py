@@ -89,11 +89,11 @@ def assert_same_course(one: Path, other: Path) -> None:
         assert values == pytest.approx(b[event], rel=1e-3, abs=1e-6), event
 
 
-def assert_same_weights(one: dict, other: dict) -> None:
+def assert_same_weights(one: dict, other: dict, rtol=1e-3) -> None:
     assert one.keys() == other.keys()
     for name, value in one.items():
         torch.testing.assert_close(
-            value, other[name], rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+            value, other[name], rtol=rtol, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
         )
 
 
@@ -103,7 +103,9 @@ def test_two_ranks_end_where_one_process_that_accumulates_ends(alone, pair, name
     """Gradients, noise, order of the samples, figures of the log and of the validation."""
     assert pair.codes(name) == [0, 0], pair.told[name]
     one, two = (load_model(folder / name / "model.pt") for folder in (alone.folder, pair.folder))
-    assert_same_weights(one.weights, two.weights)
+    # the statistics of the codes are those of all ranks
+    rtol = 1e-4 if name == "vqvae_joint" else 1e-3
+    assert_same_weights(one.weights, two.weights, rtol)
     if name != "vqvae_codebook":  # k-means on rank 0 alone has no log
         assert_same_course(alone.folder / name, pair.folder / name)
 

@@ -40,6 +40,7 @@ PLACES = {
 
 class Families(Trainings):
     NAMES = tuple(n for n in Trainings.NAMES if n not in ("codebook_by_gradient", "coronary_near"))
+    SPACING_MM = 5.0
 
 
 def blank(meshes, size=600, **_):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from answers import refused
 from bands import write_cohort, write_part
-from inside import SCRIPTS, run_inside
+from inside import run_inside
 
 from cardiform import volumes
 from cardiform.cohort.manifest import read_manifest
@@ -260,26 +260,6 @@ def test_reconstruction_on_the_grid_of_a_label_map(finished, tmp_path) -> None:
     if (found.data == 3).any():
         mesh = read_mesh(tmp_path / "out" / "c3" / "left_ventricle.ply")
         assert len(mesh.faces) > 0
-
-
-def test_two_processes_end_where_one_that_accumulates_ends(finished, run_script) -> None:
-    """Gradients, the codes' statistics and the order of the batches are those of all ranks."""
-    import torch
-
-    whole = finished.stage2("--accumulate", 2, out="one")
-    assert whole.returncode == 0, whole.stderr
-    script = str(SCRIPTS / "train_vqvae.py")
-    places = ["--train", finished.parts["train"], "--validation", finished.parts["val"]]
-    places += ["--weights", finished.folder / "stage1" / "model.pt", *finished.manifest]
-    places += ["--out", finished.folder / "two", *NETWORK, *QUICK]
-    result = run_script("launch.py", "--gpus", 2, script, *places)
-    assert result.returncode == 0, result.stderr
-    one, two = (
-        torch.load(finished.folder / name / "model.pt", weights_only=True)["weights"]
-        for name in ("one", "two")
-    )
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_a_second_run_goes_on_where_the_first_ended(finished) -> None:

@@ -25,6 +25,7 @@ class Trainings:
         "vecset", "vqvae_pretrain", "vqvae_codebook", "codebook_by_gradient", "vqvae_joint",
         "coronary", "coronary_near", "autoencoder", "diffusion",
     )  # fmt: skip
+    SPACING_MM = 4.0  # of the hearts
 
     def __init__(self, folder: Path, **changes):
         """changes : keys of every training."""
@@ -35,7 +36,8 @@ class Trainings:
         self.options = cli.from_config(SECTIONS, sections)
         self.cases = ("--cases", folder / "cases.tsv")
         demo = folder / "demo"
-        self.must("make_demo_cohort.py", "--out", demo, "--cases", 3, "--spacing-mm", 4.0)
+        size = ("--cases", 3, "--spacing-mm", self.SPACING_MM)
+        self.must("make_demo_cohort.py", "--out", demo, *size)
         self.must("check_cohort.py", "--table", demo / "cases.tsv", "--out", folder)
         for part, names in (("train", TRAIN), ("val", (HELD_OUT,)), ("test", ())):
             rows = [f"{n},{n},{folder / 'points' / n}.npz" for n in names]
