@@ -35,6 +35,7 @@ from cardiform.measures.aorta import aortic_measures
 from cardiform.measures.appendage import mouth_between
 from cardiform.measures.sections import Surface
 from cardiform.measures.shape import shape_figures
+from cardiform.measures.table import WHOLE
 from cardiform.measures.tubes import trace_vessel, vessel_measures
 from cardiform.measures.wall import wall_measures
 
@@ -76,8 +77,8 @@ def test_a_fork_has_three_branches_and_their_radii():
         ((-30, -24, -8), (30, 24, 8)), (0.5, 0.5, 0.5),
     )  # fmt: skip
     rows = list(vessel_measures("aorta", vessel_of(label_map)))
-    assert {m.part for m in rows} == {"", "branch_001", "branch_002", "branch_003"}
-    radii = sorted(m.value for m in rows if m.part and m.measure == "radius_mean")
+    assert {m.part for m in rows} == {WHOLE, "branch_001", "branch_002", "branch_003"}
+    radii = sorted(m.value for m in rows if m.part != WHOLE and m.measure == "radius_mean")
     assert radii == pytest.approx(sorted(ends), rel=2 * BAR), "near a fork vessels are wider"
 
 
@@ -107,7 +108,7 @@ def test_the_wall_and_its_segments():
     assert axis.up == pytest.approx([0, 0, 1], abs=0.05)
     assert axis.septum == pytest.approx([-1, 0, 0], abs=0.05)
     rows = list(wall_measures("myocardium", wall, axis, None))
-    found = {int(m.part[-2:]): m.value for m in rows if m.part}
+    found = {int(m.part[-2:]): m.value for m in rows if m.part != WHOLE}
     assert sorted(found) == list(range(1, 18))
     # the same sectors on a fine grid of directions of the ball
     n = 400
@@ -186,7 +187,7 @@ def test_without_a_right_ventricle_there_are_no_segments():
     label_map.data[label_map.data == RIGHT] = 0
     wall, axis = wall_of(label_map)
     rows = list(wall_measures("myocardium", wall, axis, None))
-    assert {m.part for m in rows} == {""} and axis.septum is None
+    assert {m.part for m in rows} == {WHOLE} and axis.septum is None
 
 
 def test_classes_that_do_not_touch_have_no_mouth():
