@@ -190,7 +190,7 @@ def test_groups_and_foreign_norms(measured, tmp_path):
     ("more", "words"),
     [
         (("--groups", "x_sex"), "--groups needs the case table"),
-        (("--groups", "sex", "--table", "cohort.tsv"), "must match"),
+        (("--groups", "sex", "--table", "cohort.tsv"), "no column sex"),
         (("--groups", "x_height", "--table", "cohort.tsv"), "no column x_height"),
         (("--reference", "cases.tsv"), "cases.tsv: is no table of norms"),
         (("--reference", "nothing.csv"), "nothing.csv: cannot be read"),
