@@ -8,6 +8,8 @@ from solids import (
     AORTA,
     APPENDAGE,
     ATRIUM,
+    CAVITY,
+    MARGIN_MM,
     MUSCLE,
     POSES,
     R_IN,
@@ -29,9 +31,11 @@ from solids import (
 from cardiform.geometry.field_of_view import cuts_of
 from cardiform.geometry.surface import Mesh
 from cardiform.labels import LabelTable
+from cardiform.measures.aorta import aortic_measures
 from cardiform.measures.appendage import mouth_between
 from cardiform.measures.sections import Surface
 from cardiform.measures.shape import shape_figures
+from cardiform.measures.table import WHOLE
 from cardiform.measures.tubes import trace_vessel, vessel_measures
 from cardiform.measures.wall import wall_measures
 
@@ -73,8 +77,8 @@ def test_a_fork_has_three_branches_and_their_radii():
         ((-30, -24, -8), (30, 24, 8)), (0.5, 0.5, 0.5),
     )  # fmt: skip
     rows = list(vessel_measures("aorta", vessel_of(label_map)))
-    assert {m.part for m in rows} == {"", "branch_001", "branch_002", "branch_003"}
-    radii = sorted(m.value for m in rows if m.part and m.measure == "radius_mean")
+    assert {m.part for m in rows} == {WHOLE, "branch_001", "branch_002", "branch_003"}
+    radii = sorted(m.value for m in rows if m.part != WHOLE and m.measure == "radius_mean")
     assert radii == pytest.approx(sorted(ends), rel=2 * BAR), "near a fork vessels are wider"
 
 
@@ -104,7 +108,7 @@ def test_the_wall_and_its_segments():
     assert axis.up == pytest.approx([0, 0, 1], abs=0.05)
     assert axis.septum == pytest.approx([-1, 0, 0], abs=0.05)
     rows = list(wall_measures("myocardium", wall, axis, None))
-    found = {int(m.part[-2:]): m.value for m in rows if m.part}
+    found = {int(m.part[-2:]): m.value for m in rows if m.part != WHOLE}
     assert sorted(found) == list(range(1, 18))
     # the same sectors on a fine grid of directions of the ball
     n = 400
@@ -144,12 +148,46 @@ def test_an_even_wall_is_even():
     assert wall.on_map(wall.thickness).mean() == pytest.approx(9.0, rel=BAR)
 
 
+def an_aorta(p):
+    """Up from the origin with a radius of 14 mm, an arch of 12 mm, down again with 10 mm."""
+    out = np.hypot(p[:, 0] - 30, p[:, 2] - 50) - 30
+    arch = (np.hypot(out, p[:, 1]) < 12) & (p[:, 2] >= 50)
+    up = cylinder(14.0, (0, 0, -10), (0, 0, 50))(p)
+    return up | arch | cylinder(10.0, (60, 0, 50), (60, 0, -60))(p)
+
+
+@pytest.mark.parametrize("low", [-64.0, -20.0], ids=["whole", "cut"])
+def test_diameters_of_the_aorta(low):
+    middle = np.array([0.0, 0, -22])
+    solids = {AORTA: an_aorta, CAVITY: ball(20.0, middle)}
+    box = ((-20.0, -20, low + MARGIN_MM), (74, 20, 92))
+    label_map = on_grid(solids, box, (1.0, 1.0, 1.0))
+    _, meshes = surfaces_of(label_map)
+    cut = cuts_of(label_map, LabelTable()).get(AORTA)
+    assert (cut is None) == (low == -64)
+
+    def distance(p):
+        return np.maximum(np.linalg.norm(p - middle, axis=1) - 20, 0)
+
+    vessel = trace_vessel(label_map, AORTA, meshes[AORTA], {"left_ventricle": distance}, cut)
+    rows = {(m.part, m.measure): m for m in aortic_measures("aorta", vessel, 22.0)}
+    level = "diameter_at_pulmonary_level"
+    assert rows["ascending", level].value == pytest.approx(28.0, rel=BAR)
+    assert rows["descending", level].value == pytest.approx(20.0, rel=BAR)
+    assert rows["ascending", "diameter_max"].value == pytest.approx(28.0, rel=2 * BAR)
+    assert {key for key, m in rows.items() if m.cut} == (
+        {("descending", "diameter_max")} if cut else set()
+    )
+    unknown = trace_vessel(label_map, AORTA, meshes[AORTA], {}, cut)
+    assert not list(aortic_measures("aorta", unknown, 22.0)), "no ventricle shows the way"
+
+
 def test_without_a_right_ventricle_there_are_no_segments():
     label_map = cup(varied, (1.0, 1.0, 1.0), POSES[0])
     label_map.data[label_map.data == RIGHT] = 0
     wall, axis = wall_of(label_map)
     rows = list(wall_measures("myocardium", wall, axis, None))
-    assert {m.part for m in rows} == {""} and axis.septum is None
+    assert {m.part for m in rows} == {WHOLE} and axis.septum is None
 
 
 def test_classes_that_do_not_touch_have_no_mouth():

@@ -9,6 +9,7 @@ import pytest
 
 from cardiform import cli
 from cardiform.anatomy import corruption
+from cardiform.cohort.table import check_free_columns
 from cardiform.errors import InputError
 from cardiform.fusion import rules
 from cardiform.labels import BUILT_IN
@@ -36,7 +37,7 @@ WRONG = {
 # Lists of texts that are neither of choices nor of classes, and what reads them.
 PARSED = {
     "windows.windows": "write name=level/width", "ldm.sources": "name labels or pointclouds",
-    "apply.models": "name a results folder",
+    "apply.models": "name a results folder", "norms.groups": "columns of your own begin with x_",
 }  # fmt: skip
 
 
@@ -120,6 +121,8 @@ def test_the_lists_of_texts_that_are_read_otherwise():
         parse_windows(["no_such"])
     with pytest.raises(InputError, match=PARSED["ldm.sources"]):
         check_sources(LdmOptions(sources=("no_such",)))
+    with pytest.raises(InputError, match=PARSED["norms.groups"]):
+        check_free_columns("", ("x_no_such",), "norms.groups")
 
 
 def test_choices_are_what_there_is():

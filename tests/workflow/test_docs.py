@@ -118,7 +118,8 @@ def _measures() -> dict:
     """Z-scores of two hearts, where the page reads them."""
     folder = Path("results/acme/measures")
     folder.mkdir(parents=True)
-    rows = [f"{case},left_atrium,,volume,{v},ml,{cut},9,60,8,{z}\n" for case, v, cut, z in SCORES]
+    row = "{},left_atrium,whole,volume,{},ml,{},9,60,8,{}\n"
+    rows = [row.format(*score) for score in SCORES]
     header = "case_id,class,part,measure,value,unit,cut,cases,mean,sd,z\n"
     (folder / "zscores.csv").write_text(header + "".join(rows))
     return {}

@@ -60,7 +60,7 @@ rule collect_measures:
     params:
         script=script("collect_measures.py"),
         flags=flags("norms"),
-        table=lambda wildcards, input: f"--table {shlex.quote(input.table)}" if input.table else "",
+        table=f"--table {shlex.quote(CASE_TABLE)}" if OPTIONS["norms"].groups else "",
         out=folder_of_output,
     shell:
         "python {params.script:q} --cases {input.cases:q} --manifest {input.manifests:q}"

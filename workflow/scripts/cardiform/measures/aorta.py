@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -24,45 +23,44 @@ def aortic_measures(name: str, vessel: Vessel, level: float | None) -> Iterator[
 
     level : RAS z in mm, of the middle of the pulmonary artery; None: it is not known.
     """
-    for part, places, radii in _parts(vessel):
+    for part, lines in _parts(vessel).items():
+        places = np.concatenate([line.places for line in lines])
+        radii = np.concatenate([line.radii for line in lines])
         if not len(radii):
             continue
-        seen = vessel.in_view(places, radii)
-        widest = int(radii.argmax())
-        yield Measured(name, "diameter_max", 2 * radii[widest], MM, part, not seen.all())
+        widest = radii.max()
+        course = np.concatenate([line.course for line in lines])
+        out_of_view = not vessel.in_view(course, np.full(len(course), radii.min())).all()
+        yield Measured(name, "diameter_max", 2 * widest, MM, part, out_of_view)
         if level is None or not places[:, 2].min() <= level <= places[:, 2].max():
             continue
         at = int(np.abs(places[:, 2] - level).argmin())
-        yield Measured(name, LEVEL, 2 * radii[at], MM, part, not seen[at])
+        is_cut = not vessel.in_view(places[[at]], radii[[at]]).all()
+        yield Measured(name, LEVEL, 2 * radii[at], MM, part, is_cut)
 
 
-def _parts(vessel: Vessel) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Part, places and radii of the sections along it; nothing where no ventricle shows the way."""
+def _parts(vessel: Vessel) -> dict[str, list[Line]]:
+    """Part -> its branches; none where no ventricle shows the way."""
     forest = vessel.forest
+    parts: dict[str, list[Line]] = {ASCENDING: [], DESCENDING: []}
     if ORIGIN not in forest.origins:
-        return
-    up: list[Line] = []
-    down: list[Line] = []
+        return {}
     for tree, origin in enumerate(forest.origins):
         lines = [vessel.lines[k] for k in forest.of_tree(tree)]
-        if origin != ORIGIN:
-            down += lines
-            continue
-        rising, falling = _divided(lines)
-        up, down = [*up, *rising], [*down, *falling]
-    for part, lines in ((ASCENDING, up), (DESCENDING, down)):
-        if lines:
-            yield (
-                part,
-                np.concatenate([line.places for line in lines]),
-                np.concatenate([line.radii for line in lines]),
-            )
+        rising, falling = _divided(lines) if origin == ORIGIN else ([], lines)
+        parts[ASCENDING] += rising
+        parts[DESCENDING] += falling
+    return {part: lines for part, lines in parts.items() if lines}
 
 
 def _divided(lines: list[Line]) -> tuple[list[Line], list[Line]]:
     """The branches of a tree before and behind the highest place of its course."""
+    if not lines:
+        return [], []
     top = int(np.argmax([line.course[:, 2].max() for line in lines]))
     peak = lines[top]
-    before = peak.at <= peak.course[:, 2].argmax()
-    halves = [replace(peak, at=peak.at[own], radii=peak.radii[own]) for own in (before, ~before)]
-    return [*lines[:top], halves[0]], [halves[1], *lines[top + 1 :]]
+    turn = int(peak.course[:, 2].argmax())
+    before = peak.at <= turn
+    rising = Line(peak.course[: turn + 1], peak.at[before], peak.radii[before])
+    falling = Line(peak.course[turn:], peak.at[~before] - turn, peak.radii[~before])
+    return [*lines[:top], rising], [falling, *lines[top + 1 :]]

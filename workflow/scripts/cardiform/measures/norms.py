@@ -10,7 +10,7 @@ import pandas as pd
 from ..errors import InputError, problem
 from ..formats import Format
 from ..tables import read_table
-from .table import KEYS, NUMBERED
+from .table import KEYS, NUMBERED, WHOLE
 
 SHARES = {"p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95}
 COLUMNS = (*KEYS, "cases", "mean", "sd", "min", *SHARES, "max")
@@ -84,7 +84,7 @@ def summary_lines(measures: pd.DataFrame, norms: pd.DataFrame, scores: pd.DataFr
     ]
     far = scores[np.abs(scores["z"]) > 3].sort_values("z", key=np.abs, ascending=False)
     for row in far.head(10).itertuples(index=False):
-        part = f" {row.part}" if row.part else ""
+        part = "" if row.part == WHOLE else f" {row.part}"
         name = f"{row[1]}{part} {row.measure}"  # "class" is no name of an attribute
         lines.append(f"{row.case_id}: {name} {row.value:.4g} {row.unit} (z {row.z:+.1f})")
     return lines

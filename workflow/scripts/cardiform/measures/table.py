@@ -20,6 +20,7 @@ MEASURES = Format("measure table", dict.fromkeys(COLUMNS, "text"), marked=False)
 # What a row is about; the same in every heart but for numbered parts.
 KEYS = ("class", "part", "measure", "unit")
 ML, CM2, MM, ONE = "ml", "cm2", "mm", "1"
+WHOLE = "whole"  # a word: pandas takes an empty field for a number that is missing
 NUMBERED = "branch_"  # parts that are counted: that of another heart is another vessel
 DIGITS = "%.8g"
 
@@ -28,7 +29,7 @@ DIGITS = "%.8g"
 class Measured:
     """One figure of a structure.
 
-    structure : class name.    part : what of it; empty: the whole.
+    structure : class name.    part : what of it; :data:`WHOLE`: all.
     unit : :data:`ML`, :data:`CM2`, :data:`MM` or :data:`ONE`.
     cut : the scan cuts off what is measured; the figure is that of the part in view.
     """
@@ -37,7 +38,7 @@ class Measured:
     measure: str
     value: float
     unit: str
-    part: str = ""
+    part: str = WHOLE
     cut: bool = False
 
 

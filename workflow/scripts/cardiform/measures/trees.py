@@ -8,7 +8,7 @@ from pathlib import Path
 from ..cohort.table import Case
 from ..coronary.trace_case import SUMMARY
 from ..coronary.tree_files import CUT, read_branches
-from .table import MM, ONE, Measured
+from .table import MM, ONE, WHOLE, Measured
 from .tubes import numbered
 
 BRANCHES_FILE, SUMMARY_FILE = "branches.csv", "summary.json"
@@ -35,7 +35,7 @@ def tree_measures(folder: Path) -> Iterator[Measured]:
     if not rows:
         return
     name, is_cut = summary["structure"], summary["cut"]
-    yield from _together(name, rows, "", is_cut)
+    yield from _together(name, rows, WHOLE, is_cut)
     yield Measured(name, "trees", len(summary["trees"]), ONE, cut=is_cut)
     for vessel in sorted(summary["names"]):
         own = [row for row in rows if row["name"] == vessel]

@@ -18,7 +18,7 @@ from ..volumes import LabelMap
 from .course import REACH, along, centred, directions
 from .pruning import without_stubs
 from .sections import Surface
-from .table import MM, ONE, Measured
+from .table import MM, ONE, WHOLE, Measured
 
 DETAIL = 7  # voxels to the deepest place of a vessel: more say nothing new
 FINEST_MM, COARSEST_MM = 0.4, 1.5
@@ -154,7 +154,7 @@ def numbered(branch: int) -> str:
 
 
 def radius_measures(
-    name: str, radii: np.ndarray, part: str = "", cut: bool = False
+    name: str, radii: np.ndarray, part: str = WHOLE, cut: bool = False
 ) -> Iterator[Measured]:
     """Mean, least and greatest radius."""
     if len(radii):

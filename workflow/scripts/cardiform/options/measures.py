@@ -31,7 +31,6 @@ class NormsOptions:
         (),
         "columns of the case table (x_sex, say) by which hearts are compared: groups by their "
         "words, ranks by numbers; empty: none",
-        pattern="x_[a-z0-9_]{1,60}",
     )
     permutations: int = option(
         9999, "random orders of the hearts that a difference is held against", minimum=99
