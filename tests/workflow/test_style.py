@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "volumes": {"errors", "files", "volumes"},
     "volumes.clouds": {"errors", "options"},
     "held_out": GROUND,
+    "completion": GROUND | {"completion"},
     "cohort": {"errors", "files", "formats", "options", "outputs", "tables", "cohort"},
     "cohort.checks": LIGHT | {"cohort", "volumes"},
     "cohort.contents": LIGHT | {"cohort", "volumes"},
@@ -53,12 +54,12 @@ MAY_IMPORT = {
     "fusion.summary": {"errors", "formats"},
     "ldm.option_checks": {"errors", "options"},
     # it stands above the families
-    "apply": GROUND | TORCH_GROUND | FAMILIES | {"cli", "held_out", "apply"},
+    "apply": GROUND | TORCH_GROUND | FAMILIES | {"cli", "held_out", "completion", "apply"},
     "apply.models": {"errors", "artefact"},
     "export": GROUND | TORCH_GROUND | FAMILIES | {"cli", "phantom", "apply", "export"},
     "report": GROUND | {"report"},
     "measures": GROUND | {"coronary", "measures"},
-} | {family: GROUND | TORCH_GROUND | {"held_out", family} for family in FAMILIES}
+} | {family: GROUND | TORCH_GROUND | {"held_out", "completion", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {
     "errors": True, "options": True, "labels": True, "files": True, "formats": True, "tables": True,
     "outputs": True,
