@@ -321,3 +321,23 @@ def test_all_bad_points_files_are_reported(tmp_path):
     assert len(lines) == 2 and "a.npz: cannot be read" in lines[0]
     assert "c.npz: does not exist" in lines[1] and all("sample_sdf" in line for line in lines)
     assert POINTS.remedy in lines[0] and files.ANEW not in lines[0]
+
+
+def test_an_item_that_the_interpreter_failed_at_is_worked_on_again():
+    """Several threads that parse headers at once: CPython 3.11 raises SystemError at times."""
+    tried: list[int] = []
+
+    def fails_once(item):
+        tried.append(item)
+        if tried.count(item) == 1 and item in (1, 3):
+            raise SystemError("AST constructor recursion depth mismatch (before=42, after=37)")
+        if item == 3:
+            raise InputError("item 3 is bad")
+        return -item
+
+    assert each_of_all(fails_once, range(3)) == [0, -1, -2]
+    tried.clear()
+    with pytest.raises(InputError, match="item 3 is bad"):
+        each_of_all(fails_once, range(4))
+    with pytest.raises(SystemError):
+        each_of_all(lambda _: (_ for _ in ()).throw(SystemError("another")), range(2))

@@ -131,6 +131,7 @@ def each_of_all(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     order = [*range(first, len(items)), *range(first)]
     found: dict[int, Any] = {}
     problems: dict[int, list[str]] = {}
+    interrupted: list[int] = []
     with ThreadPoolExecutor(LOADERS) as pool:
         jobs = [pool.submit(work, items[i]) for i in order]
         done = tqdm(jobs, desc="opening cases", unit="case", disable=None, delay=2)
@@ -139,6 +140,13 @@ def each_of_all(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
                 found[i] = job.result()
             except InputError as error:
                 problems[i] = error.problems
+            except SystemError:  # CPython 3.11 fails at times where threads parse npy headers
+                interrupted.append(i)
+    for i in interrupted:  # one at a time
+        try:
+            found[i] = work(items[i])
+        except InputError as error:
+            problems[i] = error.problems
     if problems:
         raise InputError([line for i in sorted(problems) for line in problems[i]])
     return [found[i] for i in range(len(items))]
