@@ -75,7 +75,7 @@ def write_case(folder, name, center=CENTER, frame_center=None, layers=None) -> t
 class Oracle(torch.nn.Module):
     """Answers with the true distances of :func:`heart`, whatever it was given."""
 
-    shape = type("Shape", (), {"latents": 4})
+    starts = 4
 
     def __init__(self):
         super().__init__()

@@ -6,18 +6,22 @@ import argparse
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from answers import refused
 from inside import run_inside
+from points_files import write_points_file
 
 from cardiform.artefact.model import load_model
+from cardiform.cohort.splits import write_split
+from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.labels import LabelTable
 from cardiform.options.vecset import VecsetOptions
 from cardiform.vecset.model import PRESETS, VECSET, VecSet
-from cardiform.vecset.train import start_from
+from cardiform.vecset.train import start_from, vecset_job
 from cardiform.vecset.vecsetx import PRESET, convert_vecsetx, read_checkpoint
 
 TABLE = LabelTable()
@@ -185,6 +189,44 @@ def test_a_training_starts_from_them(tmp_path):
         start_from(other, str(tmp_path / "model.pt"), TABLE)
     with pytest.raises(InputError, match="was made for the classes"):
         start_from(model, str(tmp_path / "model.pt"), LabelTable(tuple(TABLE)[:3]))
+
+
+def write_case(path, seed: int) -> None:
+    """A points file of one sphere, class 3."""
+    rng = np.random.default_rng(seed)
+    way = rng.normal(size=(200, 3))
+    surface = (0.5 * way / np.linalg.norm(way, axis=1, keepdims=True)).astype(np.float32)
+    volume = rng.uniform(-1, 1, (200, 3)).astype(np.float32)
+    sdf = np.full((200, len(TABLE)), np.nan, np.float16)
+    sdf[:, TABLE.values.index(3)] = np.linalg.norm(volume, axis=1) - 0.5
+    labels, annotated = np.full(200, 3, np.uint8), np.isin(TABLE.values, 3)
+    write_points_file(
+        path, surface_points=surface, surface_labels=labels, near_points=volume, near_sdf=sdf,
+        near_labels=labels, volume_points=volume, volume_sdf=sdf, annotated=annotated,
+        class_values=np.array(TABLE.values, np.uint8),
+    )  # fmt: skip
+
+
+def test_a_job_starts_from_them_and_their_content_is_part_of_its_key(tmp_path):
+    write_case(tmp_path / "a.npz", 0)
+    write_split(tmp_path / "s.csv", [Case(case_id="a", patient_id="a", labels="")], tmp_path)
+    path = checkpoint(tmp_path / "theirs.pth", random_weights(True, "normalized"))
+    convert_vecsetx(path, tmp_path / "model.pt", TABLE)
+
+    def job(pretrained: str):
+        options = VecsetOptions(
+            preset=PRESET, queries="learned", input_points=64, pretrained=pretrained
+        )
+        split = tmp_path / "s.csv"
+        return vecset_job(options, TABLE, split, split, tmp_path / "shared")
+
+    fresh, started = job(""), job(str(tmp_path / "model.pt"))
+    stored = load_model(tmp_path / "model.pt").weights
+    for name, value in started.network.state_dict().items():
+        torch.testing.assert_close(value, stored[name], rtol=0, atol=0)
+    assert not torch.equal(fresh.network.head.bias, stored["head.bias"])
+    assert "pretrained" in started.identity and "pretrained" not in fresh.identity
+    assert started.train_set[0, 0]["fps"].shape == (0,)
 
 
 class Planted:
