@@ -128,6 +128,10 @@ def test_sections_that_do_not_fit(config, start, good):
     [
         ({"points": {"volume_radius": 0.5}}, "points.volume_radius is 0.5: reconstructions ask"),
         (
+            {"points": {"volume_radius": 1.05}, "vecset": {"hidden_share": 0.5}},
+            "points.volume_radius is 1.05: vecset.hidden_share asks in the whole cube",
+        ),
+        (
             {"points": {"volume_radius": 1.05}, "vecset": {"behind_cuts": True}},
             "points.volume_radius is 1.05: vecset.behind_cuts asks in the whole cube",
         ),

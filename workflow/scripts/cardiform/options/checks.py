@@ -57,11 +57,11 @@ def _volume(options: Mapping[str, Any]) -> Iterator[str]:
             f"points.volume_radius is {radius}: reconstructions ask the network as far as 1; "
             "take 1 or more, or 0 for the whole cube"
         )
-    if radius and options["vecset"].behind_cuts:
-        yield (
-            f"points.volume_radius is {radius}: vecset.behind_cuts asks in the whole cube; "
-            "set it to 0"
-        )
+    for key in ("behind_cuts", "hidden_share"):
+        if radius and getattr(options["vecset"], key):
+            yield (
+                f"points.volume_radius is {radius}: vecset.{key} asks in the whole cube; set it to 0"
+            )
 
 
 def _vqvae(options: Mapping[str, Any]) -> Iterator[str]:
