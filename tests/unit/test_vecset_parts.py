@@ -139,6 +139,11 @@ def test_hidden_classes_are_not_encoded_and_are_asked_for():
         assert set(item["surface_channel"]) == {0, 1, 2}
 
 
+def test_learned_queries_start_at_no_point_of_a_part_either():
+    item = items(share=1.0, latents=0)[0, 3]
+    assert len(item["fps"]) == 0 and len(item["points"]) == 300
+
+
 def test_distances_are_those_of_the_heart_where_it_is_put():
     """Without augmentation the heart lies where its part usually does: near where it was."""
     item = items(1.0, augment_rotation_deg=0.0, augment_shift=0.0)[0, 3]

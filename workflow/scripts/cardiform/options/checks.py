@@ -60,7 +60,8 @@ def _volume(options: Mapping[str, Any]) -> Iterator[str]:
     for key in ("behind_cuts", "hidden_share"):
         if radius and getattr(options["vecset"], key):
             yield (
-                f"points.volume_radius is {radius}: vecset.{key} asks in the whole cube; set it to 0"
+                f"points.volume_radius is {radius}: vecset.{key} asks in the whole cube; "
+                "set it to 0"
             )
 
 

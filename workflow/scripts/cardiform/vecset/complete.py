@@ -84,7 +84,7 @@ class PartCompleter:
         """
         wanted = [self.table.channel(name) for name in missing]
         network = self.network
-        draw = Draw.from_options(network.training, network.model.shape.latents, augment=False)
+        draw = Draw.from_options(network.training, network.model.starts, augment=False)
         draw = replace(draw, input_points=network.options.input_points or draw.input_points)
         rng = np.random.default_rng(network.options.seed)
         points, fps, move = drawn_part(without(surface, wanted), self.usual, draw, rng)

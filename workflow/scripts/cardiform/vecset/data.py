@@ -238,8 +238,12 @@ def draw_input(
     rows = surface.draw(input_points, balanced, rng)
     channels = surface.channels[rows]
     points = labelled_points(surface.points[rows], channels, classes)
-    fps = farthest_points(points, latents, channels) if latents else np.empty(0, np.int64)
-    return points, fps
+    return points, starts_of(points, latents, channels)
+
+
+def starts_of(points: np.ndarray, latents: int, channels: np.ndarray) -> np.ndarray:
+    """:func:`farthest_points` where latents start at points; empty where none does."""
+    return farthest_points(points, latents, channels) if latents else np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)

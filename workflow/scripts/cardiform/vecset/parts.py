@@ -19,7 +19,7 @@ from ..artefact.model import MODEL, Model
 from ..errors import InputError, problem
 from ..geometry.frame import Frame
 from ..labels import LabelTable
-from .data import CasePoints, Draw, Labelled, PointDataset, farthest_points, labelled_points
+from .data import CasePoints, Draw, Labelled, PointDataset, labelled_points, starts_of
 from .similarity import Similarity
 
 FIRST = 20_000  # surface points of a case that are looked at; files are shuffled
@@ -207,7 +207,7 @@ def drawn_part(
         place[:, 3 + channel] = GUESS
     points = np.concatenate([points, guesses.reshape(-1, 3 + classes)])
     channels = np.concatenate([part.channels[rows], np.repeat(lacking, each)])
-    return points, farthest_points(points, draw.latents, channels), placing
+    return points, starts_of(points, draw.latents, channels), placing
 
 
 def placed(frame: Frame, move: Similarity) -> Frame:
