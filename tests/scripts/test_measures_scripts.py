@@ -140,11 +140,11 @@ def test_a_heart_of_one_class_is_measured_as_far_as_it_goes(table):
 def test_the_files_that_show_where(measured):
     folder = measured / "measures" / "case0"
     assert {p.name for p in folder.iterdir()} == {
-        "measures.csv", "wall.vtp",
+        "measures.csv", "wall_thickness.vtp",
         *(f"{name}{end}" for name in ("aorta", "pulmonary_artery", "pulmonary_veins")
           for end in (".swc", ".vtp")),
     }  # fmt: skip
-    piece = ET.parse(folder / "wall.vtp").getroot().find(".//Piece")
+    piece = ET.parse(folder / "wall_thickness.vtp").getroot().find(".//Piece")
     numbers = {
         array.get("Name"): np.array((array.text or "").split(), float)
         for array in piece.iter("DataArray")
@@ -157,7 +157,7 @@ def test_the_files_that_show_where(measured):
     inverse = np.linalg.inv(label_map.affine)
     index = points @ inverse[:3, :3].T + inverse[:3, 3]
     assert (index > -1).all() and (index < label_map.data.shape).all(), "RAS mm"
-    assert not (measured / "measures" / "only" / "wall.vtp").exists()
+    assert not (measured / "measures" / "only" / "wall_thickness.vtp").exists()
 
 
 def test_finished_cases_are_kept_and_changed_ones_made_again(measured):
@@ -192,12 +192,15 @@ def test_groups_and_foreign_norms(measured, tmp_path):
         (("--groups", "x_sex"), "--groups needs the case table"),
         (("--groups", "sex", "--table", "cohort.tsv"), "no column sex"),
         (("--groups", "x_height", "--table", "cohort.tsv"), "no column x_height"),
+        (("--groups", "labels", "--table", "cohort.tsv"), "x_"),
+        (("--groups", "x_sex", "--table", "nameless.tsv"), "nameless.tsv: no column case_id"),
         (("--reference", "cases.tsv"), "cases.tsv: is no table of norms"),
         (("--reference", "nothing.csv"), "nothing.csv: cannot be read"),
     ],
 )
 def test_what_cannot_be_collected_is_refused(measured, monkeypatch, tmp_path, more, words):
     monkeypatch.chdir(measured)
+    (measured / "nameless.tsv").write_text("name\tx_sex\na\tf\n")
     result = run_inside(*collect(measured)[:-1], tmp_path / "out", *more)
     refused(result, words)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import xml.etree.ElementTree as ET
 
 import nrrd
@@ -12,7 +13,7 @@ import trimesh
 
 from cardiform import volumes
 from cardiform.cohort.table import Case, write_cases
-from cardiform.export.shapes import COLORS, TO_GLTF, export_case
+from cardiform.export.shapes import COLORS, TO_GLTF, export_case, write_segmentation
 from cardiform.geometry.cases import mesh_case
 from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.mesh_files import read_mesh
@@ -164,6 +165,16 @@ def test_segmentation_of_slicer(exported):
         index = np.argwhere(data == value)
         ends = np.array(header[f"Segment{number}_Extent"].split(), int).reshape(3, 2).T
         np.testing.assert_array_equal(ends, [index.min(axis=0), index.max(axis=0)])
+
+
+@pytest.mark.parametrize(
+    ("title", "wanted"), [("Wänd größer", "Wand groer"), ("心", "aorta"), ("", "aorta")]
+)
+def test_titles_of_other_alphabets_are_written_in_ascii(tmp_path, title, wanted):
+    label = dataclasses.replace(TABLE[TABLE.channel("aorta")], title=title)
+    label_map = volumes.load_label_map(write_heart(tmp_path).labels)
+    write_segmentation(tmp_path / "a.seg.nrrd", label_map, [label])
+    assert nrrd.read_header(str(tmp_path / "a.seg.nrrd"))["Segment0_Name"] == wanted
 
 
 def test_color_table(exported):

@@ -70,6 +70,31 @@ def test_tables_are_read_as_they_were_written(tmp_path, five):
 
 
 @pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: [*rows, rows[1]], "is there twice; give the norms.csv"),
+        (
+            lambda rows: [rows[0], rows[1].replace("10.0", "inf", 1)],
+            "has an entry that is no",
+        ),
+        (
+            lambda rows: [rows[0], rows[1].replace("2.0", "-2.0", 1)],
+            "has an entry that is no",
+        ),
+    ],
+)
+def test_norms_of_others_are_looked_at(tmp_path, change, words):
+    rows = ["class,part,measure,unit,cases,mean,sd,min,p05,p25,median,p75,p95,max"]
+    rows.append("aorta,whole,volume,ml,5,10.0,2.0,8,8,9,10,11,12,12")
+    path = tmp_path / "norms.csv"
+    path.write_text("\n".join(rows) + "\n")
+    assert len(norms.read_norms(path)) == 1
+    path.write_text("\n".join(change(rows)) + "\n")
+    with pytest.raises(InputError, match=rf"norms\.csv:\d: {words}"):
+        norms.read_norms(path)
+
+
+@pytest.mark.parametrize(
     ("old", "new", "words"),
     [
         ("80,", "many,", "measures.csv:2: is no measure"),

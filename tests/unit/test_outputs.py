@@ -70,6 +70,8 @@ def test_an_input_is_never_written_even_if_we_made_it(out):
 def test_places_that_are_taken(out):
     (out / "folder.txt").mkdir(parents=True)
     (out / "file").write_text("mine")
+    with pytest.raises(InputError, match="/dev/full: is no regular file"):
+        outputs.register_command([{"out": "/dev/full"}], out_is_file=True)
     with pytest.raises(InputError, match=r"folder\.txt: is a folder, not a file"):
         write_text(out / "folder.txt", "ours")
     with pytest.raises(InputError, match="file: is a file where a folder is needed"):

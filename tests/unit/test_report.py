@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html.parser
 import json
 import re
@@ -14,9 +15,10 @@ from report_results import CLASSES, DICE, OFF_MM, TABLE, ball, write_results
 
 from cardiform.errors import InputError
 from cardiform.files import read_json, write_json
+from cardiform.labels import LabelTable
 from cardiform.report import figures, hearts, slices
 from cardiform.report.page import sections_of, write_report
-from cardiform.report.parts import Results
+from cardiform.report.parts import Results, titles_of
 
 
 class Cells(html.parser.HTMLParser):
@@ -94,13 +96,23 @@ def test_the_interval_is_that_of_a_bootstrap_over_the_cases(page):
     many = np.random.default_rng(1).normal(0.8, 0.05, 40)
     half = 1.96 * many.std() / np.sqrt(len(many))
     ends = many.mean() - half, many.mean() + half
-    np.testing.assert_allclose(figures.interval(many), ends, atol=0.1 * half)
-    values = [0.9, 0.7, 0.8]
+    np.testing.assert_allclose(figures.interval(many[:, None]), ends, atol=0.1 * half)
+    values = np.array([[0.9], [0.7], [0.8]])
     low, high = figures.interval(values)
     assert figures.interval(values) == (low, high), "always the same"
-    assert figures.interval([0.5]) is None
+    assert figures.interval(np.array([[0.5], [np.nan]])) is None
     section = next(s for s in sections_of(Results(page.parent), TABLE) if s.name == "vecset")
     assert section.tables[0].rows[0][2].text == f"{low:.3f} to {high:.3f}"
+
+
+def test_the_interval_of_a_group_holds_its_mean_where_classes_are_missing_in_most_cases():
+    """The mean over classes of their means over cases, not the mean of the cases' means."""
+    values = np.full((10, 2), np.nan)
+    values[:, 0] = 0.9 + np.linspace(-0.01, 0.01, 10)
+    values[0, 1] = 0.3
+    low, high = figures.interval(values)
+    middle = np.nanmean(np.nanmean(values, axis=0))
+    assert middle == pytest.approx(0.6) and low < middle < high
 
 
 def test_hearts_are_ranked_and_their_errors_are_the_distances(page):
@@ -205,6 +217,46 @@ def test_bad_folders_are_one_line(tmp_path, run_script):
     (folder / "qc" / "cohort.json").write_text("{")
     with pytest.raises(InputError, match=r"cohort\.json"):
         write_report(folder, folder / "report.html", TABLE)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("qc/cohort.json", '{"classes": 3, "cases": []}'),
+        ("qc/cohort.json", "null"),
+        ("vecset/reconstructions/metrics.json", '{"test": {"cases": {"c01": {"model": 1}}}}'),
+        ("vecset/metrics.json", '{"steps": "many"}'),
+        ("measures/norms.csv", "class;part\n"),
+        ("measures/zscores.csv", "case_id,class,part,measure,value,unit,z\na,b,c,d,1,ml,abc\n"),
+        ("measures/zscores.csv", b"case_id,\xff\n"),
+    ],
+)
+def test_files_of_another_shape_are_one_line(tmp_path, name, content):
+    folder = write_results(tmp_path)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=re.escape(name)) as caught:
+        write_report(folder, folder / "report.html", TABLE)
+    assert len(caught.value.problems) == 1 and ";" in caught.value.problems[0]
+    assert not (folder / "report.html").exists()
+
+
+def test_what_is_no_number_is_left_out_of_charts(tmp_path):
+    folder = write_results(tmp_path)
+    with (folder / "vecset" / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "log", "step": 301, "figures": {"loss": NaN}}\n')
+    write_report(folder, folder / "report.html", TABLE)
+    drawn = json.loads(Cells((folder / "report.html").read_text()).drawn)
+    assert drawn["trainings"]["charts"][0]["figure"]["data"][0]["y"][-1] is None
+
+
+def test_classes_with_equal_titles_or_none_are_told_apart():
+    table = LabelTable(
+        tuple(dataclasses.replace(c, title=t) for c, t in zip(TABLE, ("Wall", "Wall", "")))
+    )
+    assert list(titles_of(table).values()) == [
+        "Wall (myocardium)", "Wall (left_atrium)", "left_ventricle",
+    ]  # fmt: skip
 
 
 def test_the_script_writes_the_page_again_over_its_own(tmp_path, run_script):

@@ -122,6 +122,7 @@ def test_a_label_table_may_be_csv_and_be_padded(tmp_path):
         ("1\ta\tA\t#ff0000\t1", ":2: has no priority;"),
         ("x\ta\tA\t#ff0000\t1\t1", ":2: value 'x' is no whole number;"),
         ("1\ta\tA\t#ff0000\t1.0\t1", ":2: components '1.0' is no number and no range like 1-2;"),
+        ("1\ta\tA\x1b[31m\t#ff0000\t1\t1", "has a character that is not shown;"),
         ("1\ta\tA\t#ff0000\t1\t1_0", ":2: priority '1_0' is no whole number;"),
         ("9" * 5000 + "\ta\tA\t#ff0000\t1\t1", "is no whole number;"),
         ("256\ta\tA\t#ff0000\t1\t1", ":2: value 256 is not within 1-255;"),

@@ -5,8 +5,9 @@
         --manifest results/acme/measures/manifest/all.tsv
 
 Writes <out>/<case>/measures.csv (a row per class, part and measure, with its unit and whether the
-scan cuts what is measured), wall.vtp (thickness and segments on the inner wall of the left
-ventricle) and <class>.swc and .vtp (centrelines of the vessels). docs/measures.md defines each.
+scan cuts what is measured), wall_thickness.vtp (thickness and segments on the inner wall of the
+left ventricle) and <class>.swc and .vtp (centrelines of the vessels). docs/measures.md says what
+each of them is.
 """
 
 from __future__ import annotations

@@ -312,10 +312,9 @@ def _nearest(name, known: Iterable[str]) -> str:
 
 
 def _metavar(field, kind) -> str:
-    if field.metadata["choices"]:
-        return "|".join(field.metadata["choices"])
     element = _element_type(kind)
-    return f"{element.__name__},..." if element is not None else kind.__name__
+    one = "|".join(field.metadata["choices"] or ()) or (element or kind).__name__
+    return f"{one},..." if element is not None else one
 
 
 def _section_schema(options: type) -> dict:

@@ -162,7 +162,7 @@ def check_free_columns(path: str | Path, columns: Iterable[str], key: str) -> No
     if problems := [
         problem(path or "the demo's case table", f"no column {name}, which {key} names", remedy)
         for name in columns
-        if name not in header
+        if name not in header or not name.startswith(FREE_PREFIX)
     ]:
         raise InputError(problems)
 

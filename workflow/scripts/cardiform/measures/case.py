@@ -39,7 +39,7 @@ ORIGINS = {
     ARTERY: ("right_ventricle",),
     "pulmonary_veins": ("left_atrium",),
 }
-TABLE_FILE, WALL_FILE = "measures.csv", "wall.vtp"
+TABLE_FILE, WALL_FILE = "measures.csv", "wall_thickness.vtp"
 
 
 def measure_case(
@@ -51,7 +51,7 @@ def measure_case(
     trees: Path | None,
     out: Path,
 ) -> list[Path]:
-    """Write ``out/<case>/``: measures.csv, wall.vtp, and <class>.swc and .vtp of each vessel.
+    """Write ``out/<case>/``: measures.csv, wall_thickness.vtp, <class>.swc and .vtp of each vessel.
 
     meshes, trees : folders of extract_meshes and trace_coronary; trees : None: none were traced.
 

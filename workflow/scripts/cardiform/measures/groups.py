@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from ..cohort.table import check_free_columns
+from ..errors import InputError, problem
 from ..tables import read_table
 from .norms import wide
 from .table import KEYS
@@ -37,9 +38,12 @@ def read_columns(
     """
     columns = list(columns)
     check_free_columns(path, columns, "--groups")
-    _, rows = read_table(path)
+    header, rows = read_table(path)
+    if "case_id" not in header:
+        fact = "no column case_id, by which --groups finds the hearts"
+        raise InputError(problem(path, fact, "give the case table of the cohort"))
     wanted = set(cases)
-    found = pd.DataFrame([row for _, row in rows]).set_index("case_id")
+    found = pd.DataFrame([row for _, row in rows], columns=header).set_index("case_id")
     found = found[found.index.isin(wanted)]
     return {name: found[name][found[name] != ""] for name in columns}
 

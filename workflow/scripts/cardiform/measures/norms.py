@@ -58,8 +58,13 @@ def read_norms(path: str | Path) -> pd.DataFrame:
     frame = pd.DataFrame([row for _, row in rows], columns=list(COLUMNS))
     numbers = [name for name in COLUMNS if name not in KEYS]
     frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce")
-    if frame[numbers].isna().any(axis=None):
-        raise InputError(problem(path, "has an entry that is no number", REMEDY))
+    wrong = ~np.isfinite(frame[numbers]).all(axis=1) | (frame["sd"] < 0)
+    if wrong.any():
+        line = rows[int(np.argmax(wrong))][0]
+        raise InputError(problem(f"{path}:{line}", "has an entry that is no number", REMEDY))
+    if (twice := frame.duplicated(list(KEYS))).any():
+        line = rows[int(np.argmax(twice))][0]
+        raise InputError(problem(f"{path}:{line}", "is there twice", REMEDY))
     return frame
 
 

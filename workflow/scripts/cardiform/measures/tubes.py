@@ -22,6 +22,7 @@ from .table import MM, ONE, WHOLE, Measured
 
 DETAIL = 7  # voxels to the deepest place of a vessel: more say nothing new
 FINEST_MM, COARSEST_MM = 0.4, 1.5
+FINER = 3  # times than the label map: a flat class of large voxels would take a minute
 MARGIN_MM = 3.0
 LEAST_MM = 5.0  # of a branch, beyond the wall of the vessel that it leaves
 BULGE = 0.6  # and so many times the depth: shorter ones need not be traced
@@ -114,7 +115,8 @@ def trace_vessel(
     origins : class that they may spring from -> distance to it.
     """
     deepest = _deepest(label_map, value)
-    spacing = float(np.clip(deepest / DETAIL, FINEST_MM, COARSEST_MM))
+    finest = max(FINEST_MM, float(label_map.spacing.min()) / FINER)
+    spacing = float(np.clip(deepest / DETAIL, finest, max(finest, COARSEST_MM)))
     found = isotropic_mask(label_map, value, spacing, MARGIN_MM) if deepest else None
     if found is None:
         return Vessel(Forest((), ()), Surface(mesh), cut)

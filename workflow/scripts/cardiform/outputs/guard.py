@@ -192,6 +192,8 @@ def _refusal(path: Path) -> str:
     """Why ``path`` is not written; empty: it is."""
     if path.is_dir():
         return problem(path, "is a folder, not a file", MOVE)
+    if path.exists() and not path.is_file():
+        return problem(path, "is no regular file", MOVE)
     above = next(folder for folder in path.parents if os.path.lexists(folder))
     if not above.is_dir():
         return problem(above, "is a file where a folder is needed", MOVE)

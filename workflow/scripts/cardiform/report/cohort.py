@@ -9,7 +9,7 @@ from ..cohort.splits import read_split
 from ..cohort.table import OK, read_case_table
 from ..labels import LabelTable
 from .charts import boxes
-from .parts import Chart, Results, Section, Table, needed, number, words
+from .parts import Chart, Results, Section, Table, needed, number, titles_of, words
 
 QC = "qc/cohort.json"
 PARTS = {"train": "training", "val": "validation", "test": "test"}
@@ -53,7 +53,7 @@ def split_section(results: Results) -> Section | None:
 
 
 def _volumes(results: Results, labels: LabelTable) -> Table:
-    rows = []
+    rows, titles = [], titles_of(labels)
     for label in labels:
         keys = ("classes", label.name)
         if label.name not in results.json(QC)["classes"]:
@@ -66,7 +66,7 @@ def _volumes(results: Results, labels: LabelTable) -> Table:
             results.number(QC, (*keys, name), ".0f")
             for name in ("cases", "touches_border", "other_components")
         ]
-        rows.append([*words(label.title), counts[0], *volume, *counts[1:]])
+        rows.append([*words(titles[label.name]), counts[0], *volume, *counts[1:]])
     columns = (
         "structure", "cases", "mean ml", "sd", "least", "most", "cut by the border",
         "unusual number of parts",
@@ -89,10 +89,10 @@ def _grids(cases: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _volume_chart(cases: Sequence[Mapping[str, Any]], labels: LabelTable) -> Chart:
-    series = {}
+    series, titles = {}, titles_of(labels)
     for label in labels:
         found = [c["classes"][label.name]["volume_ml"] for c in cases if label.name in c["classes"]]
         if found:
             names = [c["case_id"] for c in cases if label.name in c["classes"]]
-            series[label.title] = (found, names, label.color)
+            series[titles[label.name]] = (found, names, label.color)
     return Chart("Volumes", boxes(series, "ml"), 420)

@@ -10,7 +10,7 @@ import numpy as np
 from ..cohort.splits import read_split
 from ..labels import CHAMBERS_AND_GREAT_VESSELS, LabelTable
 from .charts import boxes
-from .parts import Cell, Chart, Picture, Results, Section, Table, words
+from .parts import Cell, Chart, Picture, Results, Section, Table, titles_of, words
 from .trainings import title_of
 
 FAMILIES = ("vecset", "vqvae")
@@ -62,16 +62,25 @@ def family_sections(results: Results, labels: LabelTable) -> list[Section]:
     return sections
 
 
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % interval of the mean over cases: percentiles of bootstrap draws, always the same.
+def interval(values: np.ndarray) -> tuple[float, float] | None:
+    """The 95 % interval of a mean, percentiles of bootstrap draws of the cases, always the same.
+
+    values : (N, C) of N cases, NaN where a class is not known: the mean is that over the classes
+        of their means over the cases, as in the figures.
 
     Efron, Bootstrap methods: another look at the jackknife, Annals of Statistics 7 (1979).
     """
-    if len(values) < 2:
+    values = values[np.isfinite(values).any(axis=1)][:, np.isfinite(values).any(axis=0)]
+    cases = len(values)
+    if cases < 2:
         return None
     rng = np.random.default_rng(SEED)
-    rows = rng.integers(len(values), size=(DRAWS, len(values)))
-    low, high = np.percentile(np.asarray(values, float)[rows].mean(axis=1), (2.5, 97.5))
+    times = rng.multinomial(cases, np.full(cases, 1 / cases), size=DRAWS).astype(float)
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):  # a class that no drawn case has
+        means = (times @ np.where(known, values, 0)) / (times @ known)
+    drawn = means[np.isfinite(means).any(axis=1)]
+    low, high = np.percentile(np.nanmean(drawn, axis=1), (2.5, 97.5))
     return float(low), float(high)
 
 
@@ -84,8 +93,8 @@ def dice_of(case: Mapping[str, Any]) -> dict[str, float]:
 
 def _structures(names: Iterable[str], labels: LabelTable) -> list[tuple[str, str, str]]:
     """Name, title and colour: the classes of the table in its order, then others (regions)."""
-    known = {label.name: (label.name, label.title, label.color) for label in labels}
-    there = list(names)
+    there, titles = list(names), titles_of(labels)
+    known = {label.name: (label.name, titles[label.name], label.color) for label in labels}
     others = [(name, name, OTHER) for name in there if name not in known]
     return [known[name] for name in known if name in there] + others
 
@@ -100,14 +109,15 @@ def _table(results: Results, file: str, part: str, labels: LabelTable) -> Table:
     found = results.json(file)[part]
     methods = [m for m in found if isinstance(found[m], dict) and "mean" in found[m]]
     cases = [dice_of(case) for case in found["cases"].values()]
+    mean = found["model"]["mean"]
     rows = []
-    for name, title, _ in _structures(found["model"]["mean"], labels):
-        known = [case[name] for case in cases if name in case]
+    for name, title, _ in _structures(mean, labels):
+        known = _known(cases, [name])
         rows.append([*words(title), *_cells(results, file, part, methods, ("mean", name), known)])
     for group, title in GROUPS.items():
         if found["model"].get(group, {}).get("dice") is not None:
-            means = [_mean_of(case, group, found) for case in cases]
-            known = [value for value in means if value is not None]
+            names = [n for n in mean if group == ALL or n in CHAMBERS_AND_GREAT_VESSELS]
+            known = _known(cases, names)
             cells = _cells(results, file, part, methods, (group,), known)
             rows.append([*words(title), *cells])
     columns = ["structure", "Dice", "95 % interval"]
@@ -122,7 +132,7 @@ def _table(results: Results, file: str, part: str, labels: LabelTable) -> Table:
     return Table(title, columns, rows, note)
 
 
-def _cells(results, file, part, methods, keys, known: Sequence[float]) -> list[Cell]:
+def _cells(results, file, part, methods, keys, known: np.ndarray) -> list[Cell]:
     def cell(method: str, figure: str, form: str) -> Cell:
         return results.number(file, (part, method, *keys, figure), form)
 
@@ -136,11 +146,9 @@ def _cells(results, file, part, methods, keys, known: Sequence[float]) -> list[C
     ]
 
 
-def _mean_of(case: Mapping[str, float], group: str, found: Mapping[str, Any]) -> float | None:
-    """Mean Dice of a case over the classes of a group."""
-    names = CHAMBERS_AND_GREAT_VESSELS if group != ALL else found["model"]["mean"]
-    values = [case[name] for name in names if name in case]
-    return sum(values) / len(values) if values else None
+def _known(cases: Sequence[Mapping[str, float]], names: Sequence[str]) -> np.ndarray:
+    """(N, C) of some classes; NaN where a case does not have one."""
+    return np.array([[case.get(name, np.nan) for name in names] for case in cases], float)
 
 
 def _chart(cases: Mapping[str, Any], labels: LabelTable) -> Chart:

@@ -60,7 +60,7 @@ def _completion(results: Results, file: str, way: str, labels: LabelTable) -> Ta
     found = results.json(file)
     rows = [
         [
-            *words(label.title),
+            *words(label.title or label.name),
             *(results.number(file, ("mean", label.name, m, "dice"), ".3f") for m in METHODS),
         ]
         for label in labels

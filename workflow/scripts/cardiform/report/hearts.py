@@ -18,7 +18,7 @@ from ..geometry.surface import Mesh
 from ..labels import LabelTable
 from .charts import typed
 from .figures import PARTS, dice_of
-from .parts import Chart, Results, Section, Viewer
+from .parts import Chart, Results, Section, Viewer, titles_of
 from .slices import WAYS, outlines
 
 FACES = 3000  # of a surface: all of a page stay within some megabytes
@@ -52,7 +52,8 @@ def hearts_section(results: Results, family: str, labels: LabelTable) -> Section
     if not hearts:
         return None
     there = {mesh["name"] for heart in hearts.values() for mesh in heart}
-    classes = [(c.name, c.title, c.color) for c in labels if c.name in there]
+    titles = titles_of(labels)
+    classes = [(c.name, titles[c.name], c.color) for c in labels if c.name in there]
     largest = float(np.percentile(np.concatenate(errors), FULL_SCALE)) if errors else 1.0
     text = (
         "Ranked by mean Dice over the structures. Surfaces have fewer triangles here than in the "

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from pathlib import Path
-
+from ..errors import InputError, again, problem
+from ..tables import read_table
 from .parts import Results, Section, Table, number, words
 
 FAR = 3.0  # standard deviations
 MOST_ROWS = 40
 NAMES = ("class", "part", "measure", "unit")
+FIGURES = ("mean", "sd", "p05", "median", "p95")
 
 
 def measures_section(results: Results) -> Section | None:
     """Norms and outliers of target measures; None where it was not asked for."""
-    folder = results.folder / "measures"
-    norms = list(_rows(folder / "norms.csv"))
-    far = [row for row in _rows(folder / "zscores.csv") if row["z"] and abs(float(row["z"])) > FAR]
+    norms = _rows(results, "norms.csv", (*NAMES, "cases", *FIGURES))
+    scores = _rows(results, "zscores.csv", ("case_id", *NAMES, "value", "z"))
+    far = [row for row in scores if row["z"] and abs(float(row["z"])) > FAR]
     far.sort(key=lambda row: -abs(float(row["z"])))
     tables = []
     if far:
@@ -34,15 +33,14 @@ def measures_section(results: Results) -> Section | None:
         title = f"More than {FAR:g} standard deviations from the mean"
         tables.append(Table(title, ("case", *NAMES, "value", "z"), rows, note))
     if norms:
-        figures = ("mean", "sd", "p05", "median", "p95")
         rows = [
             [
                 *words(*(row[name] for name in NAMES), row["cases"]),
-                *(number(float(row[figure]), ".4g") for figure in figures),
+                *(number(float(row[figure]), ".4g") for figure in FIGURES),
             ]
             for row in norms
         ]
-        columns = (*NAMES, "cases", *figures)
+        columns = (*NAMES, "cases", *FIGURES)
         tables.append(Table("What is usual in this cohort", columns, rows, folded=True))
     text = (
         "Every measure of every heart is in measures/measures.csv; what a scan cuts counts in none."
@@ -50,7 +48,19 @@ def measures_section(results: Results) -> Section | None:
     return Section("measures", "Measures", text, tables) if tables else None
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            yield from csv.DictReader(file)
+def _rows(results: Results, name: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a table of the measures; none where it is not there.
+
+    Raises
+    ------
+    InputError
+        It is damaged, or no such table.
+    """
+    results.last = path = results.folder / "measures" / name
+    if not path.is_file():
+        return []
+    header, rows = read_table(path, whole=True)
+    if lacking := [column for column in columns if column not in header]:
+        fact = f"has no column {', '.join(lacking)}"
+        raise InputError(problem(path, fact, again("collect_measures")))
+    return [row for _, row in rows]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError, first_line, problem
 from ..files import sha256_sources, write_text
 from ..labels import LabelTable
 from ..outputs.earlier import PAGE_MARK
@@ -49,15 +52,32 @@ def write_report(folder: Path, page: Path, labels: LabelTable, name: str = "") -
 
 
 def sections_of(results: Results, labels: LabelTable) -> list[Section]:
-    """All sections that the files of a results folder have something for."""
-    found: list[Section | None] = [cohort_section(results, labels), split_section(results)]
-    for section in family_sections(results, labels):
-        family = section.name if section.name in ("vecset", "vqvae") else ""
-        found += [section, hearts_section(results, family, labels) if family else None]
-    found += [refined_section(results), generated_section(results, labels)]
-    found += [measures_section(results)]
-    found += [trainings_section(results), _versions()]
-    return [section for section in found if section is not None]
+    """All sections that the files of a results folder have something for.
+
+    Raises
+    ------
+    InputError
+        No checked cohort is there, or a file is damaged.
+    """
+    with _naming(results):
+        found: list[Section | None] = [cohort_section(results, labels), split_section(results)]
+        for section in family_sections(results, labels):
+            family = section.name if section.name in ("vecset", "vqvae") else ""
+            found += [section, hearts_section(results, family, labels) if family else None]
+        found += [refined_section(results), generated_section(results, labels)]
+        found += [measures_section(results), trainings_section(results), _versions()]
+        return [section for section in found if section is not None]
+
+
+@contextlib.contextmanager
+def _naming(results: Results) -> Iterator[None]:
+    """A file with another content than the workflow writes is one line that names it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        fact = f"is not what the workflow writes ({first_line(error)})"
+        remedy = "run the rule that makes it again, or move it away"
+        raise InputError(problem(results.last or results.folder, fact, remedy)) from error
 
 
 def _versions() -> Section:
@@ -99,5 +119,16 @@ def _drawn(section: Section) -> Mapping[str, Any]:
 
 def _script_json(content: object) -> str:
     """JSON that cannot end the script element it stands in."""
-    text = json.dumps(content, allow_nan=False, separators=(",", ":"), sort_keys=True)
+    text = json.dumps(_finite(content), allow_nan=False, separators=(",", ":"), sort_keys=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _finite(content: Any) -> Any:
+    """The same with null for what is no number: a chart leaves it out."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return content

@@ -10,8 +10,9 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, problem
 from ..files import read_json
+from ..labels import LabelTable
 
 NONE = "–"
 
@@ -97,6 +98,7 @@ class Results:
 
     folder: Path
     read: dict[str, Any] = field(default_factory=dict)
+    last: Path | None = None  # the file that was looked at last
 
     def json(self, name: str) -> Any:
         """The content of a JSON file below the folder; None where it is not there.
@@ -106,6 +108,7 @@ class Results:
         InputError
             It is damaged.
         """
+        self.last = self.folder / name
         if name not in self.read:
             path = self.folder / name
             self.read[name] = read_json(path) if path.is_file() else None
@@ -135,9 +138,19 @@ def words(*texts: object) -> list[Cell]:
     return [Cell(str(text)) for text in texts]
 
 
+def titles_of(labels: LabelTable) -> dict[str, str]:
+    """Class name -> what it is called, no two alike."""
+    titles = [label.title or label.name for label in labels]
+    return {
+        label.name: title if titles.count(title) == 1 else f"{title} ({label.name})"
+        for label, title in zip(labels, titles)
+    }
+
+
 def needed(results: Results, name: str) -> Any:
     """A file without which there is nothing to report; InputError where it is missing."""
     found = results.json(name)
     if found is None:
-        raise InputError(f"{results.folder / name}: does not exist; run the workflow first")
+        fact = "has nothing in it" if (results.folder / name).is_file() else "does not exist"
+        raise InputError(problem(results.folder / name, fact, "run the workflow first"))
     return found

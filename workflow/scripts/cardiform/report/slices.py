@@ -42,7 +42,7 @@ def outlines(hearts: Mapping[str, Mapping[str, Mesh]], labels: LabelTable) -> di
                         "x": _broken(lines[..., across] - middle[across]),
                         "y": _broken(lines[..., up] - middle[up]),
                         "xaxis": f"x{suffix}", "yaxis": f"y{suffix}",
-                        "name": f"{label.title}, {way}", "legendgroup": label.name,
+                        "name": f"{label.title or label.name}, {way}", "legendgroup": label.name,
                         "showlegend": (label.name, way) not in named,
                         "line": {"color": label.color} | WAYS[way],
                     }
