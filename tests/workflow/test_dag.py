@@ -112,7 +112,7 @@ def test_a_vecset_that_is_trained_to_complete_is_asked_to(done):
     run(done)
     assert (done / "results" / "acme" / "vecset" / "completion" / "metrics.json").is_file()
     write_config(done, "vecset:\n  hidden_share: 0.5\nvecset_reconstruct:\n  seed: 5\n")
-    assert planned(done) == {"reconstruct_vecset": 1, "complete_vecset": 1, "all": 1}
+    assert planned(done) == {"reconstruct_vecset": 1, "complete_vecset": 1, **ALL}
 
 
 def test_a_changed_stage_reruns_itself_and_the_stages_after_it(done):

@@ -18,7 +18,6 @@ rule write_report:
         "../envs/geometry.yaml"
     resources:
         mem_mb=8000,
-        runtime=30,
     params:
         script=script("write_report.py"),
         results=folder_of_output,
