@@ -17,7 +17,7 @@ from cardiform.errors import InputError
 from cardiform.files import read_json, write_json
 from cardiform.labels import LabelTable
 from cardiform.report import figures, hearts, slices
-from cardiform.report.page import sections_of, write_report
+from cardiform.report.page import _script_json, sections_of, write_report
 from cardiform.report.parts import Results, titles_of
 
 
@@ -88,7 +88,9 @@ def test_the_page_needs_nothing_from_elsewhere_and_shows_what_files_say_as_text(
     assert all(where.startswith(("#", "data:image/png;base64,")) for where in cells.loaded)
     assert "default-src 'none'" in text
     assert "<script>alert" not in text and "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co" in text
-    assert "\\u003cscript" not in cells.drawn or "<script" not in cells.drawn
+    held = _script_json({"name": "</script><!-- & -->"})
+    assert json.loads(held) == {"name": "</script><!-- & -->"} and not set("<>&") & set(held)
+    assert not set("<>&") & set(cells.drawn)
     assert page.stat().st_size < 8e6
 
 

@@ -118,7 +118,7 @@ def _drawn(section: Section) -> Mapping[str, Any]:
 
 
 def _script_json(content: object) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """JSON that cannot end the script element around it."""
     text = json.dumps(_finite(content), allow_nan=False, separators=(",", ":"), sort_keys=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
