@@ -115,6 +115,12 @@ def test_a_label_table_may_be_csv_and_be_padded(tmp_path):
         assert (table.values, len(table)) == (plain.values, 1)
 
 
+@pytest.mark.parametrize("title", ["V\u200dY", "\U00011747", "Ostium (\u00e4)"])
+def test_a_title_may_have_joiners_and_letters_that_python_does_not_know_yet(tmp_path, title):
+    path = written(tmp_path, LABELS.replace("\tA\t", f"\t{title}\t"))
+    assert [row.title for row in load_label_table(path)] == [title]
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -122,7 +128,7 @@ def test_a_label_table_may_be_csv_and_be_padded(tmp_path):
         ("1\ta\tA\t#ff0000\t1", ":2: has no priority;"),
         ("x\ta\tA\t#ff0000\t1\t1", ":2: value 'x' is no whole number;"),
         ("1\ta\tA\t#ff0000\t1.0\t1", ":2: components '1.0' is no number and no range like 1-2;"),
-        ("1\ta\tA\x1b[31m\t#ff0000\t1\t1", "has a character that is not shown;"),
+        ("1\ta\tA\x1b[31m\t#ff0000\t1\t1", "has a control character;"),
         ("1\ta\tA\t#ff0000\t1\t1_0", ":2: priority '1_0' is no whole number;"),
         ("9" * 5000 + "\ta\tA\t#ff0000\t1\t1", "is no whole number;"),
         ("256\ta\tA\t#ff0000\t1\t1", ":2: value 256 is not within 1-255;"),
