@@ -29,6 +29,7 @@ ENDINGS = {
     "truth": NIFTI,
     "pointcloud": (".h5", ".hdf5"),
     "meshes": MESHES,
+    "volume": (".npy",),
 }
 # Last words of a file name that tell what it is, and not of whom.
 LABEL_WORDS = {

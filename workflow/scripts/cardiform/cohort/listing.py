@@ -75,15 +75,32 @@ def list_cases(sources: Mapping[str, str]) -> Listing:
             fact = f"is the {column} of no case; cases are called {ours}, these files {theirs}"
             problems.append(problem(sources[column], fact, BY_PATTERNS))
     problems += _claimed_twice(rows)
+    return Listing(_cases(named, rows, problems), left)
+
+
+def cases_of_files(files: Sequence[Found], column: str) -> list[Case]:
+    """A case for each file, which is named in a column.
+
+    Raises
+    ------
+    InputError
+        Two files are one case's, a name makes no case id.
+    """
+    problems: list[str] = []
+    named = _unique(files, problems)
+    return _cases(named, {n: {column: str(file.path)} for n, file in named.items()}, problems)
+
+
+def _cases(named: Mapping[str, Found], rows: Mapping[str, Mapping], problems) -> list[Case]:
+    """Cases with their patients, in the order of their ids; InputError with all problems."""
     patients = {name: file.parts.get(PATIENT) or name for name, file in named.items()}
     problems += _nameless(patients)
     if problems:
         raise InputError(problems)
-    cases = [
+    return [
         Case(case_id=n, patient_id=_fitting(patients[n]), **rows[n])
         for n in sorted(named, key=natural)
     ]
-    return Listing(cases, left)
 
 
 def _nameless(patients: Mapping[str, str]) -> list[str]:
