@@ -16,9 +16,12 @@ REAL_HEARTS = ROOT.parent / "shared" / "data2"
 # Coverage costs up to a third of a test's time; what these folders and files run, others run too
 # (pytest --cov --cov-context=test tells).
 UNTRACED = {
-    "properties", "integration", "workflow", "test_coronary_scripts.py", "test_geometry_scripts.py",
-    "test_gpu_benchmark.py", "test_interruption.py", "test_measures.py", "test_phantom.py",
-    "test_real_measures.py", "test_real_trees.py",
+    "properties", "integration", "workflow", "test_check_cohort.py", "test_copies.py",
+    "test_coronary_scripts.py", "test_export_shapes.py", "test_geometry_scripts.py",
+    "test_gpu_benchmark.py", "test_interruption.py", "test_make_demo_cohort.py",
+    "test_measures.py", "test_own_grid.py", "test_phantom.py", "test_real_measures.py",
+    "test_real_trees.py", "test_small_maps.py", "test_trace_coronary.py", "test_vecset_scripts.py",
+    "test_vqvae_scripts.py",
 }  # fmt: skip
 
 
