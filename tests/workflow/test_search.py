@@ -114,17 +114,18 @@ def test_rounds_follow_each_other(project):
     assert planned(project, "search") == {} and len(trials(project)) == 6
 
 
+RULES = {
+    "vqvae_pretrain": "pretrain_vqvae", "vqvae_codebook": "train_codebook",
+    "vqvae_joint": "train_vqvae", "coronary_near": "train_coronary",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("training", SEARCHED)
 def test_every_training_can_be_searched(project, training):
     config = SEARCH.replace("vecset", training).replace(', "balanced=0.2..0.8"', "")
     write_config(project, config)
     plan = planned(project, "search")
-    rule = {"vqvae_codebook": "train_codebook", "vqvae_joint": "train_vqvae"}.get(training)
-    rule = rule or f"{'pretrain' if training == 'vqvae_pretrain' else 'train'}_{training}"
-    rule = rule.replace("pretrain_vqvae_pretrain", "pretrain_vqvae").replace(
-        "coronary_near", "coronary"
-    )
-    assert plan[rule] == 10 and plan["rank_trials"] == 3
+    assert plan[RULES.get(training, f"train_{training}")] == 10 and plan["rank_trials"] == 3
     text = snakemake(project, "-n", "-p", "search").stdout
     assert not any(f"{name}.py" in text for name in ("reconstruct_vecset", "sample_diffusion"))
 
@@ -184,9 +185,8 @@ def test_killed_at_random_and_called_again_it_ends_with_the_same_table(done, tmp
         )  # fmt: skip
         wanted, end = random.Random(0).randint(2, 5), time.monotonic() + 60
         while len(list(folder(project).rglob("model.pt"))) < wanted:
-            assert time.monotonic() < end and process.poll() is None, (
-                project / "out.txt"
-            ).read_text()
+            running = time.monotonic() < end and process.poll() is None
+            assert running, (project / "out.txt").read_text()
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from .field import SEED_MAX, option
 
-# Training that can be searched -> the sections whose keys its trials may set, its own first. A stage
-# that starts from trained weights cannot change the network.
+# Training that can be searched -> the sections whose keys its trials may set, its own first. A
+# stage that starts from trained weights cannot change the network.
 SEARCHED: dict[str, tuple[str, ...]] = {
     "vecset": ("vecset",),
     "vqvae_pretrain": ("vqvae_pretrain", "vqvae"),

@@ -74,7 +74,7 @@ def check_search(options: SearchOptions) -> None:
 
 
 def trial_at(path: str | Path, place: int) -> dict[str, Any]:
-    """One trial of a file of :data:`TRIALS`, for the plan; FileNotFoundError where there is none."""
+    """One trial of a file of :data:`TRIALS`, for the plan; FileNotFoundError without it."""
     with open(path, encoding="utf-8") as stream:
         trials = json.load(stream)["trials"]
     # fewer than expected: a file of another plan, which is made again before it is used

@@ -1,4 +1,4 @@
-"""The settings of a search's trials, from a sampler of optuna; and its storage for others to open."""
+"""The settings of a search's trials, from a sampler of optuna; all trials as its storage."""
 
 from __future__ import annotations
 
