@@ -14,27 +14,6 @@ wildcard_constraints:
     family=f"vecset|vqvae|vqvae_windows/[A-Za-z0-9_]+|ldm|{THIN.name}",
 
 
-def held_out(wildcards):
-    """Folder and rule of the figures of a family."""
-    own = f"{wildcards.family}/reconstructions"
-    rule = f"reconstruct_{wildcards.family.partition('_')[0]}"
-    return HELD_OUT.get(wildcards.family, (own, rule))
-
-
-def completion_possible():
-    if not COMPLETES:
-        raise InputError(
-            "config: no class is completed, which ldm_folds measures; set diffusion.known_share "
-            "above 0, and ldm.sources to labels"
-        )
-
-
-def figures_in_folds(wildcards):
-    """metrics.json of every fold, or what stands against it."""
-    paths = in_folds(f"{OF_SPLIT}{held_out(wildcards)[0]}/metrics.json")(wildcards)
-    return if_fit(completion_possible, paths) if wildcards.family == "ldm" else paths
-
-
 rule vecset_folds:
     input:
         expand(IN_FOLDS, family="vecset"),

@@ -21,16 +21,6 @@ COMPLETES = (
 VESSELS = f"{LDM}/labels/vessels"
 
 
-def split_file(part):
-    """A part of the split of a source; the samples of one file have no folds."""
-
-    def path(wildcards):
-        own = ONE_FILE and wildcards.source == "pointclouds"
-        return f"{OWN_SPLIT if own else f'{RESULTS}/{wildcards.fold}split'}/{part}.csv"
-
-    return path
-
-
 wildcard_constraints:
     source="labels|pointclouds",
 

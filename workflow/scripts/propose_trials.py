@@ -28,7 +28,7 @@ def main() -> None:
     group.add_argument(
         "--given", nargs="+", required=True, metavar="KEY=VALUE", help="values of the config"
     )
-    group.add_argument("--trials", nargs="*", default=[], help="files of the rounds before")
+    group.add_argument("--tables", nargs="*", default=[], help="files of the rounds before")
     group.add_argument("--metrics", nargs="*", default=[], help="metrics.json of their trials")
     group.add_argument("--out", required=True, type=Path, help="JSON file to write")
     options, args = cli.parse(parser, SearchOptions, out_is_file=True)
@@ -39,7 +39,7 @@ def main() -> None:
     dimensions = space.parse_space(options)
     told = []
     if args.metrics:
-        earlier = rungs.trials_in(args.trials)
+        earlier = rungs.trials_in(args.tables)
         told = ranked(earlier, [Path(path) for path in args.metrics], options)
     given = space.given_values(dimensions, args.given)
     trials = proposed(dimensions, options, args.round, given, told)

@@ -1,7 +1,7 @@
 """Rank the trials of a rung by a validation figure: the first ones are in the next rung.
 
     python rank_trials.py --training vecset --figure dice --goal highest \\
-        --trials results/acme/search/vecset/round_0/trials.json \\
+        --tables results/acme/search/vecset/round_0/trials.json \\
         --metrics results/acme/search/vecset/rung_0/place_*/vecset/metrics.json \\
         --out results/acme/search/vecset/rung_0/ranking.json
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser = cli.build_parser(__doc__, SearchOptions)
     group = parser.add_argument_group("files")
     group.add_argument(
-        "--trials", required=True, nargs="+", help="the rung's trials: proposed, or ranked before"
+        "--tables", required=True, nargs="+", help="the rung's trials: proposed, or ranked before"
     )
     group.add_argument(
         "--metrics", required=True, nargs="+", help="metrics.json of each of its places, in order"
@@ -35,7 +35,7 @@ def main() -> None:
 
     from cardiform.search.results import ranked
 
-    trials = rungs.trials_in(args.trials)[: len(args.metrics)]
+    trials = rungs.trials_in(args.tables)[: len(args.metrics)]
     rows = ranked(trials, [Path(path) for path in args.metrics], options)
     write_json(args.out, {"format_version": rungs.TRIALS.version, "trials": rows})
     for row in rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,6 @@ def proposed(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.captureWarnings(True)
     study = optuna.create_study(
         direction=_direction(options), sampler=_sampler(options, number, len(told))
     )
@@ -74,6 +73,7 @@ def _sampler(options: SearchOptions, number: int, told: int) -> optuna.samplers.
         startup = min(STARTUP, told)
         return samplers.TPESampler(seed=seed, constant_liar=True, n_startup_trials=startup)
     chance = samplers.RandomSampler(seed=seed)  # of what is chosen, not measured
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     return samplers.QMCSampler(
         qmc_type="sobol",
         scramble=True,
