@@ -47,8 +47,8 @@ def _color(trial: Tried) -> str:
 
 def _course(axes, shown: Sequence[Tried], options: SearchOptions) -> None:
     for trial in reversed(shown):
-        label = f"best: trial {trial.number}" if trial.rank == 1 else ""
-        label = label or ("config" if trial.number == 0 else None)
+        label = "config" if trial.number == 0 else None
+        label = f"best: trial {trial.number}" if trial.rank == 1 else label
         steps, figures = zip(*trial.rungs)
         axes.plot(steps, figures, "o-", ms=4, lw=1.2, color=_color(trial), label=label)
     axes.set_xlabel("step", fontsize=8)

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -147,7 +147,7 @@ def write_storage(
             )
 
 
-def _direction(options: SearchOptions) -> str:
+def _direction(options: SearchOptions) -> Literal["minimize", "maximize"]:
     return "minimize" if options.goal == "lowest" else "maximize"
 
 
