@@ -17,8 +17,8 @@ from inside import SCRIPTS, run_inside
 from tiny_trainings import Trainings
 
 from cardiform import labels
-from cardiform.files import write_json
 from cardiform.metrics.record import write_held_out_figures
+from cardiform.search.rungs import write_trials
 from cardiform.volumes import load_label_map, save_like
 
 pytestmark = pytest.mark.no_cover  # the tests of each script run the same lines
@@ -56,7 +56,7 @@ class Hearts(Trainings):
         self.make("measure_shapes.py", "measures", *self.measured())
         figures = {"test": {"cases": {"phantom_000": {"model": {"aorta": {"dice": 0.5}}}}}}
         row = {"trial": 0, "options": {"vecset.lr": 1e-4}, "place": 0, "steps": 2, "figure": 0.5}
-        write_json(folder / "ranking.json", {"format_version": 1, "trials": [row]})
+        write_trials(folder / "ranking.json", "vecset", [row])
         write_held_out_figures(folder / "fold.json", "reconstruct_vecset", figures, None)
         self.must(*self.command("vecset", folder / "vecset_parts", "--hidden-share", 0.5))
         (folder / "models").mkdir()

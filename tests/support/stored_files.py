@@ -155,7 +155,7 @@ def write_all(folder: Path) -> None:
     _write_bundle(folder / "bundle")
     row = {"trial": 1, "options": {"vecset.lr": 1e-3}, "place": 1, "steps": 10}
     rows = [{**row, "figure": 0.5}, {**row, "trial": 2, "place": 0, "diverged": True}]
-    write_json(folder / "search" / "trials.json", {"format_version": 1, "trials": rows})
+    rungs.write_trials(folder / "search" / "trials.json", "vecset", rows)
 
 
 def _case(folder: Path) -> table.Case:

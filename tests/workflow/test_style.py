@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "volumes.clouds": {"errors", "options"},
     "search": LIGHT | {"metrics", "search"},
     "search.space": {"errors", "options"},
-    "search.rungs": {"errors", "formats", "options"},
+    "search.rungs": {"errors", "files", "formats", "options"},
     "held_out": GROUND,
     "completion": GROUND | {"completion"},
     "cohort": {"errors", "files", "formats", "options", "outputs", "tables", "cohort"},

@@ -14,7 +14,6 @@ import logging
 from pathlib import Path
 
 from cardiform import cli
-from cardiform.files import write_json
 from cardiform.options.search import SearchOptions
 from cardiform.search import rungs, space
 
@@ -43,7 +42,7 @@ def main() -> None:
         told = ranked(earlier, [Path(path) for path in args.metrics], options)
     given = space.given_values(dimensions, args.given)
     trials = proposed(dimensions, options, args.round, given, told)
-    write_json(args.out, {"format_version": rungs.TRIALS.version, "trials": trials})
+    rungs.write_trials(args.out, options.training, trials)
     log.info("round %d: %d trials of %s", args.round, len(trials), options.training)
 
 

@@ -14,7 +14,6 @@ import logging
 from pathlib import Path
 
 from cardiform import cli
-from cardiform.files import write_json
 from cardiform.options.search import SearchOptions
 from cardiform.search import rungs
 
@@ -37,7 +36,7 @@ def main() -> None:
 
     trials = rungs.trials_in(args.tables)[: len(args.metrics)]
     rows = ranked(trials, [Path(path) for path in args.metrics], options)
-    write_json(args.out, {"format_version": rungs.TRIALS.version, "trials": rows})
+    rungs.write_trials(args.out, options.training, rows)
     for row in rows:
         log.info("trial %d: %s %s", row["trial"], options.figure, row.get("figure", "diverged"))
 

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import write_json
 from ..formats import Format
 from ..options.search import SearchOptions
 
@@ -17,6 +18,7 @@ TRIALS = Format(
     "trials",
     {
         "format_version": "integer",
+        "training": "text",
         "trials": "object (N)",
         "trials.*.trial": "integer",
         "trials.*.options": "object",
@@ -79,6 +81,12 @@ def trial_at(path: str | Path, place: int) -> dict[str, Any]:
         trials = json.load(stream)["trials"]
     # fewer than expected: a file of another plan, which is made again before it is used
     return trials[place] if place < len(trials) else {"trial": -1, "options": {}}
+
+
+def write_trials(path: str | Path, training: str, trials: Sequence[Mapping[str, Any]]) -> None:
+    """A file of :data:`TRIALS`."""
+    head = {"format_version": TRIALS.version, "training": training}
+    write_json(path, {**head, "trials": list(trials)})
 
 
 def trials_in(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
