@@ -34,6 +34,7 @@ PLAN = {
     "completion": (7.2, 2, 1.9, "missing classes:\nfiles, figures"),
     "held_out": (9.6, 2, 1.7, "figures and files\nof held-out cases"),
     "cli": (0.0, 3, 1.9, "flags and\nconfig"),
+    "search": (4.4, 3, 1.9, "settings of trials,\nrungs, the best"),
     "launching": (2.3, 3, 1.8, "processes and\nGPUs of a job"),
     "fusion": (7.9, 3, 1.9, "one consistent\nlabel map of many"),
     "vecset": (10.2, 3, 1.9, "autoencoder of\nwhole hearts"),

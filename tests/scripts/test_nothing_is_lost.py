@@ -18,6 +18,7 @@ from tiny_trainings import Trainings
 
 from cardiform import labels
 from cardiform.metrics.record import write_held_out_figures
+from cardiform.search.rungs import write_trials
 from cardiform.volumes import load_label_map, save_like
 
 pytestmark = pytest.mark.no_cover  # the tests of each script run the same lines
@@ -38,6 +39,7 @@ SHORT = {"steps": 2, "warmup_steps": 1, "validate_every": 2, "checkpoint_every":
 # Some write one file, or two; bundles are written to new folders alone (test_model_bundles.py).
 NO_FOLDER = {"launch.py", "list_cases.py", "collect_applied.py", "write_report.py"}
 NO_FOLDER |= {"export_models.py", "import_models.py", "import_vecsetx.py"}
+NO_FOLDER |= {"propose_trials.py", "rank_trials.py"}
 
 
 class Hearts(Trainings):
@@ -53,6 +55,8 @@ class Hearts(Trainings):
         self.make("trace_coronary.py", "coronary_trace")
         self.make("measure_shapes.py", "measures", *self.measured())
         figures = {"test": {"cases": {"phantom_000": {"model": {"aorta": {"dice": 0.5}}}}}}
+        row = {"trial": 0, "options": {"vecset.lr": 1e-4}, "place": 0, "steps": 2, "figure": 0.5}
+        write_trials(folder / "ranking.json", "vecset", [row])
         write_held_out_figures(folder / "fold.json", "reconstruct_vecset", figures, None)
         self.must(*self.command("vecset", folder / "vecset_parts", "--hidden-share", 0.5))
         (folder / "models").mkdir()
@@ -132,6 +136,10 @@ class Hearts(Trainings):
             "collect_folds": [
                 *("--rule", "reconstruct_vecset", "--out", out),
                 *("--metrics", f / "fold.json"),
+            ],
+            "collect_search": [
+                *("--training", "vecset", "--space", "lr=1e-5..1e-3", "--rungs", 2, "--out", out),
+                *("--rankings", f / "ranking.json"),
             ],
             "collect_fused": [*self.cases, "--manifest", f / "fused" / "all.tsv", "--out", out],
             "resample_labels": self.per_case(out, *self.flags("ldm")),
@@ -230,6 +238,7 @@ OTHER_SCRIPTS = {
     "measure_shapes": ("--vessels", "aorta"),
     "collect_measures": ("--least-cases", 2),
     "collect_folds": (),
+    "collect_search": (),
     "collect_fused": (),
     "resample_labels": ("--voxel-size", 24),
     "convert_pointclouds": ("--voxel-size", 24),
@@ -255,7 +264,7 @@ DECLARED = (
     "model.pt", "metrics.json", "all.tsv", "cases.tsv", "summary.json", "grid.json",
     "statistics.json", "train.csv", "val.csv", "test.csv", "figures.json", "qc/cohort.json",
     "branches.csv", "cohort.tsv", "summary.csv", "cases.csv", "measures.csv", "norms.csv",
-    "zscores.csv", "groups.csv",
+    "zscores.csv", "groups.csv", "best.yaml", "trials.tsv", "search.png", "study.log",
 )  # fmt: skip
 
 

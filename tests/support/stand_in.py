@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 STAND_IN = """#!{python}
-import sys, pathlib, hashlib
+import sys, os, json, pathlib, hashlib
 arguments = sys.argv[1:]
 name = next(pathlib.Path(a).stem for a in arguments if a.endswith(".py") and "launch" not in a)
 value = lambda flag: pathlib.Path(arguments[arguments.index(flag) + 1])
@@ -17,6 +17,8 @@ content = hashlib.sha256(" ".join(arguments).encode()).hexdigest()
 def put(path, text=content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+if name in ("propose_trials", "rank_trials", "collect_search"):  # as they are: the plan reads them
+    os.execv(sys.executable, [sys.executable, *arguments])
 out = value("--out")
 if name == "check_cohort":
     put(out / "cases.tsv", value("--table").read_text())
@@ -41,6 +43,14 @@ elif name == "collect_measures":
         put(out / (part + ".csv"))
 elif name.startswith(("train_", "pretrain_")):
     put(out / "model.pt"); put(out / "metrics.json")
+    if "--until" in arguments:  # a trial: its figure follows from its settings
+        setting = lambda flag: float(arguments[arguments.index(flag) + 1])
+        loss = abs(setting("--lr") - 1e-3) + 1 / setting("--until")
+        counts = dict.fromkeys(("train", "validation"), 1)
+        put(out / "metrics.json", json.dumps(dict(
+            format_version=1, kind=name, source_sha256="x", train=dict(), before=dict(),
+            validation=dict(loss=loss), best_step=1, seconds=1, parameters=1,
+            steps=int(setting("--until")), cases=counts, samples=counts)))
 elif name in (
     "reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels", "complete_vecset"
 ):

@@ -53,6 +53,7 @@ from cardiform.options.training import TrainingOptions
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.options.vessels import VesselDrawingOptions
 from cardiform.options.vqvae import VqvaeCodebookOptions, VqvaeOptions
+from cardiform.search import rungs
 from cardiform.training import checkpoint, job
 from cardiform.vecset import confidence as vecset_confidence
 from cardiform.vecset import reconstruct as vecset_reconstruct
@@ -98,6 +99,7 @@ STORED = (
     Stored(apply_stages.STAGES, "Stages", "applied/stages.json"),
     Stored(apply_record.FIGURES, "Applied figures", "applied/figures/a.json"),
     Stored(apply_latents.LATENTS, "Applied latents", "applied/latents/a.npz"),
+    Stored(rungs.TRIALS, "Trials", "search/trials.json"),
     Stored(per_case.STATE, "State of a case", "qc/state/a.json"),
     Stored(checkpoint.LAST, "last.pt", "training/checkpoints/last.pt"),
     Stored(checkpoint.BEST, "best.pt", "training/checkpoints/best.pt"),
@@ -151,6 +153,9 @@ def write_all(folder: Path) -> None:
     _write_applied(folder, case, networks, {"points": options, "voxels": voxels})
     _write_training(folder / "training")
     _write_bundle(folder / "bundle")
+    row = {"trial": 1, "options": {"vecset.lr": 1e-3}, "place": 1, "steps": 10}
+    rows = [{**row, "figure": 0.5}, {**row, "trial": 2, "place": 0, "diverged": True}]
+    rungs.write_trials(folder / "search" / "trials.json", "vecset", rows)
 
 
 def _case(folder: Path) -> table.Case:

@@ -665,3 +665,37 @@ def test_clocks_do_not_count(tmp_path):
     resumed = run(tmp_path / "cut")
     assert_equal(whole.weights, resumed.weights)
     assert comparable(tmp_path / "whole") == comparable(tmp_path / "cut")
+
+
+# --- trials of a search -----------------------------------------------------------------------
+
+
+def test_a_training_that_ends_early_is_a_part_of_the_whole_one(tmp_path):
+    """The schedule is that of all steps, and the next rung resumes in a folder of its own."""
+    whole = run(tmp_path / "whole")
+    cut = run(tmp_path / "rung_0", until=5)
+    assert cut.steps == 5 and not cut.diverged
+    assert events(tmp_path / "rung_0", "validation")[-1]["step"] == 5
+    last = tmp_path / "rung_0" / "checkpoints" / "last.pt"
+    again = run(tmp_path / "rung_0", until=5)
+    assert again.best == cut.best and again.steps == 5, "a finished rung is known"
+    rest = run(tmp_path / "rung_1", until=12, resume_from=str(last))
+    assert events(tmp_path / "rung_1", "resume")[0]["step"] == 5
+    assert_equal(rest.weights, whole.weights)
+    assert rest.best == whole.best
+    assert run(tmp_path / "more", until=99).steps == 12
+
+
+def test_a_trial_that_diverges_ends_and_is_no_error(tmp_path):
+    bad = Lines(bad=3)
+    with pytest.raises(TrainingError):
+        run(tmp_path / "training", train_set=bad)
+    outcome = run(tmp_path / "trial", train_set=Lines(bad=3), until=12)
+    assert outcome.diverged and outcome.steps < 12
+    assert all(torch.isfinite(weight).all() for weight in outcome.weights.values())
+    again = run(tmp_path / "trial", train_set=Lines(bad=3), until=12)
+    assert again.diverged and again.steps == outcome.steps and again.best == outcome.best
+
+
+def test_a_rehearsal_of_a_trial_takes_its_own_steps(tmp_path):
+    assert run(tmp_path, until=5, fast_dev_run=7).steps == 7

@@ -9,6 +9,7 @@ from scipy import stats
 
 from cardiform.errors import InputError
 from cardiform.metrics.folds import case_rows, read_folds, summary_rows, table_of_folds
+from cardiform.pictures.spread import plot_spread
 
 RULE = "reconstruct_vecset"
 
@@ -92,3 +93,48 @@ def test_the_script_writes_both_tables(paths, tmp_path, run_script):
         assert {row["class"] for row in csv.DictReader(file)} == {
             "aorta", "coronary", "chambers_and_great_vessels", "all_classes",
         }  # fmt: skip
+
+
+def test_a_fold_of_completions_has_no_figures_of_cut_classes(tmp_path):
+    def made(dice, error, **more):
+        return {"model": {"dice": dice, "volume_error": error}, "mean_shape": {}, **more}
+
+    content = {"format_version": 1, "kind": "complete_labels", "source_sha256": "x", "mean": {}}
+    cases = {"c0": {"aorta": made(0.9, -0.2), "coronary": made(0.1, 0.5, cut=True)}, "c1": {}}
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(content | {"model_sha256": "y", "cases": cases}))
+    (fold,) = read_folds([("0", path)], "complete_labels")
+    assert fold.cases["c0"]["aorta"] == {"dice": 0.9, "volume_error": 0.2}
+    assert fold.cases["c0"]["coronary"] == {"dice": None, "volume_error": None}
+    assert [row["case_id"] for row in case_rows([fold])] == ["c0", "c0"]
+
+
+def test_a_fold_of_refinements_has_its_test_cases_and_both_grids(tmp_path):
+    folder = tmp_path / "veins" / "refined"
+    folder.mkdir(parents=True)
+    content = {"format_version": 1, "kind": "refine_coronary", "source_sha256": "x", "test": {}}
+    (folder / "metrics.json").write_text(json.dumps(content | {"model_sha256": "y"}))
+    figures = {
+        "preset": "cardiform", "in_training": False, "against_label": {"dice": 0.8},
+        "against_truth": {"dice": 0.7, "hd95_mm": 2.0}, "label_against_truth": {"dice": 0.6},
+        "repair_against_truth": None, "own_grid": {"against_truth": {"dice": 0.5}},
+    }  # fmt: skip
+    for name in ("tested", "trained"):
+        (folder / f"{name}.json").write_text(json.dumps(figures))
+    tested = ["tested", "without_veins"]
+    (fold,) = read_folds([("0", folder / "metrics.json")], "refine_coronary", [tested])
+    assert fold.cases == {
+        "tested": {
+            "veins": {
+                "dice_against_label": 0.8, "dice_against_truth": 0.7, "hd95_mm_against_truth": 2.0,
+                "dice_label_against_truth": 0.6, "own_dice_against_truth": 0.5,
+            }
+        }
+    }  # fmt: skip
+
+
+def test_the_picture_shows_every_case(paths, tmp_path):
+    folds = read_folds(paths, RULE)
+    plot_spread(tmp_path / "folds.png", case_rows(folds), summary_rows(folds), "dice")
+    assert (tmp_path / "folds.png").stat().st_size > 5000
+    plot_spread(tmp_path / "none.png", [], [], "dice")

@@ -18,7 +18,9 @@ from cardiform.options import coronary, fusion
 from cardiform.options.checks import check_classes
 from cardiform.options.config_files import typed
 from cardiform.options.ldm import LdmOptions
+from cardiform.options.search import SearchOptions
 from cardiform.options.sections import SECTIONS, base_of
+from cardiform.search.space import parse_space
 
 pytestmark = pytest.mark.no_cover  # thousands of refusals by the same few lines
 FIELDS = {
@@ -37,7 +39,8 @@ WRONG = {
 # Lists of texts that are neither of choices nor of classes, and what reads them.
 PARSED = {
     "windows.windows": "write name=level/width", "ldm.sources": "name labels or pointclouds",
-    "apply.models": "name a results folder", "norms.groups": "columns of your own begin with x_",
+    "apply.models": "name a results folder", "search.space": "write key=low",
+    "norms.groups": "columns of your own begin with x_",
 }  # fmt: skip
 
 
@@ -121,6 +124,8 @@ def test_the_lists_of_texts_that_are_read_otherwise():
         parse_windows(["no_such"])
     with pytest.raises(InputError, match=PARSED["ldm.sources"]):
         check_sources(LdmOptions(sources=("no_such",)))
+    with pytest.raises(InputError, match=PARSED["search.space"]):
+        parse_space(SearchOptions(training="vecset", space=("no_such",)))
     with pytest.raises(InputError, match=PARSED["norms.groups"]):
         check_free_columns("", ("x_no_such",), "norms.groups")
 

@@ -440,7 +440,27 @@ def test_a_k_fold_trains_every_fold_and_makes_cases_ready_once(project):
     assert planned(project, "vecset") == plan
 
 
+def test_a_k_fold_of_the_refinement_and_of_latent_diffusion(project):
+    """From the same repaired structures and voxels; the refinement is of the tested cases."""
+    write_config(project, "split:\n  folds: 3\n")
+    plan = planned(project, "coronary_folds", "ldm_folds")
+    stages = ("train_autoencoder", "encode_latents", "train_diffusion", "complete_labels")
+    stages += ("train_coronary", "refine_coronary", "split_cohort")
+    assert {name: plan[name] for name in stages} == dict.fromkeys(stages, 3)
+    assert (plan["repair_coronary"], plan["resample_labels"], plan["collect_folds"]) == (4, 1, 2)
+    run(project, "coronary_folds")
+    text = snakemake(project, "-n", "-p", "-F", "coronary_folds", "ldm_folds", "coronary").stdout
+    assert text.count(" --held-out ") == 3, "the refinement beside the folds is of all cases"
+    assert "--out results/acme/folds/2/coronary/refined" in text
+    assert "--test results/acme/folds/0/split/test.csv results/acme/folds/1/split/test.csv" in text
+    assert "--out results/acme/folds/1/ldm/labels/completion" in text
+
+
 def test_a_k_fold_without_folds_is_one_line(project):
-    result = snakemake(project, "-n", "vecset_folds")
-    assert result.returncode != 0
-    assert "config: split.folds is 0; set it to 3 or more" in result.stdout + result.stderr
+    for family in ("vecset", "coronary", "ldm"):
+        result = snakemake(project, "-n", f"{family}_folds")
+        assert result.returncode != 0
+        assert "config: split.folds is 0; set it to 3 or more" in result.stdout + result.stderr
+    write_config(project, "split:\n  folds: 3\ndiffusion:\n  known_share: 0.0\n")
+    result = snakemake(project, "-n", "ldm_folds")
+    assert "no class is completed, which ldm_folds measures" in result.stdout + result.stderr

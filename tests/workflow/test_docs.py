@@ -43,7 +43,7 @@ PROGRAMS = {
     "ruff", "sbatch", "sed", "sinfo", "snakedeploy", "tensorboard", "uv",
 }  # fmt: skip
 # A reader's own files.
-OWN_FILES = {"acme.yaml", "stacom.yaml"}
+OWN_FILES = {"acme.yaml", "stacom.yaml", "results/acme/search/vecset/best.yaml"}
 RESOURCES = {
     "cpus_per_task", "gpu", "gpu_model", "gres", "mem_mb", "mpi", "nodes", "runtime",
     "slurm_account", "slurm_extra", "slurm_partition", "tasks_per_node",

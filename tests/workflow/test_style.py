@@ -36,6 +36,9 @@ MAY_IMPORT = {
     "cli": {"cohort", "errors", "files", "options", "outputs"},
     "volumes": {"errors", "files", "volumes"},
     "volumes.clouds": {"errors", "options"},
+    "search": LIGHT | {"metrics", "search"},
+    "search.space": {"errors", "options"},
+    "search.rungs": {"errors", "files", "formats", "options"},
     "held_out": GROUND,
     "completion": GROUND | {"completion"},
     "cohort": {"errors", "files", "formats", "options", "outputs", "tables", "cohort"},
@@ -66,7 +69,7 @@ STANDARD_LIBRARY_ONLY = {
     "launching": True, "cli": True, "cohort": True, "cohort.checks": False,
     "cohort.contents": False,
     "geometry.window_names": True, "ldm.option_checks": True, "fusion.summary": True,
-    "apply.models": True,
+    "apply.models": True, "search.space": True, "search.rungs": True,
 }  # fmt: skip
 MAY_USE_TORCH = {
     "sparse": True, "artefact": True, "artefact.layout": False, "training": True, "export": True,

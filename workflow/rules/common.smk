@@ -261,6 +261,37 @@ def in_folds(path):
     )
 
 
+def held_out(wildcards):
+    """Folder and rule of the figures of a family."""
+    folder = f"{wildcards.family}/reconstructions"
+    made_by = f"reconstruct_{wildcards.family.partition('_')[0]}"
+    return HELD_OUT.get(wildcards.family, (folder, made_by))
+
+
+def completion_possible():
+    if not COMPLETES:
+        raise InputError(
+            "config: no class is completed, which ldm_folds measures; set diffusion.known_share "
+            "above 0, and ldm.sources to labels"
+        )
+
+
+def figures_in_folds(wildcards):
+    """metrics.json of every fold, or what stands against it."""
+    paths = in_folds(f"{OF_SPLIT}{held_out(wildcards)[0]}/metrics.json")(wildcards)
+    return if_fit(completion_possible, paths) if wildcards.family == "ldm" else paths
+
+
+def split_file(part):
+    """A part of the split of a source; the samples of one file have no folds."""
+
+    def path(wildcards):
+        own = ONE_FILE and wildcards.source == "pointclouds"
+        return f"{OWN_SPLIT if own else f'{RESULTS}/{wildcards.fold}split'}/{part}.csv"
+
+    return path
+
+
 try:
     # Before the schema: these messages name the key in one line.
     CONFIG = typed(config, SECTIONS)

@@ -2,8 +2,10 @@
 THIN = Path(RESULTS) / OPTIONS["coronary_repair"].structure
 # Options of each preset's training; cardiform repairs what it corrupts.
 REFINEMENT_FLAGS = {
-    "cardiform": f"{flags('coronary')} {flags('coronary_repair')}",
-    "near": flags("coronary_near"),
+    "cardiform": lambda wildcards: (
+        f"{flags('coronary', **tried(wildcards, 'coronary'))} {flags('coronary_repair')}"
+    ),
+    "near": lambda wildcards: flags("coronary_near", **tried(wildcards, "coronary_near")),
 }
 REFINING = OPTIONS["coronary_refine"].preset
 
@@ -59,16 +61,17 @@ rule repair_coronary:
 # As in train_vecset only the final files are outputs: checkpoints must outlive a failure.
 rule train_coronary:
     input:
-        train=f"{RESULTS}/split/train.csv",
-        validation=f"{RESULTS}/split/val.csv",
+        train=f"{OF_SPLIT}split/train.csv",
+        validation=f"{OF_SPLIT}split/val.csv",
         samples=manifests(f"{THIN.name}/repaired"),
+        trial=trial_file,
     output:
-        model=f"{THIN}/{{preset}}/model.pt",
-        metrics=f"{THIN}/{{preset}}/metrics.json",
+        model=f"{OF_TRIAL}{THIN.name}/{{preset}}/model.pt",
+        metrics=f"{OF_TRIAL}{THIN.name}/{{preset}}/metrics.json",
     log:
-        f"{LOGS}/train_coronary/{{preset}}.log",
+        f"{LOGS}/{{fold}}{{trial}}train_coronary/{{preset}}.log",
     benchmark:
-        f"{LOGS}/benchmark/train_coronary/{{preset}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}{{trial}}train_coronary/{{preset}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -80,7 +83,7 @@ rule train_coronary:
     params:
         launcher=script("launch.py"),
         script=script("train_coronary.py"),
-        flags=lambda wildcards: REFINEMENT_FLAGS[wildcards.preset],
+        flags=lambda wildcards: REFINEMENT_FLAGS[wildcards.preset](wildcards),
         out=folder_and_labels,
     shell:
         training(
@@ -91,18 +94,20 @@ rule train_coronary:
 
 rule refine_coronary:
     input:
-        model=[] if REFINING == "repair" else f"{THIN}/{REFINING}/model.pt",
+        model=[] if REFINING == "repair" else f"{OF_SPLIT}{THIN.name}/{REFINING}/model.pt",
         checked=manifests("qc"),
         samples=manifests(f"{THIN.name}/repaired"),
         cases=f"{RESULTS}/cases.tsv",
-        splits=expand(f"{RESULTS}/split/{{part}}.csv", part=["train", "val", "test"]),
+        splits=expand(
+            f"{OF_SPLIT}split/{{part}}.csv", part=["train", "val", "test"], allow_missing=True
+        ),
         label_table=LABEL_TABLE,
     output:
-        f"{THIN}/refined/metrics.json",
+        f"{OF_SPLIT}{THIN.name}/refined/metrics.json",
     log:
-        f"{LOGS}/refine_coronary.log",
+        f"{LOGS}/{{fold}}refine_coronary.log",
     benchmark:
-        f"{LOGS}/benchmark/refine_coronary.tsv"
+        f"{LOGS}/benchmark/{{fold}}refine_coronary.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -115,7 +120,11 @@ rule refine_coronary:
         script=script("refine_coronary.py"),
         flags=flags("coronary_refine"),
         repair=flags("coronary_repair"),
-        model=lambda wildcards, input: f"--model {input.model}" if input.model else "",
+        model=lambda wildcards, input: (
+            (f"--model {input.model}" if input.model else "")
+            # a fold is about the cases that it tests
+            + (" --held-out" if wildcards.fold else "")
+        ),
         label_table=labels_flag,
         out=folder_of_output,
     shell:

@@ -3,8 +3,15 @@
 IN_FOLDS = f"{RESULTS}/folds/{{family}}/summary.csv"
 
 
+# Where the figures of held-out cases are, and what makes them; of the others: reconstructions.
+HELD_OUT = {
+    "ldm": ("ldm/labels/completion", "complete_labels"),
+    THIN.name: (f"{THIN.name}/refined", "refine_coronary"),
+}
+
+
 wildcard_constraints:
-    family="vecset|vqvae|vqvae_windows/[A-Za-z0-9_]+",
+    family=f"vecset|vqvae|vqvae_windows/[A-Za-z0-9_]+|ldm|{THIN.name}",
 
 
 rule vecset_folds:
@@ -22,9 +29,25 @@ rule vqvae_windows_folds:
         expand(IN_FOLDS, family=[f"vqvae_windows/{window}" for window in WINDOWS]),
 
 
+rule coronary_folds:
+    input:
+        lambda wildcards: if_fit(structure_known, expand(IN_FOLDS, family=THIN.name)),
+
+
+rule ldm_folds:
+    input:
+        expand(IN_FOLDS, family="ldm"),
+
+
 rule collect_folds:
     input:
-        in_folds(f"{OF_SPLIT}{{family}}/reconstructions/metrics.json"),
+        metrics=figures_in_folds,
+        # the refinement keeps the figures of a case in a file of its own
+        test=lambda wildcards: (
+            in_folds(f"{OF_SPLIT}split/test.csv")(wildcards)
+            if wildcards.family == THIN.name
+            else []
+        ),
     output:
         summary=IN_FOLDS,
         cases=f"{RESULTS}/folds/{{family}}/cases.csv",
@@ -35,8 +58,9 @@ rule collect_folds:
         "../envs/geometry.yaml"
     params:
         script=script("collect_folds.py"),
-        rule=lambda wildcards: f"reconstruct_{wildcards.family.partition('_')[0]}",
+        rule=lambda wildcards: held_out(wildcards)[1],
+        test=lambda wildcards, input: f"--test {shlex.join(input.test)}" if input.test else "",
         out=folder_of_output,
     shell:
-        "python {params.script:q} --rule {params.rule} --metrics {input:q} --out {params.out}"
-        " 2>&1 | tee {log}"
+        "python {params.script:q} --rule {params.rule} --metrics {input.metrics:q} {params.test}"
+        " --out {params.out} 2>&1 | tee {log}"

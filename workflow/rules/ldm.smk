@@ -5,10 +5,7 @@ ONE_FILE = OPTIONS["pointclouds"].file
 # A folder of voxels may be split already.
 IS_SPLIT = bool(ONE_FILE) and os.path.isdir(os.path.join(ONE_FILE, "train"))
 OWN_SPLIT = f"{LDM}/pointclouds/{'voxels/split' if IS_SPLIT else 'split'}"
-SPLIT_OF = {
-    "labels": f"{RESULTS}/split",
-    "pointclouds": OWN_SPLIT if ONE_FILE else f"{RESULTS}/split",
-}
+OF_SOURCE = f"{OF_SPLIT}ldm/{{source}}"
 # The latents of all training cases lie in memory.
 DIFFUSION_MB = diffusion_mb(
     *(OPTIONS[name] for name in ("ldm", "autoencoder", "latents", "diffusion")), len(CASES)
@@ -118,17 +115,18 @@ use rule split_cohort as split_pointclouds with:
 # As in train_vecset only the final files are outputs: checkpoints must outlive a failure.
 rule train_autoencoder:
     input:
-        train=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/train.csv",
-        validation=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/val.csv",
+        train=split_file("train"),
+        validation=split_file("val"),
         manifest=f"{LDM}/{{source}}/voxels/manifest.tsv",
         grid=f"{LDM}/{{source}}/voxels/grid.json",
+        trial=trial_file,
     output:
-        model=f"{LDM}/{{source}}/autoencoder/model.pt",
-        metrics=f"{LDM}/{{source}}/autoencoder/metrics.json",
+        model=f"{OF_TRIAL}ldm/{{source}}/autoencoder/model.pt",
+        metrics=f"{OF_TRIAL}ldm/{{source}}/autoencoder/metrics.json",
     log:
-        f"{LOGS}/train_autoencoder/{{source}}.log",
+        f"{LOGS}/{{fold}}{{trial}}train_autoencoder/{{source}}.log",
     benchmark:
-        f"{LOGS}/benchmark/train_autoencoder/{{source}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}{{trial}}train_autoencoder/{{source}}.tsv"
     conda:
         "../envs/ldm.yaml"
     threads: 8
@@ -140,7 +138,7 @@ rule train_autoencoder:
     params:
         launcher=script("launch.py"),
         script=script("train_autoencoder.py"),
-        flags=flags("autoencoder"),
+        flags=lambda wildcards: flags("autoencoder", **tried(wildcards, "autoencoder")),
         out=folder_of_output,
     shell:
         training(
@@ -152,18 +150,18 @@ rule train_autoencoder:
 
 rule encode_latents:
     input:
-        autoencoder=f"{LDM}/{{source}}/autoencoder/model.pt",
+        autoencoder=f"{OF_SOURCE}/autoencoder/model.pt",
         voxels=f"{LDM}/{{source}}/voxels/manifest.tsv",
-        train=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/train.csv",
-        validation=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/val.csv",
-        test=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/test.csv",
+        train=split_file("train"),
+        validation=split_file("val"),
+        test=split_file("test"),
     output:
-        manifest=f"{LDM}/{{source}}/latents/manifest.tsv",
-        statistics=f"{LDM}/{{source}}/latents/statistics.json",
+        manifest=f"{OF_SOURCE}/latents/manifest.tsv",
+        statistics=f"{OF_SOURCE}/latents/statistics.json",
     log:
-        f"{LOGS}/encode_latents/{{source}}.log",
+        f"{LOGS}/{{fold}}encode_latents/{{source}}.log",
     benchmark:
-        f"{LOGS}/benchmark/encode_latents/{{source}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}encode_latents/{{source}}.tsv"
     conda:
         "../envs/ldm.yaml"
     threads: 8
@@ -186,18 +184,19 @@ rule encode_latents:
 
 rule train_diffusion:
     input:
-        train=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/train.csv",
-        validation=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/val.csv",
-        manifest=f"{LDM}/{{source}}/latents/manifest.tsv",
-        statistics=f"{LDM}/{{source}}/latents/statistics.json",
-        autoencoder=f"{LDM}/{{source}}/autoencoder/model.pt",
+        train=split_file("train"),
+        validation=split_file("val"),
+        manifest=f"{OF_SOURCE}/latents/manifest.tsv",
+        statistics=f"{OF_SOURCE}/latents/statistics.json",
+        autoencoder=f"{OF_SOURCE}/autoencoder/model.pt",
+        trial=trial_file,
     output:
-        model=f"{LDM}/{{source}}/diffusion/model.pt",
-        metrics=f"{LDM}/{{source}}/diffusion/metrics.json",
+        model=f"{OF_TRIAL}ldm/{{source}}/diffusion/model.pt",
+        metrics=f"{OF_TRIAL}ldm/{{source}}/diffusion/metrics.json",
     log:
-        f"{LOGS}/train_diffusion/{{source}}.log",
+        f"{LOGS}/{{fold}}{{trial}}train_diffusion/{{source}}.log",
     benchmark:
-        f"{LOGS}/benchmark/train_diffusion/{{source}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}{{trial}}train_diffusion/{{source}}.tsv"
     conda:
         "../envs/ldm.yaml"
     threads: 8
@@ -209,7 +208,7 @@ rule train_diffusion:
     params:
         launcher=script("launch.py"),
         script=script("train_diffusion.py"),
-        flags=flags("diffusion"),
+        flags=lambda wildcards: flags("diffusion", **tried(wildcards, "diffusion")),
         out=folder_of_output,
     shell:
         training(
@@ -221,13 +220,13 @@ rule train_diffusion:
 
 rule sample_diffusion:
     input:
-        f"{LDM}/{{source}}/diffusion/model.pt",
+        f"{OF_SOURCE}/diffusion/model.pt",
     output:
-        f"{LDM}/{{source}}/samples/metrics.json",
+        f"{OF_SOURCE}/samples/metrics.json",
     log:
-        f"{LOGS}/sample_diffusion/{{source}}.log",
+        f"{LOGS}/{{fold}}sample_diffusion/{{source}}.log",
     benchmark:
-        f"{LOGS}/benchmark/sample_diffusion/{{source}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}sample_diffusion/{{source}}.tsv"
     conda:
         "../envs/ldm.yaml"
     threads: 8
@@ -246,18 +245,18 @@ rule sample_diffusion:
 
 rule evaluate_samples:
     input:
-        samples=f"{LDM}/{{source}}/samples/metrics.json",
+        samples=f"{OF_SOURCE}/samples/metrics.json",
         voxels=f"{LDM}/{{source}}/voxels/manifest.tsv",
         grid=f"{LDM}/{{source}}/voxels/grid.json",
-        latents=f"{LDM}/{{source}}/latents/manifest.tsv",
-        train=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/train.csv",
-        test=lambda wildcards: f"{SPLIT_OF[wildcards.source]}/test.csv",
+        latents=f"{OF_SOURCE}/latents/manifest.tsv",
+        train=split_file("train"),
+        test=split_file("test"),
     output:
-        f"{LDM}/{{source}}/samples/figures.json",
+        f"{OF_SOURCE}/samples/figures.json",
     log:
-        f"{LOGS}/evaluate_samples/{{source}}.log",
+        f"{LOGS}/{{fold}}evaluate_samples/{{source}}.log",
     benchmark:
-        f"{LOGS}/benchmark/evaluate_samples/{{source}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}evaluate_samples/{{source}}.tsv"
     conda:
         "../envs/ldm.yaml"
     threads: 4
@@ -275,17 +274,17 @@ rule evaluate_samples:
 
 rule complete_labels:
     input:
-        model=f"{LDM}/labels/diffusion/model.pt",
+        model=f"{OF_SPLIT}ldm/labels/diffusion/model.pt",
         voxels=f"{LDM}/labels/voxels/manifest.tsv",
         cases=CASE_LIST,
-        train=f"{RESULTS}/split/train.csv",
-        test=f"{RESULTS}/split/test.csv",
+        train=f"{OF_SPLIT}split/train.csv",
+        test=f"{OF_SPLIT}split/test.csv",
     output:
-        f"{LDM}/labels/completion/metrics.json",
+        f"{OF_SPLIT}ldm/labels/completion/metrics.json",
     log:
-        f"{LOGS}/complete_labels.log",
+        f"{LOGS}/{{fold}}complete_labels.log",
     benchmark:
-        f"{LOGS}/benchmark/complete_labels.tsv"
+        f"{LOGS}/benchmark/{{fold}}complete_labels.tsv"
     conda:
         "../envs/ldm.yaml"
     threads: 8
@@ -343,13 +342,14 @@ rule train_vessels:
         voxels=f"{LDM}/labels/voxels/manifest.tsv",
         grid=f"{LDM}/labels/voxels/grid.json",
         latents=f"{LDM}/labels/latents/manifest.tsv",
+        trial=trial_file,
     output:
-        model=f"{VESSELS}/model/model.pt",
-        metrics=f"{VESSELS}/model/metrics.json",
+        model=f"{RESULTS}/{{trial}}ldm/labels/vessels/model/model.pt",
+        metrics=f"{RESULTS}/{{trial}}ldm/labels/vessels/model/metrics.json",
     log:
-        f"{LOGS}/train_vessels.log",
+        f"{LOGS}/{{trial}}train_vessels.log",
     benchmark:
-        f"{LOGS}/benchmark/train_vessels.tsv"
+        f"{LOGS}/benchmark/{{trial}}train_vessels.tsv"
     conda:
         "../envs/ldm.yaml"
     threads: 8
@@ -361,7 +361,7 @@ rule train_vessels:
     params:
         launcher=script("launch.py"),
         script=script("train_vessels.py"),
-        flags=flags("vessels"),
+        flags=lambda wildcards: flags("vessels", **tried(wildcards, "vessels")),
         out=folder_of_output,
     shell:
         training(

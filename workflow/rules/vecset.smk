@@ -20,13 +20,14 @@ rule train_vecset:
         points=manifests("points"),
         label_table=LABEL_TABLE,
         weights=lambda wildcards: OPTIONS["vecset"].pretrained or [],
+        trial=trial_file,
     output:
-        model=f"{OF_SPLIT}vecset/model.pt",
-        metrics=f"{OF_SPLIT}vecset/metrics.json",
+        model=f"{OF_TRIAL}vecset/model.pt",
+        metrics=f"{OF_TRIAL}vecset/metrics.json",
     log:
-        f"{LOGS}/{{fold}}train_vecset.log",
+        f"{LOGS}/{{fold}}{{trial}}train_vecset.log",
     benchmark:
-        f"{LOGS}/benchmark/{{fold}}train_vecset.tsv"
+        f"{LOGS}/benchmark/{{fold}}{{trial}}train_vecset.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -38,7 +39,7 @@ rule train_vecset:
     params:
         launcher=script("launch.py"),
         script=script("train_vecset.py"),
-        flags=flags("vecset"),
+        flags=lambda wildcards: flags("vecset", **tried(wildcards, "vecset")),
         label_table=labels_flag,
         out=folder_of_output,
     shell:

@@ -34,13 +34,14 @@ rule pretrain_vqvae:
         train=f"{OF_SPLIT}split/train.csv",
         validation=f"{OF_SPLIT}split/val.csv",
         samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
+        trial=trial_file,
     output:
-        model=f"{OF_SPLIT}{{route}}/stage0/model.pt",
-        metrics=f"{OF_SPLIT}{{route}}/stage0/metrics.json",
+        model=f"{OF_TRIAL}{{route}}/stage0/model.pt",
+        metrics=f"{OF_TRIAL}{{route}}/stage0/metrics.json",
     log:
-        f"{LOGS}/{{fold}}pretrain_vqvae/{{route}}.log",
+        f"{LOGS}/{{fold}}{{trial}}pretrain_vqvae/{{route}}.log",
     benchmark:
-        f"{LOGS}/benchmark/{{fold}}pretrain_vqvae/{{route}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}{{trial}}pretrain_vqvae/{{route}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -52,8 +53,8 @@ rule pretrain_vqvae:
     params:
         launcher=script("launch.py"),
         script=script("pretrain_vqvae.py"),
-        network=flags("vqvae"),
-        flags=flags("vqvae_pretrain"),
+        network=lambda wildcards: flags("vqvae", **tried(wildcards, "vqvae")),
+        flags=lambda wildcards: flags("vqvae_pretrain", **tried(wildcards, "vqvae_pretrain")),
         out=folder_and_labels,
     shell:
         training(
@@ -69,13 +70,14 @@ rule train_codebook:
         train=f"{OF_SPLIT}split/train.csv",
         validation=f"{OF_SPLIT}split/val.csv",
         samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
+        trial=trial_file,
     output:
-        model=f"{OF_SPLIT}{{route}}/stage1/model.pt",
-        metrics=f"{OF_SPLIT}{{route}}/stage1/metrics.json",
+        model=f"{OF_TRIAL}{{route}}/stage1/model.pt",
+        metrics=f"{OF_TRIAL}{{route}}/stage1/metrics.json",
     log:
-        f"{LOGS}/{{fold}}train_codebook/{{route}}.log",
+        f"{LOGS}/{{fold}}{{trial}}train_codebook/{{route}}.log",
     benchmark:
-        f"{LOGS}/benchmark/{{fold}}train_codebook/{{route}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}{{trial}}train_codebook/{{route}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -88,7 +90,7 @@ rule train_codebook:
         launcher=script("launch.py"),
         script=script("train_codebook.py"),
         network=flags("vqvae"),
-        flags=flags("vqvae_codebook"),
+        flags=lambda wildcards: flags("vqvae_codebook", **tried(wildcards, "vqvae_codebook")),
         out=folder_and_labels,
     shell:
         training(
@@ -104,13 +106,14 @@ rule train_vqvae:
         train=f"{OF_SPLIT}split/train.csv",
         validation=f"{OF_SPLIT}split/val.csv",
         samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
+        trial=trial_file,
     output:
-        model=f"{OF_SPLIT}{{route}}/stage2/model.pt",
-        metrics=f"{OF_SPLIT}{{route}}/stage2/metrics.json",
+        model=f"{OF_TRIAL}{{route}}/stage2/model.pt",
+        metrics=f"{OF_TRIAL}{{route}}/stage2/metrics.json",
     log:
-        f"{LOGS}/{{fold}}train_vqvae/{{route}}.log",
+        f"{LOGS}/{{fold}}{{trial}}train_vqvae/{{route}}.log",
     benchmark:
-        f"{LOGS}/benchmark/{{fold}}train_vqvae/{{route}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}{{trial}}train_vqvae/{{route}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -123,7 +126,7 @@ rule train_vqvae:
         launcher=script("launch.py"),
         script=script("train_vqvae.py"),
         network=flags("vqvae"),
-        flags=flags("vqvae_joint"),
+        flags=lambda wildcards: flags("vqvae_joint", **tried(wildcards, "vqvae_joint")),
         out=folder_and_labels,
     shell:
         training(

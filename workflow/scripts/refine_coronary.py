@@ -42,12 +42,15 @@ def parse() -> tuple:
     group.add_argument("--select", nargs="*", default=[], metavar="CASE", help="default: all")
     group.add_argument("--manifest", required=True, nargs="+", help="manifests of repair_coronary")
     cli.add_split_arguments(group, "train", "validation", "test", required=False)
+    group.add_argument("--held-out", action="store_true", help="the cases of --test alone")
     group.add_argument("--labels", default="", help="label table, TSV; empty: STACOM-2025")
     group.add_argument("--out", required=True, type=Path, help="output folder")
     options, repair, args = cli.parse(parser, CoronaryRefineOptions, CoronaryRepairOptions)
     problems = refinement_faults(options, "--latent-steps")
     if (args.model is None) != (options.preset == "repair"):
         problems.append(f"--preset {options.preset} and --model do not go together: see --help")
+    if args.held_out and args.test is None:
+        problems.append("--held-out is of the cases of --test; give that, too")
     if problems:
         raise InputError(problems)
     return options, repair, args
@@ -66,7 +69,8 @@ def main() -> None:
     table = labels.load_label_table(args.labels)
     given = {part: getattr(args, part) for part in ("train", "validation", "test")}
     split = splits.read_splits({part: path for part, path in given.items() if path is not None})
-    cases = read_checked_cases(args.cases, args.select)
+    chosen = [case_id for case_id, _ in split["test"]] if args.held_out else args.select
+    cases = read_checked_cases(args.cases, chosen)
     files = {f.case_id: f.path for f in find_repaired(args.manifest, [c.case_id for c in cases])}
     refiner = load_refiner(args.model, options, repair, choose_device(options.device))
     having = [case for case in cases if case.case_id in files]

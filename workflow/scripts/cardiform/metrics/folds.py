@@ -7,9 +7,10 @@ import dataclasses
 import io
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
@@ -38,10 +39,10 @@ class Fold:
     cases: dict[str, dict[str, dict[str, float | None]]]
 
     @classmethod
-    def read(cls, name: str, path: Path, rule: str) -> Fold:
-        """From metrics.json of a reconstruction.
+    def read(cls, name: str, path: Path, rule: str, tested: Sequence[str] = ()) -> Fold:
+        """From metrics.json of a rule that works on held-out cases.
 
-        rule : that made it.
+        rule : that made it.    tested : of a refinement, its test cases.
 
         Raises
         ------
@@ -49,11 +50,17 @@ class Fold:
             The file is damaged, or of another rule.
         """
         found = read_json(path, again(rule))
-        keys = {**HELD_OUT_RECORD.keys, "test": "object", "test.cases": "object"}
-        dataclasses.replace(HELD_OUT_RECORD, keys=keys).check(path, found, again(rule))
+        places = {"complete_labels": ("cases",), "refine_coronary": ("test",)}
+        own = dict.fromkeys(places.get(rule, ("test", "test.cases")), "object")
+        form = dataclasses.replace(HELD_OUT_RECORD, keys={**HELD_OUT_RECORD.keys, **own})
+        form.check(path, found, again(rule))
         if found["kind"] != rule:
             fact = f"holds the figures of {found['kind']}"
             raise InputError(problem(path, fact, f"name metrics.json of {rule}"))
+        if rule == "complete_labels":
+            return cls(name, {case: _completed(rows) for case, rows in found["cases"].items()})
+        if rule == "refine_coronary":
+            return cls(name, _refined(path, tested))
         cases = {}
         for case_id, figures in found["test"]["cases"].items():
             cut = figures.get("cut", ())
@@ -64,12 +71,47 @@ class Fold:
         return cls(name, cases)
 
 
-def read_folds(paths: Sequence[tuple[str, Path]], rule: str) -> list[Fold]:
+def _completed(rows: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """The classes of a case, each made from the others; the size of the volume error counts."""
+    found = {}
+    for label, row in rows.items():
+        error = row["model"]["volume_error"]
+        figures = {**row["model"], "volume_error": None if error is None else abs(error)}
+        found[label] = dict.fromkeys(figures) if row.get("cut") else figures
+    return found
+
+
+def _refined(path: Path, tested: Iterable[str]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """The test cases that have the structure: ``dice_against_truth``, say, on the fine grid, and
+    on that of the label map (``own_dice_against_truth``)."""
+    cases = {}
+    for case_id in tested:
+        file = path.parent / f"{case_id}.json"
+        if not file.exists():
+            continue
+        found = read_json(file, again("refine_coronary"))
+        figures = {
+            f"{grid}{name}_{column}": value
+            for grid, columns in (("", found), ("own_", found["own_grid"]))
+            for column, row in columns.items()
+            if column.endswith(("against_label", "against_truth")) and row
+            for name, value in row.items()
+        }
+        cases[case_id] = {path.parents[1].name: figures}
+    return cases
+
+
+def read_folds(
+    paths: Sequence[tuple[str, Path]], rule: str, tested: Sequence[Sequence[str]] = ()
+) -> list[Fold]:
     """All folds; InputError where a case is tested by two of them: they are of several splits.
 
-    paths : (name, metrics.json) of each fold.
+    paths : (name, metrics.json) of each fold.    tested : of a refinement, the test cases of each.
     """
-    folds = [Fold.read(name, path, rule) for name, path in paths]
+    folds = [
+        Fold.read(name, path, rule, names)
+        for (name, path), names in zip(paths, tested or [()] * len(paths), strict=True)
+    ]
     times = Counter(case_id for fold in folds for case_id in fold.cases)
     twice = sorted(case_id for case_id, number in times.items() if number > 1)
     if twice:

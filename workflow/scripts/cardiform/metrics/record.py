@@ -37,6 +37,7 @@ TRAINING_RECORD = dataclasses.replace(
         "samples": "object",
         "samples.train": "integer",
         "samples.validation": "integer",
+        "diverged?": "bool",  # a trial of a search, which ended for that
     },
 )
 HELD_OUT_RECORD = dataclasses.replace(RECORD, keys={**RECORD.keys, "model_sha256": "text"})

@@ -31,6 +31,7 @@ from .ldm import (
     SamplingOptions,
 )
 from .measures import MeasuresOptions, NormsOptions
+from .search import SearchOptions
 from .training import TrainingOptions
 from .vecset import VecsetOptions, VecsetReconstructOptions
 from .vessels import VesselDrawingOptions, VesselOptions
@@ -79,6 +80,7 @@ SECTIONS: dict[str, type] = {
     "completion": CompletionOptions,
     "vessels": VesselOptions,
     "vessel_drawing": VesselDrawingOptions,
+    "search": SearchOptions,
     "apply": ApplyConfigOptions,
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Self
 
 from .field import SEED_MAX, option
 
@@ -12,6 +14,13 @@ class TrainingOptions:
     """Options that every training shares (see docs/training.md)."""
 
     steps: int = option(100_000, "optimiser steps", minimum=1)
+    until: int = option(
+        0,
+        "last step that is taken of them, on the schedule of all (0: every one)",
+        minimum=0,
+        resumable=True,
+        young=True,
+    )
     batch_size: int = option(
         64, "samples per step over all GPUs and accumulation", minimum=1, memory="lower"
     )
@@ -78,3 +87,13 @@ class TrainingOptions:
     device: str = option(
         "auto", "auto: CUDA if there is one", resumable=True, choices=("auto", "cpu", "cuda")
     )
+
+    @property
+    def last_step(self) -> int:
+        """The step after which the training is complete."""
+        return min(self.until or self.steps, self.steps)
+
+    def rehearsal(self) -> Self:
+        """The same training, ``fast_dev_run`` steps long."""
+        steps = min(self.steps, self.fast_dev_run)
+        return dataclasses.replace(self, steps=steps, until=0)

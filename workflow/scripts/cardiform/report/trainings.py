@@ -24,7 +24,7 @@ TITLES = {
     "ldm/labels/diffusion": "Latent diffusion",
     "ldm/labels/vessels/model": "Vessels of generated hearts",
 }
-SKIPPED = ("folds", "applied")  # folders with pages and tables of their own
+SKIPPED = ("folds", "applied", "search")  # folders with pages and tables of their own
 
 
 def trainings_section(results: Results) -> Section | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import time
@@ -25,11 +24,11 @@ from .checkpoint import Checkpoints, resume_key
 from .distributed import World, connect
 from .exclusive import alone_in
 from .interruption import EXIT_RESUMABLE, StopRequests
-from .optimisation import learning_rate
+from .optimisation import learning_rate, parameter_counts
 from .runlog import Pace, RunLog, Window
 from .saves import Saves
 from .steps import Stepper
-from .task import Task, TrainingError
+from .task import Diverged, Task, TrainingError
 
 HIGH_FIRST_LOSS = 5.0  # a well-scaled loss of an untrained network lies below
 
@@ -45,6 +44,7 @@ class Outcome:
     steps : completed steps.    seconds : over all resumed runs.
     source : hash of the code that took the last of them (files.sha256_sources).
     out : folder that holds the files; a rehearsal has one of its own.
+    diverged : loss or gradient were not finite, and it ended there.
     """
 
     best: dict[str, float]
@@ -56,6 +56,7 @@ class Outcome:
     seconds: float
     source: str
     out: Path
+    diverged: bool = False
 
 
 def train(
@@ -89,14 +90,14 @@ def train(
         Options, data and ranks do not fit, a checkpoint is damaged, the disk is full, another
         process trains in ``out``.
     TrainingError
-        Loss or gradient is not finite, or memory is exhausted.
+        Loss or gradient is not finite (without ``until``), or memory is exhausted.
     SystemExit
         Code 75 after SIGTERM, SIGINT or ``max_minutes``: the same call resumes.
     """
     out = Path(out)
     if options.fast_dev_run:
         out = out / "fast_dev_run"  # a rehearsal leaves the real training's files alone
-        options = _rehearsal(options)
+        options = options.rehearsal()
     with StopRequests(options.max_minutes) as stop, connect(options.device) as world:
         _check(train_set, options, world)
         if options.fast_dev_run and world.is_main:
@@ -162,6 +163,7 @@ class Loop:
         self.stepper = Stepper(task, options, world)
         self.window = Window()
         self.step, self.best_step = 0, 0
+        self.diverged = False
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
         self.baseline: dict[str, float] = {}
@@ -212,13 +214,14 @@ class Loop:
             self.pace.resume()
             for micro_batches in batches:
                 self.pace.count(waited=True)
-                self.stepper.step(self.step, micro_batches, self.window)
+                if not self._stepped(micro_batches):
+                    return
                 self.step += 1
                 self.pace.count(steps=1)
                 self.runlog.advance()
                 stopping = self.world.any(bool(stop.reason))
                 self._between_steps(stopping)
-                if stopping and self.step < self.options.steps:
+                if stopping and self.step < self.options.last_step:
                     self._stop(stop.reason or "another rank")
                 if self._settled():
                     line = "no lower loss in %d validations: the training ends after step %d"
@@ -226,6 +229,18 @@ class Loop:
                     self._save(wait=True)
                     return
                 self.pace.resume()
+
+    def _stepped(self, micro_batches: list[Any]) -> bool:
+        """Take a step; False where that cannot be, and the training is a trial, which ends."""
+        try:
+            self.stepper.step(self.step, micro_batches, self.window)
+        except Diverged as error:
+            if not self.options.until:
+                raise
+            self.diverged, self.source = True, self.code
+            self.saves.wait()
+            self.runlog.say("the training ends here: %s", error, level=logging.WARNING)
+        return not self.diverged
 
     def _settled(self) -> bool:
         """Whether ``patience`` is exhausted; the first rank, which validates, decides."""
@@ -238,14 +253,9 @@ class Loop:
     def finish(self) -> Outcome:
         """Last event and the outcome, equal on every rank."""
         found = self.world.from_main(self._found)
-        self.runlog.event(
-            "end",
-            self.step,
-            best_step=found["best_step"],
-            best=found["best"],
-            seconds=found["seconds"],
-        )
-        return Outcome(**found, steps=self.step, out=self.checkpoints.out)
+        ending = {name: found[name] for name in ("best_step", "best", "seconds")}
+        self.runlog.event("end", self.step, **ending)
+        return Outcome(**found, steps=self.step, out=self.checkpoints.out, diverged=self.diverged)
 
     def _found(self) -> dict[str, Any]:
         """What rank 0 alone knows of the outcome."""
@@ -273,7 +283,7 @@ class Loop:
         raise SystemExit(EXIT_RESUMABLE)
 
     def _between_steps(self, stopping: bool) -> None:
-        options, step, ended = self.options, self.step, self.step == self.options.steps
+        options, step, ended = self.options, self.step, self.step == self.options.last_step
         self.saves.look()
         if step == 1 or step % options.log_every == 0 or ended:
             self._log()
@@ -376,21 +386,8 @@ class Loop:
             self.best, self.best_step = {}, 0
 
 
-def parameter_counts(module) -> dict[str, int]:
-    """Parameters of a module: ``total``, ``trainable`` and ``frozen``."""
-    total = sum(p.numel() for p in module.parameters())
-    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    return {"total": total, "trainable": trainable, "frozen": total - trainable}
-
-
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _rehearsal(options: TrainingOptions) -> TrainingOptions:
-    """The same training, ``fast_dev_run`` steps long."""
-    steps = min(options.steps, options.fast_dev_run)
-    return dataclasses.replace(options, steps=steps)
 
 
 def _check(train_set, options: TrainingOptions, world: World) -> None:

@@ -132,6 +132,7 @@ def write_results(job: Job, outcome: Outcome, on_training: Mapping[str, float]) 
         "cases": {"train": len(job.train_cases), "validation": len(job.validation_cases)},
         "samples": {"train": len(job.train_set), "validation": len(job.validation_set or ())},
         "source_sha256": outcome.source,
+        **({"diverged": True} if outcome.diverged else {}),
     }
     save_model(
         outcome.out / "model.pt",

@@ -51,6 +51,13 @@ def build_optimizer(
     )
 
 
+def parameter_counts(module) -> dict[str, int]:
+    """Parameters of a module: ``total``, ``trainable`` and ``frozen``."""
+    total = sum(p.numel() for p in module.parameters())
+    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    return {"total": total, "trainable": trainable, "frozen": total - trainable}
+
+
 class WeightAverage:
     """Exponential moving average of the trainable parameters.
 

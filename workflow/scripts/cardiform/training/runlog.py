@@ -86,7 +86,7 @@ class RunLog:
     def __init__(
         self, out: Path, *, options: TrainingOptions, resumed_at: int | None, enabled: bool
     ):
-        self.steps, self.enabled = options.steps, enabled
+        self.steps, self.enabled = options.last_step, enabled
         self._closing = ExitStack()
         self._bar: tqdm | None = None
         self._tracker: Tracker | None = None

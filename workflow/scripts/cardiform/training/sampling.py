@@ -202,7 +202,7 @@ def training_batches(
     A dataset with ``costs`` and ``budget`` is dealt out by a :class:`BudgetSampler`. Closing
     the iterator ends the loader's processes.
     """
-    span = (options, world, first_step, options.steps)
+    span = (options, world, first_step, options.last_step)
     if hasattr(dataset, "budget"):
         sampler: StepSampler | BudgetSampler = BudgetSampler(dataset.costs, dataset.budget, *span)
     else:

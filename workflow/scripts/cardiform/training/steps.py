@@ -17,7 +17,7 @@ from .distributed import World
 from .optimisation import WeightAverage, build_optimizer, learning_rate
 from .runlog import Window
 from .sampling import seed_everything
-from .task import Task, TrainingError, distribute
+from .task import Diverged, Task, distribute
 
 # With fp16 the scaler halves its scale, 65,536 at first, at every infinite gradient.
 LEAST_SCALE = 2.0**-10
@@ -140,7 +140,7 @@ class Stepper:
         if self.scaler.is_enabled() and self.scaler.get_scale() < LEAST_SCALE:
             fact = f"no scale gives the {update} update a finite gradient in fp16"
             remedy = "set --precision bf16 or fp32, or lower --lr or --clip-norm"
-            raise TrainingError(problem(f"step {step}", fact, remedy))
+            raise Diverged(problem(f"step {step}", fact, remedy))
 
     def _backward(
         self, update: str, step: int, micro: int, batch: dict, window: Window, final: bool
@@ -178,7 +178,7 @@ class Stepper:
             cases = self._cases_everywhere(batches)
         fact = f"the {update} {what}; cases of the batch: {', '.join(cases) or 'not named'}"
         remedy = "look at these cases, or lower --lr or --clip-norm, or set --precision fp32"
-        raise TrainingError(problem(f"step {step}", fact, remedy))
+        raise Diverged(problem(f"step {step}", fact, remedy))
 
     def _cases_everywhere(self, batches: list[dict]) -> list[str]:
         here = [case for batch in batches for case in batch.get("case_id", [])]

@@ -18,6 +18,10 @@ class TrainingError(InputError):
     """A training that cannot go on as it is set up: numbers not finite, memory exhausted."""
 
 
+class Diverged(TrainingError):
+    """Loss or gradient is not finite: another try with the same options ends there, too."""
+
+
 class Task(Protocol):
     """What the engine asks of a training. ``step`` counts completed steps, from 0.
 

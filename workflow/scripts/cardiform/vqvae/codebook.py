@@ -12,7 +12,7 @@ from ..errors import InputError, problem
 from ..options.vqvae import VqvaeCodebookOptions, VqvaeStageOptions
 from ..pictures.curves import plot_usage
 from ..training.distributed import World
-from ..training.engine import parameter_counts
+from ..training.optimisation import parameter_counts
 from ..training.sampling import validation_batches
 from .data import VoxelDataset, collate
 from .model import SparseVQVAE

@@ -1,0 +1,260 @@
+"""A search's space, the settings that are proposed, the order of a rung and what is best."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import optuna
+import pytest
+import yaml
+
+from cardiform import cli
+from cardiform.errors import InputError
+from cardiform.options.search import SEARCHED, SearchOptions
+from cardiform.options.sections import SECTIONS
+from cardiform.options.vecset import VecsetOptions
+from cardiform.search import results, rungs
+from cardiform.search.picture import plot_search
+from cardiform.search.sampling import proposed, write_storage
+from cardiform.search.space import given_values, parse_space, text_of, values_of
+
+SPACE = (
+    "lr=1e-4..1e-2/log",
+    "balanced=0.2..0.8",
+    "input_points=1024|2048|4096",
+    "warmup_steps=0..9",
+)
+
+
+def options(**changes) -> SearchOptions:
+    return SearchOptions(**{"training": "vecset", "space": SPACE, **changes})
+
+
+def problems_of(call, *arguments) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    return caught.value.problems
+
+
+def trained(path, loss=0.1, **changes):
+    """metrics.json of a trial."""
+    counts = {"train": 1, "validation": 1}
+    figures = {"loss": loss, "dice": 1 - loss}
+    content = {
+        "format_version": 1, "kind": "vecset", "source_sha256": "x", "train": {}, "best_step": 4,
+        "validation": figures, "before": figures, "steps": 4, "seconds": 1.0, "parameters": 1,
+        "cases": counts, "samples": counts,
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content | changes))
+    return path
+
+
+def test_a_space_is_of_ranges_and_choices():
+    rate, balanced, points, warmup = parse_space(options())
+    assert (rate.name, rate.low, rate.high, rate.log) == ("vecset.lr", 1e-4, 1e-2, True)
+    assert balanced.extremes == (0.2, 0.8) and points.values == (1024, 2048, 4096)
+    assert warmup.kind is int and warmup.step == 1
+    values = values_of([rate, points], {"vecset": VecsetOptions()})
+    texts = [f"{name}={text_of(value)}" for name, value in values.items()]
+    assert given_values([rate, points], texts) == {"vecset.lr": 1e-4, "vecset.input_points": 8192}
+
+
+def test_lists_truths_texts_and_keys_of_the_network():
+    space = ("vqvae.channels=8 8 16 16|8 16 32 64", "vqvae.checkpointing=true|false")
+    search = options(training="vqvae_pretrain", space=space[:1])
+    (channels,) = parse_space(search)
+    assert channels.values == ((8, 8, 16, 16), (8, 16, 32, 64))
+    assert text_of(channels.values[0]) == "8 8 16 16"
+    assert channels.value([8, 8, 16, 16]) == (8, 8, 16, 16)
+    search = options(training="vecset", space=("behind_cuts=true|false", "queries=fps|learned"))
+    assert [d.values for d in parse_space(search)] == [(True, False), ("fps", "learned")]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("lr", "no key and values; write key=low..high"),
+        ("lr=", "no key and values"),
+        ("lr=1e-3", "two or more different values"),
+        ("lr=1e-3|1e-3", "two or more different values"),
+        ("lr=1e-2..1e-3", "0.01 is not below 0.001"),
+        ("lr=0..1/log", "0.0 has no logarithm"),
+        ("lr=-1..1", "lr is -1.0; at least 0"),
+        ("lr=a..b", "'a' is no float"),
+        ("lr=1..inf", "'inf' is not finite"),
+        ("balanced=0.5|2", "balanced is 2.0; at most 1"),
+        ("batch_size=1.5|2", "'1.5' is no int"),
+        ("batch_size=1..x", "'x' is no int"),
+        ("preset=demo..xl", "a range is of numbers"),
+        ("preset=demo|huge", "preset is 'huge'; one of demo"),
+        ("learning_rate=1|2", "vecset.learning_rate is not a known key; see config/README.md"),
+        ("ballanced=0.1|0.2", "did you mean balanced?"),
+        ("workers=1|2", "vecset.workers is not searched: it does not change what is computed"),
+        ("steps=10|20", "search.rungs sets the steps"),
+        ("seed=1|2", "a lucky seed is no setting"),
+        ("vqvae.channels=8|16", "vqvae is no section of these trials; known: vecset"),
+        ("behind_cuts=yes|no", "'yes' is no bool"),
+    ],
+)
+def test_an_entry_that_is_none_is_one_line_with_what_to_do(entry, words):
+    (line,) = problems_of(parse_space, options(space=(entry,)))
+    assert line.startswith(f"config: search.space: {entry!r}: ") and words in line
+
+
+def test_all_entries_are_reported_at_once():
+    lines = problems_of(parse_space, options(space=("lr=1", "lr=1..2", "vecset.lr=2..3", "x=1|2")))
+    assert len(lines) == 3 and "vecset.lr is there twice" in lines[1]
+    assert "search.space is empty" in problems_of(parse_space, options(space=()))[0]
+
+
+def test_multiples_and_choices_stay_what_they_are():
+    search = options(training="coronary", space=("patch=16..64", "channels=8 16|8 8 16"))
+    found = proposed(
+        parse_space(search), search, 0, {"coronary.patch": 40, "coronary.channels": (32,)}
+    )
+    patches = {trial["options"]["coronary.patch"] for trial in found[1:]}
+    assert patches <= set(range(16, 65, 8)) and len(patches) > 3
+    assert {trial["options"]["coronary.channels"] for trial in found[1:]} == {(8, 16), (8, 8, 16)}
+    (line,) = problems_of(parse_space, options(training="coronary", space=("patch=16..64/log",)))
+    assert "a multiple of 8" in line
+
+
+@pytest.mark.parametrize("training", SEARCHED)
+def test_every_training_has_options_that_can_be_searched(training):
+    assert set(SEARCHED[training]) <= set(SECTIONS)
+    (rate,) = parse_space(options(training=training, space=("lr=1e-4..1e-2/log",)))
+    assert rate.name == f"{training}.lr"
+
+
+def test_rungs_rounds_and_places():
+    search = options(trials=20, rungs=(10, 30, 90), reduction=3, rounds=3, sampler="tpe")
+    assert rungs.places(search) == [20, 6, 2]
+    rounds = [rungs.trials_of(search, number) for number in range(3)]
+    assert [n for numbers in rounds for n in numbers] == list(range(20)) and all(rounds)
+    assert rungs.check_search(search) is None
+    lines = problems_of(
+        rungs.check_search, options(trials=4, rungs=(30, 10, 20), rounds=5, sampler="qmc")
+    )
+    assert [line.split()[0] for line in lines] == [
+        "search.rungs", "search.trials", "search.rounds", "search.rounds"
+    ]  # fmt: skip
+    (line,) = problems_of(rungs.check_search, options(sampler="tpe"))
+    assert "set search.rounds to 2 or more" in line
+
+
+GIVEN = {
+    "vecset.lr": 1e-3, "vecset.balanced": 0.5, "vecset.input_points": 8192, "vecset.warmup_steps": 5
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "random"])
+def test_the_same_seed_proposes_the_same_and_fewer_trials_are_the_first_of_more(sampler):
+    search = options(sampler=sampler, trials=16, seed=3)
+    space = parse_space(search)
+    trials = proposed(space, search, 0, GIVEN)
+    assert trials == proposed(space, search, 0, GIVEN)
+    assert trials[:7] == proposed(space, options(sampler=sampler, trials=7, seed=3), 0, GIVEN)
+    assert trials != proposed(space, options(sampler=sampler, trials=16, seed=4), 0, GIVEN)
+    assert [trial["trial"] for trial in trials] == list(range(16)) and trials[0]["options"] == GIVEN
+    for trial in trials[1:]:
+        assert all(d.holds(trial["options"][d.name]) for d in space)
+    found = [json.dumps(trial["options"]) for trial in trials]
+    assert len(set(found)) == 16
+    cells = {int(4 * (math.log10(t["options"]["vecset.lr"]) + 4) / 2) for t in trials[1:]}
+    assert cells >= {0, 1, 2, 3}, "all of the range, by its logarithm"
+
+
+def test_tpe_learns_from_the_rounds_before():
+    search = options(sampler="tpe", rounds=2, trials=40, space=SPACE[1:2])
+    space = parse_space(search)
+    given = {"vecset.balanced": 0.5}
+    first = proposed(space, search, 0, given)
+    told = [
+        {**trial, "figure": abs(trial["options"]["vecset.balanced"] - 0.7)} for trial in first[:-1]
+    ]
+    told.append({**first[-1], "diverged": True})
+    second = proposed(space, search, 1, given, told)
+    assert second == proposed(space, search, 1, given, told)
+    assert [trial["trial"] for trial in second] == list(range(20, 40))
+
+    def miss(trials):
+        return sum(abs(t["options"]["vecset.balanced"] - 0.7) for t in trials) / len(trials)
+
+    assert miss(second) < 0.6 * miss(first[1:])
+
+
+def rows(*losses, first=0):
+    return [{"trial": first + n, "options": {"vecset.lr": x}} for n, x in enumerate(losses)]
+
+
+def test_a_rung_is_ranked_by_the_figure_and_what_diverged_comes_last(tmp_path):
+    losses = (0.3, 0.1, 0.2, 0.1, math.nan)
+    paths = [trained(tmp_path / str(n) / "metrics.json", x) for n, x in enumerate(losses)]
+    trained(paths[2], 0.01, diverged=True, steps=2)
+    ranked = results.ranked(rows(*losses), paths, options())
+    assert [row["trial"] for row in ranked] == [1, 3, 0, 2, 4], "equal ones by their number"
+    assert [row["place"] for row in ranked] == [1, 3, 0, 2, 4]
+    assert ranked[0]["figure"] == 0.1 and ranked[3]["diverged"] and "figure" not in ranked[4]
+    highest = results.ranked(rows(*losses), paths, options(figure="dice", goal="highest"))
+    assert [row["trial"] for row in highest] == [1, 3, 0, 2, 4]
+    (line,) = problems_of(results.ranked, rows(0.3), paths[:1], options(figure="dise"))
+    assert "has no validation figure dise; set search.figure to one of loss, dice" in line
+    paths[0].write_text("{")
+    paths[1].write_text("{}")
+    assert len(problems_of(results.ranked, rows(*losses), paths, options())) == 2
+
+
+@pytest.fixture
+def tried():
+    """Six trials, two rungs; number 4 diverged, 2 came to the last rung and is best."""
+    first = [
+        {"trial": n, "options": {"vecset.lr": lr, "vecset.input_points": 1024}, "place": n}
+        | ({"figure": loss, "steps": 10} if loss else {"diverged": True, "steps": 3})
+        for n, (lr, loss) in enumerate(
+            [(2e-5, 0.5), (1e-3, 0.4), (2e-3, 0.2), (3e-3, 0.3), (9.0, 0)]
+        )
+    ]
+    first = sorted(first, key=lambda row: row.get("figure", 9))
+    second = [{**first[0], "place": 0, "figure": 0.15, "steps": 30}]
+    return results.history([first, second])
+
+
+def test_the_history_of_trials(tried):
+    assert [trial.number for trial in tried] == [2, 3, 1, 0, 4]
+    assert tried[0].rungs == ((10, 0.2), (30, 0.15)) and tried[0].places == (2, 0)
+    assert tried[-1].diverged and tried[-1].figure is None
+    header, cells = results.table(tried, options(rungs=(10, 30)))
+    assert header == [
+        "rank", "trial", "loss_10", "loss_30", "vecset.lr", "vecset.input_points", "folder"
+    ]  # fmt: skip
+    assert cells[0] == ["1", "2", "0.2", "0.15", "0.002", "1024", "rung_1/place_00"]
+    assert cells[-1][2:4] == ["diverged", ""]
+    assert results.best_of(tried, "x") is tried[0]
+    (line,) = problems_of(results.best_of, tried[-1:], "ranking.json")
+    assert "every one diverged; narrow search.space" in line
+
+
+def test_the_best_settings_are_a_config_file(tried):
+    text = results.best_yaml(tried[0], tried, options())
+    assert "Trial 2 of 5" in text and "trial 0: 0.5 after 10 steps" in text
+    config = cli.from_config(SECTIONS, yaml.safe_load(text))
+    assert config["vecset"] == VecsetOptions(lr=2e-3, input_points=1024)
+    for value in (1e-6, 1.0, 3, True, "fps", [8, 16], 2.5e-7):
+        assert yaml.safe_load(f"x: {results.yaml_text(value)}") == {"x": value}
+
+
+def test_the_storage_opens_in_optuna_and_the_picture_is_there(tried, tmp_path):
+    search = options(space=("lr=1e-3..1e-2/log", "input_points=512|2048"), rungs=(10, 30))
+    space = parse_space(search)
+    write_storage(tmp_path / "study.log", space, search, tried)
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
+    study = optuna.load_study(study_name="vecset", storage=optuna.storages.JournalStorage(backend))
+    assert study.best_trial.number == 2 and study.best_value == 0.15
+    assert study.trials[2].intermediate_values == {10: 0.2, 30: 0.15}
+    states = [trial.state.name for trial in study.trials]
+    assert states == ["PRUNED", "PRUNED", "COMPLETE", "PRUNED", "FAIL"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["study.log"]
+    plot_search(tmp_path / "search.png", tried, space, search)
+    assert (tmp_path / "search.png").stat().st_size > 5000
