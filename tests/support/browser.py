@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run",
     # drawn by the CPU: no graphics card is needed
@@ -38,18 +37,26 @@ TAIL = """<script>
 </script>"""
 
 
-def look(page: Path, actions: str, folder: Path, timeout_s: int = 120) -> dict:
+@functools.cache
+def browser() -> str:
+    """The path of a browser that starts; empty where there is none. Of a snap that is not installed
+    there is a program, too."""
+    for path in filter(None, map(shutil.which, NAMES)):
+        if subprocess.run([path, "--version"], capture_output=True).returncode == 0:
+            return path
+    return ""
+
+
+def look(page: Path, actions: str, folder: Path, size: str = "1200,900") -> dict:
     """What ``actions``, JavaScript that fills ``found``, saw on a page, and its ``errors``."""
     text = page.read_text(encoding="utf-8")
     text = text.replace("<head>", f"<head>{HEAD}", 1)
     text = text.replace("</body>", TAIL.format(actions=actions) + "</body>")
     copy = folder / "looked_at.html"
     copy.write_text(text, encoding="utf-8")
-    command = [BROWSER, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
-    command += ["--window-size=1200,900", "--timeout=100000", "--virtual-time-budget=60000"]
-    result = subprocess.run(
-        [*command, copy.as_uri()], capture_output=True, text=True, timeout=timeout_s
-    )
+    command = [browser(), *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
+    command += [f"--window-size={size}", "--timeout=100000", "--virtual-time-budget=60000"]
+    result = subprocess.run([*command, copy.as_uri()], capture_output=True, text=True, timeout=120)
     seen = re.search(r'<pre id="seen">(.*?)</pre>', result.stdout, re.S)
     assert seen, result.stderr[-2000:]
     return json.loads(seen[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))

@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "apply": GROUND | TORCH_GROUND | FAMILIES | {"cli", "held_out", "completion", "apply"},
     "apply.models": {"errors", "artefact"},
     "export": GROUND | TORCH_GROUND | FAMILIES | {"cli", "phantom", "apply", "export"},
-    "report": GROUND | {"report"},
+    "report": GROUND | {"coronary", "report"},
     "measures": GROUND | {"coronary", "measures"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", "completion", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {

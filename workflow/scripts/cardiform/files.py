@@ -80,9 +80,15 @@ def write_problem(path: str | Path, error: OSError) -> str:
     if error.errno in NO_ROOM:
         remedy = "make room on this disk and run the same command again: what is finished is kept"
         return problem(path, fact, remedy)
-    if error.errno in NO_WRITING:
+    if error.errno in NO_WRITING or _is_unmakeable(error):
         return problem(path, fact, "choose a folder that you may write to")
     return ""
+
+
+def _is_unmakeable(error: OSError) -> bool:
+    """Whether a folder of outputs could not be made: a virtual one (/proc) is a writable folder by
+    its rights, and yet takes nothing."""
+    return error.errno == errno.ENOENT and outputs.is_above(error.filename or "")
 
 
 def unwritable(folders: Iterable[str | Path]) -> list[str]:
@@ -108,7 +114,7 @@ def os_problem(error: BaseException, what: str) -> str:
     """
     if not isinstance(error, OSError):
         return ""
-    if error.errno in NO_ROOM:
+    if error.errno in NO_ROOM or _is_unmakeable(error):
         return write_problem(error.filename or what, error)
     if error.filename and error.errno in BAD_PLACE | NO_WRITING:
         fact = f"cannot be used ({error.strerror})"
