@@ -9,9 +9,10 @@ import pytest
 import trimesh
 from report_more import GROWS_MM, NEAREST, SHARES, write_everything
 from report_pages import Cells, numbers
-from report_results import RADII, TABLE, write_results
+from report_results import RADII, TABLE, write_cohort
 from scipy.spatial import cKDTree
 
+from cardiform.cohort.table import Case, write_cases
 from cardiform.errors import InputError
 from cardiform.files import load_npz, read_json, save_npz, write_json
 from cardiform.report import modes
@@ -20,24 +21,24 @@ from cardiform.report.parts import Results
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    folder = write_everything(tmp_path_factory.mktemp("results"))
-    write_report(folder, folder / "report.html", TABLE, "acme")
-    return folder / "report.html"
+def folder(tmp_path_factory):
+    return write_everything(tmp_path_factory.mktemp("results"))
 
 
-def section_of(page, name):
-    return next(s for s in sections_of(Results(page.parent), TABLE) if s.name == name)
+@pytest.fixture(scope="module")
+def sections(folder):
+    """Name -> section of the page, which is written on the way."""
+    return {s.name: s for s in write_report(folder, folder / "report.html", TABLE, "acme")}
 
 
-def test_modes_move_the_vertices_of_the_mean_heart(page):
+def test_modes_move_the_vertices_of_the_mean_heart(folder, sections):
     """What the page has of a vertex is what the model has of it, within a hundredth of a mm."""
-    assert [chart.figure["data"][0]["y"] for chart in section_of(page, "modes").charts] == [
+    assert [chart.figure["data"][0]["y"] for chart in sections["modes"].charts] == [
         pytest.approx(list(SHARES))
     ]
-    [shown] = json.loads(Cells(page.read_text()).drawn)["modes"]["modes"]
+    [shown] = json.loads(Cells((folder / "report.html").read_text()).drawn)["modes"]["modes"]
     assert shown["shares"] == pytest.approx(list(SHARES))
-    model = load_npz(page.parent / "shape_statistics" / "model.npz")
+    model = load_npz(folder / "shape_statistics" / "model.npz")
     radii = {"left_ventricle": 30.0, "aorta": 12.0}
     assert [part["name"] for part in shown["parts"]] == list(radii)
     for part in shown["parts"]:
@@ -55,7 +56,7 @@ def test_modes_move_the_vertices_of_the_mean_heart(page):
             larger = trimesh.Trimesh(mean + 2 * change[0], corners, process=False)
             wanted = RADII["left_ventricle"] + 2 * GROWS_MM
             assert larger.volume == pytest.approx(4 / 3 * np.pi * wanted**3, rel=0.02)
-    quality, between = section_of(page, "modes").tables
+    quality, between = sections["modes"].tables
     assert [[cell.text for cell in row][1:] for row in quality.rows] == [
         ["1", "70.0%", "1.70", "1.20", "1.10"],
         ["2", "90.0%", "–", "0.90", "1.20"],
@@ -74,16 +75,17 @@ def test_modes_move_the_vertices_of_the_mean_heart(page):
         ({"faces": np.full((40960, 3), 99999, np.int32)}, "corners that are no vertices"),
     ],
 )
-def test_a_damaged_model_of_modes_is_one_line(page, tmp_path, change, fact):
-    folder = write_results(tmp_path)
-    model = load_npz(page.parent / "shape_statistics" / "model.npz")
-    save_npz(folder / "shape_statistics" / "model.npz", **(model | change))
+def test_a_damaged_model_of_modes_is_one_line(folder, tmp_path, change, fact):
+    model = load_npz(folder / "shape_statistics" / "model.npz")
+    write_cohort(tmp_path, ["c00"], np.random.default_rng(0))
+    write_cases(tmp_path / "cases.tsv", [Case(case_id="c00", patient_id="c00", labels="x")])
+    save_npz(tmp_path / "shape_statistics" / "model.npz", **(model | change))
     with pytest.raises(InputError, match=rf"model\.npz: is not what the workflow writes.*{fact}"):
-        sections_of(Results(folder), TABLE)
+        sections_of(Results(tmp_path), TABLE)
 
 
-def test_generated_hearts_stand_beside_their_nearest_training_hearts(page):
-    section = section_of(page, "generated")
+def test_generated_hearts_stand_beside_their_nearest_training_hearts(sections):
+    section = sections["generated"]
     near = next(t for t in section.tables if "nearest" in t.title)
     assert [[cell.text for cell in row] for row in near.rows] == [
         ["sample_0000: least like any training heart", "c04", "0.310"],
@@ -102,8 +104,8 @@ def test_generated_hearts_stand_beside_their_nearest_training_hearts(page):
     assert names == ["Aorta", "flow"], "also what the label table does not name"
 
 
-def test_coronaries_are_shown_before_and_after(page):
-    section = section_of(page, "refined-coronary")
+def test_coronaries_are_shown_before_and_after(sections):
+    section = sections["refined-coronary"]
     [viewer] = section.viewers
     assert [way for way, _ in viewer.ways] == ["given", "repaired", "model", "fused", "both"]
     assert list(viewer.hearts) == ["best: c01", "median: c03", "worst: c02"]
@@ -116,7 +118,7 @@ def test_coronaries_are_shown_before_and_after(page):
         assert (np.abs(x - 5.0) < 0.3).any() == (way != "given"), "the gap"
     text = " ".join(cell.text for table in section.tables for row in table.rows for cell in row)
     assert "worst: c02" in text and "0.810" in text
-    fused = section_of(page, "fused")
+    fused = sections["fused"]
     known, changed = fused.tables
     figures = [cell.text for cell in known.rows[0]]
     assert figures == ["Coronary arteries", "0.610", "0.870", "0.700", "–"]
@@ -124,12 +126,13 @@ def test_coronaries_are_shown_before_and_after(page):
 
 
 def test_cut_structures_and_voxel_edges_are_shown(tmp_path):
-    folder = write_results(tmp_path)
-    found = read_json(folder / "qc" / "cohort.json")
+    write_cohort(tmp_path, ["c00", "c01", "c02"], np.random.default_rng(0))
+    write_cases(tmp_path / "cases.tsv", [Case(case_id="c00", patient_id="c00", labels="x")])
+    found = read_json(tmp_path / "qc" / "cohort.json")
     found["cases"][0]["classes"]["aorta"]["touches_border"] = True
     found["cases"][1]["cut"] = ["coronary"]
-    write_json(folder / "qc" / "cohort.json", found)
-    cohort = sections_of(Results(folder), TABLE)[0]
+    write_json(tmp_path / "qc" / "cohort.json", found)
+    cohort = sections_of(Results(tmp_path), TABLE)[0]
     cut = next(table for table in cohort.tables if table.title.startswith("Cut"))
     assert [[cell.text for cell in row] for row in cut.rows] == [
         ["Aorta", "c00"], ["Coronary arteries", "c01"],
