@@ -116,6 +116,8 @@ def test_coronaries_are_shown_before_and_after(sections):
         lengths[way] = np.ptp(x)
         assert np.ptp(x) == pytest.approx(8.0, abs=0.5), "millimetres"
         assert (np.abs(x - 5.0) < 0.3).any() == (way != "given"), "the gap"
+    low, high = viewer.reach["best: c01"]["x"]
+    assert (low, high) == pytest.approx((0.75, 8.75), abs=0.3), "the same for all ways"
     text = " ".join(cell.text for table in section.tables for row in table.rows for cell in row)
     assert "worst: c02" in text and "0.810" in text
     fused = sections["fused"]

@@ -36,7 +36,7 @@ SHOWN = (
     ("repaired", "Repaired"),
     ("model", "Refined"),
     ("fused", "Fused"),
-    ("both", "Refined within the given"),
+    ("both", "Refined, and the given in pale blue"),
 )
 FUSED = "fused/summary.json"
 FUSED_FIGURES = (
@@ -71,7 +71,10 @@ def _section(results: Results, name: str, labels: LabelTable) -> Section:
     shown = _shown(results, name, cases)
     viewer = _viewer(results, name, shown, labels)
     if viewer is not None:
-        text += "Of the cases in the view, the given label is what the label map had."
+        text += (
+            "In the view, the given label is what the label map had; voxels of a fused one that "
+            "touch at their corners alone look apart."
+        )
         tables += _of_cases(results, name, shown)
     refined = results.folder / name / "refined"
     pictures = [
@@ -137,7 +140,7 @@ def _viewer(
     results: Results, name: str, shown: Mapping[str, str], labels: LabelTable
 ) -> Viewer | None:
     """Given, repaired, refined and fused surfaces; None where no file is there."""
-    hearts, there = {}, set()
+    hearts, there, reach = {}, set(), {}
     for case, rank in shown.items():
         meshes = dict(_surfaces(results, name, case, labels))
         if "model" not in meshes:
@@ -146,11 +149,15 @@ def _viewer(
         for way, mesh in meshes.items():
             heart[way] = arrays(thinner(mesh, FACES))
         there |= {*meshes, *(["both"] if "given" in meshes else [])}
+        places = np.concatenate([mesh.vertices for mesh in meshes.values()])
+        ends = zip("xyz", places.min(axis=0).tolist(), places.max(axis=0).tolist())
+        reach[f"{rank}: {case}"] = {axis: [low, high] for axis, low, high in ends}
         hearts[f"{rank}: {case}"] = [heart]
     if not hearts:
         return None
     ways = [(way, title) for way, title in SHOWN if way in there]
-    return Viewer("Before and after", hearts, structures([name], labels), ways)
+    named = structures([name], labels)
+    return Viewer("Before and after", hearts, named, ways, reach=reach)
 
 
 def _surfaces(

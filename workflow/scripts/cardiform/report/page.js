@@ -68,7 +68,8 @@ function traces(viewer, heart, way, shown) {
       if (mesh.error) add(mesh.model, painted(viewer, mesh, mesh.error, !result.length));
     } else if (way === "both") {
       add(mesh.model, look);
-      add(mesh.truth || mesh.given, { ...look, opacity: 0.25 });
+      add(mesh.truth, { ...look, opacity: 0.25 });
+      add(mesh.given, { ...look, color: "#0072B2", opacity: 0.3 });
     } else if (way === "beside") {
       add(mesh.model, look);
       add(mesh.truth && moved(mesh.truth, viewer), look);
@@ -100,15 +101,15 @@ const KEYS = {
 };
 
 // Draw what ``content`` makes of the controls of a figure, and again when one of them changes.
-// ``reach``: least and largest place along each axis, for what grows and shrinks.
-function stage(figure, content, reach = {}, nearer = 1) {
+// ``reach``: what gives the least and the largest place along each axis, where the view keeps them.
+function stage(figure, content, reach = () => undefined, nearer = 1) {
   const scene = figure.querySelector(".scene");
-  const hidden = (axis) => ({ visible: false, ...(reach[axis] && { range: reach[axis] }) });
+  const hidden = { visible: false };
   // from the front, feet below: RAS, so the camera stands at high A
   const layout = {
     margin: { l: 0, r: 0, t: 0, b: 0 }, showlegend: false, uirevision: "kept",
     scene: {
-      aspectmode: "data", xaxis: hidden("x"), yaxis: hidden("y"), zaxis: hidden("z"),
+      aspectmode: "data", xaxis: { ...hidden }, yaxis: { ...hidden }, zaxis: { ...hidden },
       camera: { eye: { x: -0.4, y: 1.7, z: 0.3 }, up: { x: 0, y: 0, z: 1 }, center: { x: 0, y: 0, z: 0 } },
     },
   };
@@ -122,7 +123,11 @@ function stage(figure, content, reach = {}, nearer = 1) {
       [...figure.querySelectorAll(".classes input:checked")].map((input) => input.value),
     );
     const way = figure.querySelector(".ways input:checked").value;
-    return Plotly.react(scene, content(way, shown), scene.layout || layout, settings);
+    const now = scene.layout || layout;
+    for (const [axis, range] of Object.entries(reach() || {})) {
+      Object.assign(now.scene[`${axis}axis`], { range, autorange: false });
+    }
+    return Plotly.react(scene, content(way, shown), now, settings);
   };
   const soon = () => { // a slider that moves asks more often than a screen shows
     if (!waiting) requestAnimationFrame(draw);
@@ -144,7 +149,8 @@ function stage(figure, content, reach = {}, nearer = 1) {
 for (const figure of document.querySelectorAll(".viewer")) {
   const viewer = drawn[figure.dataset.section].viewers[figure.dataset.viewer];
   const heart = figure.querySelector(".heart");
-  stage(figure, (way, shown) => traces(viewer, heart.value, way, shown));
+  const reach = () => viewer.reach[heart.value];
+  stage(figure, (way, shown) => traces(viewer, heart.value, way, shown), reach);
 }
 
 // A structure of the mean heart, moved by ``scores`` standard deviations along the modes.
@@ -180,7 +186,7 @@ for (const figure of document.querySelectorAll(".modes")) {
       const bar = number === 0;
       return surface(mesh, way === "moved" ? painted(modes, part, mesh.away, bar) : plain(modes, part));
     });
-  }, modes.reach, modes.nearer);
+  }, () => modes.reach, modes.nearer);
   const say = () => sliders.forEach((slider) => {
     const text = Number(slider.value).toFixed(1);
     slider.parentElement.querySelector("output").textContent = text;

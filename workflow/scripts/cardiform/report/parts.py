@@ -78,11 +78,13 @@ class Viewer:
     hearts : name of each -> its structures: ``name``, and a mesh of :func:`arrays` per way.
     classes : (name, title, colour) of those that are there.
     ways : what can be shown, with its title. Two need no mesh of that name: ``both``, the model
-        within the pale truth (or what is ``given``), and ``beside``, the truth on the right of the
-        model; ``error`` is painted on the model.
+        within the pale truth (what is ``given`` is blue), and ``beside``, the truth on the right of
+        the model; ``error`` is painted on the model.
     start : the way that is shown first.
     largest_mm : where the colours of the error end.
     apart_mm : from the model to the truth where they are beside each other.
+    reach : name of a heart -> x, y, z -> least and largest place, mm; for what is compared way by
+        way. Of other hearts the view fits what is shown.
     """
 
     title: str
@@ -92,6 +94,7 @@ class Viewer:
     start: str = "model"
     largest_mm: float = 1.0
     apart_mm: float = 0.0
+    reach: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
