@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "volumes.clouds": {"errors", "options"},
     "held_out": GROUND,
     "completion": GROUND | {"completion"},
+    "completion.arguments": {"errors"},
     "cohort": {"errors", "files", "formats", "options", "outputs", "tables", "cohort"},
     "cohort.checks": LIGHT | {"cohort", "volumes"},
     "cohort.contents": LIGHT | {"cohort", "volumes"},
@@ -66,7 +67,7 @@ STANDARD_LIBRARY_ONLY = {
     "launching": True, "cli": True, "cohort": True, "cohort.checks": False,
     "cohort.contents": False,
     "geometry.window_names": True, "ldm.option_checks": True, "fusion.summary": True,
-    "apply.models": True,
+    "apply.models": True, "completion.arguments": True,
 }  # fmt: skip
 MAY_USE_TORCH = {
     "sparse": True, "artefact": True, "artefact.layout": False, "training": True, "export": True,

@@ -111,7 +111,7 @@ def _modes(model: Mapping[str, np.ndarray], labels: LabelTable) -> Modes:
     for value in np.unique(model["labels"]).tolist():
         rows, faces = fewer(Mesh(means, model["faces"][model["labels"] == value]))
         corners = faces.astype(np.uint16 if len(rows) < 1 << 16 else np.uint32)
-        part = {"name": names.get(value, f"class {value}")}
+        part: dict[str, Any] = {"name": names.get(value, f"class {value}")}
         part |= dict(zip("ijk", (typed(column) for column in corners.T)))
         part["mean"] = typed(_whole(means[rows], steps["mean"]))
         part["components"] = typed(_whole(components[:, rows], steps["components"]))
