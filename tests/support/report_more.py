@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,13 @@ SHARES = (0.7, 0.2, 0.1)
 GROWS_MM = 5.0  # of the ventricle's radius, per standard deviation of the first mode
 
 
-def write_everything(folder: Path) -> Path:
+def write_everything(folder: Path, cases: int = 6, classes: Sequence[str] = CLASSES) -> Path:
     """:func:`write_results`, and refined and fused masks, generated hearts that turn, modes of
     variation and measures."""
-    write_results(folder)
+    write_results(folder, cases, classes)
     write_masks(folder)
-    write_nearest(folder)
-    write_modes(folder / "shape_statistics")
+    write_nearest(folder, classes)
+    write_modes(folder / "shape_statistics", classes[:-1])
     write_measures(folder / "measures")
     return folder
 
@@ -58,30 +59,31 @@ def write_masks(folder: Path) -> None:
     write_json(folder / "fused" / "summary.json", {"cases": 3, "rules": {}, "classes": classes})
 
 
-def write_nearest(folder: Path) -> None:
+def write_nearest(folder: Path, classes: Sequence[str]) -> None:
     """Two generated hearts, and the training hearts that are nearest to them."""
     samples = folder / "ldm" / "labels" / "samples"
     figures = json.loads((samples / "figures.json").read_text())
     near = {name: {"case_id": c, "distance": d} for name, (c, d) in NEAREST.items()}
     write_json(samples / "figures.json", figures | {"memorisation": {"nearest": near}})
     for name, (case, _) in NEAREST.items():
-        for label in ("left_ventricle", "aorta"):
+        for label in classes[:-1]:
             write_mesh(samples / "meshes" / name / f"{label}.ply", ball(label, 1.0))
-        for label in CLASSES:
+        for label in classes:
             write_mesh(folder / "meshes" / case / f"{label}.ply", ball(label))
     completed = {"aorta": {"model": {"dice": 0.8}}, "flow": {"model": {"dice": 0.4}}}
     path = folder / "ldm" / "labels" / "completion" / "metrics.json"
     write_json(path, {"mean": completed, "cases": {}})
 
 
-def write_modes(folder: Path) -> None:
-    """A mean heart of two structures: the first mode makes the ventricle larger, the second one
-    lifts the aorta."""
-    meshes = [ball("left_ventricle"), ball("aorta")]
-    values = [label.value for n in CLASSES[:2] for label in TABLE if label.name == n]
-    first = len(meshes[0].vertices)
+def write_modes(folder: Path, classes: Sequence[str]) -> None:
+    """A mean heart: the first mode makes the first structure larger, the second one lifts the
+    others."""
+    meshes = [ball(label) for label in classes]
+    values = [label.value for n in classes for label in TABLE if label.name == n]
+    ends = np.cumsum([len(mesh.vertices) for mesh in meshes])
+    first = ends[0]
     vertices = np.concatenate([mesh.vertices for mesh in meshes])
-    faces = np.concatenate([meshes[0].faces, meshes[1].faces + first])
+    faces = np.concatenate([m.faces + end - len(m.vertices) for m, end in zip(meshes, ends)])
     components = np.zeros((len(SHARES), *vertices.shape), np.float32)
     components[0, :first] = vertices[:first] / RADII["left_ventricle"] * GROWS_MM
     components[1, first:, 2] = 3.0
