@@ -26,6 +26,7 @@ NPZ_ERRORS = (
     SyntaxError, tokenize.TokenError,
 )  # fmt: skip
 PAIRED = re.compile(r"(.+\.)(hdr|img)((?:\.gz|\.bz2)?)", re.IGNORECASE | re.DOTALL)
+TEMPORARY = ".tmp-"  # how the names of what is being written begin
 CLOCK_TOLERANCE_S = 60  # clocks of a network differ
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 NO_WRITING = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -54,7 +55,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         outputs.enter(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix="-" + path.name, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -86,9 +87,11 @@ def write_problem(path: str | Path, error: OSError) -> str:
 
 
 def _is_unmakeable(error: OSError) -> bool:
-    """Whether a folder of outputs could not be made: a virtual one (/proc) is a writable folder by
-    its rights, and yet takes nothing."""
-    return error.errno == errno.ENOENT and outputs.is_above(error.filename or "")
+    """Whether a folder of outputs, or a file in it, could not be made: a virtual one (/proc) is a
+    writable folder by its rights, and yet takes nothing."""
+    if error.errno != errno.ENOENT or not error.filename:
+        return False
+    return Path(error.filename).name.startswith(TEMPORARY) or outputs.is_above(error.filename)
 
 
 def unwritable(folders: Iterable[str | Path]) -> list[str]:

@@ -102,7 +102,8 @@ const KEYS = {
 
 // Draw what ``content`` makes of the controls of a figure, and again when one of them changes.
 // ``reach``: what gives the least and the largest place along each axis, where the view keeps them.
-function stage(figure, content, reach = () => undefined, nearer = 1) {
+// ``broad``: of what is shown, width to height.
+function stage(figure, content, { reach = () => undefined, nearer = 1, broad = 1 }) {
   const scene = figure.querySelector(".scene");
   const hidden = { visible: false };
   // from the front, feet below: RAS, so the camera stands at high A
@@ -114,7 +115,7 @@ function stage(figure, content, reach = () => undefined, nearer = 1) {
     },
   };
   const { eye } = layout.scene.camera;
-  const wider = nearer * Math.max(1, (0.9 * scene.clientHeight) / scene.clientWidth); // on a phone: from afar
+  const wider = nearer * Math.max(1, (0.9 * broad * scene.clientHeight) / scene.clientWidth); // on a phone: from afar
   for (const axis of "xyz") eye[axis] *= wider;
   let waiting = false;
   const draw = () => {
@@ -150,7 +151,8 @@ for (const figure of document.querySelectorAll(".viewer")) {
   const viewer = drawn[figure.dataset.section].viewers[figure.dataset.viewer];
   const heart = figure.querySelector(".heart");
   const reach = () => viewer.reach[heart.value];
-  stage(figure, (way, shown) => traces(viewer, heart.value, way, shown), reach);
+  const broad = viewer.apart_mm ? 1.6 : 1;
+  stage(figure, (way, shown) => traces(viewer, heart.value, way, shown), { reach, broad });
 }
 
 // A structure of the mean heart, moved by ``scores`` standard deviations along the modes.
@@ -186,7 +188,7 @@ for (const figure of document.querySelectorAll(".modes")) {
       const bar = number === 0;
       return surface(mesh, way === "moved" ? painted(modes, part, mesh.away, bar) : plain(modes, part));
     });
-  }, () => modes.reach, modes.nearer);
+  }, { reach: () => modes.reach, nearer: modes.nearer });
   const say = () => sliders.forEach((slider) => {
     const text = Number(slider.value).toFixed(1);
     slider.parentElement.querySelector("output").textContent = text;
