@@ -31,7 +31,7 @@ CHANCE = "1-NNA is 0.5 where generated and real hearts cannot be told apart."
 def generated_section(results: Results, labels: LabelTable) -> Section | None:
     """Figures of generated hearts and of completion, hearts that turn, the overview picture."""
     tables, pictures, viewers = [], [], []
-    for source in ("labels", "pointclouds"):
+    for source, whence in {"labels": "", "pointclouds": ", of point clouds"}.items():
         folder = f"ldm/{source}"
         file = f"{folder}/samples/figures.json"
         found = results.json(file)
@@ -45,13 +45,14 @@ def generated_section(results: Results, labels: LabelTable) -> Section | None:
                 if name in found
             ]
             columns = ("hearts", *(heading for _, heading, _ in FIGURES))
-            tables.append(Table("Against the test hearts", columns, rows, CHANCE))
-        near, viewer = nearest_hearts(results, folder, labels)
+            title = f"Against the test hearts{whence}"
+            tables += [Table(title, columns, rows, CHANCE)] if rows else []
+        near, viewer = nearest_hearts(results, folder, labels, whence)
         tables += [near] if near else []
         viewers += [viewer] if viewer else []
         overview = results.folder / folder / "samples" / "overview.png"
         if overview.is_file():
-            pictures.append(Picture.of("Generated hearts", overview))
+            pictures.append(Picture.of(f"Generated hearts{whence}", overview))
     completed = [_completion(results, file, way, labels) for file, way in COMPLETED.items()]
     tables += [table for table in completed if table is not None]
     if not tables and not pictures:

@@ -29,7 +29,7 @@ SLIDERS = 5
 BARS = 20
 LARGEST = 32767  # of the whole numbers that places are stored as
 FAR_SD = 3.0  # where the sliders end
-FULL_SCALE = 95  # percentile of the ways that the first mode takes there: where the colours end
+FULL_SCALE = 95  # percentile of the distances that the first mode goes: where the colours end
 
 
 def modes_section(results: Results, labels: LabelTable) -> Section | None:
@@ -127,7 +127,7 @@ def _modes(model: Mapping[str, np.ndarray], labels: LabelTable) -> Modes:
         classes=structures([part["name"] for part in parts], labels),
         largest_mm=max(float(np.percentile(away, FULL_SCALE)), 1e-3),
         reach={axis: [float(low[k]), float(high[k])] for k, axis in enumerate("xyz")},
-        nearer=float(np.ptp(means, axis=0).max() / (high - low).max()),
+        nearer=min(1.0, 1.1 * float(np.ptp(means, axis=0).max() / (high - low).max())),
     )
 
 

@@ -30,9 +30,11 @@ NOTE = (
 
 
 def nearest_hearts(
-    results: Results, folder: str, labels: LabelTable
+    results: Results, folder: str, labels: LabelTable, whence: str = ""
 ) -> tuple[Table | None, Viewer | None]:
     """Some generated hearts of ``folder`` (ldm/labels) and the training hearts nearest to them.
+
+    whence : end of the titles.
 
     Figures of an earlier version do not say which these are: then there is nothing to show.
     """
@@ -57,11 +59,11 @@ def nearest_hearts(
         hearts[f"{name} and {case_id}: {rank}"] = _pair(made, real)
         apart = max(apart, _width(made), _width(real))
     columns = ("generated heart", "nearest training heart", "1 - Dice, aligned")
-    table = Table("Generated hearts and their nearest training hearts", columns, rows, NOTE)
+    title = f"Generated hearts and their nearest training hearts{whence}"
+    table = Table(title, columns, rows, NOTE)
     if not hearts:
         return table, None
     there = {mesh["name"] for heart in hearts.values() for mesh in heart}
-    title = "Generated hearts and their nearest training hearts"
     named = structures(there, labels)
     return table, Viewer(title, hearts, named, WAYS, "beside", apart_mm=1.1 * apart)
 

@@ -106,7 +106,7 @@ class Modes:
     steps : mm of one of these numbers, in ``mean`` and in ``components``.
     shares : (K,) of the variance, per mode.
     classes : (name, title, colour) of those that are there.
-    largest_mm : where the colours of the way from the mean end.
+    largest_mm : where the colours of the distance from the mean end.
     reach : x, y, z -> least and largest place, mm, wherever the sliders stand.
     nearer : share of this that the mean heart takes.
     """
