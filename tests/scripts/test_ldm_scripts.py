@@ -340,6 +340,8 @@ def test_generators_of_training_hearts_and_of_others_by_the_script(stages, tmp_p
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "figures.json").read_text())["memorisation"]
     assert found["copies"] == 1.0
+    nearest = [found["nearest"][name]["case_id"] for name in record["samples"]]
+    assert nearest == stages.names[:2], "the training hearts that they were made from"
     assert found["generated"]["aligned"]["mean"] < found["test"]["aligned"]["mean"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,20 +26,20 @@ HOSTILE = "<script>alert(1)</script> & co"
 DICE = {"c01": 0.9, "c02": 0.7, "c03": 0.8}  # of the test cases; c01 is the best heart
 
 
-def write_results(folder: Path, cases: int = 6) -> Path:
-    """Write it below ``folder``; the first half of the cases lies in the split."""
+def write_results(folder: Path, cases: int = 6, classes: Sequence[str] = CLASSES) -> Path:
+    """Write it below ``folder``: ``cases`` hearts of ``classes``."""
     rng = np.random.default_rng(0)
     names = [f"c{number:02d}" for number in range(cases)]
     rows = [Case(case_id=n, patient_id=n, labels=f"{n}.nii.gz") for n in names]
     bad = Case(case_id="bad", patient_id="bad", labels="x", status=SKIPPED, reason=HOSTILE)
     write_cases(folder / "cases.tsv", [*rows, bad])
-    write_cohort(folder, names, rng)
+    write_cohort(folder, names, rng, classes)
     for part, members in (("train", rows[4:]), ("val", rows[:1]), ("test", rows[1:4])):
         write_split(folder / "split" / f"{part}.csv", members, folder / "points")
     write_training(folder / "vecset", rng)
-    write_figures(folder)
+    write_figures(folder, classes)
     for name in DICE:
-        for label in CLASSES:
+        for label in classes:
             write_mesh(folder / "meshes" / name / f"{label}.ply", ball(label))
             made = folder / "vecset" / "reconstructions" / name / f"{label}.ply"
             write_mesh(made, ball(label, OFF_MM))
@@ -47,16 +48,16 @@ def write_results(folder: Path, cases: int = 6) -> Path:
 
 def ball(label: str, more: float = 0.0) -> Mesh:
     """A sphere of many triangles where the structure is."""
-    sphere = trimesh.creation.icosphere(5, RADII[label] + more)
-    vertices = (sphere.vertices + CENTRES[label]).astype(np.float32)
+    sphere = trimesh.creation.icosphere(5, RADII.get(label, 20.0) + more)
+    vertices = (sphere.vertices + CENTRES.get(label, (0, 0, 0))).astype(np.float32)
     return Mesh(vertices, sphere.faces.astype(np.int32))
 
 
-def write_cohort(folder: Path, names, rng) -> None:
+def write_cohort(folder: Path, names, rng, labels: Sequence[str] = CLASSES) -> None:
     """qc/cohort.json as check_cohort writes it."""
     found = []
     for name in names:
-        volumes = {label: float(rng.uniform(5, 150)) for label in CLASSES}
+        volumes = {label: float(rng.uniform(5, 150)) for label in labels}
         entry = {"voxels": 10, "components": 1, "touches_border": False}
         found.append(
             {
@@ -68,7 +69,7 @@ def write_cohort(folder: Path, names, rng) -> None:
             }
         )
     classes = {}
-    for label in CLASSES:
+    for label in labels:
         values = [case["classes"][label]["volume_ml"] for case in found]
         spread = {"mean": np.mean(values), "sd": np.std(values), "min": min(values)}
         classes[label] = {
@@ -104,7 +105,7 @@ def write_training(folder: Path, rng) -> None:
     )
 
 
-def write_figures(folder: Path) -> None:
+def write_figures(folder: Path, labels: Sequence[str]) -> None:
     """Held-out figures of VecSet and of latent diffusion."""
 
     def row(dice: float) -> dict:
@@ -112,8 +113,8 @@ def write_figures(folder: Path) -> None:
 
     cases = {
         name: {
-            "model": {label: row(dice - 0.01 * k) for k, label in enumerate(CLASSES)},
-            "mean_shape": {label: row(0.5) for label in CLASSES},
+            "model": {label: row(dice - 0.01 * k) for k, label in enumerate(labels)},
+            "mean_shape": {label: row(0.5) for label in labels},
         }
         for name, dice in DICE.items()
     }
@@ -121,7 +122,7 @@ def write_figures(folder: Path) -> None:
     for way in ("model", "mean_shape"):
         classes = {
             label: row(float(np.mean([case[way][label]["dice"] for case in cases.values()])))
-            for label in CLASSES
+            for label in labels
         }
         values = [found["dice"] for found in classes.values()]
         groups = {"chambers_and_great_vessels": row(values[0]), "all_classes": row(np.mean(values))}

@@ -81,6 +81,9 @@ def test_a_generator_that_hands_out_training_hearts_is_found(how):
     made = [HANDED_OUT[how](TRAIN[i], i) for i in range(10)]
     found = figures(made)
     assert found["copies"] >= 0.9
+    assert [near["number"] for near in found["nearest"]] == list(range(10))
+    least = min(near["distance"] for near in found["nearest"])
+    assert least == found["generated"]["aligned"]["least"]
     if how.startswith("augmented"):
         assert found["generated"]["mean"] > found["test"]["mean"], "as they lie they look new"
 
@@ -116,9 +119,10 @@ def test_a_fit_undoes_an_augmentation():
 def test_what_is_not_annotated_decides_no_fit():
     lacking = [np.where(h == 2, 0, h) for h in TRAIN]
     made = [augmented(h, (9, i)) for i, h in enumerate(TRAIN)]
-    found = aligned_distances(HeartSet.generated(made, CLASSES), real(lacking))
+    found, rows = aligned_distances(HeartSet.generated(made, CLASSES), real(lacking))
     assert found[:, 0].max() < 0.12, "over the classes that both have"
-    nothing = aligned_distances(real([np.zeros_like(made[0])]), real(TRAIN))
+    assert rows.tolist() == list(range(len(TRAIN))), "the heart that each was made from"
+    nothing, _ = aligned_distances(real([np.zeros_like(made[0])]), real(TRAIN))
     assert (nothing == 1).all()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from answers import refused
 from mounts import run_with_disk
 
-from cardiform import files
+from cardiform import files, outputs
 from cardiform.errors import InputError
 
 
@@ -86,6 +88,38 @@ def test_a_changed_byte_of_an_npz_is_noticed(tmp_path):
     path.write_bytes(damaged)
     with pytest.raises(InputError, match=r"p\.npz: cannot be read .*CRC"):
         files.load_npz(path)
+
+
+@pytest.mark.parametrize("name", ["x", "x/y", ""])
+def test_a_folder_that_cannot_be_made_is_named_without_a_traceback(name):
+    """/proc may be written to by its rights, and takes nothing."""
+    if not os.access("/proc", os.W_OK):
+        pytest.skip("for root alone")
+    code = (
+        "import sys; from pathlib import Path; from cardiform import cli, files, outputs\n"
+        "def main():\n"
+        "    outputs.register(outputs.Places([Path(sys.argv[1])], []))\n"
+        "    files.write_text(Path(sys.argv[1]) / 'a' / 'b.txt', 'text')\n"
+        "cli.run(main)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, f"/proc/{name}"]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    words = "could not be written (No such file or directory); choose"
+    refused(result, f"error: /proc{'/x' if name else ''}", words)
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_missing_file_that_is_read_is_no_folder_that_cannot_be_made(tmp_path):
+    outputs.register(outputs.Places([tmp_path / "out"], [tmp_path / "b" / "a.html"]))
+    try:
+        for name, made in {"out": True, "b": True, "c": False, "out/a": False}.items():
+            where = str(tmp_path / name)
+            error = FileNotFoundError(errno.ENOENT, "No such file or directory", where)
+            assert bool(files.os_problem(error, "x")) == made
+        assert not files.os_problem(FileNotFoundError(errno.ENOENT, "nothing"), "x")
+    finally:
+        outputs.register(outputs.Places())
 
 
 @pytest.mark.parametrize("kind", ["full", "read_only"])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import html.parser
 import json
 import re
-from functools import reduce
 
 import numpy as np
 import pytest
+from report_more import write_everything, write_measures
+from report_pages import Cells, numbers
 from report_results import CLASSES, DICE, OFF_MM, TABLE, ball, write_results
 
 from cardiform.errors import InputError
@@ -21,38 +20,9 @@ from cardiform.report.page import _script_json, sections_of, write_report
 from cardiform.report.parts import Results, titles_of
 
 
-class Cells(html.parser.HTMLParser):
-    """The number cells of a page, the elements that load something, and its text."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.found: list[tuple[str, float, str]] = []
-        self.loaded: list[str] = []
-        self.drawn = ""
-        self.inside: tuple[str, float] | None = None
-        self.in_drawn = False
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.loaded += [given[key] for key in ("src", "href") if key in given]
-        if "data-source" in given:
-            self.inside = (given["data-source"], float(given["data-factor"]))
-        self.in_drawn = tag == "script" and given.get("id") == "drawn"
-
-    def handle_endtag(self, tag):
-        self.inside, self.in_drawn = None, False
-
-    def handle_data(self, data):
-        if self.inside:
-            self.found.append((*self.inside, data))
-        if self.in_drawn:
-            self.drawn += data
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    folder = write_results(tmp_path_factory.mktemp("results"))
+    folder = write_everything(tmp_path_factory.mktemp("results"))
     write_report(folder, folder / "report.html", TABLE, "acme")
     return folder / "report.html"
 
@@ -62,7 +32,10 @@ def test_every_number_is_that_of_its_file(page):
     assert len(cells) > 50
     for source, factor, text in cells:
         name, _, keys = source.partition("#")
-        value = factor * reduce(lambda c, k: c[k], keys.split("/"), read_json(page.parent / name))
+        value = read_json(page.parent / name)
+        for key in keys.split("/"):
+            value = value[int(key)] if isinstance(value, list) else value[key]
+        value *= factor
         digits = text.replace(",", "").rstrip("%")
         shown = float(digits) / (100 if text.endswith("%") else 1)
         places = len(digits.partition(".")[2]) + (2 if text.endswith("%") else 0)
@@ -91,7 +64,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_shows_what_files_say_as_text(
     held = _script_json({"name": "</script><!-- & -->"})
     assert json.loads(held) == {"name": "</script><!-- & -->"} and not set("<>&") & set(held)
     assert not set("<>&") & set(cells.drawn)
-    assert page.stat().st_size < 8e6
+    assert page.stat().st_size < 10e6
 
 
 def test_the_interval_is_that_of_a_bootstrap_over_the_cases(page):
@@ -135,11 +108,6 @@ def test_hearts_are_ranked_and_their_errors_are_the_distances(page):
     assert drawn["largest_mm"] == pytest.approx(OFF_MM, abs=0.35)
 
 
-def numbers(array) -> np.ndarray:
-    kinds = {"f4": np.float32, "u2": np.uint16, "u4": np.uint32}
-    return np.frombuffer(base64.b64decode(array["bdata"]), kinds[array["dtype"]])
-
-
 def test_outlines_lie_on_the_surfaces_and_left_is_on_the_right(page):
     drawn = json.loads(Cells(page.read_text()).drawn)["vecset-hearts"]["charts"][0]["figure"]
     whole = {"truth": ball("left_ventricle"), "model": ball("left_ventricle", OFF_MM)}
@@ -169,6 +137,13 @@ def test_without_figures_no_heart_is_ranked(cases):
     assert hearts.ranked(cases) == {}
 
 
+def test_of_two_hearts_one_is_the_best_and_one_the_worst():
+    assert hearts.ranks({"a": 0.1, "b": 0.2}) == {"best": "b", "worst": "a"}
+    assert hearts.ranks({"a": 0.1}) == {"best": "a"} and hearts.ranks({}) == {}
+    many = {name: place for place, name in enumerate("edcba")}
+    assert hearts.ranks(many) == {"best": "a", "median": "c", "worst": "e"}
+
+
 def test_a_cut_structure_counts_for_no_rank():
     cases = {"a": {"model": {"aorta": {"dice": 0.2}, "coronary": {"dice": 0.6}}, "cut": ["aorta"]}}
     assert hearts.ranked(cases) == {"best": ("a", 0.6)}
@@ -191,23 +166,15 @@ def test_what_is_not_there_has_no_section(tmp_path):
 
 def test_measures_are_shown_with_the_hearts_that_are_far_from_the_rest(tmp_path):
     folder = write_results(tmp_path)
-    norms = "class,part,measure,unit,cases,mean,sd,min,p05,p25,median,p75,p95,max"
-    scores = "case_id,class,part,measure,value,unit,cut,cases,mean,sd,z"
-    (folder / "measures").mkdir()
-    (folder / "measures" / "norms.csv").write_text(
-        f"{norms}\naorta,,volume,ml,40,100,10,80,85,90,99,110,115,120\n"
-    )
-    rows = [
-        "c01,aorta,,volume,141,ml,False,40,100,10,4.1",
-        "c02,aorta,,volume,90,ml,False,40,100,10,-1",
-    ]
-    rows += ["c03,aorta,,volume,10,ml,True,40,100,10,"]
-    (folder / "measures" / "zscores.csv").write_text("\n".join([scores, *rows]) + "\n")
+    write_measures(folder / "measures")
     section = next(s for s in sections_of(Results(folder), TABLE) if s.name == "measures")
     far, usual = section.tables
     shown = [[cell.text for cell in row] for row in far.rows]
     assert shown == [["c01", "aorta", "", "volume", "ml", "141", "+4.1"]]
     assert [cell.text for cell in usual.rows[0]][4:] == ["40", "100", "10", "85", "99", "115"]
+    [volumes] = section.charts
+    [trace] = volumes.figure["data"]
+    assert (trace["name"], trace["y"], trace["text"]) == ("Aorta", [4.1, -1.0], ["c01", "c02"])
 
 
 def test_bad_folders_are_one_line(tmp_path, run_script):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from points_files import write_points_file
 from cardiform.artefact.model import Model
 from cardiform.cohort.table import Case
 from cardiform.completion.figures import summarise
-from cardiform.completion.files import complete_file
+from cardiform.completion.files import complete_beyond, complete_file
 from cardiform.errors import InputError
 from cardiform.geometry.frame import UNIT_RADIUS, Frame, apply_affine
 from cardiform.labels import STACOM_2025, LabelTable
@@ -384,6 +385,22 @@ def test_what_lacks_is_made_and_what_is_known_stays(tmp_path, completer, size):
     assert dice(made.data == 3, whole.data == 3) > 0.9
     assert set(np.unique(made.data)) == {0, *TABLE.values}
     assert not (completer.network.model.seen[0, :, 3 + 2] > 0).any(), "it was not seen"
+
+
+@pytest.mark.parametrize("beyond", [False, True])
+def test_a_heart_of_a_voxel_is_refused(tmp_path, beyond):
+    """For whatever model: nothing was asked of it yet."""
+    known = types.SimpleNamespace(table=TABLE)
+    data = np.zeros((8, 8, 8), np.uint8)
+    data[0 if beyond else 4, 4, 4] = TABLE.values[0]
+    save_label_map(tmp_path / "given.nii.gz", data, AFFINE)
+    places = tmp_path / "given.nii.gz", tmp_path / "out.nii.gz"
+    with pytest.raises(InputError, match=r"given\.nii\.gz: spans 1 x 1 x 1 voxels only") as caught:
+        if beyond:
+            complete_beyond(*places, mm=5.0, completer=known)
+        else:
+            complete_file(*places, missing=(), completer=known)
+    assert len(caught.value.problems) == 1 and not places[1].exists()
 
 
 def test_a_label_that_the_table_lacks_names_the_file(tmp_path, completer):

@@ -115,6 +115,19 @@ def test_a_vecset_that_is_trained_to_complete_is_asked_to(done):
     assert planned(done) == {"reconstruct_vecset": 1, "complete_vecset": 1, **ALL}
 
 
+def test_the_page_follows_what_other_targets_make(done):
+    """Measures are an input of it where they are there; coronaries are shown as they are."""
+    project, more = done, {"measure_shapes": 4, "trace_coronary": 4, "collect_measures": 1}
+    assert run(project, "all", "measures") == {**more, "measures": 1, **ALL}
+    assert planned(project) == planned(project, "all", "measures") == {}
+    run(project, "coronary")
+    assert run(project) == ALL, "which came later"
+    assert planned(project) == {}
+    write_config(project, "norms:\n  least_cases: 5\ncoronary:\n  lr: 3.0e-4\n")
+    assert planned(project) == {"collect_measures": 1, **ALL}, "and no training"
+    assert {"train_coronary", *ALL} <= planned(project, "all", "coronary").keys()
+
+
 def test_a_changed_stage_reruns_itself_and_the_stages_after_it(done):
     project = done
     for position, section in enumerate(("pretrain", "codebook", "joint")):

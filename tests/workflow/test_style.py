@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "search.rungs": {"errors", "files", "formats", "options"},
     "held_out": GROUND,
     "completion": GROUND | {"completion"},
+    "completion.arguments": {"errors"},
     "cohort": {"errors", "files", "formats", "options", "outputs", "tables", "cohort"},
     "cohort.checks": LIGHT | {"cohort", "volumes"},
     "cohort.contents": LIGHT | {"cohort", "volumes"},
@@ -60,7 +61,7 @@ MAY_IMPORT = {
     "apply": GROUND | TORCH_GROUND | FAMILIES | {"cli", "held_out", "completion", "apply"},
     "apply.models": {"errors", "artefact"},
     "export": GROUND | TORCH_GROUND | FAMILIES | {"cli", "phantom", "apply", "export"},
-    "report": GROUND | {"report"},
+    "report": GROUND | {"coronary", "report"},
     "measures": GROUND | {"coronary", "measures"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", "completion", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {
@@ -70,6 +71,7 @@ STANDARD_LIBRARY_ONLY = {
     "cohort.contents": False,
     "geometry.window_names": True, "ldm.option_checks": True, "fusion.summary": True,
     "apply.models": True, "search.space": True, "search.rungs": True,
+    "completion.arguments": True,
 }  # fmt: skip
 MAY_USE_TORCH = {
     "sparse": True, "artefact": True, "artefact.layout": False, "training": True, "export": True,

@@ -228,8 +228,35 @@ def models_as_they_are(wildcards):
     and compares the bytes."""
     if not NEW_TABLE:
         return []
-    files = [(path, path.stat()) for path in files_of(MODELS)]
-    return [[str(path), found.st_size, found.st_mtime_ns] for path, found in files]
+    return stamps(files_of(MODELS))
+
+
+def stamps(paths):
+    """Path, size and time of files, as a parameter: the job runs again where one has changed."""
+    found = [(path, os.stat(path)) for path in paths]
+    return [[str(path), file.st_size, file.st_mtime_ns] for path, file in found]
+
+
+def asked_for(targets, or_there=False):
+    """The files of those targets that this call names, or a file of which it names.
+
+    targets : name -> files.    or_there : also files that are there already.
+    """
+    settings = workflow.dag_settings
+    named = set(settings.targets if settings else ())
+    return [
+        path
+        for target, files in targets.items()
+        for path in files
+        if named & {target, *files} or (or_there and os.path.exists(path))
+    ]
+
+
+def stamps_beside(targets):
+    """The stamps of files of targets that this call does not ask for, where they are there."""
+    asked = asked_for(targets)
+    paths = [path for files in targets.values() for path in files if path not in asked]
+    return stamps(existing(paths))
 
 
 def new_files(wildcards):

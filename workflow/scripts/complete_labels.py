@@ -25,6 +25,7 @@ from cardiform import cli
 from cardiform.cohort import per_case, splits
 from cardiform.cohort.manifest import made_files
 from cardiform.cohort.table import read_checked_cases
+from cardiform.completion import arguments
 from cardiform.errors import InputError
 from cardiform.options.ldm import CompletionOptions
 from cardiform.options.sections import memory_advice
@@ -35,12 +36,7 @@ log = logging.getLogger("complete_labels")
 def parse() -> tuple:
     """Options and files of either form."""
     parser = cli.build_parser(__doc__, CompletionOptions)
-    group = parser.add_argument_group("files")
-    group.add_argument("--model", required=True, type=Path, help="model.pt of train_diffusion")
-    group.add_argument("--out", required=True, type=Path, help="output folder")
-    group.add_argument("--label-maps", nargs="+", type=Path, default=[], help="to complete")
-    group.add_argument("--missing", nargs="*", default=[], metavar="CLASS", help="to make")
-    group.add_argument("--cases", type=Path, help="cases.tsv of check_cohort, to measure")
+    group = arguments.add_arguments(parser, "train_diffusion")
     group.add_argument("--voxels", type=Path, help="manifest of the voxels, to measure")
     group.add_argument(
         "--beyond-mm",
@@ -51,9 +47,7 @@ def parse() -> tuple:
     )
     cli.add_split_arguments(group, "train", "test", required=False)
     options, args = cli.parse(parser, CompletionOptions)
-    measuring = [args.cases, args.voxels, args.train, args.test]
-    if bool(args.label_maps) == any(measuring) or not (args.label_maps or all(measuring)):
-        raise InputError("name --label-maps, or --cases, --voxels, --train and --test: see --help")
+    arguments.check_form(args, "cases", "voxels", "train", "test")
     if args.beyond_mm and (args.missing or not args.label_maps):
         raise InputError(
             "--beyond-mm goes with --label-maps alone: what it completes is there already"

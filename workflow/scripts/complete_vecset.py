@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import functools
 import logging
-from pathlib import Path
 
 from cardiform import cli
 from cardiform.cohort import per_case, splits
 from cardiform.cohort.table import read_checked_cases
-from cardiform.errors import InputError
+from cardiform.completion import arguments
 from cardiform.options.sections import memory_advice
 from cardiform.options.vecset import VecsetReconstructOptions
 
@@ -31,19 +30,10 @@ log = logging.getLogger("complete_vecset")
 def parse() -> tuple:
     """Options and files of either form."""
     parser = cli.build_parser(__doc__, VecsetReconstructOptions)
-    group = parser.add_argument_group("files")
-    group.add_argument("--model", required=True, type=Path, help="model.pt of train_vecset")
-    group.add_argument("--out", required=True, type=Path, help="output folder")
-    group.add_argument("--label-maps", nargs="+", type=Path, default=[], help="to complete")
-    group.add_argument("--missing", nargs="*", default=[], metavar="CLASS", help="to make")
-    group.add_argument("--cases", type=Path, help="cases.tsv of check_cohort, to measure")
+    group = arguments.add_arguments(parser, "train_vecset")
     cli.add_split_arguments(group, "train", "test", required=False)
     options, args = cli.parse(parser, VecsetReconstructOptions)
-    measuring = [args.cases, args.train, args.test]
-    if bool(args.label_maps) == any(measuring) or not (args.label_maps or all(measuring)):
-        raise InputError("name --label-maps, or --cases, --train and --test: see --help")
-    if args.missing and not args.label_maps:
-        raise InputError("--missing goes with --label-maps alone: else each class is, in turn")
+    arguments.check_form(args, "cases", "train", "test")
     return options, args
 
 

@@ -84,6 +84,8 @@ def main() -> None:
     figures = evaluate(made, references, grid, options, latents, torch.get_num_threads())
     for line in table_of_figures(figures):
         log.info("%s", line)
+    found = figures["memorisation"]
+    found["nearest"] = named(found["nearest"], samples, names["train"])
     write_held_out_figures(args.out, "evaluate_samples", figures, None)
 
 
@@ -95,6 +97,14 @@ def sample_names(path: Path) -> list[str]:
         remedy = "give the metrics.json of sample_diffusion"
         raise InputError(problem(path, "lists no samples", remedy))
     return samples
+
+
+def named(nearest: list[dict], samples: list[str], train: list[str]) -> dict[str, dict]:
+    """Sample -> the training case that is nearest to it, and how near."""
+    return {
+        sample: {"case_id": train[found["number"]], "distance": found["distance"]}
+        for sample, found in zip(samples, nearest)
+    }
 
 
 def check_whole(args, made, train, coded: int, tested: int) -> None:

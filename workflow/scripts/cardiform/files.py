@@ -26,6 +26,7 @@ NPZ_ERRORS = (
     SyntaxError, tokenize.TokenError,
 )  # fmt: skip
 PAIRED = re.compile(r"(.+\.)(hdr|img)((?:\.gz|\.bz2)?)", re.IGNORECASE | re.DOTALL)
+TEMPORARY = ".tmp-"  # how the names of what is being written begin
 CLOCK_TOLERANCE_S = 60  # clocks of a network differ
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 NO_WRITING = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -54,7 +55,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         outputs.enter(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix="-" + path.name, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -80,9 +81,17 @@ def write_problem(path: str | Path, error: OSError) -> str:
     if error.errno in NO_ROOM:
         remedy = "make room on this disk and run the same command again: what is finished is kept"
         return problem(path, fact, remedy)
-    if error.errno in NO_WRITING:
+    if error.errno in NO_WRITING or _is_unmakeable(error):
         return problem(path, fact, "choose a folder that you may write to")
     return ""
+
+
+def _is_unmakeable(error: OSError) -> bool:
+    """Whether a folder of outputs, or a file in it, could not be made: a virtual one (/proc) is a
+    writable folder by its rights, and yet takes nothing."""
+    if error.errno != errno.ENOENT or not error.filename:
+        return False
+    return Path(error.filename).name.startswith(TEMPORARY) or outputs.is_above(error.filename)
 
 
 def unwritable(folders: Iterable[str | Path]) -> list[str]:
@@ -108,7 +117,7 @@ def os_problem(error: BaseException, what: str) -> str:
     """
     if not isinstance(error, OSError):
         return ""
-    if error.errno in NO_ROOM:
+    if error.errno in NO_ROOM or _is_unmakeable(error):
         return write_problem(error.filename or what, error)
     if error.filename and error.errno in BAD_PLACE | NO_WRITING:
         fact = f"cannot be used ({error.strerror})"

@@ -14,7 +14,14 @@ from ..anatomy.beyond import joined
 from ..errors import InputError, problem
 from ..geometry.field_of_view import cut_names, cuts_of, larger_grid
 from ..labels import LabelTable
-from ..volumes import LabelMap, load_label_map, save_label_map, save_like
+from ..volumes import (
+    LabelMap,
+    check_extent,
+    labelled_box,
+    load_label_map,
+    save_label_map,
+    save_like,
+)
 
 log = logging.getLogger(__name__)
 
@@ -73,14 +80,10 @@ def complete_file(
 
     missing : class names; none: those without a voxel.
     """
-    label_map = load_label_map(path)
-    absent = [c.name for c in completer.table if not (label_map.data == c.value).any()]
     for name in missing:
         completer.table.channel(name)
+    label_map, absent = _known_part(path, completer.table)
     wanted = list(missing) or absent
-    if len(absent) == len(completer.table):
-        fact = "has none of the classes that the model knows"
-        raise InputError(problem(path, fact, "label at least one of them"))
     there = [name for name in wanted if name not in absent]
     if there or not wanted:
         fact = f"has {', '.join(there)} already" if there else "has every class"
@@ -99,6 +102,24 @@ def complete_file(
     return out
 
 
+def _known_part(path: Path, table: LabelTable) -> tuple[LabelMap, list[str]]:
+    """A label map to complete, and the names of the classes that it lacks.
+
+    Raises
+    ------
+    InputError
+        It lacks all of them, or is a heart of a few voxels.
+    """
+    label_map = load_label_map(path)
+    absent = [c.name for c in table if not (label_map.data == c.value).any()]
+    if len(absent) == len(table):
+        fact = "has none of the classes that the model knows"
+        raise InputError(problem(path, fact, "label at least one of them"))
+    low, high = labelled_box(label_map)
+    check_extent(path, high - low + 1, label_map.spacing)
+    return label_map, absent
+
+
 def complete_beyond(path: Path, out: Path, *, mm: float, completer: LabelMapCompleter) -> Path:
     """Write ``out``: the label map ``path``, grown by ``mm`` past the faces of the volume that cut
     a class, with those classes completed there.
@@ -108,9 +129,8 @@ def complete_beyond(path: Path, out: Path, *, mm: float, completer: LabelMapComp
     InputError
         The border cuts none of the classes that the model knows, or it cuts all that are there.
     """
-    label_map = load_label_map(path)
+    label_map, absent = _known_part(path, completer.table)
     cuts = cuts_of(label_map, completer.table)
-    absent = [c.name for c in completer.table if not (label_map.data == c.value).any()]
     names = cut_names(cuts, completer.table)
     if not names:
         fact = "has no class that the border of the volume cuts"

@@ -124,21 +124,27 @@ def brought(heart: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return resampled(torch.from_numpy(heart), torch.from_numpy(matrix[None]).float()).numpy()
 
 
-def aligned_distances(hearts: HeartSet, train: HeartSet, threads: int = 1) -> np.ndarray:
-    """(N, 2) 1 - Dice to the two nearest training hearts, each brought over the heart before.
+def aligned_distances(
+    hearts: HeartSet, train: HeartSet, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 2) 1 - Dice to the two nearest training hearts, each brought over the heart before, and
+    (N,) the number of the nearest.
 
     Of a single training heart both are the same.
     """
     here, there = Moments.of(hearts, threads), Moments.of(train, threads)
 
-    def nearest(row: int) -> np.ndarray:
+    def nearest(row: int) -> tuple[np.ndarray, int]:
         affine, residual = fits(here, row, there)
         best = np.argsort(residual)[:CANDIDATES]
         moved = [brought(train.hearts[i], affine[i]) for i in best]
-        found = np.sort(dice_distances(hearts.of([row]), HeartSet(moved, train.known[best]))[0])
-        return found[[0, min(1, len(found) - 1)]]
+        found = dice_distances(hearts.of([row]), HeartSet(moved, train.known[best]))[0]
+        order = np.argsort(found, kind="stable")
+        return found[order[[0, min(1, len(found) - 1)]]], int(best[order[0]])
 
-    return np.array(in_threads(nearest, range(len(hearts)), threads)).reshape(-1, 2)
+    away = in_threads(nearest, range(len(hearts)), threads)
+    distances, rows = [pair for pair, _ in away], [row for _, row in away]
+    return np.array(distances).reshape(-1, 2), np.array(rows, int)
 
 
 # --- latents -----------------------------------------------------------------------------
@@ -204,12 +210,16 @@ def memorisation(
 
     ``copies`` is the share of the set that falls below the bound of any of them (:func:`bound`),
     which test hearts and the autoencoder's reconstructions of them set: no model saw them.
+    ``nearest`` has, for each generated heart, the number of the training heart that is nearest to
+    it once it is aligned, and that distance.
 
     sets : ``generated``, ``test`` and ``autoencoder``, and others to compare them with.
     """
     found: dict[str, dict[str, np.ndarray]] = {}
+    rows_of: dict[str, np.ndarray] = {}
     for name, hearts in sets.items():
-        first, second = aligned_distances(hearts, train, threads).T
+        distances, rows_of[name] = aligned_distances(hearts, train, threads)
+        first, second = distances.T
         found[name] = {"aligned": first, "ratio": first / np.maximum(second, LEAST)}
     if latents is not None:
         for name, values in latents.nearest().items():
@@ -224,7 +234,13 @@ def memorisation(
         plain = dice_distances(sets[name], train).min(axis=1)
         figures = {key: _figures(values) for key, values in rows.items()}
         result[name] = {**_figures(plain), **figures, "copies": float(near.mean())}
-    return {**result, "bounds": bounds, "copies": result["generated"]["copies"]}
+    away = found["generated"]["aligned"].tolist()
+    nearest = [
+        {"number": row, "distance": value}
+        for row, value in zip(rows_of["generated"].tolist(), away)
+    ]
+    copies = result["generated"]["copies"]
+    return {**result, "bounds": bounds, "copies": copies, "nearest": nearest}
 
 
 def _figures(values: np.ndarray) -> dict[str, float]:

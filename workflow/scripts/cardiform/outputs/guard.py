@@ -148,6 +148,13 @@ def is_listed(path: str | Path, known: str = "*") -> bool:
     return bool(lists_of(path))
 
 
+def is_above(path: str | Path) -> bool:
+    """Whether ``path`` is a registered folder, or one in which registered outputs lie."""
+    above = {folder for file in HERE.files for folder in file.parents}
+    above |= {folder for out in HERE.folders for folder in (out, *out.parents)}
+    return bool(path) and absolute(path) in above
+
+
 def remove(path: Path, known: str = "*") -> None:
     """Delete our files at or below ``path``, and the folders that held nothing else.
 

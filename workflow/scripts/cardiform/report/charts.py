@@ -13,9 +13,14 @@ FONT = {"family": "system-ui, sans-serif", "size": 13}
 # Methods 8 (2011).
 APART = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MOST_POINTS = 400  # of a curve
+MOST_BINS = 40
 
 
-def boxes(series: Mapping[str, tuple[Sequence[float], Sequence[str], str]], unit: str) -> dict:
+def boxes(
+    series: Mapping[str, tuple[Sequence[float], Sequence[str], str]],
+    unit: str,
+    from_zero: bool = True,
+) -> dict:
     """A box and all values per name: (values, what each is called, colour)."""
     data = [
         {
@@ -25,7 +30,10 @@ def boxes(series: Mapping[str, tuple[Sequence[float], Sequence[str], str]], unit
         }
         for name, (values, names, color) in series.items()
     ]  # fmt: skip
-    return {"data": data, "layout": _layout(unit) | {"showlegend": False}}
+    layout = _layout(unit) | {"showlegend": False}
+    if not from_zero:
+        layout["yaxis"]["rangemode"] = "normal"
+    return {"data": data, "layout": layout}
 
 
 def curves(series: Mapping[str, Sequence[tuple[int, float]]], unit: str) -> dict:
@@ -45,9 +53,38 @@ def curves(series: Mapping[str, Sequence[tuple[int, float]]], unit: str) -> dict
     return {"data": data, "layout": _layout(unit) | {"xaxis": axis}}
 
 
+def histogram(series: Mapping[str, Sequence[float]], unit: str) -> dict:
+    """How many cases have which value, a colour per name."""
+    data = [
+        {
+            "type": "histogram", "name": name, "x": list(values), "nbinsx": MOST_BINS,
+            "marker": {"color": APART[number % len(APART)]}, "opacity": 0.75,
+        }
+        for number, (name, values) in enumerate(series.items())
+    ]  # fmt: skip
+    axis = {"title": {"text": unit}, "automargin": True}
+    return {"data": data, "layout": _layout("cases") | {"xaxis": axis, "bargap": 0.05}}
+
+
+def shares(values: Sequence[float]) -> dict:
+    """A bar per mode of variation, and a line of their sum."""
+    names = [str(number) for number in range(1, len(values) + 1)]
+    sums = np.cumsum(values).tolist()
+    common = {"x": names, "hovertemplate": "%{y:.1%}"}
+    bars = {"type": "bar", "name": "each", "y": list(values), "marker": {"color": APART[0]}}
+    line = {"type": "scatter", "mode": "lines+markers", "name": "together", "y": sums}
+    layout = _layout("share of the variance")
+    layout["xaxis"] |= {"title": {"text": "mode"}, "type": "category"}
+    layout["yaxis"] |= {"tickformat": ".0%", "range": [0, 1]}
+    return {
+        "data": [bars | common, line | common | {"line": {"color": APART[1]}}],
+        "layout": layout,
+    }
+
+
 def typed(array: np.ndarray) -> dict[str, str]:
-    """A flat array as Plotly reads it: its bytes and its type."""
-    kind = {"float32": "f4", "uint16": "u2", "uint32": "u4"}[array.dtype.name]
+    """An array as Plotly reads it, flat: its bytes and its type."""
+    kind = {"float32": "f4", "int16": "i2", "uint16": "u2", "uint32": "u4"}[array.dtype.name]
     content = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
     return {"dtype": kind, "bdata": content}
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..cohort.checks import cut_in
 from ..cohort.splits import read_split
 from ..cohort.table import OK, read_case_table
 from ..labels import LabelTable
-from .charts import boxes
-from .parts import Chart, Results, Section, Table, needed, number, titles_of, words
+from .charts import boxes, histogram
+from .parts import Chart, Results, Section, Table, needed, number, structures, titles_of, words
 
 QC = "qc/cohort.json"
 PARTS = {"train": "training", "val": "validation", "test": "test"}
-MOST_ROWS = 50
+MOST_ROWS, MOST_NAMES = 50, 12
 
 
 def cohort_section(results: Results, labels: LabelTable) -> Section:
@@ -21,7 +22,7 @@ def cohort_section(results: Results, labels: LabelTable) -> Section:
     found = needed(results, QC)
     cases = read_case_table(results.folder / "cases.tsv")
     skipped = [case for case in cases if case.status != OK]
-    tables = [_volumes(results, labels), _grids(found["cases"])]
+    tables = [_volumes(results, labels), *_cut(found["cases"], labels), _grids(found["cases"])]
     if skipped:
         rows = [words(case.case_id, case.reason) for case in skipped[:MOST_ROWS]]
         more = len(skipped) - len(rows)
@@ -34,7 +35,8 @@ def cohort_section(results: Results, labels: LabelTable) -> Section:
         note = f"and {more} more, see {QC}" if more else ""
         tables.append(Table("Used, with a warning", ("case", "what was noticed"), rows, note))
     text = f"{len(cases)} cases, of which {len(cases) - len(skipped)} are used."
-    return Section("cohort", "Cohort", text, tables, [_volume_chart(found["cases"], labels)])
+    charts = [_volume_chart(found["cases"], labels), *_edges(found["cases"])]
+    return Section("cohort", "Cohort", text, tables, charts)
 
 
 def split_section(results: Results) -> Section | None:
@@ -44,7 +46,8 @@ def split_section(results: Results) -> Section | None:
         path = results.folder / "split" / f"{part}.csv"
         if path.is_file():
             names = [case_id for case_id, _ in read_split(path)]
-            shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+            more = ", …" if len(names) > MOST_NAMES else ""
+            shown = ", ".join(names[:MOST_NAMES]) + more
             rows.append(words(title, len(names), shown))
     if not rows:
         return None
@@ -86,6 +89,27 @@ def _grids(cases: Sequence[Mapping[str, Any]]) -> Table:
             cells = [number(value, ".2f") for value in (min(edges), middle, max(edges))]
             rows.append([*words(name), *cells])
     return Table("Voxel edges, mm", ("axis", "least", "median", "largest"), rows)
+
+
+def _edges(cases: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    known = [case["spacing_mm"] for case in cases if case.get("spacing_mm")]
+    series = {axis: [spacing[k] for spacing in known] for k, axis in enumerate("xyz")}
+    return [Chart("Voxel edges", histogram(series, "mm"), 300)] if known else []
+
+
+def _cut(cases: Sequence[Mapping[str, Any]], labels: LabelTable) -> list[Table]:
+    """Structure by structure the cases in which it is cut; nothing where none is."""
+    found: dict[str, list[str]] = {}
+    for case in cases:
+        for name in cut_in(case):
+            found.setdefault(name, []).append(case["case_id"])
+    rows = []
+    for name, title, _ in structures(found, labels):
+        shown = ", ".join(found[name][:MOST_NAMES])
+        more = len(found[name]) - MOST_NAMES
+        rows.append(words(title, f"{shown} and {more} more, see {QC}" if more > 0 else shown))
+    title = "Cut structures, by the border of the label map or as the case table says"
+    return [Table(title, ("structure", "cases"), rows, folded=True)] if rows else []
 
 
 def _volume_chart(cases: Sequence[Mapping[str, Any]], labels: LabelTable) -> Chart:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..cohort.splits import read_split
 from ..labels import CHAMBERS_AND_GREAT_VESSELS, LabelTable
 from .charts import boxes
-from .parts import Cell, Chart, Picture, Results, Section, Table, titles_of, words
-from .trainings import title_of
+from .parts import Cell, Chart, Results, Section, Table, structures, words
 
 FAMILIES = ("vecset", "vqvae")
 PARTS = {"test": "test cases", "validation": "validation cases, which chose the weights"}
@@ -31,18 +29,6 @@ DISTANCES = (
     ("volume_error", "volume", "+.1%"),
 )
 DRAWS, SEED = 2000, 0
-REFINED = "coronary/refined/metrics.json"
-WAYS = {
-    "label_against_truth": "given label",
-    "repair_against_truth": "repaired",
-    "against_truth": "refined",
-}
-MASKS = (
-    ("dice", "Dice", ".3f"), ("cl_dice", "clDice", ".3f"), ("component_error", "parts off", ".1f"),
-    ("assd_mm", "ASSD mm", ".2f"), ("hd95_mm", "HD95 mm", ".2f"),
-)  # fmt: skip
-MOST_PICTURES = 3
-OTHER = "#57606a"  # colour of what is no class of the table
 
 
 def family_sections(results: Results, labels: LabelTable) -> list[Section]:
@@ -91,14 +77,6 @@ def dice_of(case: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _structures(names: Iterable[str], labels: LabelTable) -> list[tuple[str, str, str]]:
-    """Name, title and colour: the classes of the table in its order, then others (regions)."""
-    there, titles = list(names), titles_of(labels)
-    known = {label.name: (label.name, titles[label.name], label.color) for label in labels}
-    others = [(name, name, OTHER) for name in there if name not in known]
-    return [known[name] for name in known if name in there] + others
-
-
 def _family(name: str) -> str:
     family, _, window = name.partition("/")
     title = {"vecset": "VecSet"}.get(family, "Sparse VQ-VAE")
@@ -111,7 +89,7 @@ def _table(results: Results, file: str, part: str, labels: LabelTable) -> Table:
     cases = [dice_of(case) for case in found["cases"].values()]
     mean = found["model"]["mean"]
     rows = []
-    for name, title, _ in _structures(mean, labels):
+    for name, title, _ in structures(mean, labels):
         known = _known(cases, [name])
         rows.append([*words(title), *_cells(results, file, part, methods, ("mean", name), known)])
     for group, title in GROUPS.items():
@@ -154,50 +132,8 @@ def _known(cases: Sequence[Mapping[str, float]], names: Sequence[str]) -> np.nda
 def _chart(cases: Mapping[str, Any], labels: LabelTable) -> Chart:
     series = {}
     names = dict.fromkeys(name for case in cases.values() for name in dice_of(case))
-    for name, title, color in _structures(names, labels):
+    for name, title, color in structures(names, labels):
         found = {case: dice_of(row).get(name) for case, row in cases.items()}
         known = {case: value for case, value in found.items() if value is not None}
         series[title] = (list(known.values()), list(known), color)
     return Chart("Dice of every case", boxes(series, "Dice"), 420)
-
-
-def refined_section(results: Results) -> Section | None:
-    """The coronaries before and after refinement, where they are."""
-    found = results.json(REFINED)
-    if found is None:
-        return None
-    tables = [
-        table
-        for part in PARTS
-        for grid in ((), ("own_grid",))
-        if (table := _refined_table(results, part, grid)) is not None
-    ]
-    test = results.folder / "split" / "test.csv"
-    names = [case_id for case_id, _ in read_split(test)] if test.is_file() else []
-    files = [(name, (results.folder / REFINED).with_name(f"{name}.png")) for name in names]
-    pictures = [
-        Picture.of(f"{name}: given and refined", path) for name, path in files if path.is_file()
-    ]
-    text = "" if tables else "No truth is known: there are no figures of how right the masks are."
-    title = title_of("coronary/cardiform")
-    return Section("coronary", title, text, tables, pictures=pictures[:MOST_PICTURES])
-
-
-def _refined_table(results: Results, part: str, grid: tuple[str, ...]) -> Table | None:
-    """Given, repaired and refined masks against the truth; None where it is not known."""
-    place: Any = results.json(REFINED)
-    for key in (part, *grid):
-        place = place.get(key) if isinstance(place, dict) else None
-    rows = [
-        [
-            *words(name),
-            *(results.number(REFINED, (part, *grid, key, f), form) for f, _, form in MASKS),
-        ]
-        for key, name in WAYS.items()
-        if isinstance(place, dict) and place.get(key)
-    ]
-    if not rows:
-        return None
-    where = "the label maps' own grid" if grid else "a finer grid"
-    columns = ("against the truth", *(heading for _, heading, _ in MASKS))
-    return Table(f"{PARTS[part].capitalize()}, on {where}", columns, rows)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..labels import LabelTable
-from .parts import Picture, Results, Section, Table, words
+from .pairs import nearest_hearts
+from .parts import Picture, Results, Section, Table, structures, words
 
 SETS = {
     "generated": "generated",
@@ -28,9 +29,9 @@ CHANCE = "1-NNA is 0.5 where generated and real hearts cannot be told apart."
 
 
 def generated_section(results: Results, labels: LabelTable) -> Section | None:
-    """Figures of generated hearts and of completion, with the overview picture."""
-    tables, pictures = [], []
-    for source in ("labels", "pointclouds"):
+    """Figures of generated hearts and of completion, hearts that turn, the overview picture."""
+    tables, pictures, viewers = [], [], []
+    for source, whence in {"labels": "", "pointclouds": ", of point clouds"}.items():
         folder = f"ldm/{source}"
         file = f"{folder}/samples/figures.json"
         found = results.json(file)
@@ -44,27 +45,28 @@ def generated_section(results: Results, labels: LabelTable) -> Section | None:
                 if name in found
             ]
             columns = ("hearts", *(heading for _, heading, _ in FIGURES))
-            tables.append(Table("Against the test hearts", columns, rows, CHANCE))
+            title = f"Against the test hearts{whence}"
+            tables += [Table(title, columns, rows, CHANCE)] if rows else []
+        near, viewer = nearest_hearts(results, folder, labels, whence)
+        tables += [near] if near else []
+        viewers += [viewer] if viewer else []
         overview = results.folder / folder / "samples" / "overview.png"
         if overview.is_file():
-            pictures.append(Picture.of("Generated hearts", overview))
+            pictures.append(Picture.of(f"Generated hearts{whence}", overview))
     completed = [_completion(results, file, way, labels) for file, way in COMPLETED.items()]
     tables += [table for table in completed if table is not None]
     if not tables and not pictures:
         return None
-    return Section("generated", "Generated and completed hearts", "", tables, pictures=pictures)
+    title = "Generated and completed hearts"
+    return Section("generated", title, "", tables, (), viewers, pictures=pictures)
 
 
 def _completion(results: Results, file: str, way: str, labels: LabelTable) -> Table | None:
     """Dice of every structure that was made from the others; None where none was."""
     found = results.json(file)
     rows = [
-        [
-            *words(label.title or label.name),
-            *(results.number(file, ("mean", label.name, m, "dice"), ".3f") for m in METHODS),
-        ]
-        for label in labels
-        if label.name in (found or {}).get("mean", {})
+        [*words(title), *(results.number(file, ("mean", name, m, "dice"), ".3f") for m in METHODS)]
+        for name, title, _ in structures((found or {}).get("mean", {}), labels)
     ]
     columns = ("structure taken away", "Dice", "Dice: mean shape")
     title = f"Test hearts completed from their other structures by {way}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def hearts_section(results: Results, family: str, labels: LabelTable) -> Section
         "the cuts the truth has the colours of the structures, the model is a black line; the "
         "patient's left is on the right."
     )
-    viewer = Viewer("Truth and model", hearts, classes, max(largest, 1e-3))
+    viewer = Viewer("Truth and model", hearts, classes, largest_mm=max(largest, 1e-3))
     name = f"{family.replace('/', '-')}-hearts"
     title = "Best, median and worst heart"
     return Section(name, title, text, charts=charts, viewers=[viewer])
@@ -74,15 +74,16 @@ def ranked(cases: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
         known = list(dice_of(case).values())
         if known:
             means[case_id] = sum(known) / len(known)
-    order = sorted(means, key=lambda case_id: (-means[case_id], case_id))
-    if not order:
-        return {}
-    places = dict(zip(RANKS, (0, len(order) // 2, len(order) - 1)))
-    chosen: dict[str, tuple[str, float]] = {}
-    for rank, place in places.items():
-        if order[place] not in [case_id for case_id, _ in chosen.values()]:
-            chosen[rank] = (order[place], means[order[place]])
-    return chosen
+    return {rank: (case_id, means[case_id]) for rank, case_id in ranks(means).items()}
+
+
+def ranks(values: Mapping[str, float], names: Sequence[str] = RANKS) -> dict[str, str]:
+    """Rank -> name of the largest, the median and the least value; fewer of fewer."""
+    order = sorted(values, key=lambda name: (-values[name], name))
+    best, median, worst = names
+    # of two there is no median, of one no worst
+    rank_at = {len(order) // 2: median, len(order) - 1: worst, 0: best}
+    return {rank_at[place]: order[place] for place in sorted(rank_at) if order}
 
 
 def thinner(mesh: Mesh, faces: int = FACES) -> Mesh:
@@ -104,16 +105,16 @@ def thinner(mesh: Mesh, faces: int = FACES) -> Mesh:
 def _pair(label, given: Path, made: Path, field: Field | None) -> dict[str, Any] | None:
     """What is shown of one structure; None where neither truth nor model has it."""
     found: dict[str, Any] = {"shown": {"name": label.name}}
-    truth, model = (_read(folder / f"{label.name}{MESH_ENDING}") for folder in (given, made))
+    truth, model = (readable(folder / f"{label.name}{MESH_ENDING}") for folder in (given, made))
     if truth is None and model is None:
         return None
     if truth is not None:
         found["truth"] = truth
-        found["shown"]["truth"] = _arrays(thinner(truth))
+        found["shown"]["truth"] = arrays(thinner(truth))
     if model is not None:
         found["model"] = model
         thin = thinner(model)
-        found["shown"]["model"] = _arrays(thin)
+        found["shown"]["model"] = arrays(thin)
         if truth is not None:
             found["errors"] = _errors(thin, truth, field)
             found["shown"]["error"] = typed(found["errors"])
@@ -142,14 +143,16 @@ def _fields(folder: Path) -> dict[int, Field]:
         return {}
 
 
-def _read(path: Path) -> Mesh | None:
+def readable(path: Path) -> Mesh | None:
+    """A surface; None where it is not there, or not whole."""
     try:
         return read_mesh(path)
     except InputError:
         return None
 
 
-def _arrays(mesh: Mesh) -> dict[str, Any]:
+def arrays(mesh: Mesh) -> dict[str, Any]:
+    """Places x, y, z of the vertices and corners i, j, k of the triangles, as Plotly takes them."""
     kind = np.uint16 if len(mesh.vertices) < 1 << 16 else np.uint32
     corners = dict(zip("ijk", (typed(column.astype(kind)) for column in mesh.faces.T)))
     places = dict(zip("xyz", (typed(column.astype(np.float32)) for column in mesh.vertices.T)))

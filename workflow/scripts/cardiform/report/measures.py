@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from ..errors import InputError, again, problem
+from ..labels import LabelTable
 from ..tables import read_table
-from .parts import Results, Section, Table, number, words
+from .charts import boxes
+from .parts import Chart, Results, Section, Table, number, structures, words
 
 FAR = 3.0  # standard deviations
 MOST_ROWS = 40
@@ -12,7 +16,7 @@ NAMES = ("class", "part", "measure", "unit")
 FIGURES = ("mean", "sd", "p05", "median", "p95")
 
 
-def measures_section(results: Results) -> Section | None:
+def measures_section(results: Results, labels: LabelTable) -> Section | None:
     """Norms and outliers of target measures; None where it was not asked for."""
     norms = _rows(results, "norms.csv", (*NAMES, "cases", *FIGURES))
     scores = _rows(results, "zscores.csv", ("case_id", *NAMES, "value", "z"))
@@ -45,7 +49,24 @@ def measures_section(results: Results) -> Section | None:
     text = (
         "Every measure of every heart is in measures/measures.csv; what a scan cuts counts in none."
     )
-    return Section("measures", "Measures", text, tables) if tables else None
+    charts = _volumes(scores, labels)
+    return Section("measures", "Measures", text, tables, charts) if tables or charts else None
+
+
+def _volumes(scores: Sequence[Mapping[str, str]], labels: LabelTable) -> list[Chart]:
+    """Volumes of every heart against what is usual: deviations from the mean."""
+    found: dict[str, dict[str, float]] = {}
+    for row in scores:
+        if (row["measure"], row["part"]) == ("volume", "") and row["z"]:
+            found.setdefault(row["class"], {})[row["case_id"]] = float(row["z"])
+    series = {
+        title: (list(found[name].values()), list(found[name]), color)
+        for name, title, color in structures(found, labels)
+    }
+    if not series:
+        return []
+    figure = boxes(series, "standard deviations from the mean", from_zero=False)
+    return [Chart("Volumes against what is usual", figure, 420)]
 
 
 def _rows(results: Results, name: str, columns: tuple[str, ...]) -> list[dict[str, str]]:

@@ -17,10 +17,12 @@ from ..files import sha256_sources, write_text
 from ..labels import LabelTable
 from ..outputs.earlier import PAGE_MARK
 from .cohort import cohort_section, split_section
-from .figures import family_sections, refined_section
+from .coronary import refined_sections
+from .figures import family_sections
 from .generated import generated_section
 from .hearts import hearts_section
 from .measures import measures_section
+from .modes import modes_section
 from .parts import Results, Section, Table, words
 from .trainings import trainings_section
 
@@ -64,8 +66,9 @@ def sections_of(results: Results, labels: LabelTable) -> list[Section]:
         for section in family_sections(results, labels):
             family = section.name if section.name in ("vecset", "vqvae") else ""
             found += [section, hearts_section(results, family, labels) if family else None]
-        found += [refined_section(results), generated_section(results, labels)]
-        found += [measures_section(results), trainings_section(results), _versions()]
+        found += [*refined_sections(results, labels), generated_section(results, labels)]
+        found += [modes_section(results, labels), measures_section(results, labels)]
+        found += [trainings_section(results), _versions()]
         return [section for section in found if section is not None]
 
 
@@ -114,6 +117,7 @@ def _drawn(section: Section) -> Mapping[str, Any]:
     return {
         "charts": [dataclasses.asdict(chart) for chart in section.charts],
         "viewers": [dataclasses.asdict(viewer) for viewer in section.viewers],
+        "modes": [dataclasses.asdict(modes) for modes in section.modes],
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -15,6 +15,13 @@ from ..files import read_json
 from ..labels import LabelTable
 
 NONE = "–"
+OTHER = "#57606a"  # colour of what is no class of the table
+WAYS = (
+    ("truth", "Truth"),
+    ("model", "Model"),
+    ("error", "Error on the model's surface"),
+    ("both", "Model within the truth"),
+)
 
 
 @dataclass(frozen=True)
@@ -68,15 +75,50 @@ class Picture:
 class Viewer:
     """Hearts that turn: truth and model, classes on and off, the error on the surface.
 
-    hearts : name of each -> the meshes of :func:`cardiform.report.hearts.viewer`.
+    hearts : name of each -> its structures: ``name``, and a mesh of :func:`arrays` per way.
     classes : (name, title, colour) of those that are there.
+    ways : what can be shown, with its title. Two need no mesh of that name: ``both``, the model
+        within the pale truth (what is ``given`` is blue), and ``beside``, the truth on the right of
+        the model; ``error`` is painted on the model.
+    start : the way that is shown first.
     largest_mm : where the colours of the error end.
+    apart_mm : from the model to the truth where they are beside each other.
+    reach : name of a heart -> x, y, z -> least and largest place, mm; for what is compared way by
+        way. Of other hearts the view fits what is shown.
     """
 
     title: str
     hearts: Mapping[str, Sequence[Mapping[str, Any]]]
     classes: Sequence[tuple[str, str, str]]
+    ways: Sequence[tuple[str, str]] = WAYS
+    start: str = "model"
+    largest_mm: float = 1.0
+    apart_mm: float = 0.0
+    reach: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Modes:
+    """A mean heart that a slider per mode of variation changes: mean + sum of z * component.
+
+    parts : per structure ``name``, the corners ``i``, ``j``, ``k`` of its triangles, ``mean`` and
+        ``components``, whole numbers in the order (V, 3) and (K, V, 3).
+    steps : mm of one of these numbers, in ``mean`` and in ``components``.
+    shares : (K,) of the variance, per mode.
+    classes : (name, title, colour) of those that are there.
+    largest_mm : where the colours of the distance from the mean end.
+    reach : x, y, z -> least and largest place, mm, wherever the sliders stand.
+    nearer : share of this that the mean heart takes.
+    """
+
+    title: str
+    parts: Sequence[Mapping[str, Any]]
+    steps: Mapping[str, float]
+    shares: Sequence[float]
+    classes: Sequence[tuple[str, str, str]]
     largest_mm: float
+    reach: Mapping[str, Sequence[float]]
+    nearer: float
 
 
 @dataclass(frozen=True)
@@ -89,6 +131,7 @@ class Section:
     tables: Sequence[Table] = ()
     charts: Sequence[Chart] = ()
     viewers: Sequence[Viewer] = ()
+    modes: Sequence[Modes] = ()
     pictures: Sequence[Picture] = ()
 
 
@@ -120,10 +163,15 @@ class Results:
         form : how it is shown, as of ``format``.
         """
         try:
-            value = reduce(lambda found, key: found[key], keys, self.json(name))
-        except (KeyError, TypeError):
+            value = reduce(_entry, keys, self.json(name))
+        except (KeyError, TypeError, IndexError):
             return Cell(NONE)
         return number(value, form, f"{name}#{'/'.join(keys)}", factor)
+
+
+def _entry(found: Any, key: str) -> Any:
+    """Of an object by its key, of a list by its number."""
+    return found[int(key)] if isinstance(found, list) else found[key]
 
 
 def number(value: float | None, form: str, source: str = "", factor: float = 1.0) -> Cell:
@@ -145,6 +193,14 @@ def titles_of(labels: LabelTable) -> dict[str, str]:
         label.name: title if titles.count(title) == 1 else f"{title} ({label.name})"
         for label, title in zip(labels, titles)
     }
+
+
+def structures(names: Iterable[str], labels: LabelTable) -> list[tuple[str, str, str]]:
+    """Name, title and colour: the classes of the table in its order, then others (regions)."""
+    there, titles = list(names), titles_of(labels)
+    known = {label.name: (label.name, titles[label.name], label.color) for label in labels}
+    others = [(name, name, OTHER) for name in there if name not in known]
+    return [known[name] for name in known if name in there] + others
 
 
 def needed(results: Results, name: str) -> Any:
