@@ -260,7 +260,7 @@ DECLARED = (
     "model.pt", "metrics.json", "all.tsv", "cases.tsv", "summary.json", "grid.json",
     "statistics.json", "train.csv", "val.csv", "test.csv", "figures.json", "qc/cohort.json",
     "branches.csv", "summary.csv", "cases.csv", "measures.csv", "norms.csv", "zscores.csv",
-    "groups.csv", "best.yaml", "trials.tsv", "search.png", "study.log",
+    "groups.csv", "best.yaml", "trials.tsv", "search.png", "study.log", "folds.png",
 )  # fmt: skip
 
 
