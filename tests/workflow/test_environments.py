@@ -28,7 +28,7 @@ RULES, RULE_NAMES = read_rules()
 # backend) or by a step that no rule runs, with a message that says how to install it.
 OPTIONAL = {"spconv": "spconv-cu126", "igl": "libigl", "mlflow": "mlflow", "wandb": "wandb"}
 # No script imports these, but one of its libraries does and does not declare it.
-UNDECLARED = {"einops": "monai", "rtree": "trimesh"}
+UNDECLARED = {"einops": "monai", "rtree": "trimesh", "scipy": "optuna"}
 # Steps that no rule runs, and the environment that they work in.
 STAND_ALONE = {
     "list_cases.py": "geometry.yaml",
