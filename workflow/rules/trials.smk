@@ -4,7 +4,7 @@
 # rung is in the ranking of the rung before it.
 from cardiform.options.search import SEARCHED, SearchOptions
 from cardiform.search.rungs import check_search, places, round_of, trial_at, trials_of
-from cardiform.search.space import parse_space, text_of, values_of
+from cardiform.search.space import check_space, parse_space, text_of, values_of
 
 OF_TRIAL = f"{OF_SPLIT}{{trial}}"
 SEARCH = OPTIONS["search"]
@@ -103,6 +103,7 @@ def search_possible(wildcards):
     )
     if not parts["val"]:
         raise InputError("config: split.validation is 0; a search ranks by validation cases")
+    check_space(space, SEARCH)
     together(*(lambda d=d, v=v: setting_fits(d, v) for d in space for v in d.extremes))
 
 
