@@ -155,6 +155,21 @@ def test_rungs_rounds_and_places():
     assert "set search.rounds to 2 or more" in line
 
 
+def test_the_plan_reads_one_trial_of_a_table(tmp_path):
+    path = tmp_path / "trials.json"
+    with pytest.raises(FileNotFoundError):  # by which Snakemake knows what is yet to be made
+        rungs.trial_at(path, 0)
+    rungs.write_trials(path, "vecset", rows(0.1, 0.2))
+    assert rungs.trial_at(path, 1) == rows(0.1, 0.2)[1] and rungs.trials_in([path]) == rows(
+        0.1, 0.2
+    )
+    assert rungs.trial_at(path, 7)["options"] == {}, "of another plan"
+    for damaged in ("{", "[]", "{}"):
+        path.write_text(damaged)
+        (line,) = problems_of(rungs.trial_at, path, 0)
+        assert "is no table of trials; delete it" in line
+
+
 GIVEN = {
     "vecset.lr": 1e-3, "vecset.balanced": 0.5, "vecset.input_points": 8192, "vecset.warmup_steps": 5
 }  # fmt: skip
