@@ -11,6 +11,7 @@ import re
 import h5py
 import numpy as np
 import pytest
+import yaml
 from env_files import read_rules
 from tiny_config import TINY, changed
 
@@ -25,6 +26,7 @@ ALL = (
     "trees",
     "measures",
     "exports",
+    "search",
     "results/tiny/windows/bone/64/manifest/chunk_000.tsv",
     "results/tiny/ldm/pointclouds/split/train.csv",
 )
@@ -135,6 +137,24 @@ def test_generated_hearts_and_their_figures(tiny):
 
 
 @pytest.mark.slow
+def test_a_search_has_its_trials_and_their_best(tiny):
+    folder, _ = tiny
+    made = folder / "results" / "tiny" / "search" / "vecset"
+    header, *rows = [line.split("\t") for line in (made / "trials.tsv").read_text().splitlines()]
+    assert header[2:4] == ["loss_3", "loss_6"] and len(rows) == 2
+    assert rows[0][3] and not rows[1][3], "one of two went on"
+    best = yaml.safe_load((made / "best.yaml").read_text())
+    assert str(best["vecset"]["lr"]) == rows[0][4]
+    first, last = (
+        json.loads((made / f"rung_{k}" / "place_00" / "vecset" / "metrics.json").read_text())
+        for k in (0, 1)
+    )
+    assert (first["steps"], last["steps"]) == (3, 6)
+    events = (made / "rung_1" / "place_00" / "vecset" / "metrics.jsonl").read_text()
+    assert json.loads(events.splitlines()[0])["event"] == "resume"
+
+
+@pytest.mark.slow
 def test_a_changed_key_lists_its_stage_and_what_follows(tiny, run_in_conda):
     folder, config = tiny
     assert planned(run_in_conda, folder, config) == set()
@@ -190,7 +210,7 @@ def test_every_rule_ran_in_its_environment(made, refined):
     """In both runs together, and no job outside of one."""
     text = made[2] + refined[1]
     finished = re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)", text, flags=re.M)
-    targets = {"all", "points", "trees", "measures", "exports"}
+    targets = {"all", "points", "trees", "measures", "exports", "search"}
     # by name alone: apply takes trained models, vessels and folds longer trainings
     named = {r.name for r in RULES if r.name.endswith(("_vessels", "_applied", "_folds"))}
     named |= {"complete_vecset"}  # where a training hides classes

@@ -178,6 +178,32 @@ def test_the_repair_alone_needs_no_model(stages):
     assert (stages.folder / "plain" / "phantom_001.nii.gz").is_file()
 
 
+def test_the_refinement_of_a_fold_is_of_its_test_cases(stages):
+    made = stages.refine("--preset", "repair", "--held-out", out="fold/coronary/refined")
+    assert made.returncode == 0, made.stderr
+    folder = stages.folder / "fold" / "coronary" / "refined"
+    assert sorted(p.name for p in folder.glob("*.nii.gz")) == ["phantom_002.nii.gz"]
+    out = stages.folder / "fold" / "summary"
+    files = ("--metrics", folder / "metrics.json", "--out", out)
+    summed = run_inside(
+        "collect_folds.py",
+        "--rule",
+        "refine_coronary",
+        *files,
+        "--test",
+        stages.folder / "test.csv",
+    )
+    assert summed.returncode == 0, summed.stderr
+    rows = [line.split(",") for line in (out / "summary.csv").read_text().splitlines()]
+    found = {row[1]: float(row[2]) for row in rows[1:] if row[0] == "coronary"}
+    metrics = json.loads((folder / "metrics.json").read_text())["test"]
+    assert found["dice_against_truth"] == metrics["against_truth"]["dice"]
+    assert found["own_dice_against_truth"] == metrics["own_grid"]["against_truth"]["dice"]
+    refused(run_inside("collect_folds.py", "--rule", "refine_coronary", *files), "give test.csv")
+    more = ("--preset", "repair", "--manifest", stages.manifest, "--out", out, "--held-out")
+    refused(run_inside("refine_coronary.py", *stages.cases, *more), "give that, too")
+
+
 def test_fused_label_maps_and_the_table_of_them(stages):
     out = stages.folder / "fused"
     given = load_label_map(stages.folder / "demo" / "labels" / "phantom_001.nii.gz")

@@ -265,6 +265,7 @@ DECLARED = (
     "statistics.json", "train.csv", "val.csv", "test.csv", "figures.json", "qc/cohort.json",
     "branches.csv", "cohort.tsv", "summary.csv", "cases.csv", "measures.csv", "norms.csv",
     "zscores.csv", "groups.csv", "best.yaml", "trials.tsv", "search.png", "study.log",
+    "folds.png",
 )  # fmt: skip
 
 

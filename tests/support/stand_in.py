@@ -35,7 +35,7 @@ elif name == "split_cohort":
 elif name == "collect_fused":
     put(out / "cases.tsv"); put(out / "summary.json")
 elif name == "collect_folds":
-    put(out / "summary.csv"); put(out / "cases.csv")
+    put(out / "summary.csv"); put(out / "cases.csv"); put(out / "folds.png")
 elif name == "collect_trees":
     put(out / "branches.csv"); put(out / "summary.json")
 elif name == "collect_measures":

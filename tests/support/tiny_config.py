@@ -90,6 +90,13 @@ TINY = {
     "sampling": {"num_samples": 2, "num_inference_steps": 3, "device": "cpu"},
     "generation": {"points": 64},
     "completion": {"num_inference_steps": 2, "draws": 1, "device": "cpu"},
+    "search": {
+        "training": "vecset",
+        "space": ["lr=1e-4..1e-2/log"],
+        "trials": 2,
+        "rungs": [3, 6],
+        "reduction": 2,
+    },
 }
 
 

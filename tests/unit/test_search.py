@@ -17,7 +17,7 @@ from cardiform.options.vecset import VecsetOptions
 from cardiform.search import results, rungs
 from cardiform.search.picture import plot_search
 from cardiform.search.sampling import proposed, write_storage
-from cardiform.search.space import given_values, parse_space, text_of, values_of
+from cardiform.search.space import check_space, given_values, parse_space, text_of, values_of
 
 SPACE = (
     "lr=1e-4..1e-2/log",
@@ -109,6 +109,17 @@ def test_all_entries_are_reported_at_once():
     assert "search.space is empty" in problems_of(parse_space, options(space=()))[0]
 
 
+def test_a_space_that_cannot_be_searched_as_a_whole():
+    search = options(space=("queries=fps|learned", "input_points=1024|2048"), trials=5)
+    (line,) = problems_of(check_space, parse_space(search), search)
+    assert "search.space has 4 settings, search.trials is 5; set it to 4" in line
+    search = options(space=("weight_near=1..20", "weight_decay=0.0..0.1", "truncation=0.05..0.2"))
+    (line,) = problems_of(check_space, parse_space(search), search)
+    assert "vecset.weight_near weighs its terms" in line and "name another figure" in line
+    dice = options(space=search.space, figure="dice", goal="highest")
+    assert check_space(parse_space(dice), dice) is None
+
+
 def test_multiples_and_choices_stay_what_they_are():
     search = options(training="coronary", space=("patch=16..64", "channels=8 16|8 8 16"))
     found = proposed(
@@ -142,6 +153,21 @@ def test_rungs_rounds_and_places():
     ]  # fmt: skip
     (line,) = problems_of(rungs.check_search, options(sampler="tpe"))
     assert "set search.rounds to 2 or more" in line
+
+
+def test_the_plan_reads_one_trial_of_a_table(tmp_path):
+    path = tmp_path / "trials.json"
+    with pytest.raises(FileNotFoundError):  # by which Snakemake knows what is yet to be made
+        rungs.trial_at(path, 0)
+    rungs.write_trials(path, "vecset", rows(0.1, 0.2))
+    assert rungs.trial_at(path, 1) == rows(0.1, 0.2)[1] and rungs.trials_in([path]) == rows(
+        0.1, 0.2
+    )
+    assert rungs.trial_at(path, 7)["options"] == {}, "of another plan"
+    for damaged in ("{", "[]", "{}"):
+        path.write_text(damaged)
+        (line,) = problems_of(rungs.trial_at, path, 0)
+        assert "is no table of trials; delete it" in line
 
 
 GIVEN = {

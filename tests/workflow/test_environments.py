@@ -28,7 +28,7 @@ RULES, RULE_NAMES = read_rules()
 # backend), with a message that says how to install it.
 OPTIONAL = {"spconv": "spconv-cu126", "mlflow": "mlflow", "wandb": "wandb"}
 # No script imports these, but one of its libraries does and does not declare it.
-UNDECLARED = {"einops": "monai", "rtree": "trimesh"}
+UNDECLARED = {"einops": "monai", "rtree": "trimesh", "scipy": "optuna"}
 # Rules of other cohorts than the demo's.
 OF_OTHERS = {"voxelize_meshes"}
 # Steps that no rule runs, and the environment that they work in.

@@ -51,6 +51,7 @@ rule collect_folds:
     output:
         summary=IN_FOLDS,
         cases=f"{RESULTS}/folds/{{family}}/cases.csv",
+        picture=f"{RESULTS}/folds/{{family}}/folds.png",
     log:
         f"{LOGS}/folds/{{family}}/collect_folds.log",
     localrule: True

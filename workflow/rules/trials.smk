@@ -4,7 +4,7 @@
 # rung is in the ranking of the rung before it.
 from cardiform.options.search import SEARCHED, SearchOptions
 from cardiform.search.rungs import check_search, places, round_of, trial_at, trials_of
-from cardiform.search.space import parse_space, text_of, values_of
+from cardiform.search.space import check_space, parse_space, text_of, values_of
 
 OF_TRIAL = f"{OF_SPLIT}{{trial}}"
 SEARCH = OPTIONS["search"]
@@ -89,6 +89,15 @@ def search_named():
         raise InputError(f"config: search.training is empty; name a training, one of {known}")
 
 
+def validation_known(wildcards):
+    options = split_of(wildcards)
+    if not (options.folds or options.validation):
+        raise InputError("config: split.validation is 0; a search ranks by validation cases")
+    # the samples of one file are no cases of the cohort
+    if not (ONE_FILE and "pointclouds" in SEARCHED_IN[wildcards.training]):
+        splits.split_cases(CASES.values(), options)
+
+
 def search_possible(wildcards):
     """All that concerns searches alone."""
     search_named()
@@ -96,13 +105,12 @@ def search_possible(wildcards):
         raise InputError(
             f"config: search.training is {SEARCH.training}; set it to {wildcards.training}"
         )
-    _, space, parts = together(
+    _, space, _ = together(
         lambda: check_search(SEARCH),
         lambda: parse_space(SEARCH),
-        lambda: splits.split_cases(CASES.values(), split_of(wildcards)),
+        lambda: validation_known(wildcards),
     )
-    if not parts["val"]:
-        raise InputError("config: split.validation is 0; a search ranks by validation cases")
+    check_space(space, SEARCH)
     together(*(lambda d=d, v=v: setting_fits(d, v) for d in space for v in d.extremes))
 
 

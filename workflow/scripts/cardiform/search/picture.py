@@ -12,6 +12,7 @@ from .space import Dimension, text_of
 
 COLUMNS = 3
 PANEL = (4.2, 3.0)  # inches
+TICKS = 4  # of a logarithm that may span less than a decade
 INK, BEST, GIVEN, OTHERS = "#2f3640", "#b5533c", "#33658a", "#b9bec5"
 
 
@@ -69,6 +70,10 @@ def _setting(axes, shown: Sequence[Tried], dimension: Dimension, options: Search
         places = found
         if dimension.log and min(found) > 0:
             axes.set_xscale("log")
+            ratio = max(found) / min(found)
+            ticks = [min(found) * ratio ** (k / TICKS) for k in range(TICKS + 1)]
+            axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+            axes.set_xticks([], minor=True)
     figures = [trial.rungs[0][1] for trial in shown]
     sizes = [14 + 22 * (len(trial.rungs) - 1) for trial in shown]
     axes.scatter(places, figures, s=sizes, c=[*map(_color, shown)], edgecolors=INK, linewidths=0.5)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..files import write_json
+from ..errors import InputError, problem
+from ..files import ANEW, write_json
 from ..formats import Format
 from ..options.search import SearchOptions
 
@@ -78,7 +78,10 @@ def check_search(options: SearchOptions) -> None:
 def trial_at(path: str | Path, place: int) -> dict[str, Any]:
     """One trial of a file of :data:`TRIALS`, for the plan; FileNotFoundError without it."""
     with open(path, encoding="utf-8") as stream:
-        trials = json.load(stream)["trials"]
+        try:
+            trials = json.load(stream)["trials"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(problem(path, "is no table of trials", ANEW)) from None
     # fewer than expected: a file of another plan, which is made again before it is used
     return trials[place] if place < len(trials) else {"trial": -1, "options": {}}
 

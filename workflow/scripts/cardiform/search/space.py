@@ -167,9 +167,23 @@ def _check_range(low: float, high: float, log: bool, step: int) -> None:
         raise InputError(f"it is a multiple of {step}; list its values, or leave /log")
 
 
-def settings_in(space: Iterable[Dimension]) -> float:
-    """How many settings there are; infinite where a number is searched."""
-    return math.prod(len(d.values) or math.inf for d in space)
+def check_space(space: Sequence[Dimension], options: SearchOptions) -> None:
+    """InputError where there are too few settings, or the figure means another thing in each."""
+    problems = []
+    settings = math.prod(len(d.values) or math.inf for d in space)
+    if settings < options.trials:
+        problems.append(
+            f"config: search.space has {settings} settings, search.trials is {options.trials}; "
+            f"set it to {settings}, or search more"
+        )
+    weights = [d.name for d in space if "weight" in d.key and d.key != "weight_decay"]
+    if weights and options.figure == "loss":
+        problems.append(
+            f"config: search.figure is loss, and {', '.join(weights)} weighs its terms: trials "
+            "could not be compared; name another figure (dice, say), or search other keys"
+        )
+    if problems:
+        raise InputError(problems)
 
 
 def given_values(space: Iterable[Dimension], texts: Iterable[str]) -> dict[str, Any]:
