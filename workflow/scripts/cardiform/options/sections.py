@@ -31,6 +31,7 @@ from .ldm import (
     SamplingOptions,
 )
 from .measures import MeasuresOptions, NormsOptions
+from .statistics import ShapeStatisticsOptions
 from .training import TrainingOptions
 from .vecset import VecsetOptions, VecsetReconstructOptions
 from .vessels import VesselDrawingOptions, VesselOptions
@@ -54,6 +55,7 @@ SECTIONS: dict[str, type] = {
     "windows": WindowsOptions,
     "measures": MeasuresOptions,
     "norms": NormsOptions,
+    "shape_statistics": ShapeStatisticsOptions,
     "exports": ExportsOptions,
     "training": TrainingOptions,
     "vqvae": VqvaeOptions,
