@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from cardiform.errors import InputError
@@ -12,6 +13,7 @@ from cardiform.geometry.surface import Mesh, extract_surface
 from cardiform.labels import LabelTable
 from cardiform.options.statistics import ShapeStatisticsOptions
 from cardiform.statistics.case import to_surface
+from cardiform.statistics.drawing import write_modes
 from cardiform.statistics.hearts import Outline, check_enough, chosen_classes, split_off
 from cardiform.statistics.model import ShapeModel
 from cardiform.statistics.poses import Pose, aligned, best_pose, common_middles, middles_pose
@@ -184,6 +186,16 @@ def test_a_damaged_model_is_refused_in_one_line(known, tmp_path, key, change, fa
     with pytest.raises(InputError, match=fact) as refused:
         ShapeModel.load(tmp_path / "model.npz")
     assert len(refused.value.problems) == 1
+
+
+def test_modes_are_drawn_and_move(known, tmp_path):
+    model, *_ = known
+    paths = write_modes(tmp_path, model, LabelTable())
+    assert len(paths) == 7 * model.modes and all(path.exists() for path in paths)
+    with Image.open(tmp_path / "modes.gif") as animation:
+        assert animation.n_frames > 8 and animation.size[0] == 260 * min(model.modes, 4)
+    with Image.open(tmp_path / "modes.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 10
 
 
 def test_distance_to_a_surface_is_that_of_its_planes():

@@ -45,13 +45,14 @@ class Cohort:
     def load(cls, template: Template, folder: Path, parts: Mapping[str, str]) -> Cohort:
         """The hearts of :func:`cardiform.statistics.case.register_case` in ``folder``.
 
-        parts : case id -> its part; a heart that lacks a class becomes :data:`PARTIAL`.
+        parts : case id -> its part; a heart of the split that lacks a class becomes
+            :data:`PARTIAL`.
         """
         found = together(
             *(functools.partial(RegisteredHeart.load, registered_path(folder, c)) for c in parts)
         )
         hearts = dict(zip(parts, found))
-        named = {c: part if hearts[c].whole else PARTIAL for c, part in parts.items()}
+        named = {c: part if hearts[c].whole or part == NEW else PARTIAL for c, part in parts.items()}
         return cls(template, hearts, named)
 
     def of(self, part: str) -> list[str]:

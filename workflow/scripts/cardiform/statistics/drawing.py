@@ -11,15 +11,15 @@ from ..files import atomic_path
 from ..geometry.surface import Mesh
 from ..geometry.vtp import PolyData, write_vtp
 from ..labels import LabelTable
-from ..pictures.figures import sheet_picture
-from ..pictures.rasteriser import ANTERIOR, Camera, PicturedMesh, render_meshes
+from ..pictures import figures
+from ..pictures.rasteriser import ANTERIOR, Camera, PicturedMesh
 from .model import ShapeModel
 from .template import joined
 
 STEPS = (-3, -2, -1, 0, 1, 2, 3)  # standard deviations
 SHOWN = (-3, 0, 3)
 MOST_SHOWN = 4  # modes of the picture and of the animation
-FRAMES, FRAMES_PER_S, SIZE, DPI = 16, 10, 260, 100
+FRAMES, FRAME_MS, SIZE, COLORS = 16, 90, 260, 128
 
 
 def at(model: ShapeModel, mode: int, deviations: float) -> np.ndarray:
@@ -62,7 +62,7 @@ def write_modes(folder: Path, model: ShapeModel, table: LabelTable) -> list[Path
     }
     classes = [label for label in table if label.value in set(model.labels.tolist())]
     legend = {label.title or label.name: label.color for label in classes}
-    sheet_picture(folder / "modes.png", hearts, legend=legend, columns=len(SHOWN), size=SIZE)
+    figures.sheet_picture(folder / "modes.png", hearts, legend=legend, columns=len(SHOWN), size=SIZE)
     _animate(folder / "modes.gif", model, shown, table)
     return paths
 
@@ -74,27 +74,18 @@ def pictured(parts: Mapping[int, Mesh], table: LabelTable) -> list[PicturedMesh]
 
 def _animate(path: Path, model: ShapeModel, shown: Sequence[int], table: LabelTable) -> None:
     """The first modes side by side, there and back between -3 and 3 standard deviations."""
-    from matplotlib.animation import PillowWriter
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from PIL import Image
 
     ends = [at(model, mode, step) for mode in shown for step in (-3, 3)]
     camera = Camera.around(np.concatenate(ends), ANTERIOR)
-    figure = Figure(figsize=(len(shown) * SIZE / DPI, SIZE / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    for place, mode in enumerate(shown):
-        text = f"mode {mode + 1} ({model.explained[mode]:.0%})"
-        figure.text((place + 0.03) / len(shown), 0.97, text, va="top", fontsize=8)
-    image = axes.imshow(np.full((SIZE, len(shown) * SIZE, 3), 255, np.uint8))
-    writer = PillowWriter(fps=FRAMES_PER_S)
-    with atomic_path(path) as temporary, writer.saving(figure, temporary, DPI):
-        for frame in range(FRAMES):
-            deviations = 3 * np.sin(2 * np.pi * frame / FRAMES)
-            row = [
-                pictured(model.parts(at(model, mode, deviations)), table) for mode in shown
-            ]
-            views = [render_meshes(meshes, size=SIZE, camera=camera) for meshes in row]
-            image.set_data(np.concatenate(views, axis=1))
-            writer.grab_frame()
+    frames = []
+    for frame in range(FRAMES):
+        deviations = 3 * np.sin(2 * np.pi * frame / FRAMES)
+        rows = [pictured(model.parts(at(model, mode, deviations)), table) for mode in shown]
+        views = [figures.render_meshes(row, size=SIZE, camera=camera) for row in rows]
+        frames.append(Image.fromarray(np.concatenate(views, axis=1)).quantize(COLORS))
+    with atomic_path(path) as temporary:
+        frames[0].save(
+            temporary, format="GIF", save_all=True, append_images=frames[1:],
+            duration=FRAME_MS, loop=0,
+        )  # fmt: skip

@@ -57,9 +57,8 @@ def inside(mesh: Mesh, box: Box) -> np.ndarray:
     columns = low[triangle] + np.stack(np.divmod(number, np.maximum(size[triangle, 1], 1)), axis=1)
     a, b, c = (flat[triangle, k] for k in range(3))
     area = _cross(b - a, c - a)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        of_b = _cross(columns - a, c - a) / area
-        of_c = _cross(b - a, columns - a) / area
+    turned = np.where(area == 0, 1.0, area)
+    of_b, of_c = _cross(columns - a, c - a) / turned, _cross(b - a, columns - a) / turned
     hit = (of_b >= 0) & (of_c >= 0) & (of_b + of_c <= 1) & (area != 0)
     triangle, columns, of_b, of_c = triangle[hit], columns[hit], of_b[hit], of_c[hit]
     heights = corners[triangle, :, 2]
