@@ -28,8 +28,8 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
-DESIGN = ("size", "lv_length", "atria")
-SPREAD = {"size": 0.07, "lv_length": 0.16, "atria": 0.16}
+DESIGN = ("size", "atria", "lv_length")
+SPREAD = {"size": 0.14, "atria": 0.12, "lv_length": 0.07}  # of the logarithm
 PEER_POINTS = 700
 
 
@@ -39,8 +39,8 @@ def main() -> None:
     )
     parser.add_argument("cohort", choices=("designed", "drawn"))
     parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--hearts", type=int, default=24)
-    parser.add_argument("--held-out", type=int, default=6)
+    parser.add_argument("--hearts", type=int, default=20)
+    parser.add_argument("--held-out", type=int, default=5)
     parser.add_argument("--spacing-mm", type=float, default=2.0)
     parser.add_argument("--peer", type=Path, help="folder in which pycpd is installed")
     parser.add_argument("--processes", type=int, default=1)
@@ -73,7 +73,7 @@ def write_cohort(args) -> pd.DataFrame:
     for k, name in enumerate(names):
         phantom = draw_phantom(1000 + k, missing=("coronary",))
         if args.cohort == "designed":
-            size, length, atria = (
+            size, atria, length = (
                 float(np.exp(SPREAD[n] * columns[k, c])) for c, n in enumerate(DESIGN)
             )
             anatomy = Anatomy(lv_length=82.0 * length, la=atria, ra=atria)
@@ -81,7 +81,7 @@ def write_cohort(args) -> pd.DataFrame:
                 seed=k, anatomy=anatomy, rotation=phantom.rotation, shift=phantom.shift, size=size,
                 missing=("coronary",),
             )  # fmt: skip
-            rows.append({"size": size, "lv_length": length, "atria": atria})
+            rows.append({"size": size, "atria": atria, "lv_length": length})
         else:
             found = dataclasses.asdict(phantom.anatomy)
             rows.append({"size": phantom.size} | {
@@ -149,7 +149,9 @@ def left_out(scores: np.ndarray, values: np.ndarray) -> float:
     for k in range(len(values)):
         others = np.arange(len(values)) != k
         rows = np.column_stack([np.ones(others.sum()), scores[others]])
-        weights = np.linalg.solve(rows.T @ rows + 0.1 * np.eye(rows.shape[1]), rows.T @ values[others])
+        weights = np.linalg.solve(
+            rows.T @ rows + 0.1 * np.eye(rows.shape[1]), rows.T @ values[others]
+        )
         told[k] = np.concatenate([[1.0], scores[k]]) @ weights
     return float(np.corrcoef(told, values)[0, 1])
 

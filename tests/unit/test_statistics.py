@@ -40,7 +40,9 @@ def surface(distances: np.ndarray, edge: float = 2.0) -> Mesh:
 # --- registration ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("other", [ball(16), ball(8), ball(11, (6, -4, 3))], ids=("grow", "shrink", "move"))
+@pytest.mark.parametrize(
+    "other", [ball(16), ball(8), ball(11, (6, -4, 3))], ids=("grow", "shrink", "move")
+)
 def test_surfaces_are_moved_onto_each_other_without_folds(other):
     fixed = ball(11)
     found = register(fixed[..., None], other[..., None], 2.0, 4.0)
@@ -76,7 +78,9 @@ def test_a_fold_is_seen():
 
 def test_a_pose_is_found_again():
     points = RNG.normal(size=(50, 3)) * 30
-    pose = Pose(Rotation.from_euler("xyz", [20, -10, 40], degrees=True).as_matrix(), np.arange(3.0), 1.2)
+    pose = Pose(
+        Rotation.from_euler("xyz", [20, -10, 40], degrees=True).as_matrix(), np.arange(3.0), 1.2
+    )
     found = best_pose(points, pose(points), with_scale=True)
     np.testing.assert_allclose(found.matrix, pose.matrix, atol=1e-9)
     np.testing.assert_allclose(pose.inverse(pose(points)), points, atol=1e-9)
@@ -89,7 +93,9 @@ def test_alignment_takes_pose_away_and_size_where_asked():
     shape = RNG.normal(size=(40, 3)) * 20
     turns = Rotation.random(6, rng=1).as_matrix()
     sizes = np.linspace(0.8, 1.2, 6)
-    shapes = np.stack([s * shape @ t.T + 50 * t[0] for s, t in zip(sizes, turns)]).astype(np.float32)
+    shapes = np.stack([s * shape @ t.T + 50 * t[0] for s, t in zip(sizes, turns)]).astype(
+        np.float32
+    )
     _, moved = aligned(shapes, with_scale=True)
     assert np.ptp(moved, axis=0).max() < 1e-2
     mean, moved = aligned(shapes, with_scale=False)
@@ -161,7 +167,9 @@ def test_a_model_has_the_keys_that_others_read(known, tmp_path):
     found = load_npz(tmp_path / "model.npz")
     assert set(found) == {"vertices", "faces", "labels", "components", "explained"}
     assert found["components"].shape == (model.modes, *found["vertices"].shape)
-    np.testing.assert_array_equal(ShapeModel.load(tmp_path / "model.npz").components, model.components)
+    np.testing.assert_array_equal(
+        ShapeModel.load(tmp_path / "model.npz").components, model.components
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,7 +281,9 @@ def test_a_number_that_makes_the_shape_is_found_and_chance_is_not():
     assert 0.5 < figures["explained_held_out"] < figures["explained"] < 0.8
     np.testing.assert_allclose(predicted[:, 0], np.percentile(scores[:, 0], (5, 50, 95)), atol=0.3)
     chance, _ = regression(scores, shares, rng.normal(size=40), 199, 0)
-    assert chance["p"] > 0.02 and chance["r2_of_column"] < 0.3 and chance["explained_held_out"] < 0.1
+    assert (
+        chance["p"] > 0.02 and chance["r2_of_column"] < 0.3 and chance["explained_held_out"] < 0.1
+    )
 
 
 def test_columns_that_are_no_numbers_are_named(tmp_path):

@@ -19,8 +19,8 @@ from ..geometry.surface import Mesh, face_vectors
 from ..labels import LabelTable
 from .hearts import Outline, load_meshed
 from .poses import Pose, middles_pose
-from .template import Template, clipped, in_mm, stored
-from .velocity import register
+from .template import Template, clipped, distance_and_slope, in_mm, stored
+from .velocity import PAIRS, folded_share, register, rows_at, solved
 
 REGISTERED = Format(
     "registered heart",
@@ -37,8 +37,8 @@ REGISTERED = Format(
 )
 ROUNDS = 12  # of the rigid fit
 ROBUST_MM = 4.0  # a surface that lies so far off pulls half as much as it would
-SLOPE_MM = 0.5
 FIT_POINTS = 3000
+SETTLING, MOST_SETTLING, LEAST_WINDOW = 3, 0.3, 0.8  # steps; voxels of each, and its window
 CHECK_POINTS = 3000  # of each class, by which a surface is measured
 
 
@@ -107,9 +107,7 @@ def register_case(
     return [path]
 
 
-def registered(
-    case: Case, template: Template, table: LabelTable, meshes: Path
-) -> RegisteredHeart:
+def registered(case: Case, template: Template, table: LabelTable, meshes: Path) -> RegisteredHeart:
     """The template moved onto a heart, by the classes that it has whole: one at least."""
     meshed = load_meshed(case, table, meshes)
     channels = [table.values.index(value) for value in template.values]
@@ -127,11 +125,12 @@ def registered(
     )  # fmt: skip
     index = template.index(template.mesh.vertices)
     vertices = (template.origin + template.spacing * result.moved(index)).astype(np.float32)
+    vertices, folded = settled(vertices, pose, template, fields)
     distances = np.full(template.distances.shape, np.int8(127))
     distances[..., known] = moving
     residual = np.full(len(known), np.nan)
     residual[known] = surface_distances(pose(vertices), template, fields, meshed.surfaces())
-    return RegisteredHeart(vertices, pose, distances, residual, known, result.folded)
+    return RegisteredHeart(vertices, pose, distances, residual, known, max(result.folded, folded))
 
 
 def refined(pose: Pose, template: Template, fields: Mapping[int, Field]) -> Pose:
@@ -157,6 +156,33 @@ def refined(pose: Pose, template: Template, fields: Mapping[int, Field]) -> Pose
         if np.linalg.norm(change[3:]) < 0.01 and np.linalg.norm(change[:3]) < 1e-4:
             break
     return pose
+
+
+def settled(
+    vertices: np.ndarray, pose: Pose, template: Template, fields: Mapping[int, Field]
+) -> tuple[np.ndarray, float]:
+    """Vertices after small, smooth steps by the fields themselves: those of a coarse grid put a
+    curved surface a little inside. Also the largest share of voxels that a step folds."""
+    own = np.isin(template.vertex_labels, list(fields))
+    labels = template.vertex_labels[own]
+    shape = template.distances.shape[:3]
+    window = max(template.smoothing_mm / template.spacing / 2, LEAST_WINDOW)
+    folded = 0.0
+    for _ in range(SETTLING):
+        rest, slope = _own_distances(pose(vertices[own]), labels, fields)
+        slope, rest = slope @ pose.turn, rest / template.spacing
+        place = np.rint(template.index(vertices[own])).astype(int)
+        flat = np.ravel_multi_index(tuple(place.T), shape, mode="clip")
+
+        def at_voxels(values: np.ndarray, flat: np.ndarray = flat) -> np.ndarray:
+            return np.bincount(flat, values, minlength=int(np.prod(shape))).reshape(shape)
+
+        normal = [at_voxels(slope[:, a] * slope[:, b]) for a, b in PAIRS]
+        right = [at_voxels(-slope[:, axis] * rest) for axis in range(3)]
+        step = solved(normal, right, window, MOST_SETTLING)
+        folded = max(folded, folded_share(step))
+        vertices = vertices + template.spacing * rows_at(step, template.index(vertices))
+    return vertices.astype(np.float32), folded
 
 
 def surface_distances(
@@ -193,9 +219,5 @@ def _own_distances(
     rest, slope = np.zeros(len(world)), np.zeros((len(world), 3))
     for value, field in fields.items():
         own = labels == value
-        rest[own] = field.lookup(world[own])
-        for axis in range(3):
-            step = SLOPE_MM * np.eye(3)[axis]
-            ends = [field.lookup(world[own] + way * step) for way in (1, -1)]
-            slope[own, axis] = (ends[0] - ends[1]) / (2 * SLOPE_MM)
+        rest[own], slope[own] = distance_and_slope(field, world[own])
     return rest, slope

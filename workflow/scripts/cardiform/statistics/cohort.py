@@ -52,7 +52,9 @@ class Cohort:
             *(functools.partial(RegisteredHeart.load, registered_path(folder, c)) for c in parts)
         )
         hearts = dict(zip(parts, found))
-        named = {c: part if hearts[c].whole or part == NEW else PARTIAL for c, part in parts.items()}
+        named = {
+            c: part if hearts[c].whole or part == NEW else PARTIAL for c, part in parts.items()
+        }
         return cls(template, hearts, named)
 
     def of(self, part: str) -> list[str]:
@@ -133,7 +135,10 @@ def compared(
         "valid_training": float(np.mean([judge.valid(found) for found in maps])),
     }
     plain = SignedDistances(template, hearts, options.most_modes)
-    for name, own in (("correspondences", Correspondences(model, hearts)), ("signed_distances", plain)):
+    for name, own in (
+        ("correspondences", Correspondences(model, hearts)),
+        ("signed_distances", plain),
+    ):
         figures["by_modes"][name] = quality(own, template, truths, options.samples, options.seed)
         figures["interpolated"][name] = between(own, pairs, judge, table)
     return figures, judge

@@ -62,7 +62,9 @@ def write_modes(folder: Path, model: ShapeModel, table: LabelTable) -> list[Path
     }
     classes = [label for label in table if label.value in set(model.labels.tolist())]
     legend = {label.title or label.name: label.color for label in classes}
-    figures.sheet_picture(folder / "modes.png", hearts, legend=legend, columns=len(SHOWN), size=SIZE)
+    figures.sheet_picture(
+        folder / "modes.png", hearts, legend=legend, columns=len(SHOWN), size=SIZE
+    )
     _animate(folder / "modes.gif", model, shown, table)
     return paths
 

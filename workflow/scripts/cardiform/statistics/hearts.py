@@ -92,9 +92,7 @@ def chosen_classes(
             )
         return channels
     left_out = set(options.leave_out)
-    channels = [
-        c for c, name in enumerate(table.names) if share[c] > MOST and name not in left_out
-    ]
+    channels = [c for c, name in enumerate(table.names) if share[c] > MOST and name not in left_out]
     if not channels:
         shares = ", ".join(f"{name} {part:.0%}" for name, part in zip(table.names, share))
         raise InputError(

@@ -129,9 +129,7 @@ def make_model(
     if options.path:
         paths, record["path"] = write_path(out / "path", cohort, model, table, judge, options)
         made += paths
-    paths, record["columns"] = write_columns(
-        out / "columns", scored, scores, model, table, options
-    )
+    paths, record["columns"] = write_columns(out / "columns", scored, scores, model, table, options)
     remove_stale(out, made + paths)
     write_scores(out / "scores.csv", scores, cohort.parts)
     model.save(out / "model.npz")

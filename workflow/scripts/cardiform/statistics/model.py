@@ -6,6 +6,7 @@ Understanding 61 (1995).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,9 +123,22 @@ class ShapeModel:
         scores = np.asarray(scores, np.float32)
         return self.vertices + np.tensordot(scores, self.components[: len(scores)], axes=1)
 
+    @functools.cached_property
+    def _pieces(self) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """Class value, its vertices, and its triangles of these."""
+        result = []
+        for value in np.unique(self.labels):
+            own = self.faces[self.labels == value]
+            used, corners = np.unique(own, return_inverse=True)
+            result.append((int(value), used, corners.reshape(own.shape).astype(np.int32)))
+        return result
+
     def parts(self, vertices: np.ndarray) -> dict[int, Mesh]:
-        """Class value -> surface of some vertices of this model."""
-        return parts_of(vertices, self.faces, self.labels)
+        """Class value -> surface of (V, 3) vertices of this model."""
+        return {
+            value: Mesh(vertices[used].astype(np.float32), corners)
+            for value, used, corners in self._pieces
+        }
 
     def save(self, path: str | Path) -> None:
         arrays = {name: getattr(self, name) for name in MODEL.keys}
@@ -137,17 +151,6 @@ class ShapeModel:
         if fact := _fault(found):
             raise InputError(problem(path, fact, MODEL.remedy))
         return cls(**{name: found[name] for name in MODEL.keys}, remove_size=remove_size)
-
-
-def parts_of(vertices: np.ndarray, faces: np.ndarray, labels: np.ndarray) -> dict[int, Mesh]:
-    """Class value -> mesh of the triangles of that class, with its vertices alone."""
-    result = {}
-    for value in np.unique(labels):
-        own = faces[labels == value]
-        used, corners = np.unique(own, return_inverse=True)
-        corners = corners.reshape(own.shape).astype(np.int32)
-        result[int(value)] = Mesh(vertices[used].astype(np.float32), corners)
-    return result
 
 
 def _fault(found: Mapping[str, np.ndarray]) -> str:

@@ -98,7 +98,9 @@ def regression(
         "explained": here,
         "p": (1 + as_large) / (1 + permutations),
         "explained_held_out": _shape_held_out(weighted, values, folds),
-        "r2_of_column": float(1 - ((values - told) ** 2).sum() / ((values - values.mean()) ** 2).sum()),
+        "r2_of_column": float(
+            1 - ((values - told) ** 2).sum() / ((values - values.mean()) ** 2).sum()
+        ),
         "at": {f"p{share:02d}": float(value) for share, value in zip(SHARES, at)},
     }
     return figures, predicted

@@ -38,6 +38,7 @@ TEMPLATE = Format(
 )
 STEP_MM = 0.1  # of stored distances
 MOST_MM = 12.0  # farther points are all alike: what is that far off pulls no surface
+SLOPE_MM = 0.5
 MARGIN_MM = 15.0  # of the grid around the surfaces
 
 
@@ -177,8 +178,29 @@ def _surfaces(
     for value, field in zip(values, fields):
         found = field.lookup(world).reshape(shape)
         found[np.abs(found) < 1e-3 * edge] = 1e-3 * edge  # no triangle without an area
-        parts[value] = extract_surface(found, affine)
+        mesh = extract_surface(found, affine)
+        parts[value] = Mesh(_on_surface(mesh.vertices, field, pose), mesh.faces)
     return joined(parts)
+
+
+def _on_surface(vertices: np.ndarray, field: Field, pose: Pose) -> np.ndarray:
+    """Vertices moved along the slope to distance 0: between coarse nodes they lie too far inside."""
+    points = vertices.astype(np.float64)
+    for _ in range(2):
+        distance, slope = distance_and_slope(field, pose(points))
+        length = np.maximum((slope**2).sum(axis=1, keepdims=True), 0.25)
+        points = points - distance[:, None] * (slope @ pose.turn) / length
+    return points.astype(np.float32)
+
+
+def distance_and_slope(field: Field, world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) mm to a surface at (N, 3) RAS mm, and (N, 3) how it rises."""
+    slope = np.zeros((len(world), 3))
+    for axis in range(3):
+        step = SLOPE_MM * np.eye(3)[axis]
+        ends = [field.lookup(world + way * step) for way in (1, -1)]
+        slope[:, axis] = (ends[0] - ends[1]) / (2 * SLOPE_MM)
+    return field.lookup(world).astype(np.float64), slope
 
 
 def joined(parts: Mapping[int, Mesh]) -> tuple[Mesh, np.ndarray]:

@@ -17,10 +17,11 @@ from scipy import ndimage
 NEAR_MM = 3.0  # a surface pulls what lies so far from it half as much as itself
 DAMPING = 1e-3  # of the normal equations: where nothing pulls, nothing moves
 MOST_VOXELS = 0.7  # that one step moves
-RELAXED_VOXELS = 0.6  # sd of the Gaussian that smooths the velocity after each step
+RELAXED_VOXELS = 0.35  # sd of the Gaussian that smooths the velocity after each step
 # (factor of the grid's edge, most steps) from coarse to fine
 LEVELS = ((4, 30), (2, 25), (1, 14))
 ENOUGH = 0.005  # a level ends where a step lowers the error by less than this share
+PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # of axes: a symmetric matrix
 SHORT = 0.4  # voxels of the first of the squared maps
 
 
@@ -70,7 +71,7 @@ def rows_at(values: np.ndarray, index: np.ndarray) -> np.ndarray:
 
     def along(axis: int, offset: int) -> np.ndarray:
         if axis == 3:
-            return flat[first + offset]
+            return flat.take(first + offset, axis=0)
         near = along(axis + 1, offset)
         rise = along(axis + 1, offset + int(steps[axis]))
         rise -= near
@@ -138,26 +139,39 @@ def _step(fixed, warped, weight, spacing: float, window: float) -> np.ndarray:
     slopes = [np.gradient(warped, axis=axis) / np.float32(spacing) for axis in range(3)]
     heavy = [weight * slope for slope in slopes]
     rest = (fixed - warped) / np.float32(spacing)
-    blur = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
-    xx, xy, xz, yy, yz, zz = (
-        _blurred(np.einsum("...c,...c", heavy[a], slopes[b]), window) for a, b in blur
-    )
-    bx, by, bz = (_blurred(np.einsum("...c,...c", part, rest), window) for part in heavy)
+    normal = [np.einsum("...c,...c", heavy[a], slopes[b]) for a, b in PAIRS]
+    right = [np.einsum("...c,...c", part, rest) for part in heavy]
+    return solved(normal, right, window, MOST_VOXELS)
+
+
+def solved(
+    normal: Sequence[np.ndarray], right: Sequence[np.ndarray], window: float, most: float
+) -> np.ndarray:
+    """(X, Y, Z, 3) voxels, ``most`` at most: the solution of normal equations that are averaged
+    over a Gaussian window of so many voxels.
+
+    normal : six (X, Y, Z) in the order of :data:`PAIRS`.    right : three (X, Y, Z).
+    """
+    xx, xy, xz, yy, yz, zz = (_blurred(part, window) for part in normal)
+    bx, by, bz = (_blurred(part, window) for part in right)
     xx, yy, zz = xx + DAMPING, yy + DAMPING, zz + DAMPING
     # the inverse of the symmetric 3 x 3 matrix, by its cofactors
     cxx, cyy, czz = yy * zz - yz**2, xx * zz - xz**2, xx * yy - xy**2
     cxy, cxz, cyz = xz * yz - xy * zz, xy * yz - xz * yy, xy * xz - xx * yz
     determinant = xx * cxx + xy * cxy + xz * cxz
-    step = np.stack(
-        [
-            cxx * bx + cxy * by + cxz * bz,
-            cxy * bx + cyy * by + cyz * bz,
-            cxz * bx + cyz * by + czz * bz,
-        ],
-        axis=-1,
-    ) / np.maximum(determinant, DAMPING**3)[..., None]
+    step = (
+        np.stack(
+            [
+                cxx * bx + cxy * by + cxz * bz,
+                cxy * bx + cyy * by + cyz * bz,
+                cxz * bx + cyz * by + czz * bz,
+            ],
+            axis=-1,
+        )
+        / np.maximum(determinant, DAMPING**3)[..., None]
+    )
     length = np.linalg.norm(step, axis=-1, keepdims=True)
-    return (step * np.minimum(1, MOST_VOXELS / np.maximum(length, 1e-9))).astype(np.float32)
+    return (step * np.minimum(1, most / np.maximum(length, 1e-9))).astype(np.float32)
 
 
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:

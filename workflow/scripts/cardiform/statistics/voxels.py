@@ -95,9 +95,7 @@ class Judge:
     """What is true of the training hearts (:class:`cardiform.ldm.set_figures.Anatomy`), and which
     hearts keep to it: the ``valid`` of evaluate_samples."""
 
-    def __init__(
-        self, hearts: Sequence[np.ndarray], values: Sequence[int], table: LabelTable
-    ):
+    def __init__(self, hearts: Sequence[np.ndarray], values: Sequence[int], table: LabelTable):
         """hearts : (X, Y, Z) uint8 class values.    values : of the classes that count."""
         self.channels = np.zeros(256, np.uint8)
         self.channels[list(values)] = np.arange(1, len(values) + 1)
