@@ -4,12 +4,12 @@
     python benchmarks/shape_statistics.py drawn --out /tmp/drawn --hearts 36
     python benchmarks/shape_statistics.py designed --out /tmp/designed --peer /tmp/pycpd
 
-`designed`: three measures vary, each on its own (size, length of the left ventricle, atria); `drawn`: all
-of them, as in the demo. Digitises the hearts, runs check_cohort, extract_meshes and shape_statistics
-as the rules do, and prints how the scores go along with the measures, the figures of
-statistics.json, and the time. --peer: a folder with pycpd (pip install --target /tmp/pycpd pycpd),
-whose deformable point drift then puts the template onto the same hearts. A finished step is not
-done again.
+`designed`: three measures vary, each on its own (size, atria, length of the left ventricle);
+`drawn`: all of them, as in the demo. Digitises the hearts, runs check_cohort, extract_meshes and
+shape_statistics as the rules do, and prints how the scores go along with the measures, the
+figures of statistics.json, and the time. --peer: a folder with pycpd
+(pip install --target /tmp/pycpd pycpd), whose coherent point drift then puts the template onto the
+same hearts. A finished step is not done again.
 """
 
 from __future__ import annotations

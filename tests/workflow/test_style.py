@@ -80,7 +80,8 @@ MAY_USE_TORCH = {
     "coronary.links": False, "coronary.figures": False,
     "coronary.trace_case": False, "coronary.surroundings": False, "coronary.branch_names": False,
     "coronary.tree_files": False, "coronary.tree_cohort": False, "coronary.tree_figures": False,
-    "ldm.set_figures": False, "ldm.hearts_on_grid": False, "ldm.clouds": False, "ldm.cube": False, "ldm.option_checks": False,
+    "ldm.set_figures": False,
+    "ldm.hearts_on_grid": False, "ldm.clouds": False, "ldm.cube": False, "ldm.option_checks": False,
     "ldm.clouds_on_grid": False, "ldm.outside": False, "ldm.voxel_folder": False,
     # what the Snakefile and the geometry environment run
     "apply.models": False, "apply.record": False,

@@ -154,8 +154,8 @@ def check_path(path: Sequence[str], whole: Sequence[str]) -> None:
         )
     if absent := [name for name in path if name not in whole]:
         raise InputError(
-            f"shape_statistics.path: {', '.join(absent)} is no heart with all classes of the model; "
-            f"name two of {', '.join(whole[:10])}{' ...' if len(whole) > 10 else ''}"
+            f"shape_statistics.path: {', '.join(absent)} is no heart with all classes of the model"
+            f"; name two of {', '.join(whole[:10])}{' ...' if len(whole) > 10 else ''}"
         )
 
 

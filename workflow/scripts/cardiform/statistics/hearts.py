@@ -124,8 +124,8 @@ def check_enough(train: Sequence[Outline], of: int, names: Sequence[str]) -> Non
     """InputError where too few hearts are left to learn from."""
     if len(train) < LEAST_HEARTS:
         raise InputError(
-            f"shape_statistics: {len(train)} of {of} training hearts have {', '.join(names)} whole, "
-            f"a model takes {LEAST_HEARTS}; add cases, or name fewer classes in "
+            f"shape_statistics: {len(train)} of {of} training hearts have {', '.join(names)} "
+            f"whole, a model takes {LEAST_HEARTS}; add cases, or name fewer classes in "
             "shape_statistics.classes"
         )
 

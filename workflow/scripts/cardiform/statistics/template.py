@@ -184,7 +184,7 @@ def _surfaces(
 
 
 def _on_surface(vertices: np.ndarray, field: Field, pose: Pose) -> np.ndarray:
-    """Vertices moved along the slope to distance 0: between coarse nodes they lie too far inside."""
+    """Vertices moved along the slope to distance 0: of coarse nodes they lie too far inside."""
     points = vertices.astype(np.float64)
     for _ in range(2):
         distance, slope = distance_and_slope(field, pose(points))

@@ -51,10 +51,10 @@ def register(
     """
     velocity = np.zeros((1, 1, 1, 3), np.float32)
     for factor, steps in _levels(fixed.shape[:3]):
-        levels = [_coarser(values, factor) for values in (fixed, moving)]
-        velocity = _on_grid(velocity, levels[0].shape[:3])
+        target, source = _coarser(fixed, factor), _coarser(moving, factor)
+        velocity = _on_grid(velocity, target.shape[:3])
         window = max(smoothing_mm / (spacing * factor), 1.0)
-        velocity = _descend(velocity, *levels, spacing * factor, window, steps)
+        velocity = _descend(velocity, target, source, spacing * factor, window, steps)
     displacement = exponential(velocity)
     return Registered(displacement, folded_share(displacement))
 
