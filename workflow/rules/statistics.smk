@@ -33,11 +33,7 @@ rule shape_statistics:
         script=script("shape_statistics.py"),
         flags=flags("shape_statistics"),
         label_table=labels_flag,
-        table=(
-            f"--table {shlex.quote(CASE_TABLE)}"
-            if OPTIONS["shape_statistics"].columns
-            else ""
-        ),
+        table=(f"--table {shlex.quote(CASE_TABLE)}" if OPTIONS["shape_statistics"].columns else ""),
         meshes=folder_of_meshes,
         out=folder_of_output,
     shell:
