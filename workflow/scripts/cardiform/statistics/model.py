@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, problem
+from ..errors import InputError, again, problem
 from ..files import save_npz
 from ..formats import Format
 from ..geometry.surface import Mesh
@@ -28,7 +28,7 @@ MODEL = Format(
         "components": "f32 (K, V, 3)",
         "explained": "f32 (K)",
     },
-    "run shape_statistics again",
+    again("shape_statistics"),
     marked=False,
 )
 LEAST_SHARE = 1e-9  # of the variance: less is rounding

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, problem
+from ..errors import InputError, again, problem
 from ..files import save_npz
 from ..formats import Format
 from ..geometry.grids import lattice
@@ -18,7 +18,7 @@ from ..labels import LabelTable
 from .hearts import Outline, load_meshed
 from .poses import Pose
 
-REMEDY = "run shape_statistics again, and keep template.npz and model.npz of one run together"
+REMEDY = again("shape_statistics")
 TEMPLATE = Format(
     "template",
     {
@@ -134,7 +134,8 @@ def make_template(
     surfaces = meshed.surfaces()
     found = dict(meshed.fields())
     fields = [found[value] for value in values]
-    middle = outline.middles[channels].mean(axis=0)
+    of_classes = outline.middles[list(channels)]
+    middle = of_classes.mean(axis=0)
     vertices = np.concatenate([surfaces[value].vertices for value in values]) - middle
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     pose = Pose(np.eye(3), middle)
@@ -143,10 +144,10 @@ def make_template(
     shape = np.ceil((high + MARGIN_MM - origin) / grid_mm).astype(int) + 1
     points = lattice(*(np.arange(n) * grid_mm + o for n, o in zip(shape, origin)))
     distances = stored(clipped(fields, pose(points))).reshape(*shape, len(values))
-    middles = outline.middles[channels] - middle
     return Template(
-        mesh, labels, values, middles, distances, origin, grid_mm, smoothing_mm, remove_size
-    )
+        mesh, labels, values, of_classes - middle, distances, origin, grid_mm, smoothing_mm,
+        remove_size,
+    )  # fmt: skip
 
 
 def clipped(fields: Sequence[Field], world: np.ndarray) -> np.ndarray:
