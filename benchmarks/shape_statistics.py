@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 DESIGN = ("size", "atria", "lv_length")
-SPREAD = {"size": 0.14, "atria": 0.12, "lv_length": 0.07}  # of the logarithm
+SPREAD = {"size": 0.10, "atria": 0.12, "lv_length": 0.07}  # of the logarithm
 PEER_POINTS = 700
 
 

@@ -241,7 +241,13 @@ def outline(name: str, whole) -> Outline:
     whole = np.array(whole, bool)
     radii = np.where(whole, 20.0, np.nan)
     case = Case(case_id=name, patient_id=name, labels="x")
-    return Outline(case, np.where(whole[:, None], 1.0, np.nan), radii, whole)
+    return Outline(
+        case,
+        np.where(whole[:, None], 1.0, np.nan),
+        radii,
+        whole,
+        np.full((len(whole), 2, 3), np.nan),
+    )
 
 
 def test_classes_that_most_scans_cut_are_left_out_and_then_hearts_that_lack_one():

@@ -17,6 +17,7 @@ from ..options.statistics import ShapeStatisticsOptions
 from .poses import common_middles, middles_pose
 
 LEAST_HEARTS = 3
+RIM_MM = 6.0
 MOST = 0.5  # share of the hearts that have a class whole, from which on it is part of the model
 
 
@@ -26,12 +27,14 @@ class Outline:
 
     middles : (C, 3) RAS mm of the vertices of each class, NaN where there is none.
     radii : (C,) mm of the ball of its volume, NaN.    whole : (C,) bool: there, and not cut.
+    boxes : (C, 2, 3) RAS mm, lowest and highest corner of each class, NaN.
     """
 
     case: Case
     middles: np.ndarray
     radii: np.ndarray
     whole: np.ndarray
+    boxes: np.ndarray
 
     @classmethod
     def of(cls, case: Case, table: LabelTable, meshes: Path) -> Outline:
@@ -46,13 +49,15 @@ class Outline:
         middles = np.full((len(table), 3), np.nan)
         radii = np.full(len(table), np.nan)
         whole = np.zeros(len(table), bool)
+        boxes = np.full((len(table), 2, 3), np.nan)
         cuts = meshed.cuts
         for value, mesh in meshed.surfaces().items():
             channel = table.values.index(value)
             middles[channel] = mesh.vertices.mean(axis=0, dtype=np.float64)
+            boxes[channel] = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
             radii[channel] = np.cbrt(0.75 / np.pi * max(mesh.sizes[1], 0.0))
             whole[channel] = value not in cuts
-        return cls(case, middles, radii, whole)
+        return cls(case, middles, radii, whole, boxes)
 
 
 def load_meshed(case: Case, table: LabelTable, meshes: Path) -> MeshedCase:
@@ -128,6 +133,14 @@ def check_enough(train: Sequence[Outline], of: int, names: Sequence[str]) -> Non
             f"whole, a model takes {LEAST_HEARTS}; add cases, or name fewer classes in "
             "shape_statistics.classes"
         )
+
+
+def reach_of(hearts: Sequence[Outline], channels: Sequence[int]) -> np.ndarray:
+    """(2, 3) mm about the middle of the classes: a box that holds all hearts, with a rim."""
+    chosen = list(channels)
+    about = [o.boxes[chosen] - o.middles[chosen].mean(axis=0) for o in hearts]
+    boxes = np.stack(about).reshape(-1, 2, 3)
+    return np.stack([boxes[:, 0].min(axis=0) - RIM_MM, boxes[:, 1].max(axis=0) + RIM_MM])
 
 
 def central(train: Sequence[Outline], channels: Sequence[int]) -> Outline:

@@ -32,7 +32,7 @@ from .cohort import (
     write_scores,
 )
 from .drawing import write_modes
-from .hearts import central, check_enough, chosen_classes, outlines, split_off
+from .hearts import central, check_enough, chosen_classes, outlines, reach_of, split_off
 from .model import ShapeModel
 from .template import Template, make_template
 
@@ -107,6 +107,7 @@ def make_model(
     template = make_template(
         first, channels, table, work.meshes, grid_mm=options.grid_mm, mesh_mm=options.mesh_mm,
         smoothing_mm=options.smoothing_mm, remove_size=options.remove_size,
+        reach=reach_of(whole, channels),
     )  # fmt: skip
     template.save(out / "template.npz")
     folder = work.registered(out / "template.npz", shown)

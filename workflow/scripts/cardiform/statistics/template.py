@@ -36,8 +36,8 @@ TEMPLATE = Format(
     },
     REMEDY,
 )
-STEP_MM = 0.1  # of stored distances
-MOST_MM = 12.0  # farther points are all alike: what is that far off pulls no surface
+STEP_MM = 0.2  # of stored distances
+MOST_MM = 25.0  # farther points are all alike: what is that far off pulls no surface
 SLOPE_MM = 0.5
 MARGIN_MM = 15.0  # of the grid around the surfaces
 
@@ -48,7 +48,7 @@ class Template:
 
     mesh : surfaces of all classes together.    labels : (F,) uint8 class value of each triangle.
     values : class values, C.    middles : (C, 3) of its vertices.
-    distances : (X, Y, Z, C) int8, in steps of 0.1 mm, clipped; negative inside.
+    distances : (X, Y, Z, C) int8, in steps of 0.2 mm, clipped; negative inside.
     origin : (3,) of the grid's first voxel.    spacing : its edge.
     smoothing_mm, remove_size : as hearts are registered and compared with it.
     """
@@ -127,8 +127,12 @@ def make_template(
     mesh_mm: float,
     smoothing_mm: float,
     remove_size: bool,
+    reach: np.ndarray | None = None,
 ) -> Template:
-    """The template of a heart; InputError as of the meshes of a case."""
+    """The template of a heart; InputError as of the meshes of a case.
+
+    reach : (2, 3) mm about the middle of the classes, the box that the grid holds in any case.
+    """
     meshed = load_meshed(outline.case, table, meshes)
     values = tuple(table.values[c] for c in channels)
     surfaces = meshed.surfaces()
@@ -140,8 +144,11 @@ def make_template(
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     pose = Pose(np.eye(3), middle)
     mesh, labels = _surfaces(fields, values, pose, low, high, mesh_mm)
-    origin = low - MARGIN_MM
-    shape = np.ceil((high + MARGIN_MM - origin) / grid_mm).astype(int) + 1
+    low, high = low - MARGIN_MM, high + MARGIN_MM
+    if reach is not None:
+        low, high = np.minimum(low, reach[0]), np.maximum(high, reach[1])
+    origin = low
+    shape = np.ceil((high - origin) / grid_mm).astype(int) + 1
     points = lattice(*(np.arange(n) * grid_mm + o for n, o in zip(shape, origin)))
     distances = stored(clipped(fields, pose(points))).reshape(*shape, len(values))
     return Template(
