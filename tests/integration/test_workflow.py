@@ -25,6 +25,7 @@ ALL = (
     "all",
     "trees",
     "measures",
+    "statistics",
     "exports",
     "search",
     "results/tiny/windows/bone/64/manifest/chunk_000.tsv",
@@ -210,7 +211,7 @@ def test_every_rule_ran_in_its_environment(made, refined):
     """In both runs together, and no job outside of one."""
     text = made[2] + refined[1]
     finished = re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)", text, flags=re.M)
-    targets = {"all", "points", "trees", "measures", "exports", "search"}
+    targets = {"all", "points", "trees", "measures", "statistics", "exports", "search"}
     # by name alone: apply takes trained models, vessels and folds longer trainings
     named = {r.name for r in RULES if r.name.endswith(("_vessels", "_applied", "_folds"))}
     named |= {"complete_vecset"}  # where a training hides classes

@@ -84,6 +84,15 @@ class Hearts(Trainings):
     def measured(self) -> list:
         return ["--meshes", self.folder / "meshes", "--trees", self.folder / "coronary_trace"]
 
+    def statistics_split(self) -> list:
+        """All hearts to learn from."""
+        names = ["phantom_000", "phantom_001", "phantom_002"]
+        rows = {"train": names, "validation": [], "test": []}
+        for part, own in rows.items():
+            text = "".join(f"{name},{name},x\n" for name in own)
+            (self.folder / f"all_{part}.csv").write_text("case_id,patient_id,path\n" + text)
+        return [w for part in rows for w in (f"--{part}", self.folder / f"all_{part}.csv")]
+
     def per_case(self, out: Path, *more) -> list:
         return [*self.cases, *ONE, "--out", out, "--manifest", out / "all.tsv", *more]
 
@@ -132,6 +141,11 @@ class Hearts(Trainings):
             "collect_measures": [
                 *(*self.cases, "--manifest", self.manifest("measures"), "--out", out),
                 *self.flags("norms"),
+            ],
+            "shape_statistics": [
+                *(*self.cases, *meshes, *self.statistics_split(), "--out", out),
+                *("--grid-mm", 12.0, "--mesh-mm", 12.0, "--pairs", 1, "--samples", 1),
+                *("--most-modes", 1, "--classes", "left_ventricle,right_ventricle"),
             ],
             "collect_folds": [
                 *("--rule", "reconstruct_vecset", "--out", out),
@@ -237,6 +251,7 @@ OTHER_SCRIPTS = {
     "export_shapes": ("--formats", "glb"),
     "measure_shapes": ("--vessels", "aorta"),
     "collect_measures": ("--least-cases", 2),
+    "shape_statistics": ("--seed", 5),
     "collect_folds": (),
     "collect_search": (),
     "collect_fused": (),
@@ -265,7 +280,7 @@ DECLARED = (
     "statistics.json", "train.csv", "val.csv", "test.csv", "figures.json", "qc/cohort.json",
     "branches.csv", "cohort.tsv", "summary.csv", "cases.csv", "measures.csv", "norms.csv",
     "zscores.csv", "groups.csv", "best.yaml", "trials.tsv", "search.png", "study.log",
-    "folds.png",
+    "folds.png", "model.npz", "template.npz", "scores.csv",
 )  # fmt: skip
 
 

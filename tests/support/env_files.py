@@ -25,6 +25,7 @@ CONDA_NAMES = {
     "matplotlib": "matplotlib-base",
     "fast_simplification": "fast-simplification",
     "nrrd": "pynrrd",
+    "PIL": "pillow",
 }
 PYPI_NAMES = {"pytorch-gpu": "torch", "matplotlib-base": "matplotlib", "igl": "libigl"}
 

@@ -41,6 +41,9 @@ elif name == "collect_trees":
 elif name == "collect_measures":
     for part in ("measures", "norms", "zscores", "groups"):
         put(out / (part + ".csv"))
+elif name == "shape_statistics":
+    for part in ("model.npz", "template.npz", "scores.csv", "statistics.json"):
+        put(out / part)
 elif name.startswith(("train_", "pretrain_")):
     put(out / "model.pt"); put(out / "metrics.json")
     if "--until" in arguments:  # a trial: its figure follows from its settings

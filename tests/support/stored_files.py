@@ -54,6 +54,10 @@ from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.options.vessels import VesselDrawingOptions
 from cardiform.options.vqvae import VqvaeCodebookOptions, VqvaeOptions
 from cardiform.search import rungs
+from cardiform.statistics import case as shape_case
+from cardiform.statistics import hearts as shape_hearts
+from cardiform.statistics import model as shape_model
+from cardiform.statistics import template as shape_template
 from cardiform.training import checkpoint, job
 from cardiform.vecset import confidence as vecset_confidence
 from cardiform.vecset import reconstruct as vecset_reconstruct
@@ -93,6 +97,9 @@ STORED = (
     Stored(vessel_tree.TREE, "Vessel tree", "vessels/a.npz"),
     Stored(vessel_field.VOTES, "Vessel votes", "vessels/votes/a.npz"),
     Stored(draw_case.DRAWN, "Drawn vessels", "vessels/figures/a.json"),
+    Stored(shape_model.MODEL, "Shape model", "statistics/model.npz"),
+    Stored(shape_template.TEMPLATE, "Template", "statistics/template.npz"),
+    Stored(shape_case.REGISTERED, "Registered heart", "statistics/a.npz"),
     Stored(vecset_reconstruct.LATENTS, "VecSet latents", "vecset/a/latents.npz"),
     Stored(vecset_confidence.CONFIDENCE, "Confidence", "vecset/confidence.json"),
     Stored(vqvae_reconstruct.CODES, "Codes", "vqvae/x/codes.npz"),
@@ -149,6 +156,7 @@ def write_all(folder: Path) -> None:
         fuse_case(case, **common, options=FusionOptions(), masks={}, out=folder / "fused")
         vecset, vqvae = _write_vecset(folder, case), _write_vqvae(folder)
     _write_measures(folder, case)
+    _write_statistics(folder, case)
     networks = {"vecset": [vecset], "vqvae": [vqvae], "coders": [coder]}
     _write_applied(folder, case, networks, {"points": options, "voxels": voxels})
     _write_training(folder / "training")
@@ -182,6 +190,23 @@ def _write_measures(folder: Path, case: table.Case) -> None:
     frame = measure_table.read_measures(path)
     hearts = pd.concat([frame.assign(case_id=name) for name in "abc"], ignore_index=True)
     measure_table.write_frame(folder / "measures" / "norms.csv", norms.norms_of(hearts, 3))
+
+
+def _write_statistics(folder: Path, case: table.Case) -> None:
+    meshes, out = folder / "meshes", folder / "statistics"
+    outline = shape_hearts.Outline.of(case, TABLE, meshes)
+    template = shape_template.make_template(
+        outline, (0, 1), TABLE, meshes, grid_mm=8.0, mesh_mm=8.0, smoothing_mm=8.0,
+        remove_size=False,
+    )  # fmt: skip
+    template.save(out / "template.npz")
+    places = {"template": template, "table": TABLE, "meshes": meshes, "out": out}
+    shape_case.register_case(case, **places)
+    scales = np.array([0.9, 1.0, 1.2])[:, None, None]
+    shape_model.ShapeModel.fit(
+        scales * template.mesh.vertices, template.mesh.faces, template.labels,
+        variance=0.95, most_modes=2, remove_size=False,
+    ).save(out / "model.npz")  # fmt: skip
 
 
 def _write_latent_diffusion(folder: Path, case: table.Case) -> ShapeCoder:

@@ -323,6 +323,23 @@ def test_measures_are_a_target_of_their_own(project):
     assert "--table cohort.tsv" in text and "--trees results/acme/coronary/trees" in text
 
 
+def test_statistics_are_a_target_of_their_own(project):
+    """Of meshes and a split; a column of the case table is looked for when a run is planned."""
+    jobs = {"extract_meshes": 4, "split_cohort": 1, "shape_statistics": 1}
+    plan = {"check_cases": 4, "check_cohort": 1, **jobs, "statistics": 1}
+    found = planned(project, "statistics")
+    assert plan.items() <= found.items()
+    assert "shape_statistics" not in planned(project)
+    run(project, "statistics")
+    assert planned(project, "statistics") == {}
+    write_config(project, "shape_statistics:\n  most_modes: 5\n")
+    assert planned(project, "statistics") == {"shape_statistics": 1, "statistics": 1}
+    write_config(project, "shape_statistics:\n  columns: [x_age]\n")
+    refused = snakemake(project, "-n", "statistics")
+    wanted = "cohort.tsv: no column x_age, which shape_statistics.columns names"
+    assert wanted in refused.stdout + refused.stderr
+
+
 def test_exports_are_a_target_of_their_own(project):
     jobs = {"export_shapes": 4}
     plan = {"check_cases": 4, "check_cohort": 1, "extract_meshes": 4, **jobs, "exports": 1}

@@ -125,8 +125,22 @@ def _measures() -> dict:
     return {}
 
 
+def _statistics() -> dict:
+    """Scores of two hearts, where the page reads them."""
+    folder = Path("results/acme/shape_statistics")
+    folder.mkdir(parents=True)
+    rows = "case_id,part,mode_1,residual_mm\n007,train,-2.5,0.3\nb,val,1.0,0.4\n"
+    (folder / "scores.csv").write_text(rows)
+    return {}
+
+
 SCORES = (("a", 80, False, 2.5), ("b", 52, False, -1.0), ("c", 41, True, ""))
-NAMES = {"docs/measures.md": _measures, "docs/vecset.md": _vecset, "docs/vqvae.md": _vqvae}
+NAMES = {
+    "docs/measures.md": _measures,
+    "docs/statistics.md": _statistics,
+    "docs/vecset.md": _vecset,
+    "docs/vqvae.md": _vqvae,
+}
 # New files of a family are written and run by the test of its page.
 RUN = [b for b in BLOCKS if b.language == "python" and not b.text.startswith("# file: ")]
 
@@ -142,6 +156,8 @@ def test_python_runs(page, tmp_path, monkeypatch):
             exec(compile(block.text, str(block), "exec"), names)
     if "far" in names:
         assert list(names["far"].case_id) == ["a"] and len(names["wide"]) == 3
+    if "unlike_most" in names:
+        assert list(names["unlike_most"].case_id) == ["007"]
     if "distances" in names:
         assert names["distances"].shape == (2, 5, 10)
 

@@ -63,6 +63,8 @@ MAY_IMPORT = {
     "export": GROUND | TORCH_GROUND | FAMILIES | {"cli", "phantom", "apply", "export"},
     "report": GROUND | {"coronary", "report"},
     "measures": GROUND | {"coronary", "measures"},
+    # the anatomy of interpolated hearts is judged as that of generated ones
+    "statistics": GROUND | {"ldm", "statistics"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", "completion", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {
     "errors": True, "options": True, "labels": True, "files": True, "formats": True, "tables": True,
@@ -83,6 +85,7 @@ MAY_USE_TORCH = {
     "coronary.links": False, "coronary.figures": False,
     "coronary.trace_case": False, "coronary.surroundings": False, "coronary.branch_names": False,
     "coronary.tree_files": False, "coronary.tree_cohort": False, "coronary.tree_figures": False,
+    "ldm.set_figures": False,
     "ldm.hearts_on_grid": False, "ldm.clouds": False, "ldm.cube": False, "ldm.option_checks": False,
     "ldm.clouds_on_grid": False, "ldm.outside": False, "ldm.voxel_folder": False,
     # what the Snakefile and the geometry environment run

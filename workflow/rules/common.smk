@@ -343,6 +343,9 @@ try:
         lambda: check_ldm(*(OPTIONS[name] for name in LDM_SECTIONS)),
         lambda: check_vessels(OPTIONS["vessels"]),
         lambda: check_free_columns(COHORT.table, OPTIONS["norms"].groups, "norms.groups"),
+        lambda: check_free_columns(
+            COHORT.table, OPTIONS["shape_statistics"].columns, "shape_statistics.columns"
+        ),
     )
     CHUNKS, NEW_CHUNKS, _ = together(
         lambda: assign_chunks(CASES, COHORT.chunks),

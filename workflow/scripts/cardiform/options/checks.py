@@ -156,7 +156,7 @@ def check_classes(
     nothing_traced = trace is not None and trace.structure not in known
     silent: tuple[str, ...] = ("coronary_repair", "fusion") if nothing_refined else ()
     silent += ("coronary_trace",) if nothing_traced else ()  # its target says so
-    silent += ("measures",)  # what a heart has is measured
+    silent += ("measures", "shape_statistics.leave_out")  # what a heart has is looked at
     for key, field, names in _class_names(options):
         absent = [name for name in names if name not in known]
         usual = names == _names(field.default) or key == "ldm.drop_classes"

@@ -32,6 +32,7 @@ from .ldm import (
 )
 from .measures import MeasuresOptions, NormsOptions
 from .search import SearchOptions
+from .statistics import ShapeStatisticsOptions
 from .training import TrainingOptions
 from .vecset import VecsetOptions, VecsetReconstructOptions
 from .vessels import VesselDrawingOptions, VesselOptions
@@ -55,6 +56,7 @@ SECTIONS: dict[str, type] = {
     "windows": WindowsOptions,
     "measures": MeasuresOptions,
     "norms": NormsOptions,
+    "shape_statistics": ShapeStatisticsOptions,
     "exports": ExportsOptions,
     "training": TrainingOptions,
     "vqvae": VqvaeOptions,

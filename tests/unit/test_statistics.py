@@ -1,0 +1,306 @@
+"""Registration, modes, scores, voxels and regression against what is known of each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from cardiform.errors import InputError
+from cardiform.files import load_npz, save_npz
+from cardiform.geometry.surface import Mesh, extract_surface
+from cardiform.labels import LabelTable
+from cardiform.options.statistics import ShapeStatisticsOptions
+from cardiform.statistics.case import to_surface
+from cardiform.statistics.drawing import write_modes
+from cardiform.statistics.hearts import Outline, check_enough, chosen_classes, split_off
+from cardiform.statistics.model import ShapeModel
+from cardiform.statistics.poses import Pose, aligned, best_pose, common_middles, middles_pose
+from cardiform.statistics.regression import check_known, read_numbers, regression
+from cardiform.statistics.velocity import folded_share, register, rows_at
+from cardiform.statistics.voxels import Box, inside, label_map
+
+RNG = np.random.default_rng(0)
+
+
+def ball(radius, middle=(0, 0, 0), edge=2.0, shape=(24, 24, 24)) -> np.ndarray:
+    """(X, Y, Z) signed distances of a ball about the middle of a grid, clipped at 12 mm."""
+    points = (np.indices(shape).T - (np.array(shape) - 1) / 2).T * edge
+    far = np.linalg.norm(points.T - np.asarray(middle), axis=-1).T - radius
+    return np.clip(far, -12, 12).astype(np.float32)
+
+
+def surface(distances: np.ndarray, edge: float = 2.0) -> Mesh:
+    affine = np.diag([edge, edge, edge, 1.0])
+    affine[:3, 3] = -(np.array(distances.shape) - 1) / 2 * edge
+    return extract_surface(np.where(distances == 0, 1e-3, distances), affine)
+
+
+# --- registration ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "other", [ball(16), ball(8), ball(11, (6, -4, 3))], ids=("grow", "shrink", "move")
+)
+def test_surfaces_are_moved_onto_each_other_without_folds(other):
+    fixed = ball(11)
+    found = register(fixed[..., None], other[..., None], 2.0, 4.0)
+    mesh = surface(fixed)
+    index = (mesh.vertices / 2.0 + (np.array(fixed.shape) - 1) / 2).astype(np.float32)
+    left = np.abs(rows_at(other[..., None], found.moved(index)))
+    assert left.mean() < 0.25 and left.max() < 1.0  # mm, of voxels of 2 mm
+    assert found.folded == 0
+
+
+def test_each_class_moves_to_its_own():
+    """Two balls that come near each other do not take the other's surface for their own."""
+    fixed = np.stack([ball(7, (-9, 0, 0)), ball(7, (9, 0, 0))], axis=-1)
+    moving = np.stack([ball(7, (-5, 4, 0)), ball(6, (10, 4, 0))], axis=-1)
+    found = register(fixed, moving, 2.0, 4.0)
+    for channel in (0, 1):
+        vertices = surface(fixed[..., channel]).vertices
+        index = (vertices / 2.0 + 11.5).astype(np.float32)
+        left = np.abs(rows_at(moving[..., channel, None], found.moved(index)))
+        assert left.mean() < 0.3
+    assert found.folded == 0
+
+
+def test_a_fold_is_seen():
+    displacement = np.zeros((8, 8, 8, 3), np.float32)
+    assert folded_share(displacement) == 0
+    displacement[4:, :, :, 0] = -3
+    assert folded_share(displacement) > 0.1
+
+
+# --- poses -------------------------------------------------------------------------------
+
+
+def test_a_pose_is_found_again():
+    points = RNG.normal(size=(50, 3)) * 30
+    pose = Pose(
+        Rotation.from_euler("xyz", [20, -10, 40], degrees=True).as_matrix(), np.arange(3.0), 1.2
+    )
+    found = best_pose(points, pose(points), with_scale=True)
+    np.testing.assert_allclose(found.matrix, pose.matrix, atol=1e-9)
+    np.testing.assert_allclose(pose.inverse(pose(points)), points, atol=1e-9)
+    np.testing.assert_allclose(Pose.of_matrix(pose.matrix).turn, pose.turn, atol=1e-12)
+    mirrored = points * [-1, 1, 1]
+    assert np.linalg.det(best_pose(points, mirrored).turn) > 0  # a rotation, never a mirror
+
+
+def test_alignment_takes_pose_away_and_size_where_asked():
+    shape = RNG.normal(size=(40, 3)) * 20
+    turns = Rotation.random(6, rng=1).as_matrix()
+    sizes = np.linspace(0.8, 1.2, 6)
+    shapes = np.stack([s * shape @ t.T + 50 * t[0] for s, t in zip(sizes, turns)]).astype(
+        np.float32
+    )
+    _, moved = aligned(shapes, with_scale=True)
+    assert np.ptp(moved, axis=0).max() < 1e-2
+    mean, moved = aligned(shapes, with_scale=False)
+    spread = np.linalg.norm(moved - moved.mean(axis=1, keepdims=True), axis=2).mean(axis=1)
+    np.testing.assert_allclose(spread / spread.mean(), sizes / sizes.mean(), rtol=1e-3)
+    np.testing.assert_allclose(mean.mean(axis=0), 0, atol=1e-4)
+
+
+def test_few_middles_allow_a_shift_alone():
+    one = np.array([[1.0, 2, 3], [np.nan] * 3])
+    onto = np.array([[5.0, 5, 5], [9, 9, 9]])
+    pose = middles_pose(one, onto)
+    np.testing.assert_allclose(pose.turn, np.eye(3))
+    np.testing.assert_allclose(pose(one[0]), onto[0])
+    mean = common_middles([one, onto])
+    assert mean.shape == (2, 3) and np.isfinite(mean).all()
+
+
+# --- modes -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def known():
+    """Hearts of two modes: the model, the coefficients, the shapes."""
+    mesh = surface(ball(18))
+    about = mesh.vertices / 18
+    modes = np.stack([3 * about * about[:, :1] ** 2, 1.5 * about * about[:, 1:2] ** 2])
+    coefficients = np.linalg.qr(RNG.normal(size=(12, 3)))[0][:, 1:]
+    coefficients = (coefficients - coefficients.mean(axis=0)) * np.sqrt(11)
+    shapes = mesh.vertices + np.tensordot(coefficients, modes, axes=1)
+    shapes = (shapes + RNG.normal(size=(12, 1, 3)) * 20).astype(np.float32)  # somewhere else each
+    labels = np.where(mesh.vertices[mesh.faces[:, 0], 2] > 0, 1, 3).astype(np.uint8)
+    model = ShapeModel.fit(
+        shapes, mesh.faces, labels, variance=0.999, most_modes=20, remove_size=False
+    )
+    return model, coefficients, shapes
+
+
+def test_modes_go_along_with_what_made_them(known):
+    model, coefficients, shapes = known
+    scores = np.stack([model.scores(shape) for shape in shapes])
+    for mode in range(2):
+        assert abs(np.corrcoef(scores[:, mode], coefficients[:, mode])[0, 1]) > 0.97
+    np.testing.assert_allclose(scores.std(axis=0, ddof=1)[:2], 1, rtol=0.01)
+    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=0.01)
+    assert model.explained[:2].sum() > 0.98 and (np.diff(model.explained) <= 0).all()
+
+
+def test_scores_make_the_heart_again(known):
+    model, _, shapes = known
+    rebuilt = model.shape(model.scores(shapes[0]))
+    assert np.linalg.norm(rebuilt - model.posed(shapes[0]), axis=1).mean() < 0.05
+    half = shapes[0][:, 2] > np.median(shapes[0][:, 2])
+    np.testing.assert_allclose(
+        model.scores(shapes[0], half)[:2], model.scores(shapes[0])[:2], atol=0.25
+    )
+
+
+def test_the_share_and_the_number_of_modes_are_kept(known):
+    model, _, shapes = known
+    more = {"faces": model.faces, "labels": model.labels, "remove_size": False}
+    assert ShapeModel.fit(shapes, **more, variance=0.5, most_modes=20).modes == 1
+    assert ShapeModel.fit(shapes, **more, variance=1.0, most_modes=2).modes == 2
+
+
+def test_a_model_has_the_keys_that_others_read(known, tmp_path):
+    model, *_ = known
+    model.save(tmp_path / "model.npz")
+    found = load_npz(tmp_path / "model.npz")
+    assert set(found) == {"vertices", "faces", "labels", "components", "explained"}
+    assert found["components"].shape == (model.modes, *found["vertices"].shape)
+    np.testing.assert_array_equal(
+        ShapeModel.load(tmp_path / "model.npz").components, model.components
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "fact"),
+    [
+        ("faces", lambda a: a + 10_000, "corners that are none"),
+        ("components", lambda a: a * np.nan, "not finite"),
+        ("components", lambda a: a * 0, "moves nothing"),
+        ("components", lambda a: a[:0], "no modes"),
+        ("labels", lambda a: a * 0, "triangles of no class"),
+        ("labels", lambda a: a[1:], "is no shape model file"),
+    ],
+)
+def test_a_damaged_model_is_refused_in_one_line(known, tmp_path, key, change, fact):
+    model, *_ = known
+    model.save(tmp_path / "model.npz")
+    found = load_npz(tmp_path / "model.npz")
+    found[key] = change(found[key])
+    if key == "components":
+        found["explained"] = found["explained"][: len(found[key])]
+    save_npz(tmp_path / "model.npz", **found)
+    with pytest.raises(InputError, match=fact) as refused:
+        ShapeModel.load(tmp_path / "model.npz")
+    assert len(refused.value.problems) == 1
+
+
+def test_modes_are_drawn_and_move(known, tmp_path):
+    model, *_ = known
+    paths = write_modes(tmp_path, model, LabelTable())
+    assert len(paths) == 7 * model.modes and all(path.exists() for path in paths)
+    with Image.open(tmp_path / "modes.gif") as animation:
+        assert animation.n_frames > 8 and animation.size[0] == 260 * min(model.modes, 4)
+    with Image.open(tmp_path / "modes.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 10
+
+
+def test_distance_to_a_surface_is_that_of_its_planes():
+    mesh = surface(ball(16))
+    points = surface(ball(14)).vertices
+    np.testing.assert_allclose(to_surface(points, mesh), 2, atol=0.25)
+
+
+# --- voxels ------------------------------------------------------------------------------
+
+
+def test_voxels_fill_a_surface():
+    mesh = surface(ball(18))
+    box = Box.around(mesh.vertices, 1.0)
+    found = inside(mesh, box)
+    assert abs(found.sum() / (4 / 3 * np.pi * 18**3) - 1) < 0.02
+    middle = (np.argwhere(found) * box.spacing + box.origin).mean(axis=0)
+    np.testing.assert_allclose(middle, 0, atol=0.1)
+
+
+def test_the_priority_decides_where_surfaces_overlap():
+    table = LabelTable()
+    parts = {1: surface(ball(16)), 3: surface(ball(10))}  # the ventricle goes before its muscle
+    found = label_map(parts, Box.around(parts[1].vertices), table)
+    middle = tuple(n // 2 for n in found.shape)
+    assert found[middle] == 3 and set(np.unique(found)) == {0, 1, 3}
+
+
+# --- which hearts ------------------------------------------------------------------------
+
+
+def outline(name: str, whole) -> Outline:
+    from cardiform.cohort.table import Case
+
+    whole = np.array(whole, bool)
+    radii = np.where(whole, 20.0, np.nan)
+    case = Case(case_id=name, patient_id=name, labels="x")
+    return Outline(
+        case,
+        np.where(whole[:, None], 1.0, np.nan),
+        radii,
+        whole,
+        np.full((len(whole), 2, 3), np.nan),
+    )
+
+
+def test_classes_that_most_scans_cut_are_left_out_and_then_hearts_that_lack_one():
+    table = LabelTable(LabelTable().classes[:3])
+    hearts = [outline("a", [1, 1, 0]), outline("b", [1, 1, 0]), outline("c", [1, 0, 1])]
+    assert chosen_classes(hearts, table, ShapeStatisticsOptions()) == [0, 1]
+    kept, reasons = split_off(hearts, [0, 1], table)
+    assert [o.case.case_id for o in kept] == ["a", "b"]
+    assert reasons == {"c": "without left_atrium"}
+    with pytest.raises(InputError, match="2 of 3 training hearts have"):
+        check_enough(kept, 3, ["myocardium"])
+    with pytest.raises(InputError, match="left_ventricle is whole in no training heart"):
+        chosen_classes(hearts[:2], table, ShapeStatisticsOptions(classes=("left_ventricle",)))
+    with pytest.raises(InputError, match="no class is whole in more than half of 1"):
+        chosen_classes([outline("a", [0, 0, 0])], table, ShapeStatisticsOptions())
+
+
+def test_thin_classes_are_left_out_unless_they_are_asked_for():
+    table = LabelTable()
+    hearts = [outline(name, np.ones(10)) for name in "abc"]
+    channels = chosen_classes(hearts, table, ShapeStatisticsOptions())
+    assert [n for c, n in enumerate(table.names) if c not in channels] == ["coronary"]
+    asked = ShapeStatisticsOptions(classes=("coronary", "aorta"))
+    assert chosen_classes(hearts, table, asked) == [5, 8]
+
+
+# --- columns -----------------------------------------------------------------------------
+
+
+def test_a_number_that_makes_the_shape_is_found_and_chance_is_not():
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(40, 3))
+    shares = np.array([0.6, 0.2, 0.1])
+    age = 50 + 10 * scores[:, 0] + rng.normal(size=40)
+    figures, predicted = regression(scores, shares, age, 199, 0)
+    assert figures["p"] == 1 / 200 and figures["r2_of_column"] > 0.95
+    assert 0.5 < figures["explained_held_out"] < figures["explained"] < 0.8
+    np.testing.assert_allclose(predicted[:, 0], np.percentile(scores[:, 0], (5, 50, 95)), atol=0.3)
+    chance, _ = regression(scores, shares, rng.normal(size=40), 199, 0)
+    assert (
+        chance["p"] > 0.02 and chance["r2_of_column"] < 0.3 and chance["explained_held_out"] < 0.1
+    )
+
+
+def test_columns_that_are_no_numbers_are_named(tmp_path):
+    path = tmp_path / "t.tsv"
+    path.write_text("case_id\tlabels\tx_age\na\ta.nii\told\nb\tb.nii\t\nc\tc.nii\tinf\n")
+    with pytest.raises(InputError) as refused:
+        read_numbers(path, ["x_age"], ["a", "b", "c"])
+    assert [line.split(";")[0] for line in refused.value.problems] == [
+        f"{path}:2: x_age is 'old', no number",
+        f"{path}:4: x_age is 'inf', no number",
+    ]
+    assert read_numbers(path, ["x_age"], ["b"]) == {"x_age": {}}
+    with pytest.raises(InputError, match="x_age has 2 numbers of scored hearts"):
+        check_known({"x_age": {"a": 1.0, "b": 2.0}})

@@ -1,0 +1,1 @@
+"""How the hearts of a cohort vary: vertices in correspondence, modes, scores, paths."""

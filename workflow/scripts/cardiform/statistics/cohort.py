@@ -1,0 +1,236 @@
+"""The model of a cohort, from registered hearts to its files."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import outputs
+from ..errors import InputError, together
+from ..files import write_text
+from ..labels import LabelTable
+from ..options.statistics import ShapeStatisticsOptions
+from ..volumes import save_label_map
+from . import regression
+from .case import RegisteredHeart, registered_path
+from .drawing import write_surfaces
+from .model import ShapeModel
+from .poses import onto_mean
+from .quality import Correspondences, SignedDistances, Truth, between, quality
+from .template import Template, in_mm
+from .voxels import Box, Judge, label_map, label_map_of
+
+log = logging.getLogger(__name__)
+
+PARTS = ("train", "val", "test")
+PARTIAL = "partial"  # of hearts that lack a class, or are cut: scored by what they have
+NEW = "new"
+MOST_HEARTS = 60  # of each part by which models are compared: it takes time and memory
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Registered hearts by case id, and the part of each."""
+
+    template: Template
+    hearts: Mapping[str, RegisteredHeart]
+    parts: Mapping[str, str]
+
+    @classmethod
+    def load(cls, template: Template, folder: Path, parts: Mapping[str, str]) -> Cohort:
+        """The hearts of :func:`cardiform.statistics.case.register_case` in ``folder``.
+
+        parts : case id -> its part; a heart of the split that lacks a class becomes
+            :data:`PARTIAL`.
+        """
+        found = together(
+            *(functools.partial(RegisteredHeart.load, registered_path(folder, c)) for c in parts)
+        )
+        hearts = dict(zip(parts, found))
+        named = {
+            c: part if hearts[c].whole or part == NEW else PARTIAL for c, part in parts.items()
+        }
+        return cls(template, hearts, named)
+
+    def of(self, part: str) -> list[str]:
+        """Case ids."""
+        return [case_id for case_id, own in self.parts.items() if own == part]
+
+    def fit(self, options: ShapeStatisticsOptions) -> ShapeModel:
+        """The model of the training hearts."""
+        shapes = np.stack([self.hearts[c].vertices for c in self.of("train")])
+        return ShapeModel.fit(
+            shapes, self.template.mesh.faces, self.template.labels,
+            variance=options.variance, most_modes=options.most_modes,
+            remove_size=self.template.remove_size,
+        )  # fmt: skip
+
+    def scores(self, model: ShapeModel) -> dict[str, tuple[np.ndarray, float]]:
+        """Case id -> scores, and mm between its vertices and those that the modes make."""
+        result = {}
+        values = self.template.vertex_labels
+        for case_id, heart in self.hearts.items():
+            own = np.array(self.template.values)[heart.known]
+            known = np.isin(values, own)
+            scores = model.scores(heart.vertices, known)
+            rebuilt = model.shape(scores)[known]
+            posed = onto_mean(heart.vertices[known], rebuilt, with_scale=model.remove_size)
+            rest = np.linalg.norm(posed - rebuilt, axis=1).mean()
+            result[case_id] = (scores, float(rest))
+        return result
+
+
+def write_scores(
+    path: Path, scores: Mapping[str, tuple[np.ndarray, float]], parts: Mapping[str, str]
+) -> None:
+    """case_id, part, mode_1 ... in standard deviations, residual_mm."""
+    modes = len(next(iter(scores.values()))[0]) if scores else 0
+    lines = [",".join(["case_id", "part", *(f"mode_{k + 1}" for k in range(modes)), "residual_mm"])]
+    for case_id, (values, rest) in scores.items():
+        numbers = ",".join(f"{value:.5f}" for value in (*values, rest))
+        lines.append(f"{case_id},{parts[case_id]},{numbers}")
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def registration_figures(cohort: Cohort, table: LabelTable) -> dict:
+    """mm between the moved template and the hearts, over all of them and by class."""
+    rows = np.stack([heart.residual for heart in cohort.hearts.values()])
+    names = [table.names[table.values.index(value)] for value in cohort.template.values]
+    means = np.nanmean(rows, axis=1)
+    worst = int(means.argmax())
+    return {
+        "mean_mm": float(means.mean()),
+        "by_class_mm": dict(zip(names, np.nanmean(rows, axis=0).tolist())),
+        "worst": {"case_id": list(cohort.hearts)[worst], "mm": float(means[worst])},
+        "folded_share": max(heart.folded for heart in cohort.hearts.values()),
+    }
+
+
+def compared(
+    cohort: Cohort, model: ShapeModel, table: LabelTable, options: ShapeStatisticsOptions
+) -> tuple[dict, Judge]:
+    """Figures of the model and of the plain one, and what the training hearts have in common."""
+    rng = np.random.default_rng(options.seed)
+    hearts = {}
+    for part in PARTS:
+        names = cohort.of(part)
+        chosen = sorted(rng.permutation(len(names))[:MOST_HEARTS])
+        hearts[part] = [cohort.hearts[names[k]] for k in chosen]
+    template = cohort.template
+    truths = {part: [Truth.of(h, template) for h in found] for part, found in hearts.items()}
+    maps = [label_map_of(in_mm(heart.distances), template, table) for heart in hearts["train"]]
+    judge = Judge(maps, template.values, table)
+    number = len(hearts["train"])
+    both = [rng.choice(number, 2, replace=False) for _ in range(options.pairs)]
+    pairs = [(int(a), int(b)) for a, b in both]
+    figures: dict = {
+        "compared_hearts": {part: len(found) for part, found in hearts.items()},
+        "by_modes": {},
+        "interpolated": {},
+        "valid_training": float(np.mean([judge.valid(found) for found in maps])),
+    }
+    plain = SignedDistances(template, hearts, options.most_modes)
+    for name, own in (
+        ("correspondences", Correspondences(model, hearts)),
+        ("signed_distances", plain),
+    ):
+        figures["by_modes"][name] = quality(own, template, truths, options.samples, options.seed)
+        figures["interpolated"][name] = between(own, pairs, judge, table)
+    return figures, judge
+
+
+def check_path(path: Sequence[str], whole: Sequence[str]) -> None:
+    """InputError where the ends of a path are no two of the ``whole`` hearts."""
+    if not path:
+        return
+    if len(path) != 2 or path[0] == path[1]:
+        raise InputError(
+            f"shape_statistics.path: {', '.join(path)}; name two different cases, or none"
+        )
+    if absent := [name for name in path if name not in whole]:
+        raise InputError(
+            f"shape_statistics.path: {', '.join(absent)} is no heart with all classes of the model"
+            f"; name two of {', '.join(whole[:10])}{' ...' if len(whole) > 10 else ''}"
+        )
+
+
+def write_path(
+    folder: Path, cohort: Cohort, model: ShapeModel, table: LabelTable, judge: Judge,
+    options: ShapeStatisticsOptions,
+) -> tuple[list[Path], dict]:  # fmt: skip
+    """step_00.vtp and step_00.nii.gz ... from one heart to another; the files, and which hearts are
+    valid."""
+    first, last = (model.posed(cohort.hearts[name].vertices) for name in options.path)
+    box = Box.around(np.concatenate([first, last]))
+    paths, valid = [], []
+    for step, share in enumerate(np.linspace(0, 1, options.path_steps)):
+        vertices = (1 - share) * first + share * last
+        parts = model.parts(vertices)
+        paths += [folder / f"step_{step:02d}{ending}" for ending in (".vtp", ".nii.gz")]
+        write_surfaces(paths[-2], parts, table)
+        labels = label_map(parts, box, table)
+        save_label_map(paths[-1], labels, box.affine)
+        valid.append(judge.valid(labels))
+    return paths, {"cases": list(options.path), "steps": len(valid), "valid": valid}
+
+
+def write_columns(
+    folder: Path, columns: Mapping[str, Mapping[str, float]], scores: Mapping, model: ShapeModel,
+    table: LabelTable, options: ShapeStatisticsOptions,
+) -> tuple[list[Path], dict]:  # fmt: skip
+    """The hearts at the percentiles of every column as <column>_p05.vtp ..., and its figures."""
+    paths, result = [], {}
+    for name, numbers in columns.items():
+        known = np.stack([scores[case_id][0] for case_id in numbers])
+        values = np.array(list(numbers.values()))
+        figures, predicted = regression.regression(
+            known, model.explained.astype(np.float64), values, options.permutations, options.seed
+        )
+        for place, found in zip(figures["at"], predicted):
+            parts = model.parts(model.shape(found))
+            paths.append(folder / f"{name}_{place}.vtp")
+            write_surfaces(paths[-1], parts, table)
+        figures["scores_at"] = dict(zip(figures["at"], np.round(predicted, 5).tolist()))
+        result[name] = figures
+    return paths, result
+
+
+def summary_lines(record: Mapping) -> list[str]:
+    """The record as lines of text."""
+    place = record["registration"]
+    lines = [
+        f"{record['hearts']['train']} training hearts, template {record['template']}, "
+        f"{len(record['explained'])} modes with {sum(record['explained']):.1%} of the variance",
+        f"surfaces after registration {place['mean_mm']:.2f} mm from the hearts' own "
+        f"(worst: {place['worst']['case_id']}, {place['worst']['mm']:.2f} mm)",
+    ]
+    for name, rows in record["by_modes"].items():
+        last = rows[-1]
+        held_out = last["generalisation_mm"]
+        text = "no held-out hearts" if held_out is None else f"held-out hearts {held_out:.2f} mm"
+        lines.append(
+            f"{name}: {last['modes']} modes, {text}, specificity {last['specificity_mm']:.2f} mm, "
+            f"valid between two hearts {_share(record['interpolated'][name]['valid'])}"
+        )
+    for name, found in record["columns"].items():
+        lines.append(
+            f"{name}: {found['explained']:.1%} of the variance of the shape (p {found['p']:.3g}), "
+            f"R2 of the column {found['r2_of_column']:.2f}"
+        )
+    return lines
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def remove_stale(out: Path, kept: Sequence[Path]) -> None:
+    """Delete the meshes and label maps of an earlier run that this one does not make."""
+    patterns = ("modes/mode_*.vtp", "path/step_*.vtp", "path/step_*.nii.gz", "columns/x_*.vtp")
+    for path in {path for pattern in patterns for path in out.glob(pattern)} - set(kept):
+        outputs.remove(path)
