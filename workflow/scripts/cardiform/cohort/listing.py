@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import InputError, problem
 from ..tables import read_table, write_table
 from .found_files import PATIENT, Found, files_of, natural, read_ids
-from .table import CASE_COLUMNS, CUT_COLUMN, PATH_COLUMNS, Case, id_remedy
+from .table import CASE_COLUMNS, DICOM_COLUMN, MORE_COLUMNS, PATH_COLUMNS, Case, id_remedy
 
 OTHERS = ("image", "pointcloud", "truth")
 # {case} alone is the id where it is named; of other names all make it
@@ -255,14 +255,14 @@ def write_case_table(path: Path, cases: Sequence[Case]) -> None:
     """
     columns = [
         c
-        for c in (*CASE_COLUMNS, CUT_COLUMN)
+        for c in (*CASE_COLUMNS, *MORE_COLUMNS)
         if c in ("case_id", "patient_id", "labels")
         or (c not in ("status", "reason") and any(getattr(case, c) for case in cases))
     ]
     rows = []
     for case in cases:
         cells = {c: getattr(case, c) for c in columns}
-        cells |= {c: _from(path.parent, cells[c]) for c in PATH_COLUMNS if cells.get(c)}
+        cells |= {c: _from(path.parent, cells[c]) for c in (*PATH_COLUMNS, DICOM_COLUMN) if cells.get(c)}
         rows.append(list(cells.values()))
     write_table(path, columns, rows)
 

@@ -17,8 +17,10 @@ CASE_COLUMNS = (
     "case_id", "patient_id", "labels", "image", "pointcloud", "truth", "status", "reason"
 )  # fmt: skip
 CASES = Format("checked case table", dict.fromkeys(CASE_COLUMNS, "text"), marked=False)
-# A table has this column where a case has an entry in it, behind all others.
+# A table has these columns where a case has an entry in them, behind all others.
 CUT_COLUMN = "cut"
+DICOM_COLUMN = "dicom"
+MORE_COLUMNS = (CUT_COLUMN, DICOM_COLUMN)
 # Columns of a user's own begin with this: another unknown name is most likely a slip.
 FREE_PREFIX = "x_"
 NOTHING = "none"  # in that column: no class is cut, although it reaches the border
@@ -45,6 +47,7 @@ class Case:
     truth : an expert's label map, for figures alone: nothing is trained on it.
     cut : names of the classes that the scan cuts off beside those that reach the border of the
         label map, separated by spaces; ``none``: no class is cut.
+    dicom : the folder of the DICOM series that the label map was drawn on.
     """
 
     case_id: str
@@ -56,6 +59,7 @@ class Case:
     status: str = OK
     reason: str = ""
     cut: str = ""
+    dicom: str = ""
 
     def cut_classes(self, at_border: Iterable[str]) -> list[str]:
         """Names of the classes that are cut, where those ``at_border`` reach the border."""
@@ -76,7 +80,8 @@ class Case:
 def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
     """Cases of a TSV or CSV table; relative paths count from the table's folder.
 
-    Columns: case_id and labels; patient_id (default: the case id), image, pointcloud, truth, cut.
+    Columns: case_id and labels; patient_id (default: the case id), image, pointcloud, truth, cut,
+    dicom.
     A status ``skipped`` leaves a case out, with its reason; all else is for check_cohort to find.
     Columns that begin with ``x_`` are free: nothing but the measures reads them.
 
@@ -94,7 +99,7 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
         found = f"no column {', '.join(missing)} in {' | '.join(header) or 'an empty header'}"
         remedy = "name case_id and labels in the header, separated by tabs or commas"
         raise InputError(problem(path, found, remedy))
-    known = (*CASE_COLUMNS, CUT_COLUMN)
+    known = (*CASE_COLUMNS, *MORE_COLUMNS)
     unknown = [c for c in header if c not in known and not c.startswith(FREE_PREFIX)]
     if unknown:
         raise InputError(
@@ -126,7 +131,7 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
                 )
             )
         seen.setdefault(row["case_id"], line)
-        for column in PATH_COLUMNS:
+        for column in (*PATH_COLUMNS, DICOM_COLUMN):
             if row.get(column):
                 row[column] = str(path.parent / row[column])
         cases.append(Case(**row | by_hand))
@@ -143,7 +148,9 @@ def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Cas
     select : case ids to keep, all where empty; an unknown id is an InputError.
     """
     header, rows = read_table(Path(path), whole=True)
-    CASES.check_header(path, header[:-1] if header[-1:] == [CUT_COLUMN] else header)
+    more = [name for name in MORE_COLUMNS if name in header]
+    own = header[: -len(more)] if more and header[-len(more) :] == more else header
+    CASES.check_header(path, own)
     problems = [text for line, row in rows for text in _unusable(row, f"{path}:{line}")]
     if problems:
         raise InputError(problems)
@@ -192,7 +199,7 @@ def _unusable(row: dict[str, str], where: str) -> list[str]:
     bad = [(f"{column} {text[:60]!r}", ID_REMEDY) for column, text in found.items()]
     if "case_id" not in found and (remedy := id_remedy(row["case_id"])):
         bad.append((f"case_id {row['case_id']!r}", remedy))
-    for column in PATH_COLUMNS:
+    for column in (*PATH_COLUMNS, DICOM_COLUMN):
         if not row.get(column, "").isprintable():
             remedy = "rename the file: tabs, line breaks and the like cannot be part of its name"
             bad.append((f"{column} {row[column][:60]!r}", remedy))
@@ -217,7 +224,8 @@ def _selected(cases: list[Case], select: Iterable[str], path, remedy: str) -> li
 def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
     """Write the checked case table, sorted by case id."""
     cases = list(cases)
-    columns = (*CASE_COLUMNS, CUT_COLUMN) if any(c.cut for c in cases) else CASE_COLUMNS
+    more = [name for name in MORE_COLUMNS if any(getattr(c, name) for c in cases)]
+    columns = (*CASE_COLUMNS, *more)
     rows = [[getattr(c, name) for name in columns] for c in cases]
     write_table(path, columns, sorted(rows))
 

@@ -1,0 +1,125 @@
+"""A body-centred lattice of tetrahedra, finer where it must be.
+
+A tetrahedron is halved at its longest edge, together with all others around that edge. Those of
+the lattice and all their descendants have dihedral angles of 45 degrees or more: there are three
+shapes of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+UNIT = 1 << 12  # of the whole numbers that corners have: an edge of the lattice's cubes
+EDGES = np.array(list(itertools.combinations(range(4), 2)))
+
+
+def body_centred(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The tetrahedra between the middles of neighbouring cubes and the edges that these share.
+
+    cells : (X, Y, Z) bool, the cubes in question.
+
+    Returns
+    -------
+    (V, 3) int64 corners, UNIT to a cube; (T, 4) int64 tetrahedra, of positive volume.
+    """
+    shape = np.array(cells.shape)
+    parts = []
+    for axis in range(3):
+        along, aside, other = np.roll(np.eye(3, dtype=np.int64), -axis, axis=0)
+        first = tuple(slice(0, n - (k == axis)) for k, n in enumerate(shape))
+        second = tuple(slice(int(k == axis), None) for k in range(3))
+        at = np.argwhere(cells[first] & cells[second])
+        middles = 2 * at + 1, 2 * at + 1 + 2 * along
+        ring = [2 * (at + along + step) for step in (0 * aside, aside, aside + other, other)]
+        for one, two in zip(ring, ring[1:] + ring[:1]):
+            parts.append(np.stack([*middles, one, two], axis=1))
+    corners = np.concatenate(parts).reshape(-1, 3)
+    sides = 2 * shape + 3
+    keys = (corners[:, 0] * sides[1] + corners[:, 1]) * sides[2] + corners[:, 2]
+    _, first_at, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return corners[first_at] * (UNIT // 2), oriented(
+        corners[first_at], inverse.reshape(-1, 4).astype(np.int64)
+    )
+
+
+def oriented(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
+    """(T, 4) the tetrahedra with their corners in such an order that volumes are positive."""
+    first = points[tets[:, 0]]
+    one, two, three = (points[tets[:, k]] - first for k in (1, 2, 3))
+    turned = np.einsum("ij,ij->i", one, np.cross(two, three)) < 0
+    tets = tets.copy()
+    tets[turned, 2:] = tets[turned, 3:1:-1]
+    return tets
+
+
+def refined(
+    points: np.ndarray, tets: np.ndarray, too_long: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Halve tetrahedra until none has too long an edge, and neighbours still share whole faces.
+
+    too_long : (N, 3) middles and (N,) longest edges, as ``points`` -> (N,) bool.
+    """
+    tets, longest = tets.copy(), _longest(points, tets)
+    marked = _asked(points, tets, longest, too_long)
+    while marked.any():
+        wanted = np.unique(longest[marked], axis=0)
+        keys = _keys(wanted, len(points))
+        own = _keys(longest, len(points))
+        flags = np.zeros(len(points), bool)
+        flags[wanted] = True
+        rows = np.flatnonzero(flags[tets].sum(axis=1) >= 2)
+        pairs = np.sort(tets[rows][:, EDGES], axis=2)
+        found = _keys(pairs, len(points))
+        among = _member(found, keys)
+        other = among & (found != own[rows, None])
+        marked[rows[other.any(axis=1)]] = True  # to be halved elsewhere first
+        free = np.setdiff1d(keys, found[other], assume_unique=False)
+        halve = np.flatnonzero(_member(own, free))
+        if not len(halve):
+            continue
+        edges, which = np.unique(longest[halve], axis=0, return_inverse=True)
+        middles = len(points) + which.reshape(-1)
+        points = np.concatenate([points, points[edges].sum(axis=1) // 2])
+        old = tets[halve]
+        one, two = old.copy(), old.copy()
+        one[old == longest[halve, :1]] = middles
+        two[old == longest[halve, 1:]] = middles
+        tets[halve] = one
+        tets = np.concatenate([tets, two])
+        halves = np.concatenate([one, two])
+        new_longest = _longest(points, halves)
+        longest[halve] = new_longest[: len(one)]
+        longest = np.concatenate([longest, new_longest[len(one) :]])
+        asked = _asked(points, halves, new_longest, too_long)
+        marked[halve] = asked[: len(one)]
+        marked = np.concatenate([marked, asked[len(one) :]])
+    return points, tets
+
+
+def _keys(edges: np.ndarray, count: int) -> np.ndarray:
+    """(..., 2) corners in ascending order -> (...) one number each."""
+    return edges[..., 0] * np.int64(count) + edges[..., 1]
+
+
+def _member(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    if not len(ordered):
+        return np.zeros(values.shape, bool)
+    at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    return ordered[at] == values
+
+
+def _longest(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
+    """(N, 2) ends of the longest edge, in ascending order; of equal ones the last by its ends."""
+    pairs = np.sort(tets[:, EDGES], axis=2)
+    lengths = ((points[pairs[..., 0]] - points[pairs[..., 1]]) ** 2).sum(axis=2)
+    rank = np.where(lengths == lengths.max(axis=1, keepdims=True), _keys(pairs, len(points)), -1)
+    # the count of points grows, but the order of the keys does not depend on it
+    return pairs[np.arange(len(tets)), rank.argmax(axis=1)]
+
+
+def _asked(points, tets, longest, too_long) -> np.ndarray:
+    ends = points[longest[:, 1]] - points[longest[:, 0]]
+    return too_long(points[tets].mean(axis=1), np.sqrt((ends**2).sum(axis=1)))
