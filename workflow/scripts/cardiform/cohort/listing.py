@@ -262,7 +262,9 @@ def write_case_table(path: Path, cases: Sequence[Case]) -> None:
     rows = []
     for case in cases:
         cells = {c: getattr(case, c) for c in columns}
-        cells |= {c: _from(path.parent, cells[c]) for c in (*PATH_COLUMNS, DICOM_COLUMN) if cells.get(c)}
+        cells |= {
+            c: _from(path.parent, cells[c]) for c in (*PATH_COLUMNS, DICOM_COLUMN) if cells.get(c)
+        }
         rows.append(list(cells.values()))
     write_table(path, columns, rows)
 

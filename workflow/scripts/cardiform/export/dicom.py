@@ -67,9 +67,7 @@ def series_files(case: Case) -> list[Path]:
     return sorted(p for p in Path(case.dicom).iterdir() if p.is_file()) if case.dicom else []
 
 
-def write_dicom(
-    path: Path, label_map: LabelMap, classes: list[LabelClass], case: Case
-) -> None:
+def write_dicom(path: Path, label_map: LabelMap, classes: list[LabelClass], case: Case) -> None:
     """Write a DICOM SEG (binary, a segment per class) that refers to the series of the case.
 
     Raises

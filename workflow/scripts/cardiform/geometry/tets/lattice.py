@@ -65,14 +65,12 @@ def refined(
     tets, longest = tets.copy(), _longest(points, tets)
     marked = _asked(points, tets, longest, too_long)
     while marked.any():
-        wanted = np.unique(longest[marked], axis=0)
-        keys = _keys(wanted, len(points))
-        own = _keys(longest, len(points))
+        own = longest[:, 0] * np.int64(len(points)) + longest[:, 1]
+        keys = np.unique(own[marked])
         flags = np.zeros(len(points), bool)
-        flags[wanted] = True
+        flags[longest[marked]] = True
         rows = np.flatnonzero(flags[tets].sum(axis=1) >= 2)
-        pairs = np.sort(tets[rows][:, EDGES], axis=2)
-        found = _keys(pairs, len(points))
+        found = edge_keys(tets[rows], len(points))
         among = _member(found, keys)
         other = among & (found != own[rows, None])
         marked[rows[other.any(axis=1)]] = True  # to be halved elsewhere first
@@ -80,9 +78,10 @@ def refined(
         halve = np.flatnonzero(_member(own, free))
         if not len(halve):
             continue
-        edges, which = np.unique(longest[halve], axis=0, return_inverse=True)
-        middles = len(points) + which.reshape(-1)
-        points = np.concatenate([points, points[edges].sum(axis=1) // 2])
+        split, which = np.unique(own[halve], return_inverse=True)
+        middles = len(points) + which
+        ends = split // len(points), split % len(points)
+        points = np.concatenate([points, (points[ends[0]] + points[ends[1]]) // 2])
         old = tets[halve]
         one, two = old.copy(), old.copy()
         one[old == longest[halve, :1]] = middles
@@ -99,9 +98,13 @@ def refined(
     return points, tets
 
 
-def _keys(edges: np.ndarray, count: int) -> np.ndarray:
-    """(..., 2) corners in ascending order -> (...) one number each."""
-    return edges[..., 0] * np.int64(count) + edges[..., 1]
+def edge_keys(tets: np.ndarray, count: int) -> np.ndarray:
+    """(T, 6) int64: one number for each edge, lower corner * ``count`` + upper corner."""
+    found = np.empty((len(tets), len(EDGES)), np.int64)
+    for k, (one, two) in enumerate(EDGES):
+        low, high = np.minimum(tets[:, one], tets[:, two]), np.maximum(tets[:, one], tets[:, two])
+        found[:, k] = low * np.int64(count) + high
+    return found
 
 
 def _member(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
@@ -113,11 +116,15 @@ def _member(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
 
 def _longest(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
     """(N, 2) ends of the longest edge, in ascending order; of equal ones the last by its ends."""
-    pairs = np.sort(tets[:, EDGES], axis=2)
-    lengths = ((points[pairs[..., 0]] - points[pairs[..., 1]]) ** 2).sum(axis=2)
-    rank = np.where(lengths == lengths.max(axis=1, keepdims=True), _keys(pairs, len(points)), -1)
-    # the count of points grows, but the order of the keys does not depend on it
-    return pairs[np.arange(len(tets)), rank.argmax(axis=1)]
+    corners = points[tets]
+    lengths = np.empty((len(tets), len(EDGES)), np.int64)
+    for k, (one, two) in enumerate(EDGES):
+        way = corners[:, one] - corners[:, two]
+        lengths[:, k] = np.einsum("ij,ij->i", way, way)
+    keys = edge_keys(tets, len(points))
+    keys[lengths < lengths.max(axis=1, keepdims=True)] = -1
+    best = keys.max(axis=1)  # their order does not depend on how many points there are
+    return np.stack([best // len(points), best % len(points)], axis=1)
 
 
 def _asked(points, tets, longest, too_long) -> np.ndarray:

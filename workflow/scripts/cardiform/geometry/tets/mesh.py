@@ -17,7 +17,7 @@ from ...errors import InputError
 from ...volumes import LabelMap
 from ..frame import apply_affine
 from . import walls
-from .lattice import EDGES, UNIT, body_centred, refined
+from .lattice import UNIT, body_centred, edge_keys, refined
 from .partition import Partition, Sizes
 from .quality import sharpest, volumes
 
@@ -96,8 +96,8 @@ class Warp:
         rest[self.rows] = False
         sizes = volumes(points, tets[rest])
         self.still = np.bincount(channels[rest], sizes, minlength=kinds)
-        pairs = np.sort(self.tets[:, EDGES].reshape(-1, 2), axis=1)
-        self.edges = np.unique(pairs, axis=0)
+        keys = np.unique(edge_keys(self.tets, count))
+        self.edges = np.stack([keys // count, keys % count], axis=1)
         self.relabel()
 
     @staticmethod

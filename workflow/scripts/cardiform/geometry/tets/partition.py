@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import edt
@@ -169,5 +168,3 @@ class Sizes:
         """(N, 3) int64 -> index arrays of the voxels at these points, the nearest within."""
         index = np.rint(points / self.spacing).astype(np.int64) - self.origin
         return tuple(np.clip(index, 0, np.array(self.near.shape) - 1).T)
-
-

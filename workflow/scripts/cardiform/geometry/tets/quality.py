@@ -15,9 +15,11 @@ def volumes(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
 
     points : (V, 3) mm.    tets : (T, 4).
     """
-    first = points[tets[:, 0]].astype(np.float64)
-    one, two, three = (points[tets[:, k]] - first for k in (1, 2, 3))
-    return np.einsum("ij,ij->i", one, np.cross(two, three)) / 6
+    result = np.empty(len(tets))
+    for start in range(0, len(tets), CHUNK):
+        one, two, three = _sides(points, tets[start : start + CHUNK])
+        result[start : start + CHUNK] = (one * _cross(two, three)).sum(axis=0) / 6
+    return result
 
 
 def sharpest(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
@@ -25,8 +27,7 @@ def sharpest(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
     positive."""
     result = np.empty(len(tets))
     for start in range(0, len(tets), CHUNK):
-        corners = points[tets[start : start + CHUNK]].transpose(1, 2, 0)
-        result[start : start + CHUNK] = _sharpest(np.ascontiguousarray(corners, np.float64))
+        result[start : start + CHUNK] = _sharpest(*_sides(points, tets[start : start + CHUNK]))
     return result
 
 
@@ -36,15 +37,20 @@ def smallest_angles(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
     return np.where(cosines > 1, -1.0, np.degrees(np.arccos(np.minimum(cosines, 1))))
 
 
-def _sharpest(corners: np.ndarray) -> np.ndarray:
-    """corners : (4, 3, N)."""
-    one, two, three = corners[1:] - corners[0]
+def _sides(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
+    """(3, 3, N) float64: from the first corner to the others."""
+    corners = np.ascontiguousarray(points[tets].transpose(1, 2, 0), np.float64)
+    return corners[1:] - corners[0]
+
+
+def _sharpest(one: np.ndarray, two: np.ndarray, three: np.ndarray) -> np.ndarray:
+    """Each (3, N)."""
     normals = [_cross(two, three), _cross(three, one), _cross(one, two)]
     inside = (one * normals[0]).sum(axis=0)
     normals.append(-(normals[0] + normals[1] + normals[2]))
     for normal in normals:
         normal /= np.sqrt((normal * normal).sum(axis=0)) + 1e-300
-    worst = np.full(corners.shape[2], -1.0)
+    worst = np.full(one.shape[1], -1.0)
     for a, b in itertools.combinations(normals, 2):
         np.maximum(worst, -(a * b).sum(axis=0), out=worst)
     worst[inside <= 0] = INVERTED

@@ -50,12 +50,13 @@ def wall_faces(
 def smoothed(channels: np.ndarray, neighbours: np.ndarray, movable: np.ndarray) -> np.ndarray:
     """Regions without tetrahedra that have three faces to one other region, which takes them."""
     channels = channels.copy()
-    half = np.arange(len(channels)) % 2
     for number in range(8):
-        rows = np.flatnonzero(movable & (half == number % 2))
+        mixed = ((channels[neighbours] != channels[:, None]) & (neighbours >= 0)).sum(axis=1) >= 3
+        rows = np.flatnonzero(mixed & movable)
+        rows = rows[rows % 2 == number % 2]
         around = channels[neighbours[rows]]
         around[neighbours[rows] < 0] = -1
-        for other in np.unique(channels):
+        for other in np.unique(around[around >= 0]):
             here = (around == other).sum(axis=1) >= 3
             channels[rows[here]] = other
     return channels
@@ -105,9 +106,7 @@ def parted(
             if len(fans) < 2:
                 continue
             fan = min(fans, key=lambda f: (sum(sizes[t] for t in f), min(f)))
-            beside = [
-                channels[n] for t in fan for n in neighbours[t] if n in ring and n not in fan
-            ]
+            beside = [channels[n] for t in fan for n in neighbours[t] if n in ring and n not in fan]
             channels[list(fan)] = max(set(beside), key=lambda c: (beside.count(c), -c))
     return channels
 
