@@ -26,7 +26,10 @@ from env_files import (
 RULES, RULE_NAMES = read_rules()
 # import name -> what pip installs; imported where a setting asks for it alone (the spconv
 # backend) or by a step that no rule runs, with a message that says how to install it.
-OPTIONAL = {"spconv": "spconv-cu126", "igl": "libigl", "mlflow": "mlflow", "wandb": "wandb"}
+OPTIONAL = {
+    "spconv": "spconv-cu126", "igl": "libigl", "mlflow": "mlflow", "wandb": "wandb",
+    "highdicom": "highdicom", "pydicom": "highdicom",
+}  # fmt: skip
 # No script imports these, but one of its libraries does and does not declare it.
 UNDECLARED = {"einops": "monai", "rtree": "trimesh"}
 # Steps that no rule runs, and the environment that they work in.

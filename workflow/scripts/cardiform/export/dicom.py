@@ -135,7 +135,14 @@ def _series(case: Case, pydicom: Any) -> list:
         remedy = f"name a folder of one series in {COLUMN} ({case.case_id})"
         raise InputError(problem(case.dicom, fact, remedy))
     normal = np.cross(*np.reshape(images[0].ImageOrientationPatient, (2, 3)).astype(float))
-    return sorted(images, key=lambda i: float(np.dot(normal, i.ImagePositionPatient)))
+    images.sort(key=lambda i: float(np.dot(normal, i.ImagePositionPatient)))
+    places = np.array([i.ImagePositionPatient for i in images], float)
+    evenly = np.linspace(places[0], places[-1], len(places))
+    step = np.linalg.norm(places[-1] - places[0]) / max(len(places) - 1, 1)
+    if np.abs(places - evenly).max() > PLACE_VOX * step:
+        remedy = f"name a whole series in {COLUMN} ({case.case_id}), without files that occur twice"
+        raise InputError(problem(case.dicom, "planes are not evenly apart", remedy))
+    return images
 
 
 def _on_frames(label_map: LabelMap, series: list, case: Case) -> np.ndarray:
