@@ -9,19 +9,22 @@ from scipy.spatial import cKDTree
 from vtk_files import vtp_arrays, vtu_arrays
 
 from cardiform import volumes
-from cardiform.cohort.table import Case
+from cardiform.cohort.table import Case, write_cases
+from cardiform.errors import InputError
 from cardiform.export.regions import edge_mm
 from cardiform.export.shapes import export_case
 from cardiform.geometry.cases import mesh_case
 from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.surface import Mesh, is_watertight, signed_volume
-from cardiform.geometry.tets import walls
+from cardiform.geometry.tets import mesh, walls
 from cardiform.geometry.tets.lattice import UNIT, body_centred, edge_keys, refined
+from cardiform.geometry.tets.mesh import tet_mesh
 from cardiform.geometry.tets.quality import smallest_angles
 from cardiform.geometry.tets.quality import volumes as sizes_of
 from cardiform.labels import LabelTable
 from cardiform.options.exports import ExportsOptions
 from cardiform.options.geometry import MeshesOptions
+from cardiform.volumes import LabelMap
 
 TABLE = LabelTable()
 EDGE_MM = 3.0
@@ -101,9 +104,9 @@ def test_every_region_is_closed_and_as_large_as_its_voxels(exported, complex_of)
     shared = {tuple(pair) for pair in np.unique(sides, axis=0).tolist()}
     assert {(1, 3), (1, 5), (5, 6), (1, 0), (5, 0), (6, 0)} <= shared
     for value, wanted in true_volumes(exported).items():
-        mesh = Mesh(points.astype(np.float32), boundary(faces, sides, value))
-        assert is_watertight(mesh), value
-        assert signed_volume(mesh) == pytest.approx(wanted, rel=VOLUME_ERROR), value
+        surface = Mesh(points.astype(np.float32), boundary(faces, sides, value))
+        assert is_watertight(surface), value
+        assert signed_volume(surface) == pytest.approx(wanted, rel=VOLUME_ERROR), value
 
 
 def test_a_point_is_in_one_region_and_in_that_of_its_voxel(exported, complex_of):
@@ -251,7 +254,7 @@ def test_a_lattice_is_refined_without_gaps():
     def too_long(middles, longest):
         return longest > np.maximum(0.1 * UNIT, np.linalg.norm(middles - middle, axis=1) / 2)
 
-    finer, halves = refined(points, tets, too_long)
+    finer, halves = refined(points, tets, too_long, 10**6)
     assert len(halves) > 20 * len(tets)
     assert smallest_angles(finer, halves).min() == pytest.approx(45)
     assert sizes_of(finer, halves).sum() == pytest.approx(sizes_of(points, tets).sum())
@@ -284,10 +287,78 @@ def test_a_region_that_touches_itself_along_an_edge_is_parted():
     far = next(t for t in ring if t != first and t not in neighbours[first])
     channels[[first, far]] = 1
     assert walls.pinched(tets, channels, neighbours)
-    found = walls.parted(tets, channels, neighbours, sizes_of(points, tets))
+    found = walls.parted(tets, channels, neighbours)
     assert not walls.pinched(tets, found, neighbours) and (found == 1).sum() == 1
 
 
 def test_edges_follow_the_voxels():
     assert edge_mm(np.array([1.5, 1.5, 1.5])) == pytest.approx(3.0)
     assert edge_mm(np.array([0.4, 0.4, 0.5])) == pytest.approx(2.4)
+
+
+def refusal(data: np.ndarray, edge: float) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        tet_mesh(LabelMap(data, np.eye(4)), 1.0, edge, {2: "speck"})
+    return caught.value.problems
+
+
+def test_what_cannot_be_meshed_is_one_line():
+    data = np.zeros((16, 16, 16), np.uint8)
+    data[4:12, 4:12, 4:12] = 1
+    data[12, 8, 8] = 2
+    [line] = refusal(data, 2.4)
+    assert line.startswith("class speck has 1 voxels: too few for edges of 2.4 mm; lower exports.")
+    [line] = refusal(np.pad(data[12:13, 8:9, 8:9], 6), 2.4)
+    assert line.startswith("class speck has 1 voxels")
+    finer = tet_mesh(LabelMap(data, np.eye(4)), 1.0, 1.2, {})
+    assert finer.volumes()[2] == pytest.approx(1, rel=VOLUME_ERROR)
+
+
+def test_so_many_tetrahedra_are_refused_before_the_memory_is_full(monkeypatch):
+    monkeypatch.setattr(mesh, "MOST", 5_000)
+    data = np.ones((16, 16, 16), np.uint8)
+    [line] = refusal(data, 0.6)
+    assert line.startswith("more than 5,000 tetrahedra with edges of 0.6 mm; raise exports.edge_mm")
+
+
+@pytest.mark.parametrize("parts", ["filled", "halves", "sheet", "corners", "noise", "slice"])
+def test_odd_label_maps_have_sound_tetrahedra(parts):
+    """Classes at the border, one voxel thick, that touch at corners alone, or as noise."""
+    data = np.zeros((10, 9, 8), np.uint8)
+    if parts in ("filled", "halves"):
+        data[:] = 1
+        data[:, :, 4:] = 1 + (parts == "halves")
+    elif parts == "sheet":
+        data[:, 4] = 1
+    elif parts == "corners":
+        data[1:5, 1:4, 1:4] = data[5:9, 4:8, 4:7] = 1
+        data[5:9, 1:4, 1:4] = data[1:5, 4:8, 4:7] = 2
+    elif parts == "noise":
+        data[:] = np.random.default_rng(0).integers(0, 4, data.shape)
+    else:
+        data = np.ones((1, 9, 8), np.uint8)
+    found = tet_mesh(LabelMap(data, np.diag([-1.0, 1, 1, 1])), 1.0, 2.4, {})
+    points, tets, _ = found.solid()
+    assert smallest_angles(points, tets).min() >= LEAST_ANGLE_DEG
+    corners, faces, sides = found.walls()
+    for value, size in found.volumes().items():
+        assert size == pytest.approx(np.count_nonzero(data == value), rel=VOLUME_ERROR)
+        assert is_watertight(Mesh(corners.astype(np.float32), boundary(faces, sides, value)))
+
+
+def test_the_script_writes_them_and_an_empty_list_is_one_line(exported, run_script, tmp_path):
+    write_cases(
+        tmp_path / "cases.tsv",
+        [Case(case_id="a", patient_id="a", labels=str(exported / "a.nii.gz"))],
+    )
+    call = ["export_shapes.py", "--cases", tmp_path / "cases.tsv", "--meshes", exported / "meshes"]
+    call += ["--out", tmp_path / "out", "--manifest", tmp_path / "out" / "all.tsv"]
+    result = run_script(*call, "--formats", "walls", "--edge-mm", 4)
+    assert result.returncode == 0, result.stderr
+    assert {p.name for p in (tmp_path / "out" / "a").iterdir()} == {"colors.ctbl", "a_walls.vtp"}
+    result = run_script(*call, "--formats", "")
+    assert result.returncode == 2 and "--formats is empty; give one or more of stl" in result.stderr
+    result = run_script(*call, "--formats", "dcm")
+    assert result.returncode == 2
+    assert "error: " in result.stderr and "Traceback" not in result.stderr
+    assert {p.name for p in (tmp_path / "out" / "a").iterdir()} == {"colors.ctbl", "a_walls.vtp"}

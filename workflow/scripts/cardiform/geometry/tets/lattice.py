@@ -56,15 +56,19 @@ def oriented(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
 
 
 def refined(
-    points: np.ndarray, tets: np.ndarray, too_long: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    points: np.ndarray,
+    tets: np.ndarray,
+    too_long: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    most: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Halve tetrahedra until none has too long an edge, and neighbours still share whole faces.
 
     too_long : (N, 3) middles and (N,) longest edges, as ``points`` -> (N,) bool.
+    most : tetrahedra; where there are more, it ends early.
     """
     tets, longest = tets.copy(), _longest(points, tets)
     marked = _asked(points, tets, longest, too_long)
-    while marked.any():
+    while marked.any() and len(tets) <= most:
         own = longest[:, 0] * np.int64(len(points)) + longest[:, 1]
         keys = np.unique(own[marked])
         flags = np.zeros(len(points), bool)

@@ -31,6 +31,8 @@ VOLUME_AIM = 0.003
 CUBE_EDGES = 8  # of the lattice at its coarsest, in edges at thin parts
 GROWTH = 1.0
 HALVINGS = 6
+MOST = 12_000_000  # tetrahedra: about 12 GB of memory
+REMEDY = "lower exports.edge_mm, or leave walls and tets out of exports.formats"
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,7 @@ class Warp:
         self.settle()
 
     def settle(self) -> None:
-        sizes = volumes(self.points, self.tets)
-        self.channels = walls.parted(self.tets, self.channels, self.neighbours, sizes)
+        self.channels = walls.parted(self.tets, self.channels, self.neighbours)
         shape = (len(self.points), len(self.partition.labels))
         self.regions = walls.regions_at(self.tets, self.channels, shape)
         self.at_wall = np.flatnonzero((self.regions.sum(axis=1) >= 2) & self.active)
@@ -240,12 +241,14 @@ def tet_mesh(
     Raises
     ------
     InputError
-        A class is too small: its volume cannot be kept within 1 %.
+        A class is too small: its volume cannot be kept within 1 %. Edges are so short that there
+        would be more than :data:`MOST` tetrahedra.
     """
     partition = Partition.of(label_map, smoothing_vox)
     points, tets = _lattice(label_map, edge_mm)
     middles = points[tets].mean(axis=1)
     channels = partition.channels(middles)
+    _check_small(label_map, partition, channels, names, edge_mm)
     points, tets, channels = _trimmed(points, tets, channels)
     voxel = abs(np.linalg.det(label_map.affine[:3, :3]))
     counts = np.bincount(label_map.data.ravel(order="K"), minlength=256)
@@ -276,11 +279,24 @@ def tet_mesh(
     return TetMesh(apply_affine(affine, warp.points), tets, values[channels])
 
 
+def _check_small(label_map, partition: Partition, channels, names, edge_mm: float) -> None:
+    """InputError with a line for each class that no tetrahedron lies in."""
+    there = np.bincount(channels, minlength=len(partition.labels))
+    problems = []
+    for label, count in zip(partition.labels, there):
+        if label and not count:
+            voxels = np.count_nonzero(label_map.data[label_map.boxes[label]] == label)
+            fact = f"has {voxels} voxels: too few for edges of {edge_mm:.2g} mm"
+            problems.append(f"class {names.get(label, label)} {fact}; {REMEDY}")
+    if problems:
+        raise InputError(problems)
+
+
 def _check(warp: Warp, names: Mapping[int, str], edge_mm: float) -> None:
     """InputError with a line for each region whose volume is off."""
     problems = [
         f"the volume of class {names.get(label, label)} is {error:+.1%} off with edges of "
-        f"{edge_mm:.2g} mm; lower exports.edge_mm, or leave walls and tets out of exports.formats"
+        f"{edge_mm:.2g} mm; {REMEDY}"
         for label, error in zip(warp.partition.labels, warp.errors())
         if abs(error) > VOLUME_ERROR
     ]
@@ -306,7 +322,10 @@ def _lattice(label_map: LabelMap, edge_mm: float) -> tuple[np.ndarray, np.ndarra
         outside = (sizes.near[at] == 0) & (sizes.wall[at] > longest * unit)
         return (longest * unit > sizes.longest[at]) & ~outside
 
-    corners, tets = refined(corners, tets, too_long)
+    corners, tets = refined(corners, tets, too_long, MOST)
+    if len(tets) > MOST:
+        fact = f"more than {MOST:,} tetrahedra with edges of {edge_mm:.2g} mm"
+        raise InputError(f"{fact}; raise exports.edge_mm, or leave walls and tets out")
     return corners * unit + low, tets
 
 

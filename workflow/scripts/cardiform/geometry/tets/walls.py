@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 FACES = np.array([[1, 2, 3], [0, 3, 2], [0, 1, 3], [0, 2, 1]])  # outward; k is opposite corner k
-ROUNDS = 40
+ROUNDS = 10  # in which walls stay where they are on average
 
 
 def paired_faces(tets: np.ndarray) -> np.ndarray:
@@ -80,41 +82,51 @@ def pinched(
     return found
 
 
-def parted(
-    tets: np.ndarray, channels: np.ndarray, neighbours: np.ndarray, sizes: np.ndarray
-) -> np.ndarray:
-    """Regions none of which touches itself along an edge: the smaller part is given away.
-
-    sizes : (T,) volumes.
-    """
+def parted(tets: np.ndarray, channels: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """Regions none of which touches itself along an edge: the smaller part is given away."""
     channels = channels.copy()
-    for _ in range(ROUNDS):
+    for number in itertools.count():
         bad = pinched(tets, channels, neighbours)
         if not bad:
-            break
+            return channels
         ends = np.zeros(tets.max() + 1, bool)
         ends[np.concatenate([edge for _, edge in bad])] = True
-        rows = np.flatnonzero(ends[tets].sum(axis=1) >= 2)
         lookup: dict[int, list[int]] = {}
-        for row in rows:
+        for row in np.flatnonzero(ends[tets].sum(axis=1) >= 2):
             for corner in tets[row]:
                 if ends[corner]:
                     lookup.setdefault(int(corner), []).append(int(row))
         for channel, (one, two) in bad:
             ring = set(lookup[int(one)]) & set(lookup[int(two)])
-            fans = _fans(ring, channel, channels, neighbours)
-            if len(fans) < 2:
-                continue
-            fan = min(fans, key=lambda f: (sum(sizes[t] for t in f), min(f)))
-            beside = [channels[n] for t in fan for n in neighbours[t] if n in ring and n not in fan]
-            channels[list(fan)] = max(set(beside), key=lambda c: (beside.count(c), -c))
-    return channels
+            own = {t for t in ring if channels[t] == channel}
+            if len(_fans(own, neighbours)) > 1:
+                _part(own, ring - own, channels, neighbours, falling=number >= ROUNDS)
+    raise AssertionError("it ends when nothing is bad")
 
 
-def _fans(ring: set[int], channel: int, channels, neighbours) -> list[set[int]]:
-    """The parts of a region around an edge, each connected by faces."""
-    left = {t for t in ring if channels[t] == channel}
-    fans = []
+def _part(own: set[int], others: set[int], channels, neighbours, falling: bool) -> None:
+    """Change one fan of the tetrahedra around an edge, in place.
+
+    own : those of the region that touches itself.    others : the rest around the edge.
+    falling : no number of a region rises, so that this comes to an end.
+    """
+
+    def size(fan: set[int]) -> tuple[int, int]:
+        return len(fan), min(fan)
+
+    fan = min(_fans(own, neighbours), key=size)
+    beside = [int(channels[n]) for t in fan for n in neighbours[t] if n in others]
+    if not falling:
+        channels[list(fan)] = max(set(beside), key=lambda c: (beside.count(c), -c))
+    elif min(beside) < channels[next(iter(fan))]:
+        channels[list(fan)] = min(beside)
+    else:
+        channels[list(min(_fans(others, neighbours), key=size))] = channels[next(iter(fan))]
+
+
+def _fans(left: set[int], neighbours) -> list[set[int]]:
+    """The parts of some tetrahedra that are connected by faces."""
+    left, fans = set(left), []
     while left:
         fan, todo = set(), [left.pop()]
         while todo:
