@@ -35,6 +35,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--phantoms", type=int, default=20, metavar="N")
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="of the phantoms")
     parser.add_argument("--spacing-mm", type=float, default=1.5, help="of the phantoms")
     parser.add_argument("--label-maps", nargs="*", type=Path, default=[])
     parser.add_argument("--edge-mm", type=float, default=0.0, help="0: by the spacing")
@@ -56,7 +57,7 @@ def hearts(args: argparse.Namespace) -> Iterator[tuple[str, object]]:
     from cardiform.phantom.scans import draw_scan
     from cardiform.volumes import LabelMap, load_label_map
 
-    for number in range(args.phantoms):
+    for number in range(args.first, args.first + args.phantoms):
         yield f"phantom {number}", LabelMap(*draw_scan(number, args.spacing_mm, 0))
     for path in args.label_maps:
         yield path.name.partition(".")[0], load_label_map(path)

@@ -107,23 +107,18 @@ def trilinear_slopes(values: np.ndarray, index: np.ndarray) -> np.ndarray:
     x, y, z = np.clip(index - low, 0, 1).T
     at = (low[:, 0].astype(np.int64) * shape[1] + low[:, 1]) * shape[2] + low[:, 2]
     flat, along = values.ravel(), (shape[1] * shape[2], shape[2], 1)
-    c = {
-        (i, j, k): flat[at + (i * along[0] + j * along[1] + k)]
-        for i in (0, 1)
-        for j in (0, 1)
-        for k in (0, 1)
-    }
+    nodes = np.empty((2, 2, 2, len(at)), np.float32)
+    for corner in np.ndindex(2, 2, 2):
+        nodes[corner] = flat[at + sum(n * step for n, step in zip(corner, along))]
 
-    def mixed(a, b, c, d, u, v):
-        return (a * (1 - u) + b * u) * (1 - v) + (c * (1 - u) + d * u) * v
+    def mixed(rise: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Between four rises, (2, 2, N), along their two axes."""
+        low, high = rise[0] + u * (rise[1] - rise[0])
+        return low + v * (high - low)
 
-    def rise(axis: int, first: tuple[int, int, int]) -> np.ndarray:
-        second = tuple(int(n == axis or f) for n, f in enumerate(first))
-        return c[second] - c[first]
-
-    over_x = mixed(*(rise(0, (0, j, k)) for k in (0, 1) for j in (0, 1)), y, z)
-    over_y = mixed(*(rise(1, (i, 0, k)) for k in (0, 1) for i in (0, 1)), x, z)
-    over_z = mixed(*(rise(2, (i, j, 0)) for j in (0, 1) for i in (0, 1)), x, y)
+    over_x = mixed(nodes[1] - nodes[0], y, z)
+    over_y = mixed(nodes[:, 1] - nodes[:, 0], x, z)
+    over_z = mixed(nodes[:, :, 1] - nodes[:, :, 0], x, y)
     return np.stack([over_x, over_y, over_z], axis=1)
 
 

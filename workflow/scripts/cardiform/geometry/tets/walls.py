@@ -111,17 +111,18 @@ def _part(own: set[int], others: set[int], channels, neighbours, falling: bool) 
     falling : no number of a region rises, so that this comes to an end.
     """
 
-    def size(fan: set[int]) -> tuple[int, int]:
-        return len(fan), min(fan)
-
-    fan = min(_fans(own, neighbours), key=size)
+    fan = _smallest(_fans(own, neighbours))
     beside = [int(channels[n]) for t in fan for n in neighbours[t] if n in others]
     if not falling:
         channels[list(fan)] = max(set(beside), key=lambda c: (beside.count(c), -c))
     elif min(beside) < channels[next(iter(fan))]:
         channels[list(fan)] = min(beside)
     else:
-        channels[list(min(_fans(others, neighbours), key=size))] = channels[next(iter(fan))]
+        channels[list(_smallest(_fans(others, neighbours)))] = channels[next(iter(fan))]
+
+
+def _smallest(fans: list[set[int]]) -> set[int]:
+    return min(fans, key=lambda fan: (len(fan), min(fan)))
 
 
 def _fans(left: set[int], neighbours) -> list[set[int]]:
