@@ -121,7 +121,8 @@ def _description(highdicom: Any, number: int, label: LabelClass) -> Any:
 
 def _series(case: Case, pydicom: Any) -> list:
     """The images of the series, in the order of their planes."""
-    images, known = [], {}
+    images: list = []
+    known: dict[str, str] = {}
     for path in series_files(case):
         try:
             image = pydicom.dcmread(path, stop_before_pixels=True)
