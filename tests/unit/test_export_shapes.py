@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import xml.etree.ElementTree as ET
 
 import nrrd
 import numpy as np
 import pytest
 import trimesh
+from vtk_files import vtp_arrays
 
 from cardiform import volumes
 from cardiform.cohort.table import Case, write_cases
@@ -24,7 +23,6 @@ from cardiform.options.geometry import MeshesOptions
 TABLE = LabelTable()
 NAMES = {3: "left_ventricle", 6: "aorta"}
 NEAR_MM = 0.01
-TYPES = {"Float32": "<f4", "Int32": "<i4", "Int64": "<i8", "UInt8": "u1"}
 
 
 def write_heart(folder) -> Case:
@@ -82,21 +80,6 @@ def test_stl(exported, value, name):
     assert (np.einsum("ij,ij->i", rows["n"], out) > 0).mean() > 0.99
     again = read_mesh(path)
     assert len(again.vertices) == len(wanted.vertices)
-
-
-def vtp_arrays(path):
-    """The arrays of a binary VTP, by a reader of our own."""
-    root = ET.parse(path).getroot()
-    found = {}
-    for array in root.iter("DataArray"):
-        content = base64.b64decode(array.text)
-        size = int.from_bytes(content[:8], "little")
-        assert array.get("format") == "binary" and len(content) == 8 + size
-        values = np.frombuffer(content[8:], TYPES[array.get("type")])
-        found[array.get("Name")] = values.reshape(-1, int(array.get("NumberOfComponents", 1)))
-    [space] = root.iter("Array")
-    assert bytes(map(int, space.text.split())) == b"RAS\0"
-    return found, root.find(".//Piece")
 
 
 def test_vtp(exported):

@@ -26,7 +26,10 @@ from env_files import (
 RULES, RULE_NAMES = read_rules()
 # import name -> what pip installs; imported where a setting asks for it alone (the spconv
 # backend), with a message that says how to install it.
-OPTIONAL = {"spconv": "spconv-cu126", "mlflow": "mlflow", "wandb": "wandb"}
+OPTIONAL = {
+    "spconv": "spconv-cu126", "mlflow": "mlflow", "wandb": "wandb",
+    "highdicom": "highdicom", "pydicom": "highdicom",
+}  # fmt: skip
 # No script imports these, but one of its libraries does and does not declare it.
 UNDECLARED = {"einops": "monai", "rtree": "trimesh", "scipy": "optuna"}
 # Rules of other cohorts than the demo's.

@@ -77,7 +77,8 @@ STANDARD_LIBRARY_ONLY = {
 }  # fmt: skip
 MAY_USE_TORCH = {
     "sparse": True, "artefact": True, "artefact.layout": False, "training": True, "export": True,
-    "export.shapes": False,
+    "export.shapes": False, "export.classes": False, "export.dicom": False,
+    "export.regions": False,
     "vecset": True, "vqvae": True, "coronary": True, "ldm": True,
     "apply": True,
     # what the geometry environment runs

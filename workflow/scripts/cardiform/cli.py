@@ -343,7 +343,7 @@ def _field_schema(field, kind) -> dict:
     if meta["multiple"] is not None:
         value["multipleOf"] = meta["multiple"]
     if element is not None:
-        value = {"type": "array", "items": value}
+        value = {"type": "array", "items": value, **({"minItems": 1} if meta["filled"] else {})}
     default = list(field.default) if isinstance(field.default, tuple) else field.default
     return {**value, "description": meta["help"], "default": default}
 

@@ -12,7 +12,15 @@ from pathlib import Path
 from ..errors import InputError, problem
 from ..tables import read_table, write_table
 from .found_files import PATIENT, Found, files_of, natural, read_ids
-from .table import CASE_COLUMNS, OPTIONAL_COLUMNS, PATH_COLUMNS, SOURCES, Case, id_remedy
+from .table import (
+    CASE_COLUMNS,
+    DICOM_COLUMN,
+    OPTIONAL_COLUMNS,
+    PATH_COLUMNS,
+    SOURCES,
+    Case,
+    id_remedy,
+)
 
 OTHERS = ("image", "pointcloud", "truth", "meshes")
 # {case} alone is the id where it is named; of other names all make it
@@ -279,7 +287,9 @@ def write_case_table(path: Path, cases: Sequence[Case]) -> None:
     rows = []
     for case in cases:
         cells = {c: getattr(case, c) for c in columns}
-        cells |= {c: _from(path.parent, cells[c]) for c in PATH_COLUMNS if cells.get(c)}
+        cells |= {
+            c: _from(path.parent, cells[c]) for c in (*PATH_COLUMNS, DICOM_COLUMN) if cells.get(c)
+        }
         rows.append(list(cells.values()))
     write_table(path, columns, rows)
 

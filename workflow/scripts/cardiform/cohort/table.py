@@ -20,8 +20,8 @@ CASE_COLUMNS = (
 )  # fmt: skip
 CASES = Format("checked case table", dict.fromkeys(CASE_COLUMNS, "text"), marked=False)
 # A table has these columns where a case has an entry in them, behind all others.
-MESHES_COLUMN, CUT_COLUMN = "meshes", "cut"
-OPTIONAL_COLUMNS = (MESHES_COLUMN, CUT_COLUMN)
+MESHES_COLUMN, CUT_COLUMN, DICOM_COLUMN = "meshes", "cut", "dicom"
+OPTIONAL_COLUMNS = (MESHES_COLUMN, CUT_COLUMN, DICOM_COLUMN)
 # What a cohort may consist of: a table has one of these columns at least.
 SOURCES = {
     "labels": "label map",
@@ -63,6 +63,7 @@ class Case:
     meshes : a mesh file, or a folder of them, one for each structure.
     cut : names of the classes that the scan cuts off beside those that reach the border of the
         label map, separated by spaces; ``none``: no class is cut.
+    dicom : the folder of the DICOM series that the label map was drawn on.
     """
 
     case_id: str
@@ -75,6 +76,7 @@ class Case:
     status: str = OK
     reason: str = ""
     cut: str = ""
+    dicom: str = ""
 
     def cut_classes(self, at_border: Iterable[str]) -> list[str]:
         """Names of the classes that are cut, where those ``at_border`` reach the border."""
@@ -105,7 +107,7 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
     """Cases of a TSV or CSV table; relative paths count from the table's folder.
 
     Columns: case_id, and at least one of labels, image, pointcloud and meshes, filled in every
-    row where it is the first of these; patient_id (default: the case id), truth, cut.
+    row where it is the first of these; patient_id (default: the case id), truth, cut, dicom.
     A status ``skipped`` leaves a case out, with its reason; all else is for check_cohort to find.
     Columns that begin with ``x_`` are free: nothing but the measures reads them.
 
@@ -162,7 +164,7 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
                 )
             )
         seen.setdefault(row["case_id"], line)
-        for column in PATH_COLUMNS:
+        for column in (*PATH_COLUMNS, DICOM_COLUMN):
             if row.get(column):
                 row[column] = str(path.parent / row[column])
         cases.append(Case(**row | by_hand))
@@ -183,7 +185,9 @@ def read_checked_cases(
         none.
     """
     header, rows = read_table(Path(path), whole=True)
-    CASES.check_header(path, [name for name in header if name not in OPTIONAL_COLUMNS])
+    more = [name for name in OPTIONAL_COLUMNS if name in header]
+    own = header[: -len(more)] if more and header[-len(more) :] == more else header
+    CASES.check_header(path, own)
     problems = [text for line, row in rows for text in _unusable(row, f"{path}:{line}")]
     if problems:
         raise InputError(problems)
@@ -253,7 +257,7 @@ def _unusable(row: dict[str, str], where: str) -> list[str]:
     bad = [(f"{column} {text[:60]!r}", ID_REMEDY) for column, text in found.items()]
     if "case_id" not in found and (remedy := id_remedy(row["case_id"])):
         bad.append((f"case_id {row['case_id']!r}", remedy))
-    for column in PATH_COLUMNS:
+    for column in (*PATH_COLUMNS, DICOM_COLUMN):
         if not row.get(column, "").isprintable():
             remedy = "rename the file: tabs, line breaks and the like cannot be part of its name"
             bad.append((f"{column} {row[column][:60]!r}", remedy))

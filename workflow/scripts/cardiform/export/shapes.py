@@ -1,4 +1,4 @@
-"""Hearts for other programs: STL, VTP, glTF, segmentations of 3D Slicer, its colour table.
+"""Hearts for other programs: STL, VTP, VTU, glTF, segmentations, a colour table.
 
 STL and VTP say that they are RAS: 3D Slicer takes meshes that do not for LPS
 (https://github.com/Slicer/Slicer/issues/5847).
@@ -6,7 +6,6 @@ STL and VTP say that they are RAS: 3D Slicer takes meshes that do not for LPS
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +21,9 @@ from ..geometry.vtp import PolyData, write_vtp
 from ..labels import LabelClass, LabelTable
 from ..options.exports import ExportsOptions
 from ..volumes import LabelMap
+from .classes import plain, rgb
+from .dicom import write_dicom
+from .regions import REGIONS, write_regions
 
 # RAS mm to glTF's metres, y up, the patient looking at the viewer (z); a rotation, no mirror.
 TO_GLTF = np.array([[-1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]) * [
@@ -43,7 +45,7 @@ def export_case(
     Raises
     ------
     InputError
-        Missing or unfit meshes.
+        Missing or unfit meshes; regions that cannot be meshed; a DICOM series that does not fit.
     """
     meshed = MeshedCase.load(case, table, meshes)
     surfaces = meshed.surfaces()
@@ -64,7 +66,12 @@ def export_case(
     if "seg.nrrd" in options.formats:
         paths.append(folder / f"{case.case_id}.seg.nrrd")
         write_segmentation(paths[-1], meshed.label_map, classes)
-    for ending in ("stl", "vtp", "glb", "seg.nrrd"):
+    if "dcm" in options.formats and case.dicom:
+        paths.append(folder / f"{case.case_id}.dcm")
+        write_dicom(paths[-1], meshed.label_map, classes, case)
+    if REGIONS & set(options.formats):
+        paths += write_regions(folder, meshed, classes, options)
+    for ending in ("stl", "vtp", "glb", "seg.nrrd", "vtu", "dcm"):
         for stale in set(folder.glob(f"*.{ending}")) - set(paths):
             outputs.remove(stale)
     return paths
@@ -77,18 +84,6 @@ def color_table(classes: list[LabelClass]) -> str:
         red, green, blue = rgb(label)
         lines.append(f"{label.value} {label.name} {red} {green} {blue} 255")
     return "\n".join(lines) + "\n"
-
-
-def rgb(label: LabelClass) -> tuple[int, int, int]:
-    """Red, green and blue, 0 to 255."""
-    red, green, blue = bytes.fromhex(label.color.lstrip("#"))
-    return red, green, blue
-
-
-def plain(label: LabelClass) -> str:
-    """The title in ASCII, which is all that a header of NRRD holds; else the name."""
-    text = unicodedata.normalize("NFKD", label.title)
-    return "".join(c for c in text if " " <= c <= "~").strip() or label.name
 
 
 def whole_heart(surfaces: Mapping[int, Mesh], classes: list[LabelClass]) -> PolyData:

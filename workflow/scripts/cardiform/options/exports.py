@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from .field import option
 
-FORMATS = ("stl", "vtp", "glb", "seg.nrrd")
+USUAL = ("stl", "vtp", "glb", "seg.nrrd")
+FORMATS = (*USUAL, "walls", "tets", "dcm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,9 +15,20 @@ class ExportsOptions:
     """Surfaces and label maps in formats that other programs open (target exports)."""
 
     formats: tuple[str, ...] = option(
-        FORMATS,
+        USUAL,
         "stl: a file per class, to print; vtp: all classes with names and colours (ParaView, 3D "
         "Slicer); glb: glTF, for slides and browsers; seg.nrrd: the label map as a segmentation of "
-        "3D Slicer",
+        "3D Slicer; walls: one surface in which neighbours share their walls (VTP); tets: the "
+        "regions filled with tetrahedra (VTU); dcm: DICOM SEG of cases whose series is named in "
+        "column dicom",
         choices=FORMATS,
+        filled=True,
+    )
+    edge_mm: float = option(
+        0.0,
+        "walls, tets: edges at the walls, mm; half of it in thin parts (0: one and a half voxels, "
+        "at least 1.2 mm)",
+        minimum=0.0,
+        maximum=20.0,
+        young=True,
     )

@@ -31,6 +31,7 @@ def option(
     alias=None,
     memory=None,
     young=False,
+    filled=False,
 ):
     """A field with its documentation. Numbers are finite, whatever their range.
 
@@ -45,6 +46,7 @@ def option(
     memory : what to do with it where memory runs out: raise, lower or set.
     young : results exist that were made before there was this key, as at its default: at that
         default it stands in no command line and no key of a checkpoint, so they stay finished.
+    filled : a list has an item at least, of ``choices``.
     """
     metadata = {
         "help": help,
@@ -58,6 +60,7 @@ def option(
         "alias": alias,
         "memory": memory,
         "young": young,
+        "filled": filled,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -90,6 +93,11 @@ def checked(options: type, values: Mapping[str, Any], where: str = "--"):
     for field in dataclasses.fields(options):
         value = values.get(field.name, field.default)
         name = where + (field.name.replace("_", "-") if where == "--" else field.name)
+        if field.metadata["filled"] and value == ():
+            known = ", ".join(field.metadata["choices"] or ())
+            problems.append(
+                f"{name} is empty; give one or more" + (f" of {known}" if known else "")
+            )
         for item in value if isinstance(value, tuple) else (value,):
             facts = _facts(item, field.metadata, isinstance(value, tuple))
             problems += [f"{name} {fact}" for fact in facts]

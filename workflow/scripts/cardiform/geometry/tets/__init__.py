@@ -1,0 +1,1 @@
+"""Tetrahedra of a label map, whose regions share their walls."""
