@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import measuring
+import numpy as np
 import torch
 import yaml
 
@@ -38,6 +39,11 @@ from cardiform.ldm.vessels.field import CHANNELS
 from cardiform.ldm.vessels.task import VesselTask
 from cardiform.options.sections import SECTIONS
 from cardiform.options.training import TrainingOptions
+from cardiform.options.vecset import LATENTS
+from cardiform.set_diffusion.latents import SetLatents
+from cardiform.set_diffusion.slots import Slots
+from cardiform.set_diffusion.statistics import Statistics
+from cardiform.set_diffusion.task import SetDiffusionTask
 from cardiform.training.distributed import World, choose_device
 from cardiform.training.runlog import Window
 from cardiform.training.steps import Stepper
@@ -51,6 +57,7 @@ TABLE = LabelTable()
 CASES = 1000  # of the cohort: the auto-decoder has a vector for each
 TINY_POINTS = 4096  # of near: 128^3 by default
 BALLS = 8  # samples of a step of the sparse VQ-VAE; all in one micro-batch they fill it
+SET_WIDTH = 35  # of a latent of the preset local: its place and its code
 VESSEL_VOXELS = 8  # radius of the cells about a vessel
 
 
@@ -316,6 +323,34 @@ def vessels(options: dict) -> Training:
     return Training(VesselTask(o, grid.classes), o, batch, o.batch_size)
 
 
+def set_diffusion(options: dict) -> Training:
+    o, rng = options["set_diffusion"], np.random.default_rng(0)
+    classes, shape = len(TABLE), (LATENTS["local"], SET_WIDTH)
+    channels = np.arange(shape[0]) % classes
+    slots = Slots(rng.normal(size=(shape[0], 3)).astype(np.float32), channels.astype(np.uint8))
+    known = np.ones(classes)
+    hearts = [
+        SetLatents(
+            rng.normal(size=shape).astype(np.float32),
+            rng.normal(size=4),
+            known > 0,
+            known,
+            known[:0],
+        )
+        for _ in range(BALLS)
+    ]
+    task = SetDiffusionTask(o, slots, Statistics.of(hearts, 0), classes)
+
+    def batch(parts: int) -> dict:
+        size = o.batch_size // parts
+        return {
+            "heart": torch.randn(size, shape[0] * shape[1] + 4),
+            "asked": torch.zeros(size, classes),
+        }
+
+    return Training(task, o, batch, o.batch_size)
+
+
 MAKERS: dict[str, Callable[[dict], Training]] = {
     "vecset": vecset,
     "vqvae_pretrain": lambda options: vqvae("vqvae_pretrain", "all", False, options),
@@ -327,6 +362,7 @@ MAKERS: dict[str, Callable[[dict], Training]] = {
     "adversarial autoencoder": adversarial,
     "diffusion": diffusion,
     "vessels": vessels,
+    "set_diffusion": set_diffusion,
 }
 
 

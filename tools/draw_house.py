@@ -41,6 +41,7 @@ PLAN = {
     "ldm": (14.4, 3, 1.9, "latent diffusion\nof whole hearts"),
     "coronary": (16.5, 3, 1.9, "refinement of\nthin structures"),
     "measures": (15.9, 4, 2.1, "measures, norms,\ngroups"),
+    "set_diffusion": (8.7, 4, 2.3, "diffusion of\nVecSet latents"),
     "apply": (11.3, 4, 2.0, "trained models\non new cases"),
     "export": (13.6, 4, 2.1, "bundles of\ntrained models"),
     "report": (16.0, 4, 2.1, "one page about\na cohort"),

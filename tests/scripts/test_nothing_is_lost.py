@@ -144,6 +144,11 @@ class Hearts(Trainings):
                 *("--train", f / "train.csv", "--test", f / "val.csv"),
                 *self.flags("generation"),
             ],
+            "encode_set_latents": self.encode_sets(out)[1:],
+            "sample_set_diffusion": [
+                *("--model", self.model("set_diffusion"), "--out", out),
+                *self.flags("set_sampling"),
+            ],
             "complete_labels": [
                 *(*diffusion, *voxels, *self.cases, *self.flags("completion")),
                 *("--train", f / "train.csv", "--test", f / "val.csv"),
@@ -231,6 +236,8 @@ OTHER_SCRIPTS = {
     "convert_pointclouds": ("--voxel-size", 24),
     "encode_latents": ("--seed", 5),
     "sample_diffusion": ("--num-samples", 1),
+    "encode_set_latents": ("--seed", 5),
+    "sample_set_diffusion": ("--num-samples", 1),
     "evaluate_samples": ("--seed", 5),
     "complete_labels": ("--seed", 5),
     "complete_labels of files": ("--seed", 5),
@@ -249,9 +256,9 @@ TABLE = OTHER_SCRIPTS | TRAININGS
 # What Snakemake deletes before it calls a script again: the outputs that its rule declares
 DECLARED = (
     "model.pt", "metrics.json", "all.tsv", "cases.tsv", "summary.json", "grid.json",
-    "statistics.json", "train.csv", "val.csv", "test.csv", "figures.json", "qc/cohort.json",
-    "branches.csv", "summary.csv", "cases.csv", "measures.csv", "norms.csv", "zscores.csv",
-    "groups.csv",
+    "statistics.json", "slots.npz", "train.csv", "val.csv", "test.csv", "figures.json",
+    "qc/cohort.json", "branches.csv", "summary.csv", "cases.csv", "measures.csv", "norms.csv",
+    "zscores.csv", "groups.csv",
 )  # fmt: skip
 
 

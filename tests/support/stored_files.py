@@ -53,6 +53,9 @@ from cardiform.options.training import TrainingOptions
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.options.vessels import VesselDrawingOptions
 from cardiform.options.vqvae import VqvaeCodebookOptions, VqvaeOptions
+from cardiform.set_diffusion import latents as set_latents
+from cardiform.set_diffusion import samples as set_samples
+from cardiform.set_diffusion import slots as set_slots
 from cardiform.training import checkpoint, job
 from cardiform.vecset import confidence as vecset_confidence
 from cardiform.vecset import reconstruct as vecset_reconstruct
@@ -92,6 +95,9 @@ STORED = (
     Stored(vessel_tree.TREE, "Vessel tree", "vessels/a.npz"),
     Stored(vessel_field.VOTES, "Vessel votes", "vessels/votes/a.npz"),
     Stored(draw_case.DRAWN, "Drawn vessels", "vessels/figures/a.json"),
+    Stored(set_slots.SLOTS, "Slots", "sets/slots.npz"),
+    Stored(set_latents.SET_LATENTS, "Set latents", "sets/a.npz"),
+    Stored(set_samples.SET_SAMPLE, "Set sample", "sets/samples/sample_0000.npz"),
     Stored(vecset_reconstruct.LATENTS, "VecSet latents", "vecset/a/latents.npz"),
     Stored(vecset_confidence.CONFIDENCE, "Confidence", "vecset/confidence.json"),
     Stored(vqvae_reconstruct.CODES, "Codes", "vqvae/x/codes.npz"),
@@ -146,6 +152,7 @@ def write_all(folder: Path) -> None:
         trace_case.trace_case(case, **common, options=trace, out=folder / "trees")
         fuse_case(case, **common, options=FusionOptions(), masks={}, out=folder / "fused")
         vecset, vqvae = _write_vecset(folder, case), _write_vqvae(folder)
+    _write_sets(folder, case, vecset)
     _write_measures(folder, case)
     networks = {"vecset": [vecset], "vqvae": [vqvae], "coders": [coder]}
     _write_applied(folder, case, networks, {"points": options, "voxels": voxels})
@@ -273,6 +280,25 @@ def _write_vecset(folder: Path, case: table.Case) -> vecset_reconstruct.Reconstr
     sound = vecset_confidence.Sound(TABLE, usual, typical, {"myocardium": 1}, 1, 1, "0" * 64)
     sound.write(folder / "vecset" / "confidence.json")
     return network
+
+
+def _write_sets(folder: Path, case: table.Case, network) -> None:
+    """Latents of a VecSet in slots, and a sample of them."""
+    out, points = folder / "sets", {NAME: folder / "points" / "a.npz"}
+    slots = set_latents.slots_of(network, points)
+    slots.save(out / "slots.npz", ["x_age"], "0" * 64)
+    set_latents.encode_case(
+        case,
+        points=points,
+        voxels={NAME: folder / "voxels" / "a.nii.gz"},
+        columns={NAME: np.ones(1)},
+        cut={},
+        encoder=set_latents.Encoder(network, slots, hearts_on_grid.load_grid(folder / "grid.json")),
+        out=out,
+    )
+    heart = set_latents.SetLatents.load(out / "a.npz")
+    made = set_samples.Made(heart.latents, heart.frame)
+    set_samples.save_made(out / "samples" / "sample_0000.npz", made, "key")
 
 
 def _write_vqvae(folder: Path) -> vqvae_reconstruct.BandNetwork:

@@ -90,6 +90,9 @@ TINY = {
     "sampling": {"num_samples": 2, "num_inference_steps": 3, "device": "cpu"},
     "generation": {"points": 64},
     "completion": {"num_inference_steps": 2, "draws": 1, "device": "cpu"},
+    "set_latents": {"voxel_size": 16, "device": "cpu"},
+    "set_diffusion": {**BRIEF, "dim": 16, "depth": 1, "heads": 2},
+    "set_sampling": {"num_samples": 2, "num_inference_steps": 3, "device": "cpu"},
 }
 
 

@@ -79,6 +79,8 @@ REMEDIES = {
     "Fusion report": AGAIN.format("fuse_labels"),
     "Tree summary": AGAIN.format("trace_coronary"),
     "VecSet latents": AGAIN.format("reconstruct_vecset"),
+    "Slots": AGAIN.format("encode_set_latents"),
+    "Set latents": AGAIN.format("encode_set_latents"),
     "Confidence": AGAIN.format("reconstruct_vecset"),
     "Codes": AGAIN.format("reconstruct_vqvae"),
     "Stages": "export the models again",

@@ -31,6 +31,7 @@ from .ldm import (
     SamplingOptions,
 )
 from .measures import MeasuresOptions, NormsOptions
+from .set_diffusion import SetDiffusionOptions, SetLatentsOptions, SetSamplingOptions
 from .training import TrainingOptions
 from .vecset import VecsetOptions, VecsetReconstructOptions
 from .vessels import VesselDrawingOptions, VesselOptions
@@ -79,6 +80,9 @@ SECTIONS: dict[str, type] = {
     "completion": CompletionOptions,
     "vessels": VesselOptions,
     "vessel_drawing": VesselDrawingOptions,
+    "set_latents": SetLatentsOptions,
+    "set_diffusion": SetDiffusionOptions,
+    "set_sampling": SetSamplingOptions,
     "apply": ApplyConfigOptions,
 }
 
