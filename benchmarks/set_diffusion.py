@@ -1,19 +1,21 @@
-"""Set-latent diffusion beside the voxel diffusion, at equal CPU seconds, on procedural hearts.
+"""Set-latent diffusion beside the voxel diffusion, on procedural hearts.
 
-    python benchmarks/set_diffusion.py --out /tmp/sets
+    python benchmarks/vecset_completion.py --out HEARTS --train 60 --steps 700 --ways plain
+    python benchmarks/set_diffusion.py --hearts HEARTS --out sets
 
-Both are two networks: a VecSet and the diffusion of its latents; an autoencoder of voxels and the
-diffusion of its latents. Each first network gets --seconds[0] of one CPU thread, each second one
---seconds[1] (the time of a step is measured, the number of steps follows). Hearts, split and grid
-are the same, and so is what judges them: evaluate_samples on the voxel diffusion's grid, without
-coronaries, which a voxel of it cannot hold. The set diffusion's hearts are written on a finer grid,
-and laid on the coarse one as real hearts are. Ways of the set diffusion:
+The first call makes hearts, their split and a VecSet (HEARTS/plain_0/model.pt). Both diffusions are
+two networks: the VecSet and the diffusion of its latents; an autoencoder of voxels and the
+diffusion of its latents. The numbers of steps are such that both first networks take about as many
+CPU seconds, and both second ones (seconds are printed). Hearts, split and grid are the same, and so
+is what judges them: evaluate_samples on the voxel diffusion's grid, without coronaries, which a
+voxel of it cannot hold. The set diffusion's hearts are written on a finer grid, and laid on the
+coarse one as real hearts are (they are judged on the fine one, too, with all classes). Its ways:
 
 fitted   hearts begin as draws of the fitted distribution, and a network changes them
 linear   the fitted distribution alone, without a network: a statistical shape model
 white    hearts begin as white noise
 
-Prints the table, and how volumes that are asked for come out. Stages that are there are kept.
+Prints the figures, and how volumes that are asked for come out. Trainings that are there are kept.
 """
 
 from __future__ import annotations
@@ -40,7 +42,6 @@ from cardiform.volumes import load_label_map, save_label_map
 SCRIPTS = ROOT / "workflow" / "scripts"
 DEMO = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
 CHANGES = {
-    "points": {"surface_points": 20_000, "near_points": 30_000, "volume_points": 20_000},
     "set_diffusion": {
         "dim": 64, "depth": 4, "heads": 4, "batch_size": 8, "lr": 1e-3, "warmup_steps": 20,
         "ema_decay": 0.98, "workers": 0, "known_share": 0.0, "log_every": 20,
@@ -57,33 +58,34 @@ ROWS = {
     "reconstructed_train": "the same, coded",
     "generated": "generated",
 }
-TRIED = (4, 16)  # steps that tell the time of one
-ASKED = ("left_ventricle", "right_ventricle", "left_atrium")
+ASKED = ("left_ventricle",)
+FINEST = "fitted"  # the way that is judged on the fine grid, too
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--hearts", required=True, type=Path, help="of vecset_completion.py")
     parser.add_argument("--out", required=True, type=Path, help="folder for files")
-    parser.add_argument("--train", type=int, default=40, help="hearts to train on")
-    parser.add_argument("--validation", type=int, default=4, help="hearts to validate")
-    parser.add_argument("--test", type=int, default=16, help="hearts to compare with")
-    parser.add_argument("--spacing-mm", type=float, default=2.5, help="voxel edge of the hearts")
-    parser.add_argument("--fine", type=int, default=64, help="voxels of the set diffusion's grid")
-    parser.add_argument(
-        "--seconds", type=int, nargs=2, default=(240, 120), help="CPU, each network"
-    )
+    parser.add_argument("--fine", type=int, default=48, help="voxels of the set diffusion's grid")
+    parser.add_argument("--samples", type=int, default=12, help="hearts to make, as many as test")
+    parser.add_argument("--set-steps", type=int, default=200)
+    parser.add_argument("--autoencoder-steps", type=int, default=600)
+    parser.add_argument("--diffusion-steps", type=int, default=130)
     parser.add_argument("--ways", nargs="*", choices=tuple(WAYS), default=tuple(WAYS))
+    parser.add_argument("--routes", nargs="*", choices=("sets", "voxel"), default=("sets", "voxel"))
     parser.add_argument("--seed", type=int, default=0, help="of each training")
     args = parser.parse_args()
     bench = Bench(args)
     bench.make_hearts()
-    bench.make_voxel_diffusion()
-    bench.make_vecset()
-    for way in args.ways:
-        bench.make_set_diffusion(way)
-    bench.ask(args.ways[0])
+    if "sets" in args.routes:
+        bench.encode()
+        for way in args.ways:
+            bench.make_set_diffusion(way)
+        bench.ask(args.ways[0])
+    if "voxel" in args.routes:
+        bench.make_voxel_diffusion()
     bench.print_table()
 
 
@@ -92,14 +94,14 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace):
         self.args, self.out = args, args.out
+        self.vecset = args.hearts / "plain_0" / "model.pt"
         config = {name: DEMO.get(name, {}) | CHANGES.get(name, {}) for name in SECTIONS}
         config["cohort"] = {}
-        config["sampling"] = {"num_samples": args.test}
-        config["set_sampling"]["num_samples"] = args.test
+        config["sampling"] = {"num_samples": args.samples}
+        config["set_sampling"]["num_samples"] = args.samples
         self.options = cli.from_config(SECTIONS, {k: dict(v) for k, v in config.items()})
-        parts = ("train", "val", "test")
-        self.split = [word for p, n in zip(("train", "validation", "test"), parts)
-                      for word in (f"--{p}", self.out / f"{n}.csv")]  # fmt: skip
+        files = (("train", "train"), ("validation", "val"), ("test", "test"))
+        self.split = [w for p, n in files for w in (f"--{p}", args.hearts / f"{n}.csv")]
 
     def run(self, script: str, *arguments) -> float:
         """CPU seconds of a script."""
@@ -117,97 +119,82 @@ class Bench:
         return shlex.split(cli.flags(dataclasses.replace(self.options[section], **changes)))
 
     def make_hearts(self) -> None:
-        a, out = self.args, self.out
-        number = a.train + a.validation + a.test
-        if (out / "hearts.json").exists():
+        if (self.out / "fine" / "manifest.tsv").exists():
             return
-        size = ("--cases", number, "--spacing-mm", a.spacing_mm, "--coronary-noise", 0)
-        self.run("make_demo_cohort", "--out", out / "demo", *size)
-        self.run("check_cohort", "--table", out / "demo" / "cases.tsv", "--out", out)
-        names = [line.split("\t")[0] for line in (out / "cases.tsv").read_text().splitlines()[1:]]
-        bounds = np.cumsum([0, a.train, a.validation, a.test])
-        for part, first, last in zip(("train", "val", "test"), bounds, bounds[1:]):
-            rows = [f"{n},{n},{out / 'points' / n}.npz" for n in names[first:last]]
-            (out / f"{part}.csv").write_text("\n".join(["case_id,patient_id,path", *rows]) + "\n")
-        meshes = ("--meshes", out / "meshes")
-        self.per_case("extract_meshes", "meshes", *self.flags("meshes"))
-        self.per_case("sample_sdf", "points", *meshes, *self.flags("points"))
+        self.out.mkdir(parents=True, exist_ok=True)
+        maps = sorted((self.args.hearts / "labels").resolve().glob("*.nii.gz"))
+        rows = [f"{path.name.removesuffix('.nii.gz')}\t{path}" for path in maps]
+        (self.out / "table.tsv").write_text("\n".join(["case_id\tlabels", *rows]) + "\n")
+        self.run("check_cohort", "--table", self.out / "table.tsv", "--out", self.out)
         self.per_case("resample_labels", "coarse", *self.flags("ldm"))
-        edge = load_grid(out / "coarse" / "grid.json").edge_mm
-        fine = self.flags("ldm", voxel_size=a.fine, extent_mm=edge, drop_classes=())
-        self.per_case("resample_labels", "fine", *fine)
-        (out / "hearts.json").write_text("{}")
+        edge = load_grid(self.out / "coarse" / "grid.json").edge_mm
+        fine = {"voxel_size": self.args.fine, "extent_mm": edge, "drop_classes": ()}
+        self.per_case("resample_labels", "fine", *self.flags("ldm", **fine))
 
     def per_case(self, script: str, folder: str, *arguments) -> None:
         place = self.out / folder
         self.run(script, "--cases", self.out / "cases.tsv", "--out", place,
                  "--manifest", place / "manifest.tsv", *arguments)  # fmt: skip
 
-    def train(self, script: str, section: str, folder: str, seconds: float, *arguments, **more):
-        """A training of so many CPU seconds; 0: as many steps as its options say."""
+    def train(self, script: str, section: str, folder: str, *arguments, steps: int, **more):
+        """A training of so many steps; its CPU seconds are kept."""
         place = self.out / folder
         if (place / "model.pt").exists():
             return
-        quiet = {"preview_every": 0, "seed": self.args.seed, **more}
-        command = (*self.split[:4], *arguments)
-        if seconds:
-            taken = []
-            for steps in TRIED:
-                trial = self.flags(section, **quiet, steps=steps, validate_every=0)
-                taken.append(self.run(script, *command, "--out", self.out / "trial", *trial))
-                shutil.rmtree(self.out / "trial")
-            each = (taken[1] - taken[0]) / (TRIED[1] - TRIED[0])
-            steps = max(round(seconds / each), 10)
-            rate = max(steps // 4, 1)
-            quiet |= {"steps": steps, "validate_every": rate, "checkpoint_every": steps}
-            if section == "vecset":
-                quiet["eikonal_start"] = steps // 4
-        spent = self.run(script, *command, "--out", place, *self.flags(section, **quiet))
-        (place / "seconds.json").write_text(json.dumps([spent, quiet.get("steps")]))
+        quiet = {"preview_every": 0, "seed": self.args.seed, "steps": steps, **more}
+        quiet |= {"validate_every": max(steps // 4, 1), "checkpoint_every": steps}
+        command = (*self.split[:4], *arguments, "--out", place)
+        spent = self.run(script, *command, *self.flags(section, **quiet))
+        (place / "seconds.json").write_text(json.dumps([spent, quiet["steps"]]))
 
     def grid(self, name: str) -> tuple:
         return "--voxels", self.out / name / "manifest.tsv", "--grid", self.out / name / "grid.json"
 
     def make_voxel_diffusion(self) -> None:
-        o, first, second = self.out, *self.args.seconds
+        o = self.out
         voxels = self.grid("coarse")
         given = ("--manifest", o / "coarse" / "manifest.tsv", *voxels[2:])
-        self.train("train_autoencoder", "autoencoder", "voxel/autoencoder", first, *given)
+        steps = self.args.autoencoder_steps
+        self.train("train_autoencoder", "autoencoder", "voxel/autoencoder", *given, steps=steps)
         model = ("--autoencoder", o / "voxel" / "autoencoder" / "model.pt")
         latents = o / "voxel" / "latents"
         self.run("encode_latents", *model, *voxels[:2], *self.split, "--out", latents,
                  "--manifest", latents / "manifest.tsv", *self.flags("latents"))  # fmt: skip
         given = ("--manifest", latents / "manifest.tsv", *model)
         given += ("--statistics", latents / "statistics.json")
+        steps = self.args.diffusion_steps
         self.train(
-            "train_diffusion", "diffusion", "voxel/diffusion", second, *given, known_share=0.0
+            "train_diffusion", "diffusion", "voxel/diffusion", *given, steps=steps, known_share=0.0
         )
         samples = o / "voxel" / "samples"
         model = ("--model", o / "voxel" / "diffusion" / "model.pt")
         self.run("sample_diffusion", *model, "--out", samples, *self.flags("sampling"))
         self.evaluate("voxel/samples", "coarse", latents)
 
-    def make_vecset(self) -> None:
-        self.train("train_vecset", "vecset", "vecset", self.args.seconds[0])
+    def encode(self) -> None:
         latents = self.out / "set_latents"
-        self.run("encode_set_latents", "--vecset", self.out / "vecset" / "model.pt", *self.split,
-                 *self.grid("fine"), "--out", latents, "--manifest", latents / "manifest.tsv",
+        self.run("encode_set_latents", "--vecset", self.vecset, *self.split, *self.grid("fine"),
+                 "--out", latents, "--manifest", latents / "manifest.tsv",
                  *self.flags("set_latents", voxel_size=self.args.fine))  # fmt: skip
         self.lay_on_coarse(latents / "reconstructions", self.out / "coarse_latents")
 
     def make_set_diffusion(self, way: str) -> None:
-        o, changes = self.out, WAYS[way]
+        o, changes = self.out, {"steps": self.args.set_steps} | WAYS[way]
         latents = o / "set_latents"
         given = ("--manifest", latents / "manifest.tsv", "--slots", latents / "slots.npz")
-        given += ("--vecset", o / "vecset" / "model.pt", *self.grid("fine")[2:])
-        seconds = 0 if "steps" in changes else self.args.seconds[1]
+        given += ("--vecset", self.vecset, *self.grid("fine")[2:])
         self.train(
-            "train_set_diffusion", "set_diffusion", f"{way}/model", seconds, *given, **changes
+            "train_set_diffusion",
+            "set_diffusion",
+            f"{way}/model",
+            *given,
+            **changes,
         )
         samples = o / way / "samples"
         model = ("--model", o / way / "model" / "model.pt")
         self.run("sample_set_diffusion", *model, "--out", samples, *self.flags("set_sampling"))
-        self.evaluate(f"{way}/samples", "fine", latents)
+        if way == FINEST:
+            self.evaluate(f"{way}/samples", "fine", latents)
         shutil.rmtree(o / way / "coarse", ignore_errors=True)
         shutil.copytree(samples, o / way / "coarse")
         self.lay_on_coarse(samples / "nifti", o / way / "coarse" / "nifti", center=np.zeros(3))
@@ -238,22 +225,21 @@ class Bench:
     def ask(self, way: str) -> None:
         """Volumes one deviation below and above those of training hearts, one class at a time."""
         for name in ASKED:
-            made = json.loads((self.out / way / "samples" / "metrics.json").read_text())[
-                "volume_ml"
-            ]
+            record = json.loads((self.out / way / "samples" / "metrics.json").read_text())
+            made = record["volume_ml"]
             for sign in (-1, 1):
                 wanted = made[name]["mean"] + sign * made[name]["std"]
                 out = self.out / way / f"asked_{name}_{sign}"
-                more = self.flags("set_sampling", num_samples=4, volumes=(f"{name}={wanted:.1f}",))
+                more = self.flags("set_sampling", num_samples=3, volumes=(f"{name}={wanted:.1f}",))
                 model = self.out / way / "model" / "model.pt"
                 self.run("sample_set_diffusion", "--model", model, "--out", out, *more)
                 print(json.loads((out / "metrics.json").read_text())["asked"])
 
     def print_table(self) -> None:
-        for folder in (
-            "voxel/samples",
-            *(f"{w}/{g}" for w in self.args.ways for g in ("coarse", "samples")),
-        ):
+        ways = [f"{way}/{grid}" for way in WAYS for grid in ("coarse", "samples")]
+        for folder in ("voxel/samples", *ways):
+            if not (self.out / folder / "figures.json").exists():
+                continue
             found = json.loads((self.out / folder / "figures.json").read_text())
             print(f"\n{folder}")
             for row, title in ROWS.items():
@@ -262,14 +248,8 @@ class Bench:
                 cells += [f"{r['volumes']['mean_w1']:.2f}", f"{r['validity']['valid']:.2f}"]
                 print(f"| {title} | {' | '.join(cells)} |")
             memory = found["memorisation"]
-            print(
-                "copies",
-                memory["copies"],
-                "Z_U",
-                memory["z_u"],
-                "missing",
-                found["generated"]["validity"],
-            )
+            print("copies", memory["copies"], "Z_U", memory["z_u"])
+            print("validity", found["generated"]["validity"])
         for path in sorted(self.out.rglob("seconds.json")):
             print(path.parent.relative_to(self.out), json.loads(path.read_text()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -199,11 +199,10 @@ class SetLatents:
     present: np.ndarray
     volumes: np.ndarray
     columns: np.ndarray
-    path: Path = field(default=Path(), compare=False)
 
     @classmethod
     def load(cls, path: str | Path) -> SetLatents:
         """InputError where it is none."""
         arrays = SET_LATENTS.load(path)
         names = ("latents", "frame", "present", "volumes", "columns")
-        return cls(*(arrays[name] for name in names), path=Path(path))
+        return cls(*(arrays[name] for name in names))

@@ -61,10 +61,9 @@ class Slots:
         rows = farthest_points(labelled_points(points, channels, classes), number, channels)
         slots = cls(points[rows].astype(np.float32), channels[rows].astype(np.uint8))
         for _ in range(ROUNDS):
-            placed = [heart[0][slots.rows(*heart)] for heart in hearts]
-            slots = cls(
-                np.mean(placed, axis=0, dtype=np.float64).astype(np.float32), slots.channels
-            )
+            placed = np.stack([heart[0][slots.rows(*heart)] for heart in hearts])
+            places = placed.mean(axis=0, dtype=np.float64).astype(np.float32)
+            slots = cls(places, slots.channels)
         return slots
 
     def rows(self, points: np.ndarray, channels: np.ndarray) -> np.ndarray:
