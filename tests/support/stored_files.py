@@ -53,6 +53,7 @@ from cardiform.options.training import TrainingOptions
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.options.vessels import VesselDrawingOptions
 from cardiform.options.vqvae import VqvaeCodebookOptions, VqvaeOptions
+from cardiform.set_diffusion import encode as set_encode
 from cardiform.set_diffusion import latents as set_latents
 from cardiform.set_diffusion import samples as set_samples
 from cardiform.set_diffusion import slots as set_slots
@@ -285,15 +286,15 @@ def _write_vecset(folder: Path, case: table.Case) -> vecset_reconstruct.Reconstr
 def _write_sets(folder: Path, case: table.Case, network) -> None:
     """Latents of a VecSet in slots, and a sample of them."""
     out, points = folder / "sets", {NAME: folder / "points" / "a.npz"}
-    slots = set_latents.slots_of(network, points)
+    slots = set_encode.slots_of(network, points)
     slots.save(out / "slots.npz", ["x_age"], "0" * 64)
-    set_latents.encode_case(
+    set_encode.encode_case(
         case,
         points=points,
         voxels={NAME: folder / "voxels" / "a.nii.gz"},
         columns={NAME: np.ones(1)},
         cut={},
-        encoder=set_latents.Encoder(network, slots, hearts_on_grid.load_grid(folder / "grid.json")),
+        encoder=set_encode.Encoder(network, slots, hearts_on_grid.load_grid(folder / "grid.json")),
         out=out,
     )
     heart = set_latents.SetLatents.load(out / "a.npz")

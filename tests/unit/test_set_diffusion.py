@@ -15,6 +15,7 @@ from cardiform.options.set_diffusion import (
 )
 from cardiform.set_diffusion import option_checks
 from cardiform.set_diffusion.latents import SetLatents
+from cardiform.set_diffusion.mean_heart import mean_heart
 from cardiform.set_diffusion.model import process_of, settled
 from cardiform.set_diffusion.slots import Slots
 from cardiform.set_diffusion.statistics import Asked, Statistics, asked_of
@@ -47,7 +48,7 @@ def hearts():
 
 @pytest.fixture(scope="module")
 def slots(hearts):
-    return Slots.of(hearts, 40)
+    return mean_heart(hearts, 40)
 
 
 def latents(number=8, slots=40, seed=0) -> list[SetLatents]:

@@ -270,7 +270,9 @@ try:
         lambda: check_vessels(OPTIONS["vessels"]),
         lambda: check_set_diffusion(OPTIONS["set_diffusion"]),
         lambda: check_sampling(*(OPTIONS[f"set_{part}"] for part in SET_PARTS)),
-        lambda: check_free_columns(COHORT.table, OPTIONS["set_latents"].columns, "set_latents.columns"),
+        lambda: check_free_columns(
+            COHORT.table, OPTIONS["set_latents"].columns, "set_latents.columns"
+        ),
         lambda: check_free_columns(COHORT.table, OPTIONS["norms"].groups, "norms.groups"),
     )
     CHUNKS, NEW_CHUNKS, _ = together(

@@ -46,7 +46,8 @@ def main() -> None:
         raise InputError("--columns needs the case table that has these columns; give --table")
 
     from cardiform.ldm.hearts_on_grid import box_path, cut_classes, load_grid
-    from cardiform.set_diffusion import latents
+    from cardiform.set_diffusion import encode
+    from cardiform.set_diffusion.latents import SET_LATENTS
     from cardiform.training.distributed import choose_device
     from cardiform.vecset.reconstruct import Reconstructor
 
@@ -54,17 +55,17 @@ def main() -> None:
         input_points=options.input_points, query_batch=options.query_batch, seed=options.seed
     )
     network = Reconstructor.load(args.vecset, how, choose_device(options.device))
-    latents.refuse_unplaced(network, args.vecset)
+    encode.refuse_unplaced(network, args.vecset)
     grid = load_grid(args.grid)
-    latents.refuse_other_classes(network.table, args.vecset, grid, args.grid)
+    encode.refuse_other_classes(network.table, args.vecset, grid, args.grid)
     rows = splits.read_splits({p: getattr(args, p) for p in ("train", "validation", "test")})
     points = {name: path for part in rows.values() for name, path in part}
     voxels = {f.case_id: f.path for f in made_files([args.voxels], points, ".nii.gz")}
     training = {name: path for name, path in rows["train"] if name in voxels}
-    columns = latents.columns_of(args.table, options.columns, list(voxels))
-    slots = latents.slots_of(network, training)
+    columns = encode.columns_of(args.table, options.columns, list(voxels))
+    slots = encode.slots_of(network, training)
     cut = cut_classes(args.voxels, voxels, grid)
-    encoder = latents.Encoder(network, slots, grid)
+    encoder = encode.Encoder(network, slots, grid)
     per_case.run_cases(
         per_case.CaseRun(
             [Case(case_id=n, patient_id=n, labels=str(path)) for n, path in voxels.items()],
@@ -72,7 +73,7 @@ def main() -> None:
             args.manifest,
         ),
         functools.partial(
-            latents.encode_case,
+            encode.encode_case,
             points=points,
             voxels=voxels,
             columns=columns,
@@ -90,7 +91,7 @@ def main() -> None:
             "options": cli.flags(options),
             "slots": slots.digest(),
             "columns": {name: [repr(v) for v in row.tolist()] for name, row in columns.items()},
-            "format": latents.SET_LATENTS.version,
+            "format": SET_LATENTS.version,
         },
         memory=memory_advice(SetLatentsOptions),
     )

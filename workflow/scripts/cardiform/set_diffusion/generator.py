@@ -21,20 +21,21 @@ from ..options.set_diffusion import SetDiffusionOptions
 from ..options.vecset import VecsetOptions, VecsetReconstructOptions
 from ..vecset.model import VecSet
 from ..vecset.reconstruct import Reconstructor
-from .latents import SetLatents, chosen, frame_of
+from .encode import chosen
+from .latents import SetLatents, frame_of
 from .model import (
     SET_DIFFUSION,
     SLOTS_PREFIX,
     STATISTICS_PREFIX,
     VECSET_PREFIX,
     SetDenoiser,
+    parts_of,
     process_of,
     settled,
 )
 from .slots import Slots
 from .statistics import PLACE, Asked, Statistics
 from .task import network_of, noise_shape, starts_of
-from .train import parts_of
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class SetGenerator:
         stored = load_model(path, SET_DIFFUSION)
         options = stored.section("set_diffusion", SetDiffusionOptions)
         training = stored.section("vecset", VecsetOptions)
-        parts, table = parts_of(stored), stored.table
+        parts, table = parts_of(stored.weights), stored.table
         vecset = VecSet.from_options(training, len(table))
         stored.fill(vecset, parts[VECSET_PREFIX])
         held = parts[SLOTS_PREFIX]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from ..options.ldm import DiffusionOptions
 from ..options.set_diffusion import SetDiffusionOptions
 from ..vecset.attention import Attention, FeedForward, PointEmbedding
 from .latents import FRAME
-from .statistics import Asked
+from .slots import Slots
+from .statistics import Asked, Statistics
 
 SET_DIFFUSION = Kind("set_diffusion", "a set-latent diffusion", "train_set_diffusion")
 # model.pt has the weights of the VecSet too, the slots and the statistics: under these prefixes.
@@ -131,3 +133,28 @@ def _waves(times: Tensor) -> Tensor:
     rates = torch.exp(torch.linspace(0, math.log(1000.0), TIME_WAVES, device=times.device))
     angles = times[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def frozen_weights(
+    vecset: Mapping[str, Tensor], slots: Slots, statistics: Statistics
+) -> dict[str, Tensor]:
+    """What model.pt holds beside the network; ``vecset``: its weights."""
+    parts = {
+        VECSET_PREFIX: vecset,
+        SLOTS_PREFIX: {
+            "places": torch.from_numpy(slots.places),
+            "channels": torch.from_numpy(slots.channels),
+        },
+        STATISTICS_PREFIX: statistics.tensors(),
+    }
+    return {f"{p}{name}": value for p, found in parts.items() for name, value in found.items()}
+
+
+def parts_of(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The inverse: prefix -> its tensors, the network's own under the empty one."""
+    prefixes = (VECSET_PREFIX, SLOTS_PREFIX, STATISTICS_PREFIX)
+    result: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in (*prefixes, "")}
+    for name, value in weights.items():
+        prefix = next((p for p in prefixes if name.startswith(p)), "")
+        result[prefix][name.removeprefix(prefix)] = value
+    return result

@@ -21,7 +21,6 @@ from scipy.spatial.distance import cdist
 from ..errors import again
 from ..files import save_npz
 from ..formats import Format
-from ..vecset.data import farthest_points, labelled_points
 
 SLOTS = Format(
     "slots",
@@ -37,8 +36,6 @@ SLOTS = Format(
 BLUR = 0.25  # of the transport, in squared distances between slots
 SINKHORN_STEPS = 60
 MOST_EXPONENT = 300.0  # of the kernel: far from what float64 holds
-ROUNDS = 3  # of matching and averaging
-MOST_HEARTS = 64  # more of them do not sharpen a mean heart
 Surface = tuple[np.ndarray, np.ndarray]  # (N, 3) points, unit frame, and (N,) channels
 
 
@@ -51,20 +48,6 @@ class Slots:
 
     places: np.ndarray
     channels: np.ndarray
-
-    @classmethod
-    def of(cls, hearts: Sequence[Surface], number: int) -> Slots:
-        """Of surfaces of training hearts that have every class; ``number`` slots."""
-        hearts = hearts[:MOST_HEARTS]
-        points, channels = hearts[_most_usual(hearts)]
-        classes = int(channels.max()) + 1
-        rows = farthest_points(labelled_points(points, channels, classes), number, channels)
-        slots = cls(points[rows].astype(np.float32), channels[rows].astype(np.uint8))
-        for _ in range(ROUNDS):
-            placed = np.stack([heart[0][slots.rows(*heart)] for heart in hearts])
-            places = placed.mean(axis=0, dtype=np.float64).astype(np.float32)
-            slots = cls(places, slots.channels)
-        return slots
 
     def rows(self, points: np.ndarray, channels: np.ndarray) -> np.ndarray:
         """(M,) int64: which of (N, 3) surface points of channels (N,) each slot takes.
@@ -132,12 +115,3 @@ def _matched(places: np.ndarray, points: np.ndarray) -> np.ndarray:
 def _normal(points: np.ndarray) -> np.ndarray:
     apart = points - points.mean(axis=0)
     return apart / max(np.sqrt(np.square(apart).sum(axis=1).mean()), 1e-6)
-
-
-def _most_usual(hearts: Sequence[Surface]) -> int:
-    """The heart whose classes lie closest to where they lie on average."""
-    classes = int(max(channels.max() for _, channels in hearts)) + 1
-    middles = np.array(
-        [[p[c == k].mean(axis=0) for k in range(classes) if (c == k).any()] for p, c in hearts]
-    )
-    return int(np.square(middles - middles.mean(axis=0)).sum(axis=(1, 2)).argmin())

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from ..artefact.model import Model, load_model
+from ..artefact.model import load_model
 from ..cohort import splits
 from ..cohort.manifest import MadeFile, cases_of, made_files
 from ..errors import InputError, again, problem, together
@@ -22,7 +21,7 @@ from ..training.job import Job
 from ..vecset.model import VECSET
 from .data import SetDataset
 from .latents import SetLatents
-from .model import SET_DIFFUSION, SLOTS_PREFIX, STATISTICS_PREFIX, VECSET_PREFIX
+from .model import SET_DIFFUSION, frozen_weights
 from .option_checks import check_set_diffusion
 from .slots import Slots, load_slots
 from .statistics import Statistics
@@ -65,7 +64,7 @@ def set_diffusion_job(
     statistics = Statistics.of([heart for _, heart in hearts["train"]], options.modes)
     torch.manual_seed(options.seed)
     task = SetDiffusionTask(options, slots, statistics, len(stored.table))
-    frozen = _frozen(stored, slots, statistics)
+    frozen = frozen_weights(stored.weights, slots, statistics)
     files = {part: [file for file, _ in found] for part, found in hearts.items()}
     sets = {
         part: SetDataset(cases_of(files[part]), [heart for _, heart in found], statistics)
@@ -124,26 +123,3 @@ def _load(path: Path, slots: Slots, columns: int, classes: int) -> SetLatents:
         fact += f"{len(slots.places)}, {columns} and {classes}"
         raise InputError(problem(path, fact, again("encode_set_latents")))
     return heart
-
-
-def _frozen(vecset: Model, slots: Slots, statistics: Statistics) -> dict[str, Tensor]:
-    """What model.pt holds beside the network."""
-    parts = {
-        VECSET_PREFIX: vecset.weights,
-        SLOTS_PREFIX: {
-            "places": torch.from_numpy(slots.places),
-            "channels": torch.from_numpy(slots.channels),
-        },
-        STATISTICS_PREFIX: statistics.tensors(),
-    }
-    return {f"{p}{name}": value for p, found in parts.items() for name, value in found.items()}
-
-
-def parts_of(model: Model) -> dict[str, dict[str, Tensor]]:
-    """The inverse: prefix -> its tensors, the network's own under the empty one."""
-    prefixes = (VECSET_PREFIX, SLOTS_PREFIX, STATISTICS_PREFIX)
-    result: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in (*prefixes, "")}
-    for name, value in model.weights.items():
-        prefix = next((p for p in prefixes if name.startswith(p)), "")
-        result[prefix][name.removeprefix(prefix)] = value
-    return result
