@@ -39,8 +39,7 @@ from cardiform.ldm.vessels.field import CHANNELS
 from cardiform.ldm.vessels.task import VesselTask
 from cardiform.options.sections import SECTIONS
 from cardiform.options.training import TrainingOptions
-from cardiform.options.vecset import LATENTS
-from cardiform.set_diffusion.latents import SetLatents
+from cardiform.options.vecset import ANCHORED, LATENTS
 from cardiform.set_diffusion.slots import Slots
 from cardiform.set_diffusion.statistics import Statistics
 from cardiform.set_diffusion.task import SetDiffusionTask
@@ -57,6 +56,7 @@ TABLE = LabelTable()
 CASES = 1000  # of the cohort: the auto-decoder has a vector for each
 TINY_POINTS = 4096  # of near: 128^3 by default
 BALLS = 8  # samples of a step of the sparse VQ-VAE; all in one micro-batch they fill it
+MODES = 100  # of the hearts of a set diffusion: as many as there are, up to 512
 SET_WIDTH = 35  # of a latent of the preset local: its place and its code
 VESSEL_VOXELS = 8  # radius of the cells about a vessel
 
@@ -324,29 +324,19 @@ def vessels(options: dict) -> Training:
 
 
 def set_diffusion(options: dict) -> Training:
-    o, rng = options["set_diffusion"], np.random.default_rng(0)
-    classes, shape = len(TABLE), (LATENTS["local"], SET_WIDTH)
-    channels = np.arange(shape[0]) % classes
-    slots = Slots(rng.normal(size=(shape[0], 3)).astype(np.float32), channels.astype(np.uint8))
-    known = np.ones(classes)
-    hearts = [
-        SetLatents(
-            rng.normal(size=shape).astype(np.float32),
-            rng.normal(size=4),
-            known > 0,
-            known,
-            known[:0],
-        )
-        for _ in range(BALLS)
-    ]
-    task = SetDiffusionTask(o, slots, Statistics.of(hearts, 0), classes)
+    o, preset = options["set_diffusion"], options["vecset"].preset
+    classes, number = len(TABLE), LATENTS[preset if preset in ANCHORED else "local"]
+    shape, zeros, ones = (number, SET_WIDTH), torch.zeros, torch.ones
+    slots = Slots(np.zeros((number, 3), np.float32), (np.arange(number) % classes).astype(np.uint8))
+    normal = zeros(*shape), ones(SET_WIDTH), zeros(4), ones(4), zeros(classes), ones(classes)
+    modes = torch.randn(MODES, number * SET_WIDTH + 4)
+    statistics = Statistics(*normal, modes, zeros(classes, MODES))
+    task = SetDiffusionTask(o, slots, statistics, classes)
 
     def batch(parts: int) -> dict:
         size = o.batch_size // parts
-        return {
-            "heart": torch.randn(size, shape[0] * shape[1] + 4),
-            "asked": torch.zeros(size, classes),
-        }
+        heart = torch.randn(size, number * SET_WIDTH + 4)
+        return {"heart": heart, "asked": zeros(size, classes)}
 
     return Training(task, o, batch, o.batch_size)
 

@@ -83,7 +83,7 @@ def main() -> None:
         bench.encode()
         for way in args.ways:
             bench.make_set_diffusion(way)
-        bench.ask(args.ways[0])
+        bench.ask(FINEST)
     if "voxel" in args.routes:
         bench.make_voxel_diffusion()
     bench.print_table()
