@@ -269,8 +269,7 @@ def lines_of_copies(found: Mapping) -> list[str]:
         cells = [f"{name} {row[key]['mean']:.3f}" for name, row in rows.items() if key in row]
         lines.append(f"{WHAT[key]}: {', '.join(cells)}; a copy is below {value:.3f}")
     shares = [f"{name} {row['copies']:.0%}" for name, row in rows.items()]
-    lines.append(f"copies: {', '.join(shares)}")
     if apart := found.get("z_u"):
         cells = [f"{name} {value:.1f}" for name, value in apart.items()]
         lines.append(f"Z_U (below -2: nearer to training than test hearts are): {', '.join(cells)}")
-    return lines
+    return [*lines, f"copies: {', '.join(shares)}"]
