@@ -9,7 +9,8 @@ diffusion of its latents. The numbers of steps are such that both first networks
 CPU seconds, and both second ones (seconds are printed). Hearts, split and grid are the same, and so
 is what judges them: evaluate_samples on the voxel diffusion's grid, without coronaries, which a
 voxel of it cannot hold. The set diffusion's hearts are written on a finer grid, and laid on the
-coarse one as real hearts are (they are judged on the fine one, too, with all classes). Its ways:
+coarse one as real hearts are (those of the first of --ways are judged on the fine one, too, with
+all classes, and asked for volumes). Its ways:
 
 fitted   hearts begin as draws of the fitted distribution, and a network changes them
 linear   the fitted distribution alone, without a network: a statistical shape model
@@ -59,7 +60,6 @@ ROWS = {
     "generated": "generated",
 }
 ASKED = ("left_ventricle",)
-FINEST = "fitted"  # the way that is judged on the fine grid, too
 
 
 def main() -> None:
@@ -83,7 +83,7 @@ def main() -> None:
         bench.encode()
         for way in args.ways:
             bench.make_set_diffusion(way)
-        bench.ask(FINEST)
+        bench.ask(args.ways[0])
     if "voxel" in args.routes:
         bench.make_voxel_diffusion()
     bench.print_table()
@@ -193,7 +193,7 @@ class Bench:
         samples = o / way / "samples"
         model = ("--model", o / way / "model" / "model.pt")
         self.run("sample_set_diffusion", *model, "--out", samples, *self.flags("set_sampling"))
-        if way == FINEST:
+        if way == self.args.ways[0]:
             self.evaluate(f"{way}/samples", "fine", latents)
         shutil.rmtree(o / way / "coarse", ignore_errors=True)
         shutil.copytree(samples, o / way / "coarse")

@@ -209,6 +209,29 @@ def test_every_parameter_learns_and_the_loss_falls(slots):
     assert np.mean(losses[-20:]) < 0.9 * np.mean(losses[:20])
 
 
+def test_what_a_network_adds_counts_as_far_as_it_holds_for_other_hearts(slots):
+    task = task_of(slots)
+    data = [batch(task, latents(3, seed=5))]
+    assert task.strength(data) == 1, "it adds nothing"
+    added = {}
+
+    def instead(noisy, times, asked, heart, known):
+        lacking = heart - added["begun"] - settled(times, 0, noisy)
+        return lacking * added["share"]
+
+    def starts(*arguments):
+        begun, middle = starts_of(*arguments)
+        added["begun"] = begun
+        return begun, middle
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cardiform.set_diffusion.task.starts_of", starts)
+        patch.setattr(task.network, "forward", instead)
+        for share, strength in ((0.5, 1.0), (1.0, 1.0), (4.0, 0.25), (-1.0, 0.0)):
+            added["share"] = share
+            assert task.strength(data) == pytest.approx(strength)
+
+
 def test_the_order_of_the_slots_means_nothing(slots):
     """The network, with slots and tokens in another order, gives the same in that order."""
     task = task_of(slots)

@@ -29,7 +29,7 @@ def main() -> None:
     group.add_argument("--grid", required=True, type=Path, help="grid.json of the voxels")
     options, args = cli.parse(parser, SetDiffusionOptions)
 
-    from cardiform.set_diffusion.train import set_diffusion_job
+    from cardiform.set_diffusion.train import set_diffusion_job, strength_chooser
     from cardiform.training import job
 
     made = set_diffusion_job(
@@ -41,7 +41,7 @@ def main() -> None:
         args.vecset,
         args.grid,
     )
-    job.run(made, args.out)
+    job.run(made, args.out, chosen=strength_chooser(made))
 
 
 if __name__ == "__main__":

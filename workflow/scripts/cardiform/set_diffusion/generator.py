@@ -57,7 +57,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class SetGenerator:
-    """Everything that the model.pt of train_set_diffusion holds."""
+    """Everything that the model.pt of train_set_diffusion holds.
+
+    strength : the share that is taken of what the network adds.
+    """
 
     options: SetDiffusionOptions
     statistics: Statistics
@@ -66,6 +69,7 @@ class SetGenerator:
     decoder: Reconstructor
     grid: Grid
     columns: tuple[str, ...]
+    strength: float
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device, query_batch: int) -> SetGenerator:
@@ -87,7 +91,9 @@ class SetGenerator:
         decoder = Reconstructor(vecset, table, training, how, device)
         grid = Grid.from_dict(stored.extra["grid"], path)
         columns = tuple(stored.extra["columns"])
-        return cls(options, statistics.to(device), slots, network, decoder, grid, columns)
+        strength = float(stored.extra.get("strength", 1.0))
+        made = statistics.to(device), slots, network, decoder, grid, columns, strength
+        return cls(options, *made)
 
     @property
     def table(self) -> LabelTable:
@@ -191,7 +197,7 @@ class SetGenerator:
             more = found[0]
             if len(found) > 1:
                 more = found[1] + guidance * (found[0] - found[1])
-            return (settled(at, middle, flat) + more)[..., None, None, None]
+            return (settled(at, middle, flat) + self.strength * more)[..., None, None, None]
 
         seeds = [sample_seed(seed, number) for number in numbers]
         made = process.sample(predict, begun[..., None, None, None], seeds, "flow", steps)

@@ -86,23 +86,47 @@ class SetDiffusionTask:
             self.statistics = self.statistics.to(device)
         return self.statistics
 
+    @torch.no_grad()
+    def strength(self, batches: Iterable[SetBatch]) -> float:
+        """The share of what the network adds, in [0, 1], that has the least error on these hearts.
+
+        A network that has seen few hearts adds what holds for these alone; then it is small.
+        """
+        both = own = 0.0
+        for batch in batches:
+            heart = batch["heart"]
+            size, device = len(heart), heart.device
+            nothing = Asked.nothing(size, batch["asked"].shape[1], device)
+            known = torch.zeros(size, self.classes, dtype=torch.bool, device=device)
+            for time in self.process.fixed_times(FIXED_TIMES).tolist():
+                times = heart.new_full((size,), time / self.process.times)
+                noise = torch.randn(noise_shape(self.options, self.statistics, size), device=device)
+                lacking, added = self._added(heart, times, noise, nothing, known)
+                both += float(self._parts(lacking * added).sum())
+                own += float(self._parts(added.square()).sum())
+        return min(max(both / own, 0.0), 1.0) if own else 1.0
+
     def _errors(
         self, heart: Tensor, times: Tensor, noise: Tensor, asked: Asked, known: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(B,) mean squared errors of the velocity, with the network and without: the means of
-        places, codes and the frame, which count the same."""
+        """(B,) mean squared errors of the velocity, with the network and without."""
+        lacking, added = self._added(heart, times, noise, asked, known)
+        return self._parts((lacking - added).square()), self._parts(lacking.square())
+
+    def _added(
+        self, heart: Tensor, times: Tensor, noise: Tensor, asked: Asked, known: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the velocity has beside :func:`settled`, and what the network says of it, (B, P)."""
         begun, middle = starts_of(self.options, self.statistics_on(heart.device), noise, asked)
         noisy = self.process.noisy(_deep(heart), _deep(begun), times * self.process.times)
         noisy = noisy.flatten(1)
-        velocity = settled(times, middle, noisy)
-        wanted = heart - begun
-        found = velocity + self.network(noisy, times, asked, heart, known).float()
-        return self._parts(found - wanted), self._parts(velocity - wanted)
+        lacking = heart - begun - settled(times, middle, noisy)
+        return lacking, self.network(noisy, times, asked, heart, known).float()
 
-    def _parts(self, difference: Tensor) -> Tensor:
-        square = difference.square()
-        tokens = square[:, :-FRAME].unflatten(1, self.statistics.shape)
-        parts = tokens[..., :PLACE], tokens[..., PLACE:], square[:, -FRAME:]
+    def _parts(self, values: Tensor) -> Tensor:
+        """(B,) means over places, codes and the frame of (B, P) values, which count the same."""
+        tokens = values[:, :-FRAME].unflatten(1, self.statistics.shape)
+        parts = tokens[..., :PLACE], tokens[..., PLACE:], values[:, -FRAME:]
         return torch.stack([part.flatten(1).mean(dim=1) for part in parts]).mean(dim=0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -17,6 +17,8 @@ from ..files import sha256_file, sha256_json
 from ..ldm.hearts_on_grid import load_grid
 from ..options.set_diffusion import SetDiffusionOptions
 from ..options.vecset import VecsetOptions
+from ..training.distributed import choose_device
+from ..training.engine import Outcome
 from ..training.job import Job
 from ..vecset.model import VECSET
 from .data import SetDataset
@@ -91,6 +93,30 @@ def set_diffusion_job(
         shipped=lambda weights: weights | frozen,
         extra={"grid": grid.as_dict(), "columns": list(columns)},
     )
+
+
+def strength_chooser(made: Job) -> Callable[[Outcome], dict[str, float]] | None:
+    """What :func:`cardiform.training.job.run` asks of the shipped weights; None: nothing is held
+    out."""
+    task, held_out = made.task, made.validation_set
+    if not len(held_out):
+        return None
+    assert isinstance(task, SetDiffusionTask)
+
+    def chosen(outcome: Outcome) -> dict[str, float]:
+        device = choose_device(task.options.device)
+        own = {name: outcome.weights[name] for name in task.network.state_dict()}
+        task.network.load_state_dict(own)
+        task.network.to(device).eval()
+        torch.manual_seed(task.options.seed)
+        items = [held_out[index, 0] for index in range(len(held_out))]
+        parts = ("heart", "asked")
+        batches = [{p: item[p][None].to(device) for p in parts} for item in items]
+        strength = task.strength(batches)
+        log.info("of what the network adds %.2f is taken: the best on the validation", strength)
+        return {"strength": strength}
+
+    return chosen
 
 
 def _hearts(
