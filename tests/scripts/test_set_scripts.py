@@ -15,7 +15,7 @@ from tiny_trainings import Trainings
 from cardiform import labels
 from cardiform.artefact.model import load_model
 from cardiform.set_diffusion.latents import SetLatents
-from cardiform.set_diffusion.slots import load_slots
+from cardiform.set_diffusion.slots import Slots, load_slots
 from cardiform.volumes import load_label_map
 
 QUICK = {"steps": 2, "warmup_steps": 1, "validate_every": 2, "checkpoint_every": 1}
@@ -171,6 +171,11 @@ def test_bad_input_is_named_in_one_line_each(stages, tmp_path):
         run_inside(*stages.sampling("no", "--model", stages.model("vecset"))),
         "not a set-latent diffusion",
     )
+    shutil.copy(f / "set_latents" / "phantom_000.npz", tmp_path / "a.npz")
+    slots, columns, _ = load_slots(f / "set_latents" / "slots.npz")
+    Slots(slots.places + 0.1, slots.channels).save(tmp_path / "slots.npz", columns, "0" * 64)
+    known = ("--known", "aorta", "--heart", tmp_path / "a.npz")
+    refused(run_inside(*stages.sampling("no", *known)), "a.npz: is in other slots than the model")
     alone = ["--train", f / "val.csv"]
     command = stages.command("set_diffusion", tmp_path / "out", *alone)
     refused(run_inside(*command), "has 1 whole cases")

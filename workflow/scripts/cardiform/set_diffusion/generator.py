@@ -33,7 +33,7 @@ from .model import (
     process_of,
     settled,
 )
-from .slots import Slots
+from .slots import Slots, load_slots
 from .statistics import PLACE, Asked, Statistics
 from .task import network_of, noise_shape, starts_of
 
@@ -164,6 +164,10 @@ class SetGenerator:
         if heart.latents.shape != self.statistics.shape:
             fact = f"has latents {heart.latents.shape}, the model {self.statistics.shape}"
             raise InputError(problem(path, fact, "give latents of the VecSet of the model"))
+        beside = path.parent / "slots.npz"
+        if beside.is_file() and not np.array_equal(load_slots(beside)[0].places, self.slots.places):
+            fact = f"is in other slots than the model's hearts ({beside.name} beside it)"
+            raise InputError(problem(path, fact, "give latents that the model was trained beside"))
         device = self.statistics.mean.device
         latents = torch.from_numpy(heart.latents)[None].to(device)
         frame = torch.from_numpy(heart.frame)[None].float().to(device)
