@@ -102,6 +102,20 @@ def test_a_sample_follows_from_its_number_alone_and_is_made_once(stages):
     assert path.stat().st_mtime_ns == before
 
 
+def test_a_finer_grid_shows_the_same_heart(stages):
+    stages.must(*stages.sampling("fine", "--num-samples", 1, "--voxel-size", 24))
+    one, two = (
+        np.load(stages.folder / out / "latents" / "sample_0000.npz") for out in ("fine", "samples")
+    )
+    np.testing.assert_allclose(one["latents"], two["latents"], atol=1e-4)
+    fine, coarse = (
+        load_label_map(stages.folder / out / "nifti" / "sample_0000.nii.gz")
+        for out in ("fine", "samples")
+    )
+    assert fine.data.shape == (24,) * 3
+    np.testing.assert_allclose(fine.spacing * 24, coarse.spacing * 16)
+
+
 def test_asked_volumes_stand_beside_those_that_came_out(stages):
     stages.must(
         *stages.sampling("asked", "--volumes", "left_ventricle=90", "--columns", "x_age=60")

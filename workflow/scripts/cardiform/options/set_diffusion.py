@@ -81,6 +81,13 @@ class SetSamplingOptions:
     corrections: int = option(
         2, "rounds in which wanted volumes are held against those that came out", minimum=0
     )
+    voxel_size: int = option(
+        0,
+        "voxels along each edge of the cube of a sample (0: as of the hearts that figures compare)",
+        minimum=0,
+        maximum=512,
+        memory="lower",
+    )
     batch_size: int = redefault(SamplingOptions, "batch_size", 8)
     query_batch: int = redefault(VecsetReconstructOptions, "query_batch", 4096)
     save_format: str = redefault(SamplingOptions, "save_format", "both")

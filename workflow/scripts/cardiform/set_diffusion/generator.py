@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +94,10 @@ class SetGenerator:
         strength = float(stored.extra.get("strength", 1.0))
         made = statistics.to(device), slots, network, decoder, grid, columns, strength
         return cls(options, *made)
+
+    def at(self, size: int) -> SetGenerator:
+        """The same hearts in the same cube, on a grid of ``size`` voxels; 0: as it is."""
+        return replace(self, grid=replace(self.grid, size=size)) if size else self
 
     @property
     def table(self) -> LabelTable:
