@@ -278,6 +278,8 @@ def test_options_that_do_not_fit_are_refused():
         option_checks.check_set_diffusion(SetDiffusionOptions(dim=16, heads=3))
     with pytest.raises(InputError, match=r"vecset\.preset is base, whose latents have no places"):
         option_checks.check_preset("base")
+    with pytest.raises(InputError, match="voxel_size is 128: target set_diffusion compares"):
+        option_checks.check_voxels(SetSamplingOptions(voxel_size=128))
     sampling = SetSamplingOptions(volumes=("a=0", "b"), columns=("x_age=old",))
     with pytest.raises(InputError) as caught:
         option_checks.check_sampling(SetLatentsOptions(), SetDiffusionOptions(), sampling)

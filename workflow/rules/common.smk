@@ -42,7 +42,12 @@ from cardiform.options.checks import (
 )
 from cardiform.options.config_files import check_repeats, typed
 from cardiform.options.sections import SECTIONS
-from cardiform.set_diffusion.option_checks import check_preset, check_sampling, check_set_diffusion
+from cardiform.set_diffusion.option_checks import (
+    check_preset,
+    check_sampling,
+    check_set_diffusion,
+    check_voxels,
+)
 
 
 def script(name):
@@ -195,6 +200,7 @@ def vessels_possible():
 def set_diffusion_possible():
     together(
         lambda: check_preset(OPTIONS["vecset"].preset),
+        lambda: check_voxels(OPTIONS["set_sampling"]),
         lambda: check_batch("set_diffusion", OPTIONS["set_diffusion"]),
     )
 

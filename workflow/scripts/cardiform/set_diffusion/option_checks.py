@@ -28,6 +28,17 @@ def check_preset(preset: str) -> None:
         )
 
 
+def check_voxels(sampling: SetSamplingOptions) -> None:
+    """InputError where samples would lie on another grid than the hearts that they are compared
+    with."""
+    if sampling.voxel_size:
+        raise InputError(
+            f"set_sampling.voxel_size is {sampling.voxel_size}: target set_diffusion compares "
+            "samples with real hearts, in as many voxels as these; set it to 0 (and call "
+            "sample_set_diffusion.py for others)"
+        )
+
+
 def check_sampling(
     latents: SetLatentsOptions, diffusion: SetDiffusionOptions, sampling: SetSamplingOptions
 ) -> None:
