@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import measuring
+import numpy as np
 import torch
 import yaml
 
@@ -38,6 +39,10 @@ from cardiform.ldm.vessels.field import CHANNELS
 from cardiform.ldm.vessels.task import VesselTask
 from cardiform.options.sections import SECTIONS
 from cardiform.options.training import TrainingOptions
+from cardiform.options.vecset import ANCHORED, LATENTS
+from cardiform.set_diffusion.slots import Slots
+from cardiform.set_diffusion.statistics import Statistics
+from cardiform.set_diffusion.task import SetDiffusionTask
 from cardiform.training.distributed import World, choose_device
 from cardiform.training.runlog import Window
 from cardiform.training.steps import Stepper
@@ -51,6 +56,8 @@ TABLE = LabelTable()
 CASES = 1000  # of the cohort: the auto-decoder has a vector for each
 TINY_POINTS = 4096  # of near: 128^3 by default
 BALLS = 8  # samples of a step of the sparse VQ-VAE; all in one micro-batch they fill it
+MODES = 100  # of the hearts of a set diffusion: as many as there are, up to 512
+SET_WIDTH = 35  # of a latent of the preset local: its place and its code
 VESSEL_VOXELS = 8  # radius of the cells about a vessel
 
 
@@ -316,6 +323,24 @@ def vessels(options: dict) -> Training:
     return Training(VesselTask(o, grid.classes), o, batch, o.batch_size)
 
 
+def set_diffusion(options: dict) -> Training:
+    o, preset = options["set_diffusion"], options["vecset"].preset
+    classes, number = len(TABLE), LATENTS[preset if preset in ANCHORED else "local"]
+    shape, zeros, ones = (number, SET_WIDTH), torch.zeros, torch.ones
+    slots = Slots(np.zeros((number, 3), np.float32), (np.arange(number) % classes).astype(np.uint8))
+    normal = zeros(*shape), ones(SET_WIDTH), zeros(4), ones(4), zeros(classes), ones(classes)
+    modes = torch.randn(MODES, number * SET_WIDTH + 4)
+    statistics = Statistics(*normal, modes, zeros(classes, MODES))
+    task = SetDiffusionTask(o, slots, statistics, classes)
+
+    def batch(parts: int) -> dict:
+        size = o.batch_size // parts
+        heart = torch.randn(size, number * SET_WIDTH + 4)
+        return {"heart": heart, "asked": zeros(size, classes)}
+
+    return Training(task, o, batch, o.batch_size)
+
+
 MAKERS: dict[str, Callable[[dict], Training]] = {
     "vecset": vecset,
     "vqvae_pretrain": lambda options: vqvae("vqvae_pretrain", "all", False, options),
@@ -327,6 +352,7 @@ MAKERS: dict[str, Callable[[dict], Training]] = {
     "adversarial autoencoder": adversarial,
     "diffusion": diffusion,
     "vessels": vessels,
+    "set_diffusion": set_diffusion,
 }
 
 

@@ -169,6 +169,11 @@ class Hearts(Trainings):
                 *("--train", f / "train.csv", "--test", f / "val.csv"),
                 *self.flags("generation"),
             ],
+            "encode_set_latents": self.encode_sets(out)[1:],
+            "sample_set_diffusion": [
+                *("--model", self.model("set_diffusion"), "--out", out),
+                *self.flags("set_sampling"),
+            ],
             "complete_labels": [
                 *(*diffusion, *voxels, *self.cases, *self.flags("completion")),
                 *("--train", f / "train.csv", "--test", f / "val.csv"),
@@ -259,6 +264,8 @@ OTHER_SCRIPTS = {
     "convert_pointclouds": ("--voxel-size", 24),
     "encode_latents": ("--seed", 5),
     "sample_diffusion": ("--num-samples", 1),
+    "encode_set_latents": ("--seed", 5),
+    "sample_set_diffusion": ("--num-samples", 1),
     "evaluate_samples": ("--seed", 5),
     "complete_labels": ("--seed", 5),
     "complete_labels of files": ("--seed", 5),
@@ -280,7 +287,7 @@ DECLARED = (
     "statistics.json", "train.csv", "val.csv", "test.csv", "figures.json", "qc/cohort.json",
     "branches.csv", "cohort.tsv", "summary.csv", "cases.csv", "measures.csv", "norms.csv",
     "zscores.csv", "groups.csv", "best.yaml", "trials.tsv", "search.png", "study.log",
-    "folds.png", "model.npz", "template.npz", "scores.csv",
+    "folds.png", "slots.npz", "model.npz", "template.npz", "scores.csv",
 )  # fmt: skip
 
 

@@ -55,7 +55,8 @@ elif name.startswith(("train_", "pretrain_")):
             validation=dict(loss=loss), best_step=1, seconds=1, parameters=1,
             steps=int(setting("--until")), cases=counts, samples=counts)))
 elif name in (
-    "reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels", "complete_vecset"
+    "reconstruct_vqvae", "refine_coronary", "sample_diffusion", "complete_labels",
+    "complete_vecset", "sample_set_diffusion",
 ):
     put(out / "metrics.json")
 elif name in ("evaluate_samples", "evaluate_vessels", "collect_applied", "write_report"):
@@ -63,6 +64,8 @@ elif name in ("evaluate_samples", "evaluate_vessels", "collect_applied", "write_
 elif name in ("resample_labels", "convert_pointclouds", "encode_latents"):
     put(value("--manifest")); put(out / "grid.json"); put(out / "statistics.json")
     put(out / "cases.tsv")
+elif name == "encode_set_latents":
+    put(value("--manifest")); put(out / "slots.npz")
 elif name == "reconstruct_vecset":
     put(value("--metrics"))
 else:

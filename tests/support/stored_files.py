@@ -58,6 +58,10 @@ from cardiform.statistics import case as shape_case
 from cardiform.statistics import hearts as shape_hearts
 from cardiform.statistics import model as shape_model
 from cardiform.statistics import template as shape_template
+from cardiform.set_diffusion import encode as set_encode
+from cardiform.set_diffusion import latents as set_latents
+from cardiform.set_diffusion import samples as set_samples
+from cardiform.set_diffusion import slots as set_slots
 from cardiform.training import checkpoint, job
 from cardiform.vecset import confidence as vecset_confidence
 from cardiform.vecset import reconstruct as vecset_reconstruct
@@ -100,6 +104,9 @@ STORED = (
     Stored(shape_model.MODEL, "Shape model", "statistics/model.npz"),
     Stored(shape_template.TEMPLATE, "Template", "statistics/template.npz"),
     Stored(shape_case.REGISTERED, "Registered heart", "statistics/a.npz"),
+    Stored(set_slots.SLOTS, "Slots", "sets/slots.npz"),
+    Stored(set_latents.SET_LATENTS, "Set latents", "sets/a.npz"),
+    Stored(set_samples.SET_SAMPLE, "Set sample", "sets/samples/sample_0000.npz"),
     Stored(vecset_reconstruct.LATENTS, "VecSet latents", "vecset/a/latents.npz"),
     Stored(vecset_confidence.CONFIDENCE, "Confidence", "vecset/confidence.json"),
     Stored(vqvae_reconstruct.CODES, "Codes", "vqvae/x/codes.npz"),
@@ -155,6 +162,7 @@ def write_all(folder: Path) -> None:
         trace_case.trace_case(case, **common, options=trace, out=folder / "trees")
         fuse_case(case, **common, options=FusionOptions(), masks={}, out=folder / "fused")
         vecset, vqvae = _write_vecset(folder, case), _write_vqvae(folder)
+    _write_sets(folder, case, vecset)
     _write_measures(folder, case)
     _write_statistics(folder, case)
     networks = {"vecset": [vecset], "vqvae": [vqvae], "coders": [coder]}
@@ -303,6 +311,25 @@ def _write_vecset(folder: Path, case: table.Case) -> vecset_reconstruct.Reconstr
     sound = vecset_confidence.Sound(TABLE, usual, typical, {"myocardium": 1}, 1, 1, "0" * 64)
     sound.write(folder / "vecset" / "confidence.json")
     return network
+
+
+def _write_sets(folder: Path, case: table.Case, network) -> None:
+    """Latents of a VecSet in slots, and a sample of them."""
+    out, points = folder / "sets", {NAME: folder / "points" / "a.npz"}
+    slots = set_encode.slots_of(network, points)
+    slots.save(out / "slots.npz", ["x_age"], "0" * 64)
+    set_encode.encode_case(
+        case,
+        points=points,
+        voxels={NAME: folder / "voxels" / "a.nii.gz"},
+        columns={NAME: np.ones(1)},
+        cut={},
+        encoder=set_encode.Encoder(network, slots, hearts_on_grid.load_grid(folder / "grid.json")),
+        out=out,
+    )
+    heart = set_latents.SetLatents.load(out / "a.npz")
+    made = set_samples.Made(heart.latents, heart.frame)
+    set_samples.save_made(out / "samples" / "sample_0000.npz", made, "key")
 
 
 def _write_vqvae(folder: Path) -> vqvae_reconstruct.BandNetwork:

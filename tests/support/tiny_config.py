@@ -105,6 +105,9 @@ TINY = {
         "rungs": [3, 6],
         "reduction": 2,
     },
+    "set_latents": {"voxel_size": 16, "device": "cpu"},
+    "set_diffusion": {**BRIEF, "dim": 16, "depth": 1, "heads": 2},
+    "set_sampling": {"num_samples": 2, "num_inference_steps": 3, "device": "cpu"},
 }
 
 

@@ -23,7 +23,7 @@ class Trainings:
 
     NAMES = (
         "vecset", "vqvae_pretrain", "vqvae_codebook", "codebook_by_gradient", "vqvae_joint",
-        "coronary", "coronary_near", "autoencoder", "diffusion",
+        "coronary", "coronary_near", "autoencoder", "diffusion", "set_diffusion",
     )  # fmt: skip
     SPACING_MM = 4.0  # of the hearts
 
@@ -101,6 +101,12 @@ class Trainings:
                 + ["--statistics", self.folder / "latents" / "statistics.json"]
                 + self.flags("diffusion"),
             ),
+            "set_diffusion": (
+                "train_set_diffusion",
+                ["--manifest", self.manifest("set_latents"), "--vecset", self.model("vecset")]
+                + ["--slots", self.folder / "set_latents" / "slots.npz"]
+                + ["--grid", self.folder / "ldm" / "grid.json", *self.flags("set_diffusion")],
+            ),
         }[name]
         return [f"{script}.py", *map(str, (*self.split, "--out", out, *arguments, *more))]
 
@@ -108,14 +114,23 @@ class Trainings:
         return self.folder / name / "model.pt"
 
     def make_models(self, *more) -> None:
-        """Every training in this process, and the latents between the last two."""
+        """Every training in this process, and the latents before the diffusions."""
         for name in self.NAMES:
+            if name == "set_diffusion":
+                self.must(*self.encode_sets(self.folder / "set_latents"))
             if name == "diffusion":
                 files = ("--voxels", self.manifest("ldm"), "--test", self.folder / "test.csv")
                 files += ("--autoencoder", self.model("autoencoder"), *self.split)
                 files += ("--out", self.folder / "latents", "--manifest", self.manifest("latents"))
                 self.must("encode_latents.py", *files, *self.flags("latents"))
             self.must(*self.command(name, self.folder / name, *more))
+
+    def encode_sets(self, out: Path) -> list:
+        """Script and arguments that encode the hearts by the VecSet."""
+        files = ("--voxels", self.manifest("ldm"), "--grid", self.folder / "ldm" / "grid.json")
+        files += ("--vecset", self.model("vecset"), *self.split, "--test", self.folder / "test.csv")
+        files += ("--out", out, "--manifest", out / "manifest.tsv")
+        return ["encode_set_latents.py", *files, *self.flags("set_latents")]
 
     def _vqvae(self, stage: str, weights: str = "") -> list:
         start = ["--weights", self.model(weights)] if weights else []

@@ -188,6 +188,38 @@ def test_vessels_of_generated_hearts_are_made_where_they_are_asked_for(project):
     assert planned(project, "vessels") == {**dict.fromkeys(again, 1), "vessels": 1}
 
 
+def test_sets_are_diffused_where_they_are_asked_for(project):
+    stages = ("encode_set_latents", "train_set_diffusion", "sample_set_diffusion")
+    stages += ("evaluate_set_samples",)
+    result = snakemake(project, "-n", "set_diffusion")
+    text = result.stdout + result.stderr
+    assert result.returncode != 0 and "Traceback" not in text
+    assert "vecset.preset is base, whose latents have no places" in text
+    demo = "vecset:\n  preset: demo\n"
+    write_config(project, demo)
+    run(project)
+    assert not {*stages, "resample_set_labels"} & planned(project).keys()
+    new = dict.fromkeys(("resample_set_labels", *stages), 1)
+    assert planned(project, "set_diffusion") == {**new, "set_diffusion": 1}
+    run(project, "set_diffusion")
+    assert planned(project, "set_diffusion") == planned(project) == {}
+    for config, first in (
+        ("set_latents:\n  seed: 1\n", 0),
+        ("set_diffusion:\n  noise: white\n", 1),
+        ("set_sampling:\n  num_samples: 4\n", 2),
+    ):
+        write_config(project, demo + config)
+        after = dict.fromkeys(stages[first:], 1)
+        assert planned(project, "set_diffusion") == {**after, "set_diffusion": 1}
+    wrong = "set_diffusion:\n  heads: 3\nset_sampling:\n  columns: [x_age=60]\n"
+    write_config(project, demo + wrong + "set_latents:\n  columns: [x_size]\n")
+    result = snakemake(project, "-n")
+    text = result.stdout + result.stderr
+    assert "set_diffusion.heads is 3: no divisor of dim" in text
+    assert "x_age is none of set_latents.columns (x_size)" in text
+    assert "no column x_size, which set_latents.columns names" in text
+
+
 def test_vessels_that_cannot_be_made_are_refused_where_they_are_asked_for(project):
     few = "ldm:\n  voxel_size: 36\nautoencoder:\n  channels: [16, 16]\ndiffusion:\n"
     few += "  channels: [32, 32]\n  attention_levels: [false, true]\n"

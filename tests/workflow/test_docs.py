@@ -358,6 +358,7 @@ def test_snakemake_can_plan_every_target_of_the_pages(tmp_path):
     config["ldm"] = {"sources": ["labels", "pointclouds"]}
     config["pointclouds"] = {"file": "clouds.h5"}
     config["split"] = {"folds": 3}
+    config["vecset"] = {**config.get("vecset", {}), "preset": "demo"}  # of set_diffusion
     config["apply"] = {"table": "cohort.tsv", "models": ["trained"]}
     (project / "trained" / "vecset").mkdir(parents=True)
     (project / "trained" / "vecset" / "model.pt").write_text("a model")

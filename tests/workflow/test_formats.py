@@ -82,6 +82,8 @@ REMEDIES = {
     "Template": AGAIN.format("shape_statistics"),
     "Registered heart": AGAIN.format("shape_statistics"),
     "VecSet latents": AGAIN.format("reconstruct_vecset"),
+    "Slots": AGAIN.format("encode_set_latents"),
+    "Set latents": AGAIN.format("encode_set_latents"),
     "Confidence": AGAIN.format("reconstruct_vecset"),
     "Codes": AGAIN.format("reconstruct_vqvae"),
     "Stages": "export the models again",

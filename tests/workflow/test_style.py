@@ -57,7 +57,9 @@ MAY_IMPORT = {
     "training": LIGHT | {"artefact", "metrics", "pictures", "training"},
     "fusion.summary": {"errors", "formats"},
     "ldm.option_checks": {"errors", "options"},
-    # it stands above the families
+    # they stand above the families
+    "set_diffusion": GROUND | TORCH_GROUND | {"vecset", "ldm", "set_diffusion"},
+    "set_diffusion.option_checks": {"errors", "options"},
     "apply": GROUND | TORCH_GROUND | FAMILIES | {"cli", "held_out", "completion", "apply"},
     "apply.models": {"errors", "artefact"},
     "export": GROUND | TORCH_GROUND | FAMILIES | {"cli", "phantom", "apply", "export"},
@@ -73,14 +75,14 @@ STANDARD_LIBRARY_ONLY = {
     "cohort.contents": False,
     "geometry.window_names": True, "ldm.option_checks": True, "fusion.summary": True,
     "apply.models": True, "search.space": True, "search.rungs": True,
-    "completion.arguments": True,
+    "completion.arguments": True, "set_diffusion.option_checks": True,
 }  # fmt: skip
 MAY_USE_TORCH = {
     "sparse": True, "artefact": True, "artefact.layout": False, "training": True, "export": True,
     "export.shapes": False, "export.classes": False, "export.dicom": False,
     "export.regions": False,
     "vecset": True, "vqvae": True, "coronary": True, "ldm": True,
-    "apply": True,
+    "apply": True, "set_diffusion": True, "set_diffusion.option_checks": False,
     # what the geometry environment runs
     "coronary.repair_case": False, "coronary.thin_structure": False, "coronary.field": False,
     "coronary.links": False, "coronary.figures": False,

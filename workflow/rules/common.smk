@@ -43,6 +43,12 @@ from cardiform.options.checks import (
 )
 from cardiform.options.config_files import check_repeats, typed
 from cardiform.options.sections import SECTIONS
+from cardiform.set_diffusion.option_checks import (
+    check_preset,
+    check_sampling,
+    check_set_diffusion,
+    check_voxels,
+)
 
 
 def script(name):
@@ -215,6 +221,14 @@ def vessels_possible():
     )
 
 
+def set_diffusion_possible():
+    together(
+        lambda: check_preset(OPTIONS["vecset"].preset),
+        lambda: check_voxels(OPTIONS["set_sampling"]),
+        lambda: check_batch("set_diffusion", OPTIONS["set_diffusion"]),
+    )
+
+
 def apply_possible():
     if not NEW_TABLE:
         raise InputError("config: apply.table is empty; name the case table of the new label maps")
@@ -332,6 +346,7 @@ try:
     DEMO_FOLDER = "resources/demo"
     CASE_TABLE = COHORT.table or f"{DEMO_FOLDER}/cases.tsv"
     LDM_SECTIONS = ("ldm", "autoencoder", "diffusion", "sampling", "completion")
+    SET_PARTS = ("latents", "diffusion", "sampling")
     NEW_TABLE = OPTIONS["apply"].table
     WINDOWS, (TABLE, NOTES), CASES, NEW_CASES, *_ = together(
         lambda: parse_windows(OPTIONS["windows"].windows),
@@ -342,6 +357,11 @@ try:
         lambda: check_sections(OPTIONS),
         lambda: check_ldm(*(OPTIONS[name] for name in LDM_SECTIONS)),
         lambda: check_vessels(OPTIONS["vessels"]),
+        lambda: check_set_diffusion(OPTIONS["set_diffusion"]),
+        lambda: check_sampling(*(OPTIONS[f"set_{part}"] for part in SET_PARTS)),
+        lambda: check_free_columns(
+            COHORT.table, OPTIONS["set_latents"].columns, "set_latents.columns"
+        ),
         lambda: check_free_columns(COHORT.table, OPTIONS["norms"].groups, "norms.groups"),
         lambda: check_free_columns(
             COHORT.table, OPTIONS["shape_statistics"].columns, "shape_statistics.columns"

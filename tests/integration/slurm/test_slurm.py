@@ -77,7 +77,7 @@ def granted(cluster, tmp_path_factory):
         "cohort": {"name": "acme", "table": "cohort.tsv"},
         "windows": {"windows": ["bone=300/1500", "brain=40/80"]},
         "split": {"validation": 0.0, "test": 0.0},
-        "vecset": {"hidden_share": 0.5},
+        "vecset": {"hidden_share": 0.5, "preset": "demo"},
     }
     windows = [f"results/acme/windows/{w}/512/manifest/a.tsv" for w in ("bone", "brain")]
     profile = with_site(tmp_path_factory.mktemp("profile"))
@@ -89,7 +89,15 @@ def granted(cluster, tmp_path_factory):
     environment = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     environment["PYTHONPATH"] = str(folder / "light")
     run = cluster.snakemake(
-        folder, config, "all", "fused", *windows, *arrays, profile=profile, **environment
+        folder,
+        config,
+        "all",
+        "fused",
+        "set_diffusion",
+        *windows,
+        *arrays,
+        profile=profile,
+        **environment,
     )
     finish(run)
     found = {}
@@ -102,7 +110,7 @@ def granted(cluster, tmp_path_factory):
 def test_gpu_rules_are_granted_their_gpus_memory_and_time(granted):
     found, settings = granted
     rules = {n: r for n, r in settings["set-resources"].items() if n not in ("one_gpu", "gpus")}
-    assert len(rules) == 14 and rules["train_vecset"]["gpu"] == 4
+    assert len(rules) == 17 and rules["train_vecset"]["gpu"] == 4
     for name, asked in rules.items():
         assert name in found, f"{name} never ran"
         for job in map(described, found[name]):

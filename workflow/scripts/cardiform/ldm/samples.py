@@ -21,6 +21,7 @@ from ..geometry.surface import Mesh, extract_surface, surface_area
 from ..labels import LabelTable
 from ..metrics.record import refuse_other_figures
 from ..options.ldm import SamplingOptions
+from ..options.set_diffusion import SetSamplingOptions
 from ..pictures.figures import case_picture, sheet_picture
 from ..volumes import save_image, save_label_map
 from .autoencoder_model import channels_of
@@ -114,16 +115,41 @@ def write_sample(
 
     logits : (C, S, S, S).    Returns the mesh of each class that is there.
     """
-    name = sample_name(number)
     affine = grid.cube(np.zeros(3)).affine
-    table = grid.table
-    meshes = class_meshes(logits.numpy(), table, affine, options.threshold)
+    meshes = class_meshes(logits.numpy(), grid.table, affine, options.threshold)
+    place = None
+    if grid.has_classes:
+        data = to_values(channels_of(logits[None])[0].numpy(), grid)
+    else:
+        data = logits.sigmoid()[0].numpy()
+        # what was learned is a density, and its walls are no surface
+        place = functools.partial(on_ridge, field=data, affine=affine)
+    write_heart(number, data, meshes, grid, options, out, place)
+    return meshes
+
+
+def write_heart(
+    number: int,
+    data: np.ndarray,
+    meshes: dict[str, Mesh],
+    grid: Grid,
+    options: SamplingOptions | SetSamplingOptions,
+    out: Path,
+    place: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> None:
+    """Files of one heart in the cohort frame.
+
+    data : (S, S, S) class values, or a field.    place : where the points of its cloud lie, in
+    place of the meshes.
+    """
+    name, table = sample_name(number), grid.table
+    affine = grid.cube(np.zeros(3)).affine
     if options.save_format in ("nifti", "both"):
         path = out / "nifti" / f"{name}.nii.gz"
         if grid.has_classes:
-            save_label_map(path, to_values(channels_of(logits[None])[0].numpy(), grid), affine)
+            save_label_map(path, data, affine)
         else:
-            save_image(path, logits.sigmoid()[0].numpy(), affine)
+            save_image(path, data, affine)
     folder = out / "meshes" / name
     for label, mesh in meshes.items():
         write_mesh(folder / f"{label}{MESH_ENDING}", mesh)
@@ -132,10 +158,6 @@ def write_sample(
             outputs.remove(stale)
     if options.save_format in ("pointcloud", "both"):
         rng = np.random.default_rng((options.seed, number))
-        place = None
-        if not grid.has_classes:  # what was learned is a density, and its walls are no surface
-            density = logits.sigmoid()[0].numpy()
-            place = functools.partial(on_ridge, field=density, affine=affine)
         path = out / "pointcloud" / f"{name}.csv"
         write_cloud(path, meshes, table, options.num_points, rng, place)
     colors = {c.name: c for c in table}
@@ -146,7 +168,6 @@ def write_sample(
         caption=name,
         size=PICTURE_PIXELS,
     )
-    return meshes
 
 
 def class_meshes(
@@ -204,8 +225,13 @@ def remove_others(out: Path, names: Iterable[str]) -> None:
                 outputs.remove(path)
 
 
-def refuse_foreign(out: Path, options: SamplingOptions) -> None:
-    """InputError where a file of somebody else's lies where a sample goes: before any is made."""
+def refuse_foreign(
+    out: Path, options: SamplingOptions | SetSamplingOptions, kind: str = "sample_diffusion"
+) -> None:
+    """InputError where a file of somebody else's lies where a sample goes: before any is made.
+
+    kind : the rule that makes them.
+    """
     paths = [out / "overview.png", out / "metrics.json"]
     for name in map(sample_name, range(options.num_samples)):
         paths += [out / "latents" / f"{name}.npz", out / "pictures" / f"{name}.png"]
@@ -215,7 +241,7 @@ def refuse_foreign(out: Path, options: SamplingOptions) -> None:
             paths.append(out / "pointcloud" / f"{name}.csv")
     if problems := outputs.problems_of(paths):
         raise InputError(problems)
-    refuse_other_figures(out / "metrics.json", "sample_diffusion")
+    refuse_other_figures(out / "metrics.json", kind)
 
 
 def draw_overview(path: Path, hearts: dict[str, dict[str, Mesh]], table: LabelTable) -> None:

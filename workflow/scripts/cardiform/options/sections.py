@@ -33,6 +33,7 @@ from .ldm import (
 from .measures import MeasuresOptions, NormsOptions
 from .search import SearchOptions
 from .statistics import ShapeStatisticsOptions
+from .set_diffusion import SetDiffusionOptions, SetLatentsOptions, SetSamplingOptions
 from .training import TrainingOptions
 from .vecset import VecsetOptions, VecsetReconstructOptions
 from .vessels import VesselDrawingOptions, VesselOptions
@@ -83,6 +84,9 @@ SECTIONS: dict[str, type] = {
     "vessels": VesselOptions,
     "vessel_drawing": VesselDrawingOptions,
     "search": SearchOptions,
+    "set_latents": SetLatentsOptions,
+    "set_diffusion": SetDiffusionOptions,
+    "set_sampling": SetSamplingOptions,
     "apply": ApplyConfigOptions,
 }
 

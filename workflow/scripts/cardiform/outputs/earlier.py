@@ -105,7 +105,7 @@ def _is_archive(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2]: name for name in archive.namelist()}
             if path.suffix == ".npz":
-                return {"latents.npy", "key.npy"} == names.keys()
+                return {"latents.npy", "key.npy"} == names.keys() - {"frame.npy"}
             return b"format_version" in archive.read(names["data.pkl"])
     except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError):
         return False

@@ -1,0 +1,258 @@
+"""Set-latent diffusion beside the voxel diffusion, on procedural hearts.
+
+    python benchmarks/vecset_completion.py --out HEARTS --train 60 --steps 700 --ways plain
+    python benchmarks/set_diffusion.py --hearts HEARTS --out sets
+
+The first call makes hearts, their split and a VecSet (HEARTS/plain_0/model.pt). Both diffusions are
+two networks: the VecSet and the diffusion of its latents; an autoencoder of voxels and the
+diffusion of its latents. The numbers of steps are such that both first networks take about as many
+CPU seconds, and both second ones (seconds are printed). Hearts, split and grid are the same, and so
+is what judges them: evaluate_samples on the voxel diffusion's grid, without coronaries, which a
+voxel of it cannot hold. The set diffusion's hearts are written on a finer grid, and laid on the
+coarse one as real hearts are (those of the first of --ways are judged on the fine one, too, with
+all classes, and asked for volumes). Its ways:
+
+fitted   hearts begin as draws of the fitted distribution, and a network changes them
+linear   the fitted distribution alone, without a network: a statistical shape model
+white    hearts begin as white noise
+
+Prints the figures, and how volumes that are asked for come out. Trainings that are there are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+from measuring import ROOT
+
+from cardiform import cli
+from cardiform.ldm.cube import on_cube
+from cardiform.ldm.hearts_on_grid import load_grid
+from cardiform.options.sections import SECTIONS
+from cardiform.volumes import load_label_map, save_label_map
+
+SCRIPTS = ROOT / "workflow" / "scripts"
+DEMO = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
+CHANGES = {
+    "set_diffusion": {
+        "dim": 64, "depth": 4, "heads": 4, "batch_size": 8, "lr": 1e-3, "warmup_steps": 20,
+        "ema_decay": 0.98, "workers": 0, "known_share": 0.0, "log_every": 20,
+    },
+    "set_sampling": {"corrections": 2},
+}  # fmt: skip
+WAYS: dict[str, dict] = {
+    "fitted": {},
+    "linear": {"steps": 1, "lr": 0.0, "final_lr": 0.0, "ema_decay": 0.0},
+    "white": {"noise": "white"},
+}
+ROWS = {
+    "train_subset": "training",
+    "reconstructed_train": "the same, coded",
+    "generated": "generated",
+}
+ASKED = ("left_ventricle",)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--hearts", required=True, type=Path, help="of vecset_completion.py")
+    parser.add_argument("--out", required=True, type=Path, help="folder for files")
+    parser.add_argument("--fine", type=int, default=48, help="voxels of the set diffusion's grid")
+    parser.add_argument("--samples", type=int, default=12, help="hearts to make, as many as test")
+    parser.add_argument("--set-steps", type=int, default=200)
+    parser.add_argument("--autoencoder-steps", type=int, default=600)
+    parser.add_argument("--diffusion-steps", type=int, default=130)
+    parser.add_argument("--ways", nargs="*", choices=tuple(WAYS), default=tuple(WAYS))
+    parser.add_argument("--routes", nargs="*", choices=("sets", "voxel"), default=("sets", "voxel"))
+    parser.add_argument("--seed", type=int, default=0, help="of each training")
+    args = parser.parse_args()
+    bench = Bench(args)
+    bench.make_hearts()
+    if "sets" in args.routes:
+        bench.encode()
+        for way in args.ways:
+            bench.make_set_diffusion(way)
+        bench.ask(args.ways[0])
+    if "voxel" in args.routes:
+        bench.make_voxel_diffusion()
+    bench.print_table()
+
+
+class Bench:
+    """The stages, each a script, in one folder."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.args, self.out = args, args.out
+        self.vecset = args.hearts / "plain_0" / "model.pt"
+        config = {name: DEMO.get(name, {}) | CHANGES.get(name, {}) for name in SECTIONS}
+        config["cohort"] = {}
+        config["sampling"] = {"num_samples": args.samples}
+        config["set_sampling"]["num_samples"] = args.samples
+        self.options = cli.from_config(SECTIONS, {k: dict(v) for k, v in config.items()})
+        files = (("train", "train"), ("validation", "val"), ("test", "test"))
+        self.split = [w for p, n in files for w in (f"--{p}", args.hearts / f"{n}.csv")]
+
+    def run(self, script: str, *arguments) -> float:
+        """CPU seconds of a script."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, SCRIPTS / f"{script}.py", *arguments]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(list(map(str, command)), env=environment, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    def flags(self, section: str, **changes) -> list[str]:
+        import dataclasses
+        import shlex
+
+        return shlex.split(cli.flags(dataclasses.replace(self.options[section], **changes)))
+
+    def make_hearts(self) -> None:
+        if (self.out / "fine" / "manifest.tsv").exists():
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+        maps = sorted((self.args.hearts / "labels").resolve().glob("*.nii.gz"))
+        rows = [f"{path.name.removesuffix('.nii.gz')}\t{path}" for path in maps]
+        (self.out / "table.tsv").write_text("\n".join(["case_id\tlabels", *rows]) + "\n")
+        self.run("check_cohort", "--table", self.out / "table.tsv", "--out", self.out)
+        self.per_case("resample_labels", "coarse", *self.flags("ldm"))
+        edge = load_grid(self.out / "coarse" / "grid.json").edge_mm
+        fine = {"voxel_size": self.args.fine, "extent_mm": edge, "drop_classes": ()}
+        self.per_case("resample_labels", "fine", *self.flags("ldm", **fine))
+
+    def per_case(self, script: str, folder: str, *arguments) -> None:
+        place = self.out / folder
+        self.run(script, "--cases", self.out / "cases.tsv", "--out", place,
+                 "--manifest", place / "manifest.tsv", *arguments)  # fmt: skip
+
+    def train(self, script: str, section: str, folder: str, *arguments, steps: int, **more):
+        """A training of so many steps; its CPU seconds are kept."""
+        place = self.out / folder
+        if (place / "model.pt").exists():
+            return
+        quiet = {"preview_every": 0, "seed": self.args.seed, "steps": steps, **more}
+        quiet |= {"validate_every": max(steps // 4, 1), "checkpoint_every": steps}
+        command = (*self.split[:4], *arguments, "--out", place)
+        spent = self.run(script, *command, *self.flags(section, **quiet))
+        (place / "seconds.json").write_text(json.dumps([spent, quiet["steps"]]))
+
+    def grid(self, name: str) -> tuple:
+        return "--voxels", self.out / name / "manifest.tsv", "--grid", self.out / name / "grid.json"
+
+    def make_voxel_diffusion(self) -> None:
+        o = self.out
+        voxels = self.grid("coarse")
+        given = ("--manifest", o / "coarse" / "manifest.tsv", *voxels[2:])
+        steps = self.args.autoencoder_steps
+        self.train("train_autoencoder", "autoencoder", "voxel/autoencoder", *given, steps=steps)
+        model = ("--autoencoder", o / "voxel" / "autoencoder" / "model.pt")
+        latents = o / "voxel" / "latents"
+        self.run("encode_latents", *model, *voxels[:2], *self.split, "--out", latents,
+                 "--manifest", latents / "manifest.tsv", *self.flags("latents"))  # fmt: skip
+        given = ("--manifest", latents / "manifest.tsv", *model)
+        given += ("--statistics", latents / "statistics.json")
+        steps = self.args.diffusion_steps
+        self.train(
+            "train_diffusion", "diffusion", "voxel/diffusion", *given, steps=steps, known_share=0.0
+        )
+        samples = o / "voxel" / "samples"
+        model = ("--model", o / "voxel" / "diffusion" / "model.pt")
+        self.run("sample_diffusion", *model, "--out", samples, *self.flags("sampling"))
+        self.evaluate("voxel/samples", "coarse", latents)
+
+    def encode(self) -> None:
+        latents = self.out / "set_latents"
+        self.run("encode_set_latents", "--vecset", self.vecset, *self.split, *self.grid("fine"),
+                 "--out", latents, "--manifest", latents / "manifest.tsv",
+                 *self.flags("set_latents", voxel_size=self.args.fine))  # fmt: skip
+        self.lay_on_coarse(latents / "reconstructions", self.out / "coarse_latents")
+
+    def make_set_diffusion(self, way: str) -> None:
+        o, changes = self.out, {"steps": self.args.set_steps} | WAYS[way]
+        latents = o / "set_latents"
+        given = ("--manifest", latents / "manifest.tsv", "--slots", latents / "slots.npz")
+        given += ("--vecset", self.vecset, *self.grid("fine")[2:])
+        self.train(
+            "train_set_diffusion",
+            "set_diffusion",
+            f"{way}/model",
+            *given,
+            **changes,
+        )
+        samples = o / way / "samples"
+        model = ("--model", o / way / "model" / "model.pt")
+        self.run("sample_set_diffusion", *model, "--out", samples, *self.flags("set_sampling"))
+        if way == self.args.ways[0]:
+            self.evaluate(f"{way}/samples", "fine", latents)
+        shutil.rmtree(o / way / "coarse", ignore_errors=True)
+        shutil.copytree(samples, o / way / "coarse")
+        self.lay_on_coarse(samples / "nifti", o / way / "coarse" / "nifti", center=np.zeros(3))
+        shutil.rmtree(o / way / "coarse" / "latents")
+        self.evaluate(f"{way}/coarse", "coarse", o / "coarse_latents")
+
+    def lay_on_coarse(self, source: Path, target: Path, center: np.ndarray | None = None) -> None:
+        """Label maps of the fine grid on the coarse one, as resample_labels does it; of cases a
+        manifest, too."""
+        grid = load_grid(self.out / "coarse" / "grid.json")
+        rows = ["case_id\tpath\tbytes\tsha256\tstatus"]
+        for path in sorted(source.glob("*.nii.gz")):
+            case_id = path.name.removesuffix(".nii.gz")
+            fine = load_label_map(path)
+            size = np.array(fine.data.shape)
+            middle = fine.affine[:3, :3] @ ((size - 1) / 2) + fine.affine[:3, 3]
+            cube = grid.cube(middle if center is None else center)
+            save_label_map(target / path.name, on_cube(fine, cube, grid.table.values), cube.affine)
+            rows.append(f"{case_id}\t{target / path.name}\t0\t0\tok")
+        (target / "manifest.tsv").write_text("\n".join(rows) + "\n")
+
+    def evaluate(self, samples: str, grid: str, latents: Path) -> None:
+        folder = self.out / samples
+        self.run("evaluate_samples", "--samples", folder / "metrics.json", *self.grid(grid),
+                 "--latents", latents / "manifest.tsv", *self.split[:2], *self.split[4:],
+                 "--out", folder / "figures.json", *self.flags("generation"))  # fmt: skip
+
+    def ask(self, way: str) -> None:
+        """Volumes one deviation below and above those of training hearts, one class at a time."""
+        for name in ASKED:
+            record = json.loads((self.out / way / "samples" / "metrics.json").read_text())
+            made = record["volume_ml"]
+            for sign in (-1, 1):
+                wanted = made[name]["mean"] + sign * made[name]["std"]
+                out = self.out / way / f"asked_{name}_{sign}"
+                more = self.flags("set_sampling", num_samples=3, volumes=(f"{name}={wanted:.1f}",))
+                model = self.out / way / "model" / "model.pt"
+                self.run("sample_set_diffusion", "--model", model, "--out", out, *more)
+                print(json.loads((out / "metrics.json").read_text())["asked"])
+
+    def print_table(self) -> None:
+        ways = [f"{way}/{grid}" for way in WAYS for grid in ("coarse", "samples")]
+        for folder in ("voxel/samples", *ways):
+            if not (self.out / folder / "figures.json").exists():
+                continue
+            found = json.loads((self.out / folder / "figures.json").read_text())
+            print(f"\n{folder}")
+            for row, title in ROWS.items():
+                r = found[row]
+                cells = [f"{v:.2f}" for v in r["all_classes"].values()]
+                cells += [f"{r['volumes']['mean_w1']:.2f}", f"{r['validity']['valid']:.2f}"]
+                print(f"| {title} | {' | '.join(cells)} |")
+            memory = found["memorisation"]
+            print("copies", memory["copies"], "Z_U", memory["z_u"])
+            print("validity", found["generated"]["validity"])
+        for path in sorted(self.out.rglob("seconds.json")):
+            print(path.parent.relative_to(self.out), json.loads(path.read_text()))
+
+
+if __name__ == "__main__":
+    main()

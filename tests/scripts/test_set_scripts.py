@@ -1,0 +1,209 @@
+"""encode_set_latents, train_set_diffusion and sample_set_diffusion, one after another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from answers import refused
+from inside import run_inside
+from tiny_trainings import Trainings
+
+from cardiform import labels
+from cardiform.artefact.model import load_model
+from cardiform.set_diffusion.latents import SetLatents
+from cardiform.set_diffusion.slots import Slots, load_slots
+from cardiform.volumes import load_label_map
+
+QUICK = {"steps": 2, "warmup_steps": 1, "validate_every": 2, "checkpoint_every": 1}
+
+
+class Stages(Trainings):
+    """Three coarse hearts, a VecSet of theirs, and the stages of set-latent diffusion."""
+
+    def make(self, script, section, *arguments):
+        if section in ("voxels", "coronary_repair"):  # of other trainings
+            return
+        super().make(script, section, *arguments)
+
+    def encoding(self, *more) -> list:
+        return [*self.encode_sets(self.folder / "set_latents"), *more]
+
+    def sampling(self, out, *more) -> list:
+        files = ("--model", self.model("set_diffusion"), "--out", self.folder / out)
+        return ["sample_set_diffusion.py", *files, *self.flags("set_sampling"), *more]
+
+    def evaluation(self, out) -> list:
+        f = self.folder
+        return [
+            *("evaluate_samples.py", "--samples", f / out / "metrics.json"),
+            *("--voxels", self.manifest("ldm"), "--latents", self.manifest("set_latents")),
+            *("--grid", f / "ldm" / "grid.json", "--train", f / "train.csv"),
+            *("--test", f / "train.csv", "--out", f / out / "figures.json"),
+            *self.flags("generation"),
+        ]
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    made = Stages(tmp_path_factory.mktemp("sets"), **QUICK)
+    rows = [f"phantom_00{k}\tpatient_{k}\tx.nii.gz\t{age}" for k, age in enumerate((50, "", 70))]
+    made.table = made.folder / "ages.tsv"
+    made.table.write_text("\n".join(["case_id\tpatient_id\tlabels\tx_age", *rows]) + "\n")
+    made.must(*made.command("vecset", made.folder / "vecset"))
+    made.must(*made.encoding("--columns", "x_age", "--table", made.table))
+    made.must(*made.command("set_diffusion", made.folder / "set_diffusion"))
+    made.must(*made.sampling("samples"))
+    return made
+
+
+def test_latents_lie_in_slots_and_say_where_the_heart_lies(stages):
+    slots, columns, _ = load_slots(stages.folder / "set_latents" / "slots.npz")
+    assert columns == ("x_age",) and len(slots.places) == 512
+    for name, age in (("phantom_000", 50), ("phantom_001", np.nan)):
+        heart = SetLatents.load(stages.folder / "set_latents" / f"{name}.npz")
+        assert heart.latents.shape == (512, 35) and heart.present.all()
+        np.testing.assert_equal(heart.columns, [age])
+        away = np.linalg.norm(heart.latents[:, :3] - slots.places, axis=1)
+        assert np.median(away) < 0.15, "about where they lie in the mean heart"
+        made = load_label_map(stages.folder / "set_latents" / "reconstructions" / f"{name}.nii.gz")
+        assert made.data.shape == (16,) * 3
+        # the grid leaves the coronaries out: nothing is known of their volume
+        known = dict(zip(labels.LabelTable().names, heart.volumes))
+        assert np.isnan(known["coronary"]) and 20 < known["left_ventricle"] < 300
+
+
+def test_samples_have_the_layout_of_sample_diffusion_and_are_evaluated_alike(stages):
+    folder = stages.folder / "samples"
+    found = json.loads((folder / "metrics.json").read_text())
+    assert found["samples"] == ["sample_0000", "sample_0001"]
+    for name in found["samples"]:
+        assert load_label_map(folder / "nifti" / f"{name}.nii.gz").data.shape == (16,) * 3
+        for path in ("latents/{}.npz", "pictures/{}.png", "pointcloud/{}.csv"):
+            assert (folder / path.format(name)).is_file()
+    stages.must(*stages.evaluation("samples"))
+    figures = json.loads((folder / "figures.json").read_text())
+    assert {"generated", "reconstructed_train", "train_subset"} <= set(figures)
+    assert set(figures["memorisation"]["z_u"]) >= {"generated", "reconstructed_train"}
+
+
+def test_a_sample_follows_from_its_number_alone_and_is_made_once(stages):
+    stages.must(*stages.sampling("alone", "--batch-size", 1, "--num-samples", 1))
+    one, two = (
+        np.load(stages.folder / out / "latents" / "sample_0000.npz") for out in ("alone", "samples")
+    )
+    np.testing.assert_allclose(one["latents"], two["latents"], atol=1e-4)
+    path = stages.folder / "alone" / "latents" / "sample_0000.npz"
+    before = path.stat().st_mtime_ns
+    stages.must(*stages.sampling("alone", "--batch-size", 1, "--num-samples", 1))
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_finer_grid_shows_the_same_heart(stages):
+    stages.must(*stages.sampling("fine", "--num-samples", 1, "--voxel-size", 24))
+    one, two = (
+        np.load(stages.folder / out / "latents" / "sample_0000.npz") for out in ("fine", "samples")
+    )
+    np.testing.assert_allclose(one["latents"], two["latents"], atol=1e-4)
+    fine, coarse = (
+        load_label_map(stages.folder / out / "nifti" / "sample_0000.nii.gz")
+        for out in ("fine", "samples")
+    )
+    assert fine.data.shape == (24,) * 3
+    np.testing.assert_allclose(fine.spacing * 24, coarse.spacing * 16)
+
+
+def test_asked_volumes_stand_beside_those_that_came_out(stages):
+    stages.must(
+        *stages.sampling("asked", "--volumes", "left_ventricle=90", "--columns", "x_age=60")
+    )
+    found = json.loads((stages.folder / "asked" / "metrics.json").read_text())
+    row = found["asked"]["left_ventricle"]
+    assert (
+        row["asked_ml"] == 90 and row["mean_error"] >= 0 and found["asked_columns"] == {"x_age": 60}
+    )
+    got = found["volume_ml"]["left_ventricle"]["mean"]
+    assert row["mean_ml"] == pytest.approx(got)
+
+
+def test_known_classes_are_taken_as_they_are(stages):
+    heart = stages.folder / "set_latents" / "phantom_002.npz"
+    stages.must(*stages.sampling("known", "--known", "left_ventricle", "--heart", heart))
+    made = np.load(stages.folder / "known" / "latents" / "sample_0000.npz")["latents"]
+    slots, _, _ = load_slots(stages.folder / "set_latents" / "slots.npz")
+    own = slots.channels == labels.LabelTable().channel("left_ventricle")
+    given = SetLatents.load(heart).latents
+    np.testing.assert_allclose(made[own], given[own], atol=1e-3)
+    assert np.abs(made[~own] - given[~own]).max() > 0.01
+
+
+def test_finished_latents_are_kept_and_a_stopped_training_resumes(stages):
+    more = ("--columns", "x_age", "--table", stages.table)
+    result = stages.must(*stages.encoding(*more))
+    path = stages.folder / "set_latents" / "phantom_000.npz"
+    before = path.stat().st_mtime_ns
+    stages.must(*stages.encoding(*more))
+    assert path.stat().st_mtime_ns == before and result is None
+    out = stages.folder / "resumed"
+    stopped = run_inside(*stages.command("set_diffusion", out, "--max-minutes", 0.000001))
+    assert stopped.returncode == 75
+    stages.must(*stages.command("set_diffusion", out))
+    one, two = (load_model(f / "model.pt").weights for f in (out, stages.folder / "set_diffusion"))
+    assert all(torch.equal(one[name], two[name]) for name in two)
+
+
+def test_bad_input_is_named_in_one_line_each(stages, tmp_path):
+    f = stages.folder
+    refused(
+        run_inside(*stages.encoding("--columns", "x_height,labels", "--table", stages.table)),
+        "no column x_height", "no column labels",
+    )  # fmt: skip
+    refused(run_inside(*stages.encoding("--columns", "x_age")), "give --table")
+    stages.table.with_name("wrong.tsv").write_text("case_id\tlabels\tx_age\nphantom_000\tx\told\n")
+    wrong = ("--columns", "x_age", "--table", stages.table.with_name("wrong.tsv"))
+    refused(run_inside(*stages.encoding(*wrong)), "x_age is 'old', which is no number")
+    other = tmp_path / "other.pt"
+    content = torch.load(stages.model("vecset"), weights_only=True)
+    content["figures"] = {}
+    torch.save(content, other)
+    command = stages.command("set_diffusion", tmp_path / "out", "--vecset", other)
+    refused(run_inside(*command), "slots.npz: is of another VecSet than --vecset")
+    shutil.copy(f / "set_latents" / "phantom_000.npz", tmp_path / "short.npz")
+    refused(run_inside(*stages.sampling("no", "--volumes", "liver=3")), "liver is no class")
+    refused(
+        run_inside(*stages.sampling("no", "--volumes", "coronary=3")), "the grid has no coronary"
+    )
+    refused(
+        run_inside(*stages.sampling("no", "--columns", "x_size=3")),
+        "no column x_size (it knows x_age)",
+    )
+    refused(run_inside(*stages.sampling("no", "--known", "aorta")), "belong together")
+    refused(
+        run_inside(*stages.sampling("no", "--model", stages.model("vecset"))),
+        "not a set-latent diffusion",
+    )
+    shutil.copy(f / "set_latents" / "phantom_000.npz", tmp_path / "a.npz")
+    slots, columns, _ = load_slots(f / "set_latents" / "slots.npz")
+    Slots(slots.places + 0.1, slots.channels).save(tmp_path / "slots.npz", columns, "0" * 64)
+    known = ("--known", "aorta", "--heart", tmp_path / "a.npz")
+    refused(run_inside(*stages.sampling("no", *known)), "a.npz: is in other slots than the model")
+    alone = ["--train", f / "val.csv"]
+    command = stages.command("set_diffusion", tmp_path / "out", *alone)
+    refused(run_inside(*command), "has 1 whole cases")
+
+
+def test_a_vecset_whose_latents_have_no_places_is_refused(stages, tmp_path):
+    content = torch.load(stages.model("vecset"), weights_only=True)
+    from cardiform.options.vecset import VecsetOptions
+    from cardiform.vecset.model import VecSet
+
+    options = VecsetOptions(preset="small", input_points=512, latent_dim=8)
+    network = VecSet.from_options(options, len(labels.LabelTable()))
+    content["weights"] = network.state_dict()
+    content["options"]["vecset"] |= {"preset": "small", "latent_dim": 8}
+    torch.save(content, tmp_path / "small.pt")
+    result = run_inside(*stages.encoding("--vecset", tmp_path / "small.pt"))
+    refused(result, "keeps its latents at no places (preset small)")

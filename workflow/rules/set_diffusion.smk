@@ -1,0 +1,144 @@
+# Diffusion of a VecSet's latents. By its name only: it needs a VecSet whose latents have places.
+SET_DIFFUSION = f"{RESULTS}/set_diffusion"
+SET_COLUMNS = OPTIONS["set_latents"].columns
+
+
+rule set_diffusion:
+    input:
+        f"{SET_DIFFUSION}/samples/figures.json",
+
+
+# A VecSet holds all classes, thin ones too: hearts are judged on a grid of their own.
+use rule resample_labels as resample_set_labels with:
+    output:
+        manifest=f"{SET_DIFFUSION}/voxels/manifest.tsv",
+        grid=f"{SET_DIFFUSION}/voxels/grid.json",
+    log:
+        f"{LOGS}/resample_set_labels.log",
+    benchmark:
+        f"{LOGS}/benchmark/resample_set_labels.tsv"
+    params:
+        script=script("resample_labels.py"),
+        flags=flags(
+            "ldm",
+            sources=("labels",),
+            drop_classes=(),
+            voxel_size=OPTIONS["set_latents"].voxel_size,
+        ),
+        label_table=labels_flag,
+        out=folder_of_output,
+
+
+rule encode_set_latents:
+    input:
+        vecset=lambda wildcards: if_fit(set_diffusion_possible, f"{RESULTS}/vecset/model.pt"),
+        voxels=f"{SET_DIFFUSION}/voxels/manifest.tsv",
+        grid=f"{SET_DIFFUSION}/voxels/grid.json",
+        points=manifests("points"),
+        train=f"{RESULTS}/split/train.csv",
+        validation=f"{RESULTS}/split/val.csv",
+        test=f"{RESULTS}/split/test.csv",
+        table=[CASE_TABLE] if SET_COLUMNS else [],
+    output:
+        manifest=f"{SET_DIFFUSION}/latents/manifest.tsv",
+        slots=f"{SET_DIFFUSION}/latents/slots.npz",
+    log:
+        f"{LOGS}/encode_set_latents.log",
+    benchmark:
+        f"{LOGS}/benchmark/encode_set_latents.tsv"
+    conda:
+        "../envs/apply.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        launcher=script("launch.py"),
+        script=script("encode_set_latents.py"),
+        flags=flags("set_latents"),
+        table=f"--table {shlex.quote(CASE_TABLE)}" if SET_COLUMNS else "",
+        out=folder_of_output,
+    shell:
+        one_process(
+            " --vecset {input.vecset:q} --voxels {input.voxels:q} --grid {input.grid:q}"
+            " --train {input.train:q} --validation {input.validation:q} --test {input.test:q}"
+            " {params.table} --out {params.out} --manifest {output.manifest} {params.flags}"
+        )
+
+
+rule train_set_diffusion:
+    input:
+        train=f"{RESULTS}/split/train.csv",
+        validation=f"{RESULTS}/split/val.csv",
+        manifest=f"{SET_DIFFUSION}/latents/manifest.tsv",
+        slots=f"{SET_DIFFUSION}/latents/slots.npz",
+        vecset=f"{RESULTS}/vecset/model.pt",
+        grid=f"{SET_DIFFUSION}/voxels/grid.json",
+    output:
+        model=f"{SET_DIFFUSION}/model/model.pt",
+        metrics=f"{SET_DIFFUSION}/model/metrics.json",
+    log:
+        f"{LOGS}/train_set_diffusion.log",
+    benchmark:
+        f"{LOGS}/benchmark/train_set_diffusion.tsv"
+    conda:
+        "../envs/ldm.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        nodes=1,
+        mem_mb=32000,
+        runtime=1440,
+    params:
+        launcher=script("launch.py"),
+        script=script("train_set_diffusion.py"),
+        flags=flags("set_diffusion"),
+        out=folder_of_output,
+    shell:
+        training(
+            " --train {input.train:q} --validation {input.validation:q}"
+            " --manifest {input.manifest:q} --slots {input.slots:q} --vecset {input.vecset:q}"
+            " --grid {input.grid:q} --out {params.out} {params.flags}"
+        )
+
+
+rule sample_set_diffusion:
+    input:
+        f"{SET_DIFFUSION}/model/model.pt",
+    output:
+        f"{SET_DIFFUSION}/samples/metrics.json",
+    log:
+        f"{LOGS}/sample_set_diffusion.log",
+    benchmark:
+        f"{LOGS}/benchmark/sample_set_diffusion.tsv"
+    conda:
+        "../envs/apply.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        launcher=script("launch.py"),
+        script=script("sample_set_diffusion.py"),
+        flags=flags("set_sampling"),
+        out=folder_of_output,
+    shell:
+        one_process(" --model {input:q} --out {params.out} {params.flags}" "")
+
+
+use rule evaluate_samples as evaluate_set_samples with:
+    input:
+        samples=f"{SET_DIFFUSION}/samples/metrics.json",
+        voxels=f"{SET_DIFFUSION}/voxels/manifest.tsv",
+        grid=f"{SET_DIFFUSION}/voxels/grid.json",
+        latents=f"{SET_DIFFUSION}/latents/manifest.tsv",
+        train=f"{RESULTS}/split/train.csv",
+        test=f"{RESULTS}/split/test.csv",
+    output:
+        f"{SET_DIFFUSION}/samples/figures.json",
+    log:
+        f"{LOGS}/evaluate_set_samples.log",
+    benchmark:
+        f"{LOGS}/benchmark/evaluate_set_samples.tsv"

@@ -1,0 +1,1 @@
+"""Diffusion of a VecSet's latents."""

@@ -1,0 +1,168 @@
+"""Hearts of a cohort through a VecSet, their latents in the order of the slots."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..cohort.table import Case, check_free_columns
+from ..errors import InputError, problem, together
+from ..files import save_npz
+from ..geometry.coarse_to_fine import FieldFunction
+from ..geometry.frame import apply_affine
+from ..labels import LabelTable
+from ..ldm.hearts_on_grid import Grid
+from ..tables import read_table
+from ..vecset.reconstruct import Reconstructor, load_frame, sampled_on
+from ..volumes import LabelMap, load_label_map, save_label_map
+from .latents import SET_LATENTS
+from .mean_heart import MOST_HEARTS, mean_heart
+from .slots import Slots, Surface
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A VecSet, the slots of the cohort, and the grid that hearts are written on."""
+
+    network: Reconstructor
+    slots: Slots
+    grid: Grid
+
+    def latents(self, points: Path, case_id: str) -> tuple[torch.Tensor, np.ndarray]:
+        """(1, M, W) latents in the order of the slots, and (C,) bool: the classes there are."""
+        drawn, _ = self.network.inputs(points, case_id)
+        places, channels = surface_of(drawn)
+        rows = torch.from_numpy(self.slots.rows(places, channels))[None]
+        with torch.no_grad():
+            latents = self.network.model.encode(drawn, rows.to(drawn.device))
+        classes = len(self.network.table)
+        return latents, np.isin(np.arange(classes), channels)
+
+
+def surface_of(drawn: torch.Tensor) -> Surface:
+    """Points and channels of the network's input, (1, N, 3 + C)."""
+    found = drawn[0].cpu().numpy()
+    return found[:, :3], found[:, 3:].argmax(axis=1)
+
+
+def refuse_unplaced(network: Reconstructor, path: Path) -> None:
+    """InputError where a VecSet's latents have no places."""
+    if not network.model.shape.anchored:
+        fact = f"keeps its latents at no places (preset {network.training.preset})"
+        remedy = "give a VecSet of the preset demo, local or local_large"
+        raise InputError(problem(path, fact, remedy))
+
+
+def slots_of(network: Reconstructor, points: Mapping[str, Path]) -> Slots:
+    """Of training cases, case id -> points file; those that lack a class do not count.
+
+    Raises
+    ------
+    InputError
+        All problems of the files; no case.
+    """
+    names = list(points)[:MOST_HEARTS]
+    hearts = together(*(functools.partial(network.inputs, points[n], n) for n in names))
+    surfaces = [surface_of(drawn) for drawn, _ in hearts]
+    numbers = [len(np.unique(channels)) for _, channels in surfaces]
+    if not numbers:
+        raise InputError("--train: lists no case; give the split of the cases of --voxels")
+    whole = [s for s, number in zip(surfaces, numbers) if number == max(numbers)]
+    return mean_heart(whole, network.model.starts)
+
+
+def columns_of(
+    table: str | Path, names: Sequence[str], cases: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Case id -> (K,) float64 values of the columns ``names`` of a case table; NaN where empty.
+
+    Raises
+    ------
+    InputError
+        There is no such column, or an entry is no number: all of them.
+    """
+    if not names:
+        return dict.fromkeys(cases, np.zeros(0))
+    check_free_columns(table, names, "set_latents.columns")
+    found, problems = dict.fromkeys(cases, np.full(len(names), np.nan)), []
+    for line, row in read_table(table)[1]:
+        values = []
+        for name in names:
+            text = row.get(name, "").strip()
+            try:
+                values.append(float(text) if text else np.nan)
+            except ValueError:
+                values.append(np.inf)
+            if np.isinf(values[-1]):
+                fact = f"{name} is {text[:60]!r}, which is no number"
+                problems.append(problem(f"{table}:{line}", fact, "correct it, or leave it empty"))
+        found[row["case_id"]] = np.array(values)
+    if problems:
+        raise InputError(problems)
+    return {case: found[case] for case in cases}
+
+
+def encode_case(
+    case: Case,
+    *,
+    points: Mapping[str, Path],
+    voxels: Mapping[str, Path],
+    columns: Mapping[str, np.ndarray],
+    cut: Mapping[str, np.ndarray],
+    encoder: Encoder,
+    out: Path,
+) -> list[Path]:
+    """Write ``out/<case>.npz`` and ``out/reconstructions/<case>.nii.gz``, on the grid.
+
+    voxels : case id -> its label map on the grid.
+    columns : case id -> (K,) values.    cut : case id -> (classes of the grid,) bool.
+    """
+    name, grid, table = case.case_id, encoder.grid, encoder.network.table
+    heart = load_label_map(voxels[name])
+    if heart.data.shape != (grid.size,) * 3:
+        fact = f"has the shape {heart.data.shape}, the grid {grid.size} voxels along each edge"
+        raise InputError(problem(voxels[name], fact, "make it again"))
+    frame = load_frame(points[name])
+    latents, present = encoder.latents(points[name], name)
+    made = sampled_on(chosen(encoder.network.field(latents), table, grid.table), frame, heart)
+    middle = apply_affine(heart.affine, np.full(3, (grid.size - 1) / 2))
+    written = [out / f"{name}.npz", out / "reconstructions" / f"{name}.nii.gz"]
+    save_npz(
+        written[0],
+        latents=latents[0].cpu().numpy(),
+        frame=np.array([*(frame.center - middle), -np.log(frame.scale)]),
+        present=present,
+        volumes=_volumes(heart, cut.get(name), grid, table),
+        columns=columns[name],
+        format_version=SET_LATENTS.version,
+    )
+    save_label_map(written[1], made.labels(grid.table.values), heart.affine)
+    return written
+
+
+def chosen(field: FieldFunction, table: LabelTable, wanted: LabelTable) -> FieldFunction:
+    """A field of the classes ``table`` as one of the classes ``wanted``, which are among them."""
+    columns = [table.values.index(value) for value in wanted.values]
+    return lambda points: field(points)[:, columns]
+
+
+def refuse_other_classes(table: LabelTable, path: Path, grid: Grid, where: Path) -> None:
+    """InputError where a grid has classes that the label table of a model lacks."""
+    if unknown := sorted(set(grid.table.values) - set(table.values)):
+        fact = f"has the classes {', '.join(map(str, unknown))}, which {path} does not know"
+        raise InputError(problem(where, fact, "give files of one label table"))
+
+
+def _volumes(heart: LabelMap, cut: np.ndarray | None, grid: Grid, table: LabelTable) -> np.ndarray:
+    """(C,) ml of the classes of ``table``; NaN where they are not known."""
+    counts = np.bincount(heart.data.ravel(), minlength=256)
+    result = np.full(len(table), np.nan)
+    for number, value in enumerate(grid.table.values):
+        if counts[value] and not (cut is not None and cut[number]):
+            result[table.values.index(value)] = counts[value] * grid.spacing**3 / 1000
+    return result

@@ -1,0 +1,166 @@
+"""Generated hearts of a VecSet: made once, corrected to the volumes asked for, written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..files import save_npz
+from ..formats import Format
+from ..geometry.surface import Mesh
+from ..ldm.samples import MOST_IN_OVERVIEW, sample_name, write_heart
+from ..options.set_diffusion import SetSamplingOptions
+from .generator import SetGenerator, Wanted
+
+log = logging.getLogger(__name__)
+
+# What a stopped job resumes from; one that cannot be read is made again.
+SET_SAMPLE = Format(
+    "set-sample", {"latents": "f32 (M, W)", "frame": "f64 (4)", "key": "text"}, marked=False
+)
+LEAST_ML = 1e-3
+
+
+@dataclass(frozen=True)
+class Made:
+    """A heart: (M, W) latents and the (4,) numbers of its frame."""
+
+    latents: np.ndarray
+    frame: np.ndarray
+
+
+def made_hearts(
+    generator: SetGenerator, wanted: Wanted, options: SetSamplingOptions, key: str, folder: Path
+) -> list[Made]:
+    """All samples; each finished one is a file, and is not made again.
+
+    key : of everything that decides a sample beside its number.
+    """
+    paths = {n: folder / f"{sample_name(n)}.npz" for n in range(options.num_samples)}
+    found = {n: made for n, path in paths.items() if (made := _stored(path, key)) is not None}
+    missing = [n for n in paths if n not in found]
+    for start in range(0, len(missing), options.batch_size):
+        numbers = missing[start : start + options.batch_size]
+        hearts = _corrected(generator, numbers, wanted.of(slice(0, len(numbers))), options)
+        for number, made in zip(numbers, hearts):
+            found[number] = made
+            save_made(paths[number], made, key)
+        log.info("%d of %d hearts", len(found), options.num_samples)
+    return [found[n] for n in paths]
+
+
+def _corrected(
+    generator: SetGenerator, numbers: Sequence[int], wanted: Wanted, options: SetSamplingOptions
+) -> list[Made]:
+    """Hearts of one batch. What comes out larger than it was asked for is asked for smaller, and
+    made again of the same noise; of all rounds the one that came closest is kept."""
+    classes = len(generator.table)
+    aim = wanted.asked[:, :classes]
+    rounds = options.corrections if bool(aim.isfinite().any()) else 0
+    best: dict[int, tuple[float, Made]] = {}
+    for number in range(rounds + 1):
+        rows = generator.rows(
+            numbers,
+            wanted,
+            seed=options.seed,
+            steps=options.num_inference_steps,
+            guidance=options.guidance,
+        )
+        latents, frames = generator.hearts(rows)
+        hearts = [Made(one.numpy(), frame) for one, frame in zip(latents, frames)]
+        if not rounds:
+            return hearts
+        got = torch.from_numpy(np.log([_volumes_in_model(generator, made) for made in hearts]))
+        apart = torch.where(aim.isfinite(), got - aim, 0).float()
+        for row, (made, worst) in enumerate(zip(hearts, apart.abs().amax(dim=1).tolist())):
+            if row not in best or worst < best[row][0]:
+                best[row] = worst, made
+        log.info("round %d: volumes off by %.1f %%", number, 100 * float(apart.abs().mean()))
+        asked = wanted.asked.clone()
+        asked[:, :classes] -= apart
+        wanted = replace(wanted, asked=asked)
+    return [best[row][1] for row in range(len(numbers))]
+
+
+def _volumes_in_model(generator: SetGenerator, made: Made) -> np.ndarray:
+    """(C,) ml of the classes of the model, a little where one is not there."""
+    field = generator.decode(torch.from_numpy(made.latents), made.frame)
+    own = dict(
+        zip(generator.grid.table.names, volumes_of(generator, field.labels(_values(generator))))
+    )
+    return np.array([max(own.get(name, 0.0), LEAST_ML) for name in generator.table.names])
+
+
+def write_hearts(
+    generator: SetGenerator, hearts: Sequence[Made], options: SetSamplingOptions, out: Path
+) -> tuple[dict[str, dict[str, Mesh]], dict[str, np.ndarray]]:
+    """Files of all samples, as sample_diffusion writes them.
+
+    Returns the meshes of those that the overview shows, and the volumes of all, ml.
+    """
+    grid = generator.grid
+    shown, volumes = {}, {}
+    for number, made in enumerate(hearts):
+        name = sample_name(number)
+        field = generator.decode(torch.from_numpy(made.latents), made.frame)
+        labels = field.labels(grid.table.values)
+        surfaces = {n: field.surface(k) for k, n in enumerate(grid.table.names)}
+        meshes = {n: mesh for n, mesh in surfaces.items() if len(mesh.faces)}
+        write_heart(number, labels, meshes, grid, options, out)
+        volumes[name] = volumes_of(generator, labels)
+        if number < MOST_IN_OVERVIEW:
+            shown[name] = meshes
+        log.info("%s (%d of %d)", name, number + 1, len(hearts))
+    return shown, volumes
+
+
+def volumes_of(generator: SetGenerator, labels: np.ndarray) -> np.ndarray:
+    """(classes of the grid,) ml of a label map on the grid."""
+    counts = np.bincount(labels.ravel(), minlength=256)
+    return counts[list(_values(generator))] * generator.grid.spacing**3 / 1000
+
+
+def _values(generator: SetGenerator) -> tuple[int, ...]:
+    return generator.grid.table.values
+
+
+def asked_and_got(
+    asked: Mapping[str, float], volumes: Mapping[str, np.ndarray], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Class name -> volume asked for, mean of those that came out, and the mean and the largest
+    relative error over the samples.    names : of the columns of ``volumes``."""
+    result = {}
+    for name, wanted in asked.items():
+        got = np.array([row[list(names).index(name)] for row in volumes.values()])
+        errors = np.abs(got - wanted) / wanted
+        result[name] = {
+            "asked_ml": wanted,
+            "mean_ml": float(got.mean()),
+            "mean_error": float(errors.mean()),
+            "largest_error": float(errors.max()),
+        }
+    return result
+
+
+def save_made(path: Path, made: Made, key: str) -> None:
+    """A finished sample.    key : of everything that decides it."""
+    save_npz(path, latents=made.latents, frame=made.frame, key=np.array(key))
+
+
+def _stored(path: Path, key: str) -> Made | None:
+    """A finished sample; None where there is none of this key."""
+    if not path.is_file():
+        return None
+    try:
+        content = SET_SAMPLE.load(path)
+    except InputError:
+        return None
+    if str(content["key"]) != key:
+        return None
+    return Made(content["latents"], content["frame"])
