@@ -14,6 +14,7 @@ import posixpath
 import re
 from pathlib import Path
 
+import site_drawing
 import site_pages
 from mkdocs.structure.files import File, InclusionLevel
 
@@ -28,6 +29,7 @@ ELSEWHERE = {
 API = "api/"  # the place of the library in the nav
 SOURCES = "source/"  # folder of the site for files of the repository that pages link to
 CODE = re.compile(r"^ *```.*?^ *```|(?<!`)(`+)(?!`)(?:[^`\n]|\n(?!\n))+\1", re.M | re.S)
+MERMAID = re.compile(r"^```mermaid\n(.*?)^```", re.M | re.S)
 LINK = re.compile(r"(?<=\])\(([^()\s]+)\)")
 
 
@@ -78,7 +80,14 @@ def on_page_markdown(markdown, page, config, files):
             place = f"{SOURCES}{_resolved(own, target)}.md"
         return f"({os.path.relpath(place, posixpath.dirname(own) or '.')}{anchor})"
 
-    return _outside_code(markdown, lambda text: LINK.sub(moved, text))
+    markdown = _outside_code(markdown, lambda text: LINK.sub(moved, text))
+    return MERMAID.sub(lambda match: _drawing(match[1]), markdown)
+
+
+def _drawing(mermaid: str) -> str:
+    """A flowchart as a picture: Mermaid itself would be fetched when the page is read."""
+    svg = site_drawing.drawn(site_drawing.read_chart(mermaid))
+    return f'<div style="overflow-x:auto">{svg}</div>'
 
 
 def _targets(page: str, text: str) -> set[str]:

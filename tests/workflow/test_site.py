@@ -1,0 +1,98 @@
+"""The documentation site: it builds without a warning, needs no network, and shows what there is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from env_files import read_rules
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+
+pytestmark = pytest.mark.no_cover
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+# The rules that the drawing of README.md leaves out: steps within a stage, and targets of their own.
+NOT_DRAWN = {
+    "split_pointclouds", "collect_fused", "encode_vessels", "train_vessels", "draw_vessels",
+    "evaluate_vessels",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the site, and what its build warned of."""
+    warnings: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("mkdocs").addHandler(handler)
+    out = tmp_path_factory.mktemp("site")
+    before = sys.path[:], set(sys.modules)
+    config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(out))
+    config.plugins.on_startup(command="build", dirty=False)
+    build(config)
+    logging.getLogger("mkdocs").removeHandler(handler)
+    sys.path[:] = before[0]
+    for name in {"site_pages", "write_config_files"} - before[1]:
+        sys.modules.pop(name, None)
+    return out, warnings
+
+
+def test_every_page_has_a_place_and_every_link_a_target(site):
+    assert not site[1], "give a new page a place in the nav of mkdocs.yml; correct the links"
+
+
+def test_every_page_is_there(site):
+    pages = {path.relative_to(site[0]).as_posix() for path in site[0].rglob("*.html")}
+    wanted = {f"{path.stem}.html" for path in (ROOT / "docs").glob("*.md")}
+    wanted |= {f"notebooks/{path.stem}.html" for path in NOTEBOOKS}
+    assert wanted <= pages
+    assert {"index.html", "config.html", "rules.html", "api/vecset.html"} <= pages
+
+
+def test_pages_need_no_network(site):
+    for page in site[0].rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        for tag in re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", text):
+            loaded = re.search(r"\b(?:src|href)=[\"']?(?:https?:)?//", tag)
+            assert not loaded or 'rel="canonical"' in tag, f"{page.name}: {tag}"
+
+
+def test_the_reference_has_every_rule_and_every_script(site):
+    text = (site[0] / "rules.html").read_text(encoding="utf-8")
+    scripts = [path.name for path in (ROOT / "workflow" / "scripts").glob("*.py")]
+    for name in [*read_rules()[1], *scripts]:
+        assert name in text, name
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_shows_what_is_stored(path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    run_notebook = __import__("run_notebook")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    torch.manual_seed(0)
+    made = run_notebook.executed(path)
+    for cell, again in zip(stored["cells"], made["cells"], strict=True):
+        kinds = [sorted(o.get("data", {"text": 0})) for o in cell.get("outputs", [])]
+        assert kinds == [sorted(o.get("data", {"text": 0})) for o in again.get("outputs", [])]
+        for output, other in zip(cell.get("outputs", []), again.get("outputs", []), strict=True):
+            if "image/png" not in output.get("data", {}):
+                assert output == other, "run tools/run_notebook.py again"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_the_drawing_of_the_readme_has_the_rules():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    drawing = re.search(r"```mermaid\n(.*?)```", text, re.S)[1]
+    drawing = re.sub(r"\[.*?\)\]|-\. .*? \.->|-\.->|flowchart LR", " ", drawing)
+    named = set(re.findall(r"\b[a-z]\w+\b", drawing)) - {"cohort", "new", "demo"}
+    ours = {rule.name for rule in read_rules()[0]} - NOT_DRAWN - {"make_demo_cohort"}
+    assert named == ours
