@@ -33,14 +33,14 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "config" / "README.md",
 ]
-# Blocks that are neither run nor checked here: mermaid is compared with the rules by another test,
+# Blocks that are neither run nor checked here: mermaid is compared with the rules in test_site.py,
 # diff is a part of new_family.md, which a test builds.
 SHOWN_ONLY = {"text", "tsv", "mermaid", "diff"}
 RULES = {*read_rules()[1], "all"}
 # Programs that are not ours: what they are given is not looked at.
 PROGRAMS = {
-    ".", "$EDITOR", "cd", "docker", "export", "find", "git", "mypy", "pgrep", "pip", "pre-commit",
-    "ruff", "sbatch", "sed", "sinfo", "snakedeploy", "tensorboard", "uv",
+    ".", "$EDITOR", "cd", "docker", "export", "find", "git", "mkdocs", "mypy", "pgrep", "pip",
+    "pre-commit", "ruff", "sbatch", "sed", "sinfo", "snakedeploy", "tensorboard", "uv",
 }  # fmt: skip
 # A reader's own files.
 OWN_FILES = {"acme.yaml", "stacom.yaml"}
@@ -249,6 +249,8 @@ def check_run(words: list[str], where) -> None:
         assert all((ROOT / path).exists() for path in paths), f"{where}: {paths}"
     elif program == "demo":
         check_snakemake(rest, where)
+    elif program == "docs":
+        assert not rest, where
     else:
         check(words, where)
 
