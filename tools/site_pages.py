@@ -89,7 +89,8 @@ def signature(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> st
     if len(line) > 88:
         bare = ast.parse(f"def f({ast.unparse(node.args)}): pass").body[0]
         assert isinstance(bare, ast.FunctionDef)
-        line = f"def {node.name}(\n    {',\n    '.join(_arguments(bare.args))},\n){returns}"
+        arguments = "".join(f"    {text},\n" for text in _arguments(bare.args))
+        line = f"def {node.name}(\n{arguments}){returns}"
     return decorators + line
 
 
@@ -187,7 +188,7 @@ def _rule_blocks(text: str) -> Iterator[tuple[str, str, str]]:
     """(name, text, comment above) of the rules of a file."""
     start = r"((?:^[ ]*#.*\n)*)^[ ]*(?:use rule \w+ as (\w+) with|(?:rule|checkpoint) (\w+)):"
     heads = list(re.finditer(start, text, re.M))
-    for head, end in zip(heads, [h.start() for h in heads[1:]] + [len(text)], strict=True):
+    for head, end in zip(heads, [h.start() for h in heads[1:]] + [len(text)]):
         comment = " ".join(line.strip(" #") for line in head[1].splitlines())
         yield head[2] or head[3], text[head.end() : end], comment
 
@@ -200,7 +201,7 @@ def _rule_table(text: str, scripts: list[str], sections: list[str]) -> list[str]
         shown = [re.sub(r"\{(\w+)\}", r"\1", p.replace("{{", "<").replace("}}", ">")) for p in paths]
         rows.append(("makes", ", ".join(f"`{path}`" for path in shown)))
     if sections:
-        rows.append(("config", ", ".join(f"[{name}](config.md#{name})" for name in sections)))
+        rows.append(("config", ", ".join(_key_link(name) for name in sections)))
     if conda := re.search(r'conda:\s+"\.\./envs/(\w+)\.yaml"', text):
         rows.append(("environment", f"`{conda[1]}`"))
     if re.search(r"\bgpu=", text):
@@ -208,6 +209,11 @@ def _rule_table(text: str, scripts: list[str], sections: list[str]) -> list[str]
     if not rows:
         return ["A target." if not scripts else ""]
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+
+
+def _key_link(name: str) -> str:
+    """A link to a section, or to the section of ``section.key``."""
+    return f"[{name}](config.md#{name.partition('.')[0]})"
 
 
 def _script_text(root: Path, script: str) -> str:
