@@ -85,9 +85,11 @@ def pytest_command(environment, rest):
 
 
 def docs_command(environment, rest):
-    """The site of docs/ in site/; a broken link or a page without a place in the nav is an error."""
+    """The site of docs/ in site/; a broken link or a page that is not in the nav is an error."""
     os.chdir(ROOT)
-    environment["NO_MKDOCS_2_WARNING"] = "1"  # of the theme, about a MkDocs that the lock does not take
+    environment["NO_MKDOCS_2_WARNING"] = (
+        "1"  # of the theme, about a MkDocs that the lock does not take
+    )
     say("The site is written to site/; open site/index.html, no server is needed")
     return ["mkdocs", "build", "--strict", *rest]
 

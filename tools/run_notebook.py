@@ -53,7 +53,9 @@ def run_cell(source: str, names: dict[str, Any], number: int) -> list[dict[str, 
             value = eval(compile(ast.Expression(last.value), f"cell {number}", "eval"), names)
     outputs: list[dict[str, Any]] = []
     if written.getvalue():
-        outputs.append({"name": "stdout", "output_type": "stream", "text": _lines(written.getvalue())})
+        outputs.append(
+            {"name": "stdout", "output_type": "stream", "text": _lines(written.getvalue())}
+        )
     if value is not None:
         outputs.append(
             {

@@ -1,10 +1,11 @@
-"""A flowchart in Mermaid's notation as an SVG, in layers from top to bottom: without a browser or a network."""
+"""A flowchart in Mermaid's notation as an SVG, in layers from top to bottom; no browser needed."""
 
 from __future__ import annotations
 
 import html
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 # pixels: between layers, height of a box, between boxes, a line that passes, width of a letter
 LAYER, BOX, GAP, BEND, LETTER = 62, 26, 14, 16, 6.4
@@ -96,7 +97,7 @@ def _order(columns: list[list[str]], ways: dict[tuple[str, str], list[str]]) -> 
     """Sort each column by the mean place of its neighbours, to and fro, so that few lines cross."""
     links: dict[str, list[str]] = {name: [] for column in columns for name in column}
     for way in ways.values():
-        for a, b in zip(way, way[1:]):
+        for a, b in pairwise(way):
             links[a].append(b)
             links[b].append(a)
     for _ in range(12):
@@ -114,11 +115,15 @@ def _line(points: list[tuple[float, float]], dotted: bool) -> str:
         path.append(f"C{x:.0f} {middle:.0f} {to_x:.0f} {middle:.0f} {to_x:.0f} {to_y:.0f}")
         x, y = to_x, to_y
     dash = ' stroke-dasharray="4 3"' if dotted else ""
-    return f'<path d="{"".join(path)}" fill="none" stroke="currentColor" stroke-opacity=".45"{dash}/>'
+    return (
+        f'<path d="{"".join(path)}" fill="none" stroke="currentColor" stroke-opacity=".45"{dash}/>'
+    )
 
 
 def _box(x: float, y: float, width: float, text: str) -> str:
-    frame = f'x="{x - width / 2:.0f}" y="{y - BOX / 2:.0f}" width="{width:.0f}" height="{BOX}" rx="5"'
+    frame = (
+        f'x="{x - width / 2:.0f}" y="{y - BOX / 2:.0f}" width="{width:.0f}" height="{BOX}" rx="5"'
+    )
     fill = 'fill="var(--md-default-bg-color, white)" stroke="currentColor"'
     words = f'<text x="{x:.0f}" y="{y + 4:.0f}" text-anchor="middle" fill="currentColor">'
     return f"<rect {frame} {fill}/>{words}{html.escape(text)}</text>"

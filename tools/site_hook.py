@@ -2,9 +2,9 @@
 
     python3 run.py docs
 
-README.md, the key reference, the changelog, the rules, the library's docstrings and the notebook become
-pages; a file of the repository that a page links to, such as a config or a test, becomes one too. So
-links are written as a reader of the repository needs them, and work in both places.
+README.md, the key reference, the changelog, the rules, the library's docstrings and the notebook
+become pages; so does a file of the repository that a page links to, such as a config or a test.
+Links are written as a reader of the repository needs them, and work in both places.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def on_config(config):
 
 def on_files(files, config):
     """Add the pages that are not in docs/."""
-    pages = {page: (ROOT / source).read_text(encoding="utf-8") for page, source in ELSEWHERE.items()}
+    pages = {
+        page: (ROOT / source).read_text(encoding="utf-8") for page, source in ELSEWHERE.items()
+    }
     pages |= {page.path: page.text for page in site_pages.library_pages(ROOT)}
     pages["rules.md"] = site_pages.rules_page(ROOT)
     for notebook in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):

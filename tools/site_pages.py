@@ -161,9 +161,9 @@ def rules_page(root: Path) -> str:
     lines = [
         "# Rules and scripts",
         "",
-        "Each rule calls one script of `workflow/scripts/`, which also runs alone and lists its options",
-        "with `--help`. Rules without a script are targets: names to ask for. Folders in capitals stand",
-        "for those of the cohort.",
+        "Each rule calls one script of `workflow/scripts/`, which also runs alone and lists its",
+        "options with `--help`. Rules without a script are targets: names to ask for. Folders in",
+        "capitals stand for those of the cohort.",
     ]
     used: set[str] = set()
     for path in sorted((root / "workflow" / "rules").glob("*.smk")):
@@ -198,7 +198,9 @@ def _rule_table(text: str, scripts: list[str], sections: list[str]) -> list[str]
     outputs = re.search(r"^ +output:\n((?: {8,}.*\n)+)", text, re.M)
     if outputs and scripts:
         paths = re.findall(r'f?"([^"]*)"', outputs[1])
-        shown = [re.sub(r"\{(\w+)\}", r"\1", p.replace("{{", "<").replace("}}", ">")) for p in paths]
+        shown = [
+            re.sub(r"\{(\w+)\}", r"\1", p.replace("{{", "<").replace("}}", ">")) for p in paths
+        ]
         rows.append(("makes", ", ".join(f"`{path}`" for path in shown)))
     if sections:
         rows.append(("config", ", ".join(_key_link(name) for name in sections)))

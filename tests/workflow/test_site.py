@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, needs no network, and shows what there is."""
+"""The documentation site: it builds without a warning and needs no network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mkdocs.config import load_config
 pytestmark = pytest.mark.no_cover
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
-# The rules that the drawing of README.md leaves out: steps within a stage, and targets of their own.
+# Rules that the drawing of README.md leaves out: steps within a stage, and the target vessels.
 NOT_DRAWN = {
     "split_pointclouds", "collect_fused", "encode_vessels", "train_vessels", "draw_vessels",
     "evaluate_vessels",

@@ -36,7 +36,7 @@ class CoronaryRepairOptions:
     )
     evidence: tuple[str, ...] = option(
         (),
-        "classes near which a loose piece has to be, if the case has any of them; empty: all others",
+        "classes near which a loose piece must be, if the case has any of them; empty: all others",
         classes=True,
     )
     evidence_mm: float = option(8.0, "how near, mm", minimum=0.0)

@@ -34,7 +34,9 @@ class PointcloudsOptions:
         "pointcloud",
     )
     key: str = option("points", "dataset (or group of datasets) of the coordinates")
-    labels_key: str = option("labels", "the same for the points' classes; ignored if it does not exist")
+    labels_key: str = option(
+        "labels", "the same for the points' classes; ignored if it does not exist"
+    )
     axes: str = option(
         "xyz", "order of the stored coordinates", choices=("xyz", "xzy", "yxz", "yzx", "zxy", "zyx")
     )
@@ -200,7 +202,9 @@ class SamplingOptions:
         choices=("auto", "flow", "ddim", "ddpm"),
     )
     volumes: tuple[str, ...] = option(
-        (), "volumes to ask for, class=ml; needs a model trained with volumes_share > 0", classes=True
+        (),
+        "volumes to ask for, class=ml; needs a model trained with volumes_share > 0",
+        classes=True,
     )
     guidance: float = option(
         1.0, "strength of the conditioning on volumes; above 1 costs twice the time", minimum=0.0

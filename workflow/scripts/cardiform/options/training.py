@@ -17,9 +17,7 @@ class TrainingOptions:
     )
     accumulate: int = option(1, "micro-batches per step on each GPU", minimum=1, memory="raise")
     lr: float = option(1e-4, "peak learning rate", minimum=0.0)
-    lr_reference_batch: int = option(
-        0, "scale lr by batch_size / this (0: no scaling)", minimum=0
-    )
+    lr_reference_batch: int = option(0, "scale lr by batch_size / this (0: no scaling)", minimum=0)
     final_lr: float = option(1e-6, "learning rate at the last step", minimum=0.0)
     warmup_steps: int = option(1_000, "steps of linear warm-up", minimum=0)
     weight_decay: float = option(0.01, "AdamW decay, on matrices only", minimum=0.0)
