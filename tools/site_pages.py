@@ -162,10 +162,10 @@ def rules_page(root: Path) -> str:
         "# Rules and scripts",
         "",
         "Each rule calls one script of `workflow/scripts/`, which also runs alone and lists its",
-        "options with `--help`. Rules without a script are targets: names to ask for. Folders in",
-        "capitals stand for those of the cohort.",
+        "options with `--help`. Rules without a script are targets: names to ask Snakemake for.",
     ]
     used: set[str] = set()
+    places = _places(root / "workflow" / "rules")
     for path in sorted((root / "workflow" / "rules").glob("*.smk")):
         blocks = list(_rule_blocks(path.read_text(encoding="utf-8")))
         if blocks:
@@ -174,7 +174,7 @@ def rules_page(root: Path) -> str:
             scripts = re.findall(r'script=script\("(.+?)"\)', text)
             used.update(scripts)
             lines += ["", f"### {name}", "", *([comment, ""] if comment else [])]
-            lines += _rule_table(text, scripts, sections.get(name, []))
+            lines += _rule_list(text, scripts, sections.get(name, []), places)
             for script in scripts:
                 lines += ["", _script_text(root, script)]
     others = sorted((root / "workflow" / "scripts").glob("*.py"))
@@ -193,24 +193,49 @@ def _rule_blocks(text: str) -> Iterator[tuple[str, str, str]]:
         yield head[2] or head[3], text[head.end() : end], comment
 
 
-def _rule_table(text: str, scripts: list[str], sections: list[str]) -> list[str]:
-    rows = []
-    outputs = re.search(r"^ +output:\n((?: {8,}.*\n)+)", text, re.M)
-    if outputs and scripts:
-        paths = re.findall(r'f?"([^"]*)"', outputs[1])
-        shown = [
-            re.sub(r"\{(\w+)\}", r"\1", p.replace("{{", "<").replace("}}", ">")) for p in paths
-        ]
-        rows.append(("makes", ", ".join(f"`{path}`" for path in shown)))
+def _rule_list(text: str, scripts: list[str], sections: list[str], places: dict) -> list[str]:
+    """What a rule makes, what decides it and where it runs; of a target what it asks for."""
+    if not scripts:
+        asked = _paths(text, "input", places) or ["the last files of its stages"]
+        return [f"A target; it asks for {', '.join(asked)}."]
+    found = []
+    if made := _paths(text, "output", places):
+        found.append(f"makes {', '.join(made)}")
     if sections:
-        rows.append(("config", ", ".join(_key_link(name) for name in sections)))
+        found.append("config: " + ", ".join(_key_link(name) for name in sections))
     if conda := re.search(r'conda:\s+"\.\./envs/(\w+)\.yaml"', text):
-        rows.append(("environment", f"`{conda[1]}`"))
+        found.append(f"environment `{conda[1]}`")
     if re.search(r"\bgpu=", text):
-        rows.append(("GPU", "yes, where there is one"))
-    if not rows:
-        return ["A target." if not scripts else ""]
-    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+        found.append("on a GPU if there is one")
+    return [f"- {line}" for line in found]
+
+
+def _paths(text: str, part: str, places: dict[str, str]) -> list[str]:
+    """The paths of the inputs or outputs of a rule, as far as they are written there."""
+    block = re.search(rf"^( +){part}:\n((?:\1 .*\n)+)", text, re.M)
+    found = []
+    for path in re.findall(r'f?"([^"./][^"]*/[^"]*)"', block[2]) if block else []:
+        for name, place in places.items():
+            path = path.replace(f"{{{name}}}", place)
+        path = re.sub(r"\{(\w+)[^}]*\}", r"<\1>", path.replace("{{", "{").replace("}}", "}"))
+        found.append(f"`{path}`")
+    return found
+
+
+def _places(rules: Path) -> dict[str, str]:
+    """Folders that the rules give a name; what a config decides is in angle brackets."""
+    found = {
+        "RESULTS": "results/<cohort>",
+        "OF_SPLIT": "results/<cohort>/",
+        "LOGS": "logs/<cohort>",
+    }
+    for path in sorted(rules.glob("*.smk")):
+        for name, value in re.findall(r'^([A-Z_]+) = f"([^"]*)"$', path.read_text("utf-8"), re.M):
+            value = re.sub(r"\{OPTIONS\['\w+'\]\.(\w+)\}", r"<\1>", value.replace("{{", "{"))
+            for known, place in found.items():
+                value = value.replace(f"{{{known}}}", place)
+            found.setdefault(name, value.replace("}}", "}"))
+    return found
 
 
 def _key_link(name: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from browser import BROWSER, look
 from env_files import read_rules
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
@@ -61,6 +62,22 @@ def test_pages_need_no_network(site):
         for tag in re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", text):
             loaded = re.search(r"\b(?:src|href)=[\"']?(?:https?:)?//", tag)
             assert not loaded or 'rel="canonical"' in tag, f"{page.name}: {tag}"
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium")
+def test_the_search_works_from_a_folder_without_a_network(site):
+    actions = """
+        await pause(500);
+        const field = document.querySelector("input.md-search__input");
+        document.querySelector("[data-md-toggle=search]").click();
+        field.value = "z-scores";
+        for (const name of ["focus", "keyup"]) field.dispatchEvent(new Event(name));
+        const item = () => document.querySelector(".md-search-result__item a");
+        for (let n = 0; n < 100 && !item(); n++) await pause(100);
+        found.first = item() && item().href;
+    """
+    seen = look(site[0] / "index.html", actions, site[0])
+    assert "measures.html" in seen["found"]["first"] and not seen["errors"]
 
 
 def test_the_reference_has_every_rule_and_every_script(site):
