@@ -85,24 +85,31 @@ def signature(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> st
         bases = ", ".join(ast.unparse(base) for base in node.bases)
         return f"{decorators}class {node.name}" + (f"({bases})" if bases else "")
     returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    line = f"def {node.name}({ast.unparse(node.args)}){returns}"
+    arguments = _arguments(node.args)
+    line = f"def {node.name}({', '.join(arguments)}){returns}"
     if len(line) > 88:
-        bare = ast.parse(f"def f({ast.unparse(node.args)}): pass").body[0]
-        assert isinstance(bare, ast.FunctionDef)
-        arguments = "".join(f"    {text},\n" for text in _arguments(bare.args))
-        line = f"def {node.name}(\n{arguments}){returns}"
+        listed = "".join(f"    {text},\n" for text in arguments)
+        line = f"def {node.name}(\n{listed}){returns}"
     return decorators + line
 
 
 def _arguments(args: ast.arguments) -> list[str]:
-    """Every argument with its annotation and default, as they are written."""
-    text, found, depth, start = ast.unparse(args), [], 0, 0
-    for place, letter in enumerate(text):
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and not depth:
-            found.append(text[start:place].strip())
-            start = place + 1
-    return [*found, text[start:].strip()]
+    """Every argument with its annotation and default."""
+    plain = [*args.posonlyargs, *args.args]
+    defaults = [None] * (len(plain) - len(args.defaults)) + args.defaults
+    found = [_argument(arg, default) for arg, default in zip(plain, defaults, strict=True)]
+    if args.posonlyargs:
+        found.insert(len(args.posonlyargs), "/")
+    if args.vararg or args.kwonlyargs:
+        found.append(f"*{_argument(args.vararg) if args.vararg else ''}")
+    found += [_argument(a, d) for a, d in zip(args.kwonlyargs, args.kw_defaults, strict=True)]
+    return [*found, f"**{_argument(args.kwarg)}"] if args.kwarg else found
+
+
+def _argument(arg: ast.arg, default: ast.expr | None = None) -> str:
+    name = f"{arg.arg}: {ast.unparse(arg.annotation)}" if arg.annotation else arg.arg
+    equals = " = " if arg.annotation else "="
+    return f"{name}{equals}{ast.unparse(default)}" if default else name
 
 
 ROLE = re.compile(r":\w+:`~?([^`]+)`")
@@ -111,7 +118,8 @@ ENTRY = re.compile(r"^(\w[\w.*, ]*?) : (.*)$")
 
 def markdown(docstring: str) -> str:
     """A docstring of this project as Markdown: its sections, lists of names, and examples."""
-    lines = ROLE.sub(r"`\1`", docstring).replace("``", "`").splitlines()
+    text = ROLE.sub(r"`\1`", docstring).replace("``", "`")
+    lines = re.sub(r"(?<=\S) {4}(?=\w+ : )", "\n", text).splitlines()  # entries side by side
     result: list[str] = []
     section, inside, in_code = "", False, False
     for number, line in enumerate(lines):
@@ -139,6 +147,9 @@ def markdown(docstring: str) -> str:
             inside = following.startswith("    ")
             result += ["", f"- `{line}`:" if inside else line]
         elif line.strip():
+            if inside and line[0] != " ":
+                inside = False
+                result.append("")
             result.append("  " + line.strip() if inside else line)
         else:
             inside = inside and following.startswith(" ")
