@@ -56,7 +56,7 @@ def parse() -> tuple:
         raise InputError("name --label-maps, or --cases, --voxels, --train and --test: see --help")
     if args.beyond_mm and (args.missing or not args.label_maps):
         raise InputError(
-            "--beyond-mm goes with --label-maps alone: what it completes is there already"
+            "--beyond-mm needs --label-maps, and no --missing: it completes classes that are cut"
         )
     return options, args
 

@@ -43,7 +43,7 @@ def parse() -> tuple:
     if bool(args.label_maps) == any(measuring) or not (args.label_maps or all(measuring)):
         raise InputError("name --label-maps, or --cases, --train and --test: see --help")
     if args.missing and not args.label_maps:
-        raise InputError("--missing goes with --label-maps alone: else each class is, in turn")
+        raise InputError("--missing needs --label-maps: with --cases every class is made, in turn")
     return options, args
 
 
