@@ -41,13 +41,14 @@ def site(tmp_path_factory):
     build(config)
     logging.getLogger("mkdocs").removeHandler(handler)
     sys.path[:] = before[0]
-    for name in {"site_pages", "write_config_files"} - before[1]:
+    for name in {"site_drawing", "site_pages", "write_config_files"} - before[1]:
         sys.modules.pop(name, None)
     return out, warnings
 
 
 def test_every_page_has_a_place_and_every_link_a_target(site):
-    assert not site[1], "give a new page a place in the nav of mkdocs.yml; correct the links"
+    what_to_do = "give a new page a place in the nav of mkdocs.yml; correct the links:"
+    assert not site[1], "\n".join([what_to_do, *site[1]])
 
 
 def test_every_page_is_there(site):
