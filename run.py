@@ -3,12 +3,13 @@
 
     python3 run.py demo              the whole workflow on the built-in demo cohort
     python3 run.py test              all tests
+    python3 run.py docs              the documentation as a site: site/index.html
     python3 run.py snakemake ...     Snakemake (or any other command) inside the environment
     python3 run.py setup             the set-up alone
 
 The set-up installs requirements/lock.txt (hash-checked) and requirements/torch.txt with pip,
-so pip's own settings (index, proxy, cache) hold. Where the default index would bring a build
-of PyTorch that does not suit the machine, name another one:
+so pip's own settings (index, proxy, cache) apply. If the default index has no build of PyTorch
+that suits the machine, give another one:
 
     python3 run.py setup --torch-index URL
 """
@@ -42,7 +43,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", help="demo, test, setup, snakemake or any other program")
+    parser.add_argument("command", help="demo, test, docs, setup, snakemake or any other program")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to the command")
     args = parser.parse_args()
     set_up(torch_index(args.rest) if args.command == "setup" else None)
@@ -51,7 +52,8 @@ def main():
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
     environment["VIRTUAL_ENV"] = str(VENV)
     environment.pop("PYTHONHOME", None)
-    command = {"demo": demo_command, "test": pytest_command}.get(args.command)
+    own = {"demo": demo_command, "test": pytest_command, "docs": docs_command}
+    command = own.get(args.command)
     arguments = command(environment, args.rest) if command else [args.command, *args.rest]
     if args.command == "snakemake":
         check_configs(args.rest)
@@ -80,6 +82,16 @@ def pytest_command(environment, rest):
     # The floor of coverage (pyproject.toml) holds for the whole suite, not for a part of it.
     coverage = [] if rest else ["--cov", "--cov-report", "term:skip-covered"]
     return ["python", "-m", "pytest", *workers, "--durations", "15", *coverage, *rest]
+
+
+def docs_command(environment, rest):
+    """The site of docs/ in site/; a broken link or a page that is not in the nav is an error."""
+    os.chdir(ROOT)
+    environment["NO_MKDOCS_2_WARNING"] = (
+        "1"  # of the theme, about a MkDocs that the lock does not take
+    )
+    say("The site is written to site/; open site/index.html, no server is needed")
+    return ["mkdocs", "build", "--strict", *rest]
 
 
 def check_configs(arguments):
@@ -116,7 +128,7 @@ def hand_over(arguments, environment):
 
 
 def set_up(index):
-    """Make .venv match the requirement files; nothing to do where its stamp says so."""
+    """Make .venv match the requirement files; nothing to do if its stamp shows that it does."""
     wanted = stamp_text(index)
     if STAMP.is_file() and (STAMP.read_text() == wanted or (index is None and same_lock(wanted))):
         return
@@ -129,7 +141,7 @@ def set_up(index):
         usable = usable_interpreter()
         if not usable and not ours:
             lock.unlink()
-            fail(".venv: is there already, not usable and not made by run.py; move it away")
+            fail(".venv: exists already, is not usable and was not made by run.py; move it away")
         STAMP.unlink(missing_ok=True)
         if not usable:
             shutil.rmtree(VENV, ignore_errors=True)
@@ -186,8 +198,8 @@ def install(pip, arguments):
     command = [*pip, "install", "--quiet", "--no-input", "--disable-pip-version-check", *arguments]
     if subprocess.run(command).returncode:
         fail(
-            "the installation failed (pip's message stands above); if it is the network or a "
-            "proxy, mend that and run the same command again: what was downloaded is kept"
+            "the installation failed (see pip's message above); if it is the network or a "
+            "proxy, fix that and run the same command again: what was downloaded is kept"
         )
 
 

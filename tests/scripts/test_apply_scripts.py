@@ -437,4 +437,4 @@ def test_without_figures_that_fit_there_is_no_confidence_and_damaged_ones_are_re
 def test_label_maps_or_a_table(tmp_path):
     refused(apply("x", tmp_path / "out"), "name --labels or --table, one of them: see --help")
     words = ("--labels", "a.nii.gz", "--select", "a")
-    refused(apply("x", tmp_path / "out", *words), "--select goes with --table")
+    refused(apply("x", tmp_path / "out", *words), "--select needs --table")

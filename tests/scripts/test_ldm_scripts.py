@@ -398,7 +398,7 @@ def test_what_the_border_cuts_is_completed_past_it(stages):
         stages.complete(
             "--label-maps", source, "--beyond-mm", "20", "--missing", "aorta", "--out", out
         ),
-        "goes with --label-maps alone",
+        "--beyond-mm needs --label-maps",
     )
 
 

@@ -206,7 +206,9 @@ def test_models_of_two_label_tables_are_no_bundle(folder, tmp_path):
             content["labels"][0]["value"] = 77
         (tmp_path / place).mkdir(parents=True)
         torch.save(content, tmp_path / place / "model.pt")
-    refused(export(tmp_path, tmp_path / "out"), "has another label table than", "export them apart")
+    refused(
+        export(tmp_path, tmp_path / "out"), "has another label table than", "export them separately"
+    )
 
 
 def test_nothing_of_the_users_is_written_over(folder, tmp_path):
@@ -264,5 +266,5 @@ def test_an_example_that_comes_out_otherwise(folder, tmp_path):
     }  # fmt: skip
     (copy / "bundle.json").write_text(json.dumps(about))
     assert take(copy).returncode == 0
-    words = "example/vecset.npz: latents comes out otherwise here (by "
+    words = "example/vecset.npz: latents is different here (by "
     refused(take(copy, "--try-example"), words)

@@ -125,6 +125,13 @@ def test_unknown_program_is_told(run, capsys):
     assert "no such program" in capsys.readouterr().err
 
 
+def test_a_warning_of_the_site_is_an_error(run, monkeypatch):
+    monkeypatch.chdir(run.ROOT)
+    environment = {}
+    assert run.docs_command(environment, ["-q"]) == ["mkdocs", "build", "--strict", "-q"]
+    assert "NO_MKDOCS_2_WARNING" in environment
+
+
 def test_the_floor_of_coverage_is_for_the_whole_suite_alone(run, monkeypatch):
     monkeypatch.chdir(run.ROOT)  # which the command leaves
     assert "--cov" in run.pytest_command({}, [])

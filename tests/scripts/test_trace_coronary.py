@@ -134,7 +134,7 @@ def test_what_is_refused(traced, tmp_path):
     result = run_inside("trace_coronary.py", "--label-maps", names[2], *places)
     refused(result, "-y is no name of a case")
     result = run_inside("trace_coronary.py", "--label-maps", names[0], *places, "--select", "y")
-    refused(result, "--select goes with --cases")
+    refused(result, "--select needs --cases")
     more = ("--structure", "foo")
     result = run_inside("trace_coronary.py", "--label-maps", "x.nii.gz", *places, *more)
     refused(result, "coronary_trace.structure names foo; the label table")

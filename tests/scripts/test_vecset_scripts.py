@@ -123,7 +123,7 @@ def test_what_cannot_be_completed_is_refused_before_anything_is_made(tmp_path, t
         refused(result, "name --label-maps, or --cases, --train and --test")
     split = ("--cases", "x", "--train", "y", "--test", "z")
     result = run_inside("complete_vecset.py", *model, *split, "--missing", "aorta")
-    refused(result, "--missing goes with --label-maps alone")
+    refused(result, "--missing needs --label-maps")
     assert not (tmp_path / "completed").exists()
 
 

@@ -54,14 +54,14 @@ from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.options.vessels import VesselDrawingOptions
 from cardiform.options.vqvae import VqvaeCodebookOptions, VqvaeOptions
 from cardiform.search import rungs
-from cardiform.statistics import case as shape_case
-from cardiform.statistics import hearts as shape_hearts
-from cardiform.statistics import model as shape_model
-from cardiform.statistics import template as shape_template
 from cardiform.set_diffusion import encode as set_encode
 from cardiform.set_diffusion import latents as set_latents
 from cardiform.set_diffusion import samples as set_samples
 from cardiform.set_diffusion import slots as set_slots
+from cardiform.statistics import case as shape_case
+from cardiform.statistics import hearts as shape_hearts
+from cardiform.statistics import model as shape_model
+from cardiform.statistics import template as shape_template
 from cardiform.training import checkpoint, job
 from cardiform.vecset import confidence as vecset_confidence
 from cardiform.vecset import reconstruct as vecset_reconstruct

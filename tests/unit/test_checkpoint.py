@@ -58,7 +58,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_remedy(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save_last({}, 1, STATE)
     checkpoints.last.write_bytes(checkpoints.last.read_bytes()[:-50])
-    with pytest.raises(InputError, match=r"last\.pt: is damaged.*delete it to start afresh"):
+    with pytest.raises(InputError, match=r"last\.pt: is damaged.*delete it to start from scratch"):
         checkpoints.prepare({})
 
 

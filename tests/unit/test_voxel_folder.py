@@ -115,7 +115,7 @@ def test_what_lies_beside_a_split_is_named(tmp_path):
 
 def test_samples_are_not_selected(tmp_path):
     write(tmp_path / "in" / "a.nii.gz", density())
-    refused(convert(tmp_path, "--select", "b"), "--select goes with --cases")
+    refused(convert(tmp_path, "--select", "b"), "--select needs --cases")
 
 
 @pytest.mark.parametrize("split", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import functools
 import importlib
@@ -21,6 +22,8 @@ from env_files import read_rules
 from planner import planner
 
 from cardiform import cli
+from cardiform.cohort.table import Case
+from cardiform.labels import NEEDED, STORED
 from cardiform.options.sections import SECTIONS
 from cardiform.options.vecset import VecsetOptions
 from cardiform.options.vqvae import VqvaeOptions
@@ -33,15 +36,16 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "config" / "README.md",
 ]
-# Blocks that are neither run nor checked here: mermaid is compared with the rules by another test,
+# Blocks that are neither run nor checked here: mermaid is compared with the rules in test_site.py,
 # diff is a part of new_family.md, which a test builds.
-SHOWN_ONLY = {"text", "tsv", "mermaid", "diff"}
+SHOWN_ONLY = {"text", "mermaid", "diff"}
 RULES = {*read_rules()[1], "all"}
 # Programs that are not ours: what they are given is not looked at.
 PROGRAMS = {
-    ".", "$EDITOR", "cd", "docker", "export", "find", "git", "mypy", "pgrep", "pip", "pre-commit",
-    "ruff", "sbatch", "sed", "sinfo", "snakedeploy", "tensorboard", "uv",
+    ".", "$EDITOR", "cd", "docker", "export", "find", "git", "mkdocs", "mypy", "pgrep", "pip",
+    "pre-commit", "ruff", "sbatch", "sed", "sinfo", "snakedeploy", "tensorboard", "uv",
 }  # fmt: skip
+FENCED = re.compile(r"^ *```.*?^ *```", re.M | re.S)
 # A reader's own files.
 OWN_FILES = {"acme.yaml", "stacom.yaml", "results/acme/search/vecset/best.yaml"}
 RESOURCES = {
@@ -84,7 +88,7 @@ def of(*languages):
 
 def test_every_block_has_a_language_that_is_looked_after():
     """Add a check here before a page uses another language; what no test can check is ``text``."""
-    known = SHOWN_ONLY | {"", "sh", "yaml", "python", "snakemake"}
+    known = SHOWN_ONLY | {"", "sh", "yaml", "python", "snakemake", "tsv"}
     for block in BLOCKS:
         assert block.language in known, f"{block}: {block.language}: one of {sorted(known)}"
 
@@ -199,6 +203,78 @@ def test_yaml_holds(block):
             assert name.endswith("_of_the_profile"), f"{block}: {name} is no section of the config"
 
 
+# --- tables and rules
+
+
+@of("tsv")
+def test_tables_have_columns_that_are_read(block):
+    header, *rows = [line.split("\t") for line in block.text.splitlines()]
+    if "value" in header:
+        assert set(NEEDED) <= set(header) <= set(STORED)
+    else:
+        assert {"case_id", "labels"} <= set(header)
+        own = {name for name in header if name.startswith("x_")}
+        assert set(header) - own <= {f.name for f in dataclasses.fields(Case)}
+    assert all(len(row) == len(header) for row in rows)
+
+
+# New files of a family are written and run by the test of its page.
+OTHER_SNAKEFILES = [b for b in BLOCKS if b.language == "snakemake" and "# file: " not in b.text]
+
+
+@pytest.mark.parametrize("block", OTHER_SNAKEFILES, ids=str)
+def test_snakefiles_name_rules_that_exist(block):
+    named = set(re.findall(r"\brules\.heart_(\w+)", block.text))
+    assert named <= RULES
+    assert named or block.text.startswith("containerized: ")
+
+
+# --- keys and files within the text
+
+QUOTED = re.compile(r"`([^`\n]+)`")
+FOLDERS = "tests|workflow|config|tools|benchmarks|profiles|docs|requirements"
+# What a reader of the page makes.
+MADE = {"workflow/envs/geometry.linux-64.pin.txt", "docs/extents.md"}
+
+
+def quoted() -> list[tuple[str, str]]:
+    """(place, words) of the code within the text; of keys of earlier code what they became."""
+    found = []
+    for page in PAGES:
+        text = FENCED.sub(lambda m: "\n" * m[0].count("\n"), page.read_text(encoding="utf-8"))
+        if page.name == "migration.md":
+            text = re.sub(r"^\| [^|]* \|", "", text, flags=re.M)
+        for match in QUOTED.finditer(text):
+            line = text[: match.start()].count("\n") + 1
+            found.append((f"{page.relative_to(ROOT)}:{line}", match[1]))
+    return found
+
+
+def test_keys_of_the_text_exist():
+    keys = {
+        (section, name)
+        for section, cls in SECTIONS.items()
+        for field in dataclasses.fields(cls)
+        for name in (field.name, field.metadata["alias"])
+    }
+    files = {"csv", "json", "npz", "pt", "py", "tsv", "yaml"}
+    checked = 0
+    for where, words in quoted():
+        match = re.fullmatch(r"([a-z_]+)\.([a-z_]+)(: .*)?", words)
+        if match is None or match[1] not in SECTIONS or match[2] in files:
+            continue
+        if not (LIBRARY / match[1] / f"{match[2]}.py").is_file():
+            checked += 1
+            assert match.group(1, 2) in keys, f"{where}: {words} is no key"
+    assert checked > 50
+
+
+def test_files_of_the_text_exist():
+    for where, words in quoted():
+        if re.fullmatch(rf"(?:{FOLDERS})/[\w./-]+\w", words) and words not in MADE:
+            assert (ROOT / words).exists(), f"{where}: no file {words}"
+
+
 # --- shell: scripts and their flags, rules, files and options of Snakemake
 
 
@@ -265,6 +341,8 @@ def check_run(words: list[str], where) -> None:
         assert all((ROOT / path).exists() for path in paths), f"{where}: {paths}"
     elif program == "demo":
         check_snakemake(rest, where)
+    elif program == "docs":
+        assert not rest, where
     else:
         check(words, where)
 
@@ -314,7 +392,6 @@ def check(words: list[str], where) -> list[str]:
 
 SHELL = [b for b in BLOCKS if b.language in ("", "sh")]
 # `snakemake ...` within a sentence or a table
-FENCED = re.compile(r"^ *```.*?^ *```", re.M | re.S)
 INLINE = re.compile(r"`((?:snakemake|python3?|torchrun) [^`]+)`")
 
 
@@ -322,10 +399,7 @@ def spoken() -> list[tuple[str, str]]:
     """(place, command) of the commands that stand within the text of the pages."""
     found = []
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        text = re.sub(
-            r"^( *)```.*?^ *```", lambda m: "\n" * m[0].count("\n"), text, flags=re.M | re.S
-        )
+        text = FENCED.sub(lambda m: "\n" * m[0].count("\n"), page.read_text(encoding="utf-8"))
         for match in INLINE.finditer(text):
             line = text[: match.start()].count("\n") + 1
             command = " ".join(match[1].split()).replace("<cohort>", "acme")

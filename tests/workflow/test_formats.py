@@ -65,7 +65,7 @@ READERS = {
             lambda p: Checkpoints(p.parents[1]).load_last(),
             lambda p: Checkpoints(p.parents[1]).prepare({}),
         ),
-        "delete it to start afresh",
+        "delete it to start from scratch",
     ),
     "best.pt": (
         (lambda p: Checkpoints(p.parents[1]).load_best(),), "delete it: the best validation"

@@ -56,7 +56,7 @@ def parse() -> tuple:
     if bool(args.labels) == bool(args.table):
         raise InputError("name --labels or --table, one of them: see --help")
     if args.select and not args.table:
-        raise InputError("--select goes with --table")
+        raise InputError("--select needs --table")
     return options, args
 
 

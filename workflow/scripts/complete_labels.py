@@ -50,7 +50,7 @@ def parse() -> tuple:
     arguments.check_form(args, "cases", "voxels", "train", "test")
     if args.beyond_mm and (args.missing or not args.label_maps):
         raise InputError(
-            "--beyond-mm goes with --label-maps alone: what it completes is there already"
+            "--beyond-mm needs --label-maps, and no --missing: it completes classes that are cut"
         )
     return options, args
 

@@ -92,7 +92,7 @@ def main() -> None:
     cli.add_case_arguments(parser, cases_required=False)
     ldm, options, args = cli.parse(parser, LdmOptions, PointcloudsOptions)
     if args.select and options.file:
-        raise InputError("--select goes with --cases; of --file all samples are taken")
+        raise InputError("--select needs --cases; of --file all samples are taken")
 
     from cardiform.ldm.clouds_on_grid import CloudBounds, cloud_grid, convert_cloud
     from cardiform.ldm.hearts_on_grid import taking_part

@@ -46,7 +46,7 @@ def main() -> None:
         families=args.families,
         force=args.force,
     )
-    log.info("%s written; fill in its README.md before you hand it on", args.out)
+    log.info("%s written; fill in its README.md before you share it", args.out)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def main() -> None:
     if bool(args.cases) == bool(args.label_maps):
         raise InputError("name --cases or --label-maps: see --help")
     if args.select and args.label_maps:
-        raise InputError("--select goes with --cases; of --label-maps name those to trace")
+        raise InputError("--select needs --cases; with --label-maps list only those to trace")
 
     from cardiform.coronary.trace_case import trace_case
 

@@ -124,7 +124,7 @@ def one_table(models: Sequence[Models], stored: Sequence[dict[str, Model]]) -> L
     path, table = max(tables, key=lambda item: len(item[1]))
     known = {(c.value, c.name) for c in table}
     problems = [
-        problem(other, f"was trained with another label table than {path}", "apply them apart")
+        problem(other, f"was trained with another label table than {path}", "apply them separately")
         for other, its in tables
         if not {(c.value, c.name) for c in its} <= known
     ]

@@ -37,4 +37,4 @@ def check_form(args: argparse.Namespace, *measuring: str) -> None:
         *first, last = (f"--{name}" for name in measuring)
         raise InputError(f"name --label-maps, or {', '.join(first)} and {last}: see --help")
     if args.missing and not args.label_maps:
-        raise InputError("--missing goes with --label-maps alone: else each class is, in turn")
+        raise InputError("--missing needs --label-maps: with --cases every class is made, in turn")

@@ -153,7 +153,7 @@ def check_example(folder: Path, models: Mapping[str, Path], table: LabelTable, s
         for name, array in arrays.items():
             if fact := _difference(stored.get(name), array):
                 remedy = "update Cardiform and its libraries to the versions of the bundle"
-                problems.append(problem(path, f"{name} comes out otherwise here ({fact})", remedy))
+                problems.append(problem(path, f"{name} is different here ({fact})", remedy))
     if problems:
         raise InputError(problems)
 

@@ -163,7 +163,7 @@ def one_table(models: Mapping[Path, Model]) -> LabelTable:
     first, table = max(tables.items(), key=lambda item: len(item[1]))
     known = _named(table)
     problems = [
-        problem(path, f"has another label table than {first}", "export them apart: --families")
+        problem(path, f"has another label table than {first}", "export them separately: --families")
         for path, other in tables.items()
         if not _named(other) <= known
     ]

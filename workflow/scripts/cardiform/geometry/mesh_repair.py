@@ -88,7 +88,7 @@ def _check_extent(mesh: Mesh, where: str) -> None:
     # float32 has 24 bits
     if np.abs(vertices).max() * 2.0**-24 > 1e-4 * extent:
         fact = f"lies {np.abs(middle).max():.3g} mm from the origin, {extent:.3g} mm in size"
-        raise InputError(problem(where, fact, "move it nearer: its corners cannot be told apart"))
+        raise InputError(problem(where, fact, "move it nearer: its corners are indistinguishable"))
     spread = np.linalg.svd(vertices - middle, full_matrices=False, compute_uv=False)
     if spread[2] <= FLAT * spread[0]:
         raise InputError(problem(where, "is flat: it has no inside", "export a closed surface"))

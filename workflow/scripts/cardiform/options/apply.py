@@ -14,7 +14,7 @@ class ApplyOptions:
     """What is done with new cases."""
 
     tasks: tuple[str, ...] = option(
-        (), "what is done; empty: all that the models can do", choices=TASKS
+        (), "tasks to do; empty: all that the models can do", choices=TASKS
     )
     use_refined: str = option(
         "auto",

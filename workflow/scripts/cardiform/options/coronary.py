@@ -23,7 +23,7 @@ class CoronaryRepairOptions:
     spacing_mm: float = option(
         0.5, "edge of the isotropic grid that is worked on, mm", minimum=0.1, maximum=5.0
     )
-    dust_mm3: float = option(4.0, "components below this go at once, mm^3", minimum=0.0)
+    dust_mm3: float = option(4.0, "smaller components are removed first, mm^3", minimum=0.0)
     close_mm: float = option(1.0, "radius of the closing, mm (0: none)", minimum=0.0, maximum=5.0)
     smooth_mm: float = option(
         0.35, "Gaussian sigma on the mask, mm (0: none)", minimum=0.0, maximum=3.0
@@ -32,11 +32,11 @@ class CoronaryRepairOptions:
     angle_deg: float = option(70.0, "sharpest turn into a bridge, degrees", minimum=0, maximum=180)
     radius_ratio: float = option(3.0, "most that the radii of both sides differ", minimum=1.0)
     fragment_mm3: float = option(
-        20.0, "loose pieces below this go after the bridging, mm^3", minimum=0.0
+        20.0, "smaller loose pieces are removed after the bridging, mm^3", minimum=0.0
     )
     evidence: tuple[str, ...] = option(
         (),
-        "classes that a loose piece has to be near to, where there are any; empty: all others",
+        "classes near which a loose piece must be, if the case has any of them; empty: all others",
         classes=True,
     )
     evidence_mm: float = option(8.0, "how near, mm", minimum=0.0)
@@ -142,7 +142,7 @@ class CoronaryTraceOptions:
     )
     branch_mm: float = option(
         5.0,
-        "shortest way beyond its parent's wall that is a branch, mm (and three voxels at least); "
+        "shortest branch, measured from its parent's wall, mm (and three voxels at least); "
         "shorter parts are specks",
         minimum=0.5,
     )

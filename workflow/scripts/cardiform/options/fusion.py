@@ -22,13 +22,13 @@ class FusionOptions:
 
     rules: tuple[str, ...] = option(RULES, "rules in the order in which they act", choices=RULES)
     touch_mm: float = option(
-        0.5, "what is no farther apart than this touches, mm (and a voxel's diagonal)", minimum=0.0
+        0.5, "structures that are no farther apart touch, mm (and a voxel's diagonal)", minimum=0.0
     )
     coronary_mm: float = option(
         5.0, "coronaries lie within this of any other structure, mm", minimum=0.0
     )
     coronary_min_mm3: float = option(
-        50.0, "smaller coronary components apart from the rest go, mm^3", minimum=0.0
+        50.0, "smaller coronary components apart from the rest are removed, mm^3", minimum=0.0
     )
     hole_mm3: float = option(
         1_000.0, "larger cavities of the myocardium are not filled, mm^3", minimum=0.0
@@ -43,6 +43,6 @@ class FusionOptions:
             "aorta",
             "pulmonary_artery",
         ),
-        "classes of which what lies apart goes, beyond the components that the label table expects",
+        "classes whose separate parts are removed beyond the number that the label table expects",
         classes=True,
     )

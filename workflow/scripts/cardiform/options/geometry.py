@@ -22,7 +22,7 @@ class PointsOptions:
 
     surface_points: int = option(200_000, "points on the surfaces of a case", minimum=100)
     min_class_points: int = option(
-        4_000, "least surface points of a class that is there", minimum=1
+        4_000, "fewest surface points of a class that the case has", minimum=1
     )
     near_points: int = option(500_000, "points near the surfaces", minimum=100)
     near_sigma: tuple[float, ...] = option(
@@ -42,7 +42,7 @@ class PointsOptions:
     )
     volume_within: float = option(
         0.0,
-        "share of them that is drawn within the classes, evenly over these",
+        "share of them that is drawn within the classes, evenly over the classes",
         minimum=0.0,
         maximum=1.0,
         young=True,
@@ -80,5 +80,5 @@ class WindowsOptions:
     smoothing_vox: float = option(
         1.0, "Gaussian sigma of the distance smoothing, voxels of the CT", minimum=0.0, maximum=2.0
     )
-    min_points: int = option(100, "bands with fewer voxels are not trained on", minimum=0)
-    max_points: int = option(0, "nor those with more (0: no limit)", minimum=0)
+    min_points: int = option(100, "bands with fewer voxels are left out of the training", minimum=0)
+    max_points: int = option(0, "so are bands with more (0: no limit)", minimum=0)

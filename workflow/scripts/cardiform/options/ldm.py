@@ -34,7 +34,9 @@ class PointcloudsOptions:
         "pointcloud",
     )
     key: str = option("points", "dataset (or group of datasets) of the coordinates")
-    labels_key: str = option("labels", "the same of the points' classes; unused where not there")
+    labels_key: str = option(
+        "labels", "the same for the points' classes; ignored if it does not exist"
+    )
     axes: str = option(
         "xyz", "order of the stored coordinates", choices=("xyz", "xzy", "yxz", "yzx", "zxy", "zyx")
     )
@@ -71,12 +73,12 @@ class AutoencoderOptions(TrainingOptions):
     kl_weight: float = option(1e-3, "weight of the KL term, a mean over the latents", minimum=0.0)
     adversarial_weight: float = option(
         0.0,
-        "weight of the patch discriminator's verdict (0: none)",
+        "weight of the patch discriminator's loss (0: none)",
         minimum=0.0,
         alias="adv_weight",
     )
     autoencoder_warm_up_n_epochs: int = option(
-        5, "passes over the training cases before that verdict counts", minimum=0
+        5, "passes over the training cases before that loss counts", minimum=0
     )
     discriminator_channels: int = option(32, "its width", minimum=4)
     discriminator_layers: int = option(3, "its depth", minimum=1, alias="num_layers_d")
@@ -171,12 +173,12 @@ class DiffusionOptions(TrainingOptions):
     )
     scale_factor: float = option(
         0.0,
-        "what latents are multiplied with (0: each channel gets mean 0 and deviation 1)",
+        "factor for the latents (0: each channel gets mean 0 and deviation 1)",
         minimum=0.0,
         young=True,
     )
     complete_cases: bool = option(
-        True, "train on cases alone that have every class: the others lack what is not annotated"
+        True, "train only on cases that have every class: the others lack what is not annotated"
     )
     cache_rate: float = option(
         1.0,
@@ -200,7 +202,9 @@ class SamplingOptions:
         choices=("auto", "flow", "ddim", "ddpm"),
     )
     volumes: tuple[str, ...] = option(
-        (), "wanted volumes, class=ml; a model with volumes_share > 0 follows them", classes=True
+        (),
+        "volumes to ask for, class=ml; needs a model trained with volumes_share > 0",
+        classes=True,
     )
     guidance: float = option(
         1.0, "strength of the conditioning on volumes; above 1 costs twice the time", minimum=0.0

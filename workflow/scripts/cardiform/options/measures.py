@@ -24,16 +24,16 @@ class NormsOptions:
     """Norms, z-scores and differences between groups over the cohort."""
 
     reference: str = option(
-        "", "norms.csv of another cohort that z-scores are counted against; empty: of this cohort"
+        "", "norms.csv of another cohort for the z-scores; empty: the norms of this cohort"
     )
-    least_cases: int = option(3, "a norm of fewer hearts is none", minimum=2)
+    least_cases: int = option(3, "fewest hearts that make a norm", minimum=2)
     groups: tuple[str, ...] = option(
         (),
         "columns of the case table (x_sex, say) by which hearts are compared: groups by their "
         "words, ranks by numbers; empty: none",
     )
     permutations: int = option(
-        9999, "random orders of the hearts that a difference is held against", minimum=99
+        9999, "random orders of the hearts that a difference is compared with", minimum=99
     )
     correction: str = option(
         "holm",

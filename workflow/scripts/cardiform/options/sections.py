@@ -32,8 +32,8 @@ from .ldm import (
 )
 from .measures import MeasuresOptions, NormsOptions
 from .search import SearchOptions
-from .statistics import ShapeStatisticsOptions
 from .set_diffusion import SetDiffusionOptions, SetLatentsOptions, SetSamplingOptions
+from .statistics import ShapeStatisticsOptions
 from .training import TrainingOptions
 from .vecset import VecsetOptions, VecsetReconstructOptions
 from .vessels import VesselDrawingOptions, VesselOptions

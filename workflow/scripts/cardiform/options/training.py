@@ -26,9 +26,7 @@ class TrainingOptions:
     )
     accumulate: int = option(1, "micro-batches per step on each GPU", minimum=1, memory="raise")
     lr: float = option(1e-4, "peak learning rate", minimum=0.0)
-    lr_reference_batch: int = option(
-        0, "scale lr by batch_size / this (0: lr is taken as it is)", minimum=0
-    )
+    lr_reference_batch: int = option(0, "scale lr by batch_size / this (0: no scaling)", minimum=0)
     final_lr: float = option(1e-6, "learning rate at the last step", minimum=0.0)
     warmup_steps: int = option(1_000, "steps of linear warm-up", minimum=0)
     weight_decay: float = option(0.01, "AdamW decay, on matrices only", minimum=0.0)
@@ -52,7 +50,7 @@ class TrainingOptions:
     )
     preview_every: int = option(5_000, "steps between preview pictures (0: none)", minimum=0)
     fast_dev_run: int = option(
-        0, "run this many steps and validation batches only (0: all)", minimum=0
+        0, "run only this many steps and validation batches (0: all)", minimum=0
     )
     checkpoint_every: int = option(500, "steps between checkpoints", minimum=1, resumable=True)
     checkpoint_minutes: float = option(
@@ -65,7 +63,7 @@ class TrainingOptions:
     log_every: int = option(50, "steps between log lines", minimum=1, resumable=True)
     tracker: str = option(
         "",
-        "send figures to wandb or mlflow as well, where it is installed; empty: to neither",
+        "send figures to wandb or mlflow as well, if it is installed; empty: to neither",
         choices=("", "wandb", "mlflow"),
         resumable=True,
         young=True,

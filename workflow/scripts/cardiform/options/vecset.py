@@ -60,7 +60,7 @@ class VecsetOptions(TrainingOptions):
     )
     hidden_share: float = option(
         0.0,
-        "share of the samples of which some classes are hidden, and asked for (0: no completion)",
+        "share of the samples with some classes hidden and predicted (0: no completion)",
         minimum=0.0,
         maximum=1.0,
         young=True,

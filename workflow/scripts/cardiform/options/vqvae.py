@@ -26,7 +26,7 @@ class VqvaeOptions:
         False, "recompute blocks in the backward pass: less memory, a third more time", memory="set"
     )
     backend: str = option(
-        "torch", "what computes 3^3 convolutions; spconv: CUDA only", choices=("torch", "spconv")
+        "torch", "library for 3^3 convolutions; spconv: CUDA only", choices=("torch", "spconv")
     )
     max_voxels: int = option(
         1_500_000,
@@ -85,7 +85,7 @@ class VqvaeCodebookOptions(VqvaeStageOptions):
         0.05, "a code is dead below this part of the mean use", minimum=0.0, maximum=1.0
     )
     min_usage: float = option(
-        0.5, "the stage fails where less of the codes is used", minimum=0.0, maximum=1.0
+        0.5, "the stage fails if a smaller share of the codes is used", minimum=0.0, maximum=1.0
     )
     steps: int = option(20_000, "optimiser steps of the gradient method", minimum=1)
     lr: float = option(1e-3, "peak learning rate of the gradient method", minimum=0.0)

@@ -25,7 +25,7 @@ COMPLETED = {
     "ldm/labels/completion/metrics.json": "latent diffusion",
 }
 METHODS = ("model", "mean_shape")
-CHANCE = "1-NNA is 0.5 where generated and real hearts cannot be told apart."
+CHANCE = "1-NNA is 0.5 where generated and real hearts cannot be distinguished."
 
 
 def generated_section(results: Results, labels: LabelTable) -> Section | None:

@@ -61,7 +61,7 @@ class Checkpoints:
         self.best = self.folder / "best.pt"
 
     def prepare(self, key: Mapping[str, Any], resume_from: str | Path = "") -> str:
-        """Decide between resuming and starting afresh; say which (rank 0 only).
+        """Decide between resuming and starting from scratch; say which (rank 0 only).
 
         A last.pt of another resume key is moved aside, with all that belongs to it, to
         ``checkpoints.1`` (``.2``, ...).
@@ -80,14 +80,14 @@ class Checkpoints:
             self._adopt(Path(resume_from), key)
         if not self.last.exists():
             return "no checkpoint: starting at step 0"
-        state = _load(self.last, "delete it to start afresh", LAST)
+        state = _load(self.last, "delete it to start from scratch", LAST)
         changes = differences(state["key"], key)
         if not changes:
             if state.get("best"):
                 self.has_best()  # reported now, not when the training is complete
             return f"resuming from step {state['step']} ({self.last})"
         aside = self._move_aside()
-        return f"starting afresh, the old run is in {aside}: " + ", ".join(changes)
+        return f"starting from scratch, the old run is in {aside}: " + ", ".join(changes)
 
     def _adopt(self, other: Path, key: Mapping[str, Any]) -> None:
         """Copy another folder's checkpoints, where they are of the same training."""
@@ -118,7 +118,7 @@ class Checkpoints:
         """The content of last.pt on the CPU; None where there is none."""
         if not self.last.exists():
             return None
-        return _load(self.last, "delete it to start afresh", LAST)
+        return _load(self.last, "delete it to start from scratch", LAST)
 
     def save_best(self, step: int, figures: Mapping[str, float], weights: Mapping) -> None:
         """Replace best.pt."""

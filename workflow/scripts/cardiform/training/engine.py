@@ -80,7 +80,7 @@ def train(
         Folder of checkpoints/, metrics.jsonl, tensorboard/ and previews/.
     identity : mapping
         What beside ``options`` decides the result, hashes of split and data, say: a change
-        starts the training afresh.
+        starts the training from scratch.
     collate : callable, optional
         List of samples to batch; default: tensors are stacked, texts listed.
 
