@@ -30,7 +30,7 @@ SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 DESIGN = ("size", "atria", "lv_length")
 SPREAD = {"size": 0.10, "atria": 0.12, "lv_length": 0.07}  # of the logarithm
-PEER_POINTS = 700
+PEER_POINTS = 250  # of each class; its cost grows with their square
 
 
 def main() -> None:
@@ -203,7 +203,7 @@ def compare_peer(args, out: Path, record: dict) -> None:
             target = rng.permutation(truth.points[value])[: 2 * PEER_POINTS]
             source = template.mesh.vertices[picked].astype(float)
             found, _ = DeformableRegistration(
-                X=target.astype(float), Y=source, alpha=2.0, beta=30.0, max_iterations=60
+                X=target.astype(float), Y=source, alpha=2.0, beta=30.0, max_iterations=40
             ).register()
             spread = RBFInterpolator(source, found - source, neighbors=30, smoothing=1.0)
             moved[own] += spread(template.mesh.vertices[own].astype(float)).astype(np.float32)

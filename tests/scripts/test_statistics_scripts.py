@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -11,11 +12,13 @@ import pytest
 from answers import refused
 from inside import run_inside
 
+from cardiform import cli
 from cardiform.files import load_npz
+from cardiform.options.statistics import ShapeStatisticsOptions
 from cardiform.volumes import load_label_map, save_label_map
 
 HEARTS, HELD_OUT = 11, 2
-QUICK = ("--grid-mm", 5, "--mesh-mm", 5, "--smoothing-mm", 6, "--samples", 2, "--pairs", 2)
+QUICK = ShapeStatisticsOptions(grid_mm=5, mesh_mm=5, smoothing_mm=6, samples=2, pairs=2)
 EDGE = 2.5
 
 
@@ -71,8 +74,9 @@ def must(*line) -> str:
 
 def learn(folder, out: str = "statistics") -> list:
     parts = {"train": "train", "validation": "val", "test": "test"}
+    flags = shlex.split(cli.flags(QUICK))  # all of them, as the rule gives them
     split = [w for flag, name in parts.items() for w in (f"--{flag}", folder / f"{name}.csv")]
-    return ["shape_statistics.py", *hearts(folder), *split, "--out", folder / out, *QUICK]
+    return ["shape_statistics.py", *hearts(folder), *split, "--out", folder / out, *flags]
 
 
 def hearts(folder) -> list:

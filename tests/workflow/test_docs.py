@@ -257,7 +257,7 @@ def test_keys_of_the_text_exist():
         for field in dataclasses.fields(cls)
         for name in (field.name, field.metadata["alias"])
     }
-    files = {"csv", "json", "npz", "pt", "py", "tsv", "yaml"}
+    files = {"csv", "json", "npz", "png", "pt", "py", "tsv", "yaml"}
     checked = 0
     for where, words in quoted():
         match = re.fullmatch(r"([a-z_]+)\.([a-z_]+)(: .*)?", words)
@@ -433,6 +433,7 @@ def test_snakemake_can_plan_every_target_of_the_pages(tmp_path):
     config["pointclouds"] = {"file": "clouds.h5"}
     config["split"] = {"folds": 3}
     config["vecset"] = {**config.get("vecset", {}), "preset": "demo"}  # of set_diffusion
+    config["search"] = {"training": "vecset", "space": ["lr=1e-4..1e-2/log"]}
     config["apply"] = {"table": "cohort.tsv", "models": ["trained"]}
     (project / "trained" / "vecset").mkdir(parents=True)
     (project / "trained" / "vecset" / "model.pt").write_text("a model")

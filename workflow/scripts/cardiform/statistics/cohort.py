@@ -123,8 +123,13 @@ def compared(
         hearts[part] = [cohort.hearts[names[k]] for k in chosen]
     template = cohort.template
     truths = {part: [Truth.of(h, template) for h in found] for part, found in hearts.items()}
-    maps = [label_map_of(in_mm(heart.distances), template, table) for heart in hearts["train"]]
+    # each way of drawing a label map is judged by training hearts that were drawn the same way
+    maps = [
+        label_map(model.parts(heart.vertices), Box.around(heart.vertices), table)
+        for heart in hearts["train"]
+    ]
     judge = Judge(maps, template.values, table)
+    fields = [label_map_of(in_mm(heart.distances), template, table) for heart in hearts["train"]]
     number = len(hearts["train"])
     both = [rng.choice(number, 2, replace=False) for _ in range(options.pairs)]
     pairs = [(int(a), int(b)) for a, b in both]
@@ -135,12 +140,13 @@ def compared(
         "valid_training": float(np.mean([judge.valid(found) for found in maps])),
     }
     plain = SignedDistances(template, hearts, options.most_modes)
-    for name, own in (
-        ("correspondences", Correspondences(model, hearts)),
-        ("signed_distances", plain),
-    ):
+    models = {
+        "correspondences": (Correspondences(model, hearts), judge),
+        "signed_distances": (plain, Judge(fields, template.values, table)),
+    }
+    for name, (own, by) in models.items():
         figures["by_modes"][name] = quality(own, template, truths, options.samples, options.seed)
-        figures["interpolated"][name] = between(own, pairs, judge, table)
+        figures["interpolated"][name] = between(own, pairs, by, table)
     return figures, judge
 
 
