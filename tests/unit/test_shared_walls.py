@@ -362,3 +362,18 @@ def test_the_script_writes_them_and_an_empty_list_is_one_line(exported, run_scri
     assert result.returncode == 2
     assert "error: " in result.stderr and "Traceback" not in result.stderr  # one line
     assert {p.name for p in (tmp_path / "out" / "a").iterdir()} == {"colors.ctbl", "a_walls.vtp"}
+
+
+def test_a_real_heart(real_hearts):
+    """Atria with an appendage and veins, emptied and thin."""
+    label_map = volumes.load_label_map(real_hearts / "exvivo_atria_3.nii.gz")
+    found = tet_mesh(label_map, 1.0, edge_mm(label_map.spacing), {})
+    points, tets, _ = found.solid()
+    assert smallest_angles(points, tets).min() >= LEAST_ANGLE_DEG
+    corners, faces, sides = found.walls()
+    voxel = abs(np.linalg.det(label_map.affine[:3, :3]))
+    for value in label_map.boxes:
+        surface = Mesh(corners.astype(np.float32), boundary(faces, sides, value))
+        assert is_watertight(surface)
+        wanted = np.count_nonzero(label_map.data == value) * voxel
+        assert signed_volume(surface) == pytest.approx(wanted, rel=VOLUME_ERROR)
