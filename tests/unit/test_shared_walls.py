@@ -317,6 +317,8 @@ def test_what_cannot_be_meshed_is_one_line():
 def test_so_many_tetrahedra_are_refused_before_the_memory_is_full(monkeypatch):
     monkeypatch.setattr(mesh, "MOST", 5_000)
     data = np.ones((16, 16, 16), np.uint8)
+    [line] = refusal(data, 0.02)
+    assert line.startswith("more than 5,000 tetrahedra with edges of 0.02 mm")
     [line] = refusal(data, 0.6)
     assert line.startswith("more than 5,000 tetrahedra with edges of 0.6 mm; raise exports.edge_mm")
 
