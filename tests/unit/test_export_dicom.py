@@ -146,6 +146,14 @@ def test_a_series_that_does_not_fit_is_one_line(case, tmp_path):
     assert line.startswith(f"{empty}: holds no DICOM images") and "column dicom" in line
 
 
+@pytest.mark.parametrize("length", [140, 300, 420, 560])
+def test_a_file_that_is_cut_short_is_one_line(case, tmp_path, length):
+    path = tmp_path / "series" / f"{(4 * 7) % 11:03d}.dcm"
+    path.write_bytes(path.read_bytes()[:length])
+    line = refusal(case)
+    assert line.startswith(str(tmp_path / "series")) and "; " in line and "\n" not in line
+
+
 def test_a_plane_that_is_missing_within_the_series_is_one_line(case, tmp_path):
     (tmp_path / "series" / f"{(4 * 7) % 11:03d}.dcm").unlink()
     assert "planes are not evenly apart" in refusal(case)
@@ -159,6 +167,10 @@ def test_what_is_missing_is_said_before_anything_is_computed(case, tmp_path, mon
     gone = dataclasses.replace(case, dicom=str(tmp_path / "gone"))
     with pytest.raises(InputError, match=r"gone: is no folder; correct column dicom .*\(a\)"):
         dicom.check_dicom([gone], "cases.tsv")
+    skipped = dataclasses.replace(gone, status="skipped")
+    dicom.check_dicom([case, skipped], "cases.tsv")
+    with pytest.raises(InputError, match=r"gone: No such file or directory; correct column dicom"):
+        dicom.series_files(gone)
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(InputError, match="highdicom is not installed; run pip install highdicom"):
         dicom.check_dicom([case], "cases.tsv")

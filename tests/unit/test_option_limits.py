@@ -91,6 +91,14 @@ def test_choices(key):
     assert line.startswith(f"config: {key} is 'no_such'; one of ")
 
 
+def test_lists_that_are_never_empty():
+    keys = {k for k, (_, f, _) in FIELDS.items() if f.metadata["filled"]}
+    assert keys == {"exports.formats", "coronary.kinds", "windows.windows"}
+    for key in keys:
+        [line] = refusal(key, [])
+        assert line.startswith(f"config: {key} is empty; give one or more")
+
+
 CLASSES = [k for k, (_, f, _) in FIELDS.items() if f.metadata["classes"]]
 
 

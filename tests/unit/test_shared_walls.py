@@ -317,6 +317,8 @@ def test_what_cannot_be_meshed_is_one_line():
 def test_so_many_tetrahedra_are_refused_before_the_memory_is_full(monkeypatch):
     monkeypatch.setattr(mesh, "MOST", 5_000)
     data = np.ones((16, 16, 16), np.uint8)
+    [line] = refusal(data, 0.02)
+    assert line.startswith("more than 5,000 tetrahedra with edges of 0.02 mm")
     [line] = refusal(data, 0.6)
     assert line.startswith("more than 5,000 tetrahedra with edges of 0.6 mm; raise exports.edge_mm")
 
@@ -362,3 +364,18 @@ def test_the_script_writes_them_and_an_empty_list_is_one_line(exported, run_scri
     assert result.returncode == 2
     assert "error: " in result.stderr and "Traceback" not in result.stderr  # one line
     assert {p.name for p in (tmp_path / "out" / "a").iterdir()} == {"colors.ctbl", "a_walls.vtp"}
+
+
+def test_a_real_heart(real_hearts):
+    """Atria with an appendage and veins, emptied and thin."""
+    label_map = volumes.load_label_map(real_hearts / "exvivo_atria_3.nii.gz")
+    found = tet_mesh(label_map, 1.0, edge_mm(label_map.spacing), {})
+    points, tets, _ = found.solid()
+    assert smallest_angles(points, tets).min() >= LEAST_ANGLE_DEG
+    corners, faces, sides = found.walls()
+    voxel = abs(np.linalg.det(label_map.affine[:3, :3]))
+    for value in label_map.boxes:
+        surface = Mesh(corners.astype(np.float32), boundary(faces, sides, value))
+        assert is_watertight(surface)
+        wanted = np.count_nonzero(label_map.data == value) * voxel
+        assert signed_volume(surface) == pytest.approx(wanted, rel=VOLUME_ERROR)

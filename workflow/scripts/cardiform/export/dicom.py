@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cohort.table import Case
+from ..cohort.table import OK, Case
 from ..errors import InputError, first_line, problem
 from ..files import atomic_path, sha256_file
 from ..labels import LabelClass
@@ -31,6 +31,7 @@ CODES = {
     "coronary": ("41801008", "Coronary artery"),
     "pulmonary_veins": ("122972007", "Pulmonary vein"),
 }
+PLACED = ("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 STRUCTURE = ("123037004", "Anatomical Structure")
 
 
@@ -50,7 +51,7 @@ def check_dicom(cases: Iterable[Case], table: str | Path) -> None:
     """InputError, before anything is computed, where DICOM SEG cannot be written: no library, no
     case with a series, folders that are not there."""
     libraries()
-    named = [case for case in cases if case.dicom]
+    named = [case for case in cases if case.dicom and case.status == OK]
     if not named:
         remedy = "name the folder of each series in column dicom, or leave dcm out"
         raise InputError(problem(table, "no case names a DICOM series", remedy))
@@ -63,8 +64,12 @@ def check_dicom(cases: Iterable[Case], table: str | Path) -> None:
 
 
 def series_files(case: Case) -> list[Path]:
-    """The files in the folder of a case's series."""
-    return sorted(p for p in Path(case.dicom).iterdir() if p.is_file()) if case.dicom else []
+    """The files in the folder of a case's series; InputError where it cannot be read."""
+    try:
+        return sorted(p for p in Path(case.dicom).iterdir() if p.is_file()) if case.dicom else []
+    except OSError as error:
+        remedy = f"correct {COLUMN} ({case.case_id})"
+        raise InputError(problem(case.dicom, error.strerror or str(error), remedy)) from None
 
 
 def write_dicom(path: Path, label_map: LabelMap, classes: list[LabelClass], case: Case) -> None:
@@ -128,7 +133,10 @@ def _series(case: Case, pydicom: Any) -> list:
             image = pydicom.dcmread(path, stop_before_pixels=True)
         except pydicom.errors.InvalidDicomError:
             continue
-        if "ImagePositionPatient" in image and "ImageOrientationPatient" in image:
+        except Exception as error:  # as many as there are kinds of damage
+            fact, remedy = f"cannot be read ({first_line(error)})", "copy or export it again"
+            raise InputError(problem(path, fact, remedy)) from None
+        if all(name in image for name in PLACED):
             images.append(image)
             known.setdefault(image.SeriesInstanceUID, str(path))
     if len(known) != 1:

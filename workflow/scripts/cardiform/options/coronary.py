@@ -72,6 +72,7 @@ class CoronaryOptions(TrainingOptions):
         ("jagged", "breaks", "blobs", "speckle"),
         "how patches are corrupted again",
         choices=KINDS,
+        filled=True,
     )
     strength: float = option(
         2.0, "most of each kind; 1 is a typical label (jagged: three quarters of it)", minimum=0.0

@@ -26,8 +26,8 @@ class ExportsOptions:
     )
     edge_mm: float = option(
         0.0,
-        "walls, tets: edges at the walls, mm; half of it in thin parts (0: one and a half voxels, "
-        "at least 1.2 mm)",
+        "walls, tets: the longest edges at the walls, mm; half of it in thin parts (0: two voxels, "
+        "at least 2.4 mm)",
         minimum=0.0,
         maximum=20.0,
         young=True,

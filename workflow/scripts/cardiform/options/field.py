@@ -46,7 +46,7 @@ def option(
     memory : what to do with it where memory runs out: raise, lower or set.
     young : results exist that were made before there was this key, as at its default: at that
         default it stands in no command line and no key of a checkpoint, so they stay finished.
-    filled : a list has an item at least, of ``choices``.
+    filled : a list has an item at least.
     """
     metadata = {
         "help": help,
@@ -95,9 +95,7 @@ def checked(options: type, values: Mapping[str, Any], where: str = "--"):
         name = where + (field.name.replace("_", "-") if where == "--" else field.name)
         if field.metadata["filled"] and value == ():
             known = ", ".join(field.metadata["choices"] or ())
-            problems.append(
-                f"{name} is empty; give one or more" + (f" of {known}" if known else "")
-            )
+            problems.append(f"{name} is empty; give one or more" + f" of {known}" * bool(known))
         for item in value if isinstance(value, tuple) else (value,):
             facts = _facts(item, field.metadata, isinstance(value, tuple))
             problems += [f"{name} {fact}" for fact in facts]

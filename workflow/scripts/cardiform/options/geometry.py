@@ -67,6 +67,7 @@ class WindowsOptions:
     windows: tuple[str, ...] = option(
         ("lung=-600/1500", "bone=300/1500", "soft_tissue=50/400", "brain=35/80"),
         "name=level/width of each window, HU",
+        filled=True,
     )
     volumes: str = option(
         "",

@@ -310,6 +310,8 @@ def _lattice(label_map: LabelMap, edge_mm: float) -> tuple[np.ndarray, np.ndarra
     sizes = Sizes.of(label_map, edge_mm, GROWTH, pad_mm=2 * cube)
     low = sizes.origin * sizes.spacing
     cells = np.ceil((np.array(sizes.near.shape) - 1) * sizes.spacing / cube).astype(int)
+    if np.prod(cells.astype(float)) > 8 * MOST:  # most are outside
+        raise _too_many(edge_mm)
     voxels = np.argwhere(sizes.near) * sizes.spacing
     marked = np.zeros(cells, bool)
     marked[tuple((voxels / cube).astype(int).T)] = True
@@ -324,9 +326,13 @@ def _lattice(label_map: LabelMap, edge_mm: float) -> tuple[np.ndarray, np.ndarra
 
     corners, tets = refined(corners, tets, too_long, MOST)
     if len(tets) > MOST:
-        fact = f"more than {MOST:,} tetrahedra with edges of {edge_mm:.2g} mm"
-        raise InputError(f"{fact}; raise exports.edge_mm, or leave walls and tets out")
+        raise _too_many(edge_mm)
     return corners * unit + low, tets
+
+
+def _too_many(edge_mm: float) -> InputError:
+    fact = f"more than {MOST:,} tetrahedra with edges of {edge_mm:.2g} mm"
+    return InputError(f"{fact}; raise exports.edge_mm, or leave walls and tets out")
 
 
 def _trimmed(points, tets, channels):
