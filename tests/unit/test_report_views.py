@@ -73,6 +73,7 @@ def test_modes_move_the_vertices_of_the_mean_heart(folder, sections):
         ({"components": np.zeros((2, 3, 3), np.float32)}, "components has the shape"),
         ({"explained": np.array([np.nan] * 3, np.float32)}, "explained has values"),
         ({"faces": np.full((40960, 3), 99999, np.int32)}, "corners that are no vertices"),
+        ({"faces": np.zeros((40960, 3), np.float32)}, "faces are no whole numbers"),
     ],
 )
 def test_a_damaged_model_of_modes_is_one_line(folder, tmp_path, change, fact):

@@ -20,7 +20,7 @@ from ..volumes import class_boxes, load_label_map
 from .figures import PARTS
 from .hearts import arrays, ranks, thinner
 from .parts import NONE, Picture, Results, Section, Table, Viewer, structures, words
-from .trainings import title_of
+from .trainings import SKIPPED, title_of
 
 WAYS = {
     "label_against_truth": "given label",
@@ -52,7 +52,7 @@ def refined_sections(results: Results, labels: LabelTable) -> list[Section]:
     """A section per structure that was refined: the coronaries, or what the config names."""
     files = sorted(results.folder.glob("*/refined/metrics.json"))
     names = [path.relative_to(results.folder).parts[0] for path in files]
-    sections = [_section(results, name, labels) for name in names]
+    sections = [_section(results, name, labels) for name in names if name not in SKIPPED]
     return [*sections, *_fused(results, labels)]
 
 
@@ -115,7 +115,7 @@ def _shown(results: Results, name: str, cases: Sequence[str]) -> dict[str, str]:
     for case in cases:
         found = results.json(f"{name}/refined/{case}.json") or {}
         if (value := (found.get("against_truth") or {}).get("cl_dice")) is not None:
-            known[case] = value
+            known[case] = float(value)
     if known:
         return {case: rank for rank, case in ranks(known).items()}
     there = [c for c in cases if results.json(f"{name}/refined/{c}.json") is not None]

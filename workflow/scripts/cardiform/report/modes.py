@@ -47,8 +47,8 @@ def modes_section(results: Results, labels: LabelTable) -> Section | None:
         "many standard deviations. Several modes add up. Surfaces have fewer triangles here than "
         "in the files."
     )
-    tables = _quality(results)
     views = [_modes(model, labels)]
+    tables = _quality(results)
     return Section("modes", "Modes of variation", text, tables, [chart], modes=views)
 
 
@@ -88,6 +88,9 @@ def _checked(model: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         "vertices": (number, 3), "faces": (len(model["faces"]), 3),
         "labels": (len(model["faces"]),), "components": (count, number, 3), "explained": (count,),
     }  # fmt: skip
+    for name in ("faces", "labels"):
+        if model[name].dtype.kind not in "iu":
+            raise ValueError(f"{name} are no whole numbers")
     for name, shape in shapes.items():
         if model[name].shape != shape:
             raise ValueError(f"{name} has the shape {model[name].shape}, not {shape}")
