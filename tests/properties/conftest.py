@@ -8,11 +8,8 @@ examples at each call:
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from hypothesis import HealthCheck, Phase, settings
 
-HERE = Path(__file__).parent
 # A test's files are overwritten from example to example: one folder per test is enough.
 QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 # "explain" tries a failing example under a tracer, for minutes, and prints large arrays.
@@ -24,13 +21,6 @@ COMMON = {
 
 settings.register_profile("suite", max_examples=30, derandomize=True, **COMMON)
 settings.register_profile("search", max_examples=1000, **COMMON)
-
-
-def pytest_collection_modifyitems(items):
-    """Coverage doubles the time of many small examples; other tests cover the same lines."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker("no_cover")
 
 
 def pytest_configure(config):

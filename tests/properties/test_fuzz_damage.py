@@ -26,7 +26,7 @@ from cardiform.cohort.table import Case, read_case_table, read_checked_cases
 from cardiform.errors import InputError
 from cardiform.files import load_npz
 from cardiform.geometry.mesh_files import read_mesh
-from cardiform.geometry.mesh_to_band import voxelize_mesh
+from cardiform.geometry.mesh_to_band import voxelize_meshes
 from cardiform.geometry.meshed import FRAME
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.labels import LabelTable, load_label_table
@@ -103,8 +103,8 @@ def read_cloud(path):
 
 def read_own_mesh(path):
     """As voxelize_meshes does: damage must not reach native code."""
-    case = Case(case_id="a", patient_id="a", labels=str(path))
-    made, *_ = voxelize_mesh(case, options=VoxelsOptions(resolution=16), out=path.parent / "out")
+    case = Case(case_id="a", patient_id="a", meshes=str(path))
+    made, *_ = voxelize_meshes(case, options=VoxelsOptions(resolution=16), out=path.parent / "out")
     band = NarrowBand.load(made)
     assert np.isfinite(band.sdf).all() and np.isfinite(band.frame.scale) and len(band.coords)
 

@@ -53,6 +53,31 @@ def test_folders_are_joined_by_the_names_of_their_files(folder):
     assert "images/c_ct.nii.gz\tno label map of this case" in Path("left.tsv").read_text()
 
 
+def test_a_cohort_may_lack_label_maps(folder):
+    make("scans/a_ct.nii.gz", "scans/b_ct.nii.gz", "clouds/b.h5", "clouds/c.h5")
+    rows = listed("--images", "scans", "--pointclouds", "clouds", "--left-over", "left.tsv")
+    assert list(rows["a"]) == ["case_id", "patient_id", "image", "pointcloud"]
+    assert rows["b"]["pointcloud"] == "clouds/b.h5" and rows["a"]["pointcloud"] == ""
+    assert "clouds/c.h5\tno CT of this case" in Path("left.tsv").read_text()
+    assert listed("--pointclouds", "clouds")["c"]["pointcloud"] == "clouds/c.h5"
+
+
+def test_meshes_are_files_or_folders_of_cases(folder):
+    make("hearts/p1/meshes/lv.stl", "hearts/p1/meshes/rv.stl", "hearts/p2/meshes/lv.ply")
+    make("hearts/p2/notes.txt", "hearts/p3.obj", "labels/p1.nii.gz")
+    rows = listed("--meshes", "hearts")
+    assert {name: row["meshes"] for name, row in rows.items()} == {
+        "p1": "hearts/p1/meshes",
+        "p2": "hearts/p2/meshes",
+        "p3": "hearts/p3.obj",
+    }
+    assert list(listed("--meshes", "hearts/{case}/meshes")) == ["p1", "p2"]
+    rows = listed("--meshes", "hearts/{case}/meshes/lv.stl")
+    assert {name: row["meshes"] for name, row in rows.items()} == {"p1": "hearts/p1/meshes/lv.stl"}
+    rows = listed("--meshes", "hearts", "--labels", "labels")
+    assert rows["p1"]["meshes"] == "hearts/p1/meshes" and list(rows) == ["p1"]
+
+
 def test_labels_and_images_in_one_folder_are_told_apart_by_their_names(folder):
     make("scans/p1_img.nii.gz", "scans/p1_label.nii.gz", "scans/p2_img.nii.gz")
     rows = listed("--labels", "scans", "--images", "scans")
@@ -239,6 +264,8 @@ def test_files_elsewhere_are_named_by_their_whole_path(folder):
         (("--labels", "twice"), "twice/2/a.nii.gz: is case a, as is twice/1/a.nii.gz"),
         (("--labels", "l", "--images", "twice"), "is the image of case a, as is twice/1/a.nii.gz"),
         (("--labels", "odd"), "its name makes no case id ('summary')"),
+        (("--meshes", "nowhere"), "nowhere: is not there"),
+        (("--meshes", "empty"), "has not a folder with files that end in .ply, .stl, .obj"),
         (("--labels", "l", "--images", "nowhere", "--truth", "empty"), "nowhere: is not there"),
         (("--labels", "l", "--only", "nowhere"), "nowhere: cannot be read"),
         (("--labels", "l", "--only", "others.txt"), "lists no case; it has x y"),
@@ -246,7 +273,7 @@ def test_files_elsewhere_are_named_by_their_whole_path(folder):
         (("--labels", "l", "--whole", "aorta"), "is no CLASS=FILE"),
         (("--labels", "l", "--patient", "p"), "has no {patient}"),
         (("--labels", "l", "--patient", "{patient}{patient}"), "has {patient} twice"),
-        (("--labels", ""), "--labels is empty"),
+        (("--labels", ""), "no files are named; give --labels a folder or a pattern"),
         (("--labels", "l", "--left-over", "./t.tsv"), "t.tsv: is --out and --left-over"),
         (("--labels", "l", "--images", "odd"), "odd: is the image of no case; cases are called a"),
         (("--labels", "tab"), "'tab/a\\tb.nii.gz': has a name that no table can hold"),

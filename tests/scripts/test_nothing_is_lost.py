@@ -59,6 +59,8 @@ class Hearts(Trainings):
         (folder / "models" / "vecset").symlink_to(folder / "vecset")
         self.make_vessels(folder / "fine")
         given = load_label_map(folder / "demo" / "labels" / "phantom_000.nii.gz")
+        (folder / "dense").mkdir()
+        np.save(folder / "dense" / "phantom_000.npy", given.data)
         lacking = np.where(given.data == 8, np.uint8(0), given.data)
         source = folder / "demo" / "labels" / "phantom_000.nii.gz"
         save_like(folder / "lacking.nii.gz", lacking, source)
@@ -105,6 +107,7 @@ class Hearts(Trainings):
                 *("--meshes", f / "meshes" / "phantom_000" / "aorta.ply", "--out", out),
                 *("--manifest", out / "all.tsv", "--resolution", 64),
             ],
+            "import_volumes": ["--volumes", f / "dense", "--spacing", 5, "--out", out],
             "repair_coronary": self.per_case(out, *self.flags("coronary_repair")),
             "refine_coronary": [
                 *(*self.cases, *ONE, "--model", self.model("coronary"), "--out", out),
@@ -216,6 +219,7 @@ OTHER_SCRIPTS = {
     "voxelize_labels": ("--band-voxels", 3),
     "window_ct": ("--band-voxels", 3),
     "voxelize_meshes": ("--band-voxels", 3),
+    "import_volumes": ("--axes", "SAR"),
     "repair_coronary": ("--fragment-mm3", 50),
     "refine_coronary": ("--resolution", 32),
     "fuse_labels": ("--hole-mm3", 5),
@@ -250,8 +254,8 @@ TABLE = OTHER_SCRIPTS | TRAININGS
 DECLARED = (
     "model.pt", "metrics.json", "all.tsv", "cases.tsv", "summary.json", "grid.json",
     "statistics.json", "train.csv", "val.csv", "test.csv", "figures.json", "qc/cohort.json",
-    "branches.csv", "summary.csv", "cases.csv", "measures.csv", "norms.csv", "zscores.csv",
-    "groups.csv",
+    "branches.csv", "cohort.tsv", "summary.csv", "cases.csv", "measures.csv", "norms.csv",
+    "zscores.csv", "groups.csv",
 )  # fmt: skip
 
 

@@ -203,7 +203,7 @@ def test_window_ct(tmp_path, run_script) -> None:
         return run_script("window_ct.py", *places, "--windows", "bone=300/1500")
 
     refused(run("fine", "raw"), "raw.nii.gz: has no value below 0 (0 to 1400)")
-    refused(run("none"), "cases.tsv: names no CT")
+    refused(run("none"), "cases.tsv: has no column image, which this target is made from")
     result = run("fine", "empty", "none")
     assert result.returncode == 0, result.stderr
     status = {row["case_id"]: row["status"] for row in read_manifest(tmp_path / "out/manifest.tsv")}

@@ -13,22 +13,26 @@ from stand_in import write_stand_in
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def make_project(folder) -> Path:
-    """A working directory with twelve cases and a config."""
+def make_project(folder, *columns) -> Path:
+    """A working directory with twelve cases and a config.
+
+    columns : of the case table, beside the label maps.
+    """
     write_stand_in(folder / "bin")
     (folder / "data").mkdir()
-    write_table(folder, 12)
+    write_table(folder, 12, *columns)
     write_config(folder)
     return folder
 
 
-def write_table(folder, cases, first=0):
-    lines = ["case_id\tpatient_id\tlabels"]
-    for i in range(first, cases):
-        path = folder / "data" / f"{i}.nii.gz"
-        if not path.exists():
-            path.write_text(f"labels {i}")
-        lines.append(f"case{i}\tp{i}\tdata/{i}.nii.gz")
+def write_table(folder, cases, *columns):
+    lines = ["\t".join(["case_id", "patient_id", "labels", *columns])]
+    for i in range(cases):
+        names = [f"data/{i}.nii.gz", *(f"data/{i}.{column}" for column in columns)]
+        for name in names:
+            if not (folder / name).exists():
+                (folder / name).write_text(f"labels {i}")
+        lines.append("\t".join([f"case{i}", f"p{i}", *names]))
     (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
 
 

@@ -26,7 +26,7 @@ CONDA_NAMES = {
     "fast_simplification": "fast-simplification",
     "nrrd": "pynrrd",
 }
-PYPI_NAMES = {"pytorch-gpu": "torch", "matplotlib-base": "matplotlib"}
+PYPI_NAMES = {"pytorch-gpu": "torch", "matplotlib-base": "matplotlib", "igl": "libigl"}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from cardiform.geometry.closed_band import Solid
 from cardiform.geometry.frame import Frame
 from cardiform.geometry.mesh_files import write_mesh
 from cardiform.geometry.mesh_repair import repaired
-from cardiform.geometry.mesh_to_band import check_inside, inside_of, mesh_band, voxelize_mesh
+from cardiform.geometry.mesh_to_band import check_inside, inside_of, mesh_band, voxelize_meshes
 from cardiform.geometry.narrowband import NarrowBand
 from cardiform.geometry.surface import Mesh, is_watertight, signed_volume
 from cardiform.options.geometry import VoxelsOptions
@@ -251,9 +251,9 @@ def test_parts_that_cross_inside_out_are_refused(tmp_path):
     sides = np.concatenate([np.stack([i, j, j + 4], 1), np.stack([i, j + 4, i + 4], 1)])
     lids = [(0, 2, 1), (0, 3, 2), (4, 5, 6), (4, 6, 7)]
     write_mesh(tmp_path / "a.ply", mesh_of(vertices, np.concatenate([sides, lids])))
-    case = Case(case_id="a", patient_id="a", labels=str(tmp_path / "a.ply"))
+    case = Case(case_id="a", patient_id="a", meshes=str(tmp_path / "a.ply"))
     with pytest.raises(InputError, match=r"a\.ply: its voxels hold \+\d+% of the volume"):
-        voxelize_mesh(case, options=VoxelsOptions(resolution=32), out=tmp_path)
+        voxelize_meshes(case, options=VoxelsOptions(resolution=32), out=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.ply"]
 
 
@@ -269,15 +269,51 @@ def test_a_thin_tube_is_warned_of(caplog):
 
 def test_repairs_are_kept_beside_the_voxels(tmp_path):
     def make():
-        return voxelize_mesh(case, options=VoxelsOptions(resolution=32), out=tmp_path)
+        return voxelize_meshes(case, options=VoxelsOptions(resolution=32), out=tmp_path)
 
-    case = Case(case_id="a", patient_id="a", labels=str(tmp_path / "a.ply"))
-    write_mesh(case.labels, turned(BALL, 0.2))
+    case = Case(case_id="a", patient_id="a", meshes=str(tmp_path / "a.ply"))
+    write_mesh(case.meshes, turned(BALL, 0.2))
     assert make() == [tmp_path / "a" / "mesh.npz", tmp_path / "a" / "repairs.json"]
     found = json.loads((tmp_path / "a" / "repairs.json").read_text())
     assert "turned faces" in found["repairs"][0]
     assert found["volume_mm3"] == pytest.approx(signed_volume(BALL), rel=1e-5)
-    write_mesh(case.labels, BALL)
+    write_mesh(case.meshes, BALL)
     assert make() == [tmp_path / "a" / "mesh.npz"]
     assert not (tmp_path / "a" / "repairs.json").exists()
     assert is_watertight(BALL)
+
+
+def test_the_structures_of_a_case_share_a_frame(tmp_path):
+    folder = tmp_path / "meshes"
+    small = trimesh.creation.icosphere(3, 4.0)
+    far = mesh_of(small.vertices + [30, 0, 0], small.faces)
+    write_mesh(folder / "left.ply", BALL)
+    write_mesh(folder / "right.stl", turned(far, 0.2))
+    case = Case(case_id="a", patient_id="a", meshes=str(folder))
+    made = voxelize_meshes(case, options=VoxelsOptions(resolution=64), out=tmp_path)
+    assert [p.name for p in made] == ["left.npz", "right.npz", "repairs.json"]
+    left, right = (NarrowBand.load(path) for path in made[:2])
+    assert left.frame.scale == right.frame.scale and (left.frame.center == right.frame.center).all()
+    middle = right.frame.to_world(right.coords.mean(axis=0) / 32 - 1 + 1 / 64)
+    assert middle == pytest.approx([30, 0, 0], abs=0.5)
+    assert list(json.loads(made[2].read_text())) == ["right"]
+    (folder / "right.stl").unlink()
+    assert voxelize_meshes(case, options=VoxelsOptions(resolution=64), out=tmp_path) == made[:1]
+    assert not made[1].exists() and not made[2].exists()
+
+
+def test_all_bad_files_of_a_case_are_reported(tmp_path):
+    for name in ("a.ply", "a.stl", "left atrium.ply"):
+        write_mesh(tmp_path / "meshes" / name, BALL)
+    case = Case(case_id="a", patient_id="a", meshes=str(tmp_path / "meshes"))
+    with pytest.raises(InputError) as caught:
+        voxelize_meshes(case, options=VoxelsOptions(resolution=32), out=tmp_path)
+    assert "a.stl: is a, as is" in caught.value.problems[0]
+    assert "left atrium.ply: its name is that of no structure" in caught.value.problems[1]
+    for name in ("left atrium.ply", "a.stl"):
+        (tmp_path / "meshes" / name).unlink()
+    (tmp_path / "meshes" / "a.ply").write_bytes(b"ply")
+    (tmp_path / "meshes" / "b.obj").write_text("v 0 0 0\n")
+    with pytest.raises(InputError) as caught:
+        voxelize_meshes(case, options=VoxelsOptions(resolution=32), out=tmp_path)
+    assert len(caught.value.problems) == 2

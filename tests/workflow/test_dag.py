@@ -227,6 +227,7 @@ def test_pretrained_weights_take_the_place_of_stage_0(project):
 
 def test_each_window_is_a_training_of_its_own(project):
     windows = 'windows:\n  windows: ["bone=300/1500", "liver=60/150"]\n'
+    write_table(project, 12, "image")
     write_config(project, windows)
     plan = planned(project, "vqvae_windows")
     assert plan["window_ct"] == 8 and all(plan[stage] == 2 for stage in STAGES)

@@ -410,7 +410,7 @@ def test_snakemake_can_plan_every_target_of_the_pages(tmp_path):
     places = [(str(b), b.text) for b in SHELL] + spoken()
     targets = {t for where, text in places for words in commands(text) for t in check(words, where)}
     assert {"results/acme/vecset/model.pt", "meshes", "fused", "vqvae_windows"} <= targets
-    project = make_project(tmp_path)
+    project = make_project(tmp_path, "image")
     (project / "clouds.h5").write_text("clouds")
     config = yaml.safe_load((project / "mine.yaml").read_text())
     config["ldm"] = {"sources": ["labels", "pointclouds"]}

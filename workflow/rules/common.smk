@@ -25,6 +25,7 @@ from cardiform.cohort import splits
 from cardiform.cohort.table import (
     OK,
     assign_chunks,
+    check_column,
     check_free_columns,
     demo_cases,
     read_case_table,
@@ -95,7 +96,7 @@ def chunk_rows(wildcards):
     cases = [CASES[case_id] for case_id in CHUNKS[wildcards.chunk]]
     return [
         [
-            *(case.labels, case.image, case.pointcloud, case.truth),
+            *(case.labels, case.image, case.pointcloud, case.truth, *case.mesh_files),
             *([case.status] if case.status != OK else []),
             *([case.cut] if case.cut else []),
         ]
@@ -175,12 +176,35 @@ def if_fit(check, path):
     return path
 
 
-def structure_known():
-    check_structure(OPTIONS, TABLE.names, COHORT.labels)
+def has_column(column):
+    """Whether a case that is used has an entry in a column of the case table."""
+    return any(getattr(case, column) for case in CASES.values() if case.status == OK)
+
+
+def checked_chunk(column):
+    """The manifest of check_cases of a chunk, where the case table has what the job reads."""
+    return lambda wildcards: if_fit(
+        lambda: check_column(CASES.values(), column, COHORT.table),
+        f"{RESULTS}/qc/manifest/{wildcards.chunk}.tsv",
+    )
+
+
+def checked_chunks(column):
+    """The same of all chunks."""
+    return lambda wildcards: if_fit(
+        lambda: check_column(CASES.values(), column, COHORT.table), manifests("qc")
+    )
+
+
+def structure_known(*keys):
+    together(
+        lambda: check_column(CASES.values(), "labels", COHORT.table),
+        lambda: check_structure(OPTIONS, TABLE.names, COHORT.labels, *keys),
+    )
 
 
 def traced_known():
-    check_structure(OPTIONS, TABLE.names, COHORT.labels, TRACED)
+    structure_known(TRACED)
 
 
 def vessels_possible():
@@ -194,6 +218,7 @@ def vessels_possible():
 def apply_possible():
     if not NEW_TABLE:
         raise InputError("config: apply.table is empty; name the case table of the new label maps")
+    check_column(NEW_CASES.values(), "labels", NEW_TABLE)
     files_of(MODELS)
 
 
@@ -285,6 +310,8 @@ if workflow.is_main_process:
     # a dry-run may look at results that it could not write
     for note in [*NOTES, *unwritable((RESULTS, LOGS))]:
         logger.warning(f"note: {note}")
+# A cohort of meshes: its voxels come from these.
+FROM_MESHES = has_column("meshes") and not has_column("labels")
 HAS_STRUCTURE = OPTIONS["coronary_repair"].structure in TABLE.names
 LABEL_TABLE = [COHORT.labels] if COHORT.labels else []
 # What the geometry stages read: the case table of the given label maps, or of the fused ones.

@@ -8,7 +8,7 @@ rule export_shapes:
     input:
         fused=fused_chunk,
         meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
-        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        checked=checked_chunk("labels"),
         cases=CHUNK_CASES,
         label_table=LABEL_TABLE,
     output:

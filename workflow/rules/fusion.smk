@@ -6,7 +6,7 @@ rule fused:
 rule fuse_labels:
     input:
         refined=f"{THIN}/refined/metrics.json",
-        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        checked=checked_chunk("labels"),
         cases=ancient(f"{RESULTS}/cases.tsv"),
         label_table=LABEL_TABLE,
     output:

@@ -24,7 +24,7 @@ rule voxels:
 rule extract_meshes:
     input:
         fused=fused_chunk,
-        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        checked=checked_chunk("labels"),
         cases=CHUNK_CASES,
         label_table=LABEL_TABLE,
     output:
@@ -82,40 +82,69 @@ rule sample_sdf:
 
 
 # A folder per resolution: another one is made beside it, not instead.
-rule voxelize_labels:
-    input:
-        fused=fused_chunk,
-        meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
-        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
-        cases=CHUNK_CASES,
-        label_table=LABEL_TABLE,
-    output:
-        f"{RESULTS}/{VOXELS}/manifest/{{chunk}}.tsv",
-    log:
-        f"{LOGS}/voxelize_labels/{{chunk}}.log",
-    benchmark:
-        f"{LOGS}/benchmark/voxelize_labels/{{chunk}}.tsv"
-    conda:
-        "../envs/geometry.yaml"
-    threads: chunk_threads
-    resources:
-        mem_mb=lambda wildcards, threads, attempt: 3000 * threads * attempt,
-    params:
-        script=script("voxelize_labels.py"),
-        flags=flags("voxels"),
-        label_table=labels_flag,
-        select=chunk_cases,
-        meshes=folder_of_meshes,
-        out=folder_of_stage,
-    shell:
-        "python {params.script:q} --cases {input.cases:q} --select {params.select}"
-        " --meshes {params.meshes} --out {params.out} --manifest {output}"
-        " --processes {threads} {params.label_table} {params.flags} 2>&1 | tee {log}"
+if FROM_MESHES:
+
+    rule voxelize_meshes:
+        input:
+            checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+            cases=ancient(f"{RESULTS}/cases.tsv"),
+        output:
+            f"{RESULTS}/{VOXELS}/manifest/{{chunk}}.tsv",
+        log:
+            f"{LOGS}/voxelize_meshes/{{chunk}}.log",
+        benchmark:
+            f"{LOGS}/benchmark/voxelize_meshes/{{chunk}}.tsv"
+        conda:
+            "../envs/meshes.yaml"
+        threads: chunk_threads
+        resources:
+            mem_mb=lambda wildcards, threads, attempt: 3000 * threads * attempt,
+        params:
+            script=script("voxelize_meshes.py"),
+            flags=flags("voxels"),
+            select=chunk_cases,
+            out=folder_of_stage,
+        shell:
+            "python {params.script:q} --cases {input.cases:q} --select {params.select}"
+            " --out {params.out} --manifest {output} --processes {threads}"
+            " {params.flags} 2>&1 | tee {log}"
+
+else:
+
+    rule voxelize_labels:
+        input:
+            fused=fused_chunk,
+            meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
+            checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+            cases=CHUNK_CASES,
+            label_table=LABEL_TABLE,
+        output:
+            f"{RESULTS}/{VOXELS}/manifest/{{chunk}}.tsv",
+        log:
+            f"{LOGS}/voxelize_labels/{{chunk}}.log",
+        benchmark:
+            f"{LOGS}/benchmark/voxelize_labels/{{chunk}}.tsv"
+        conda:
+            "../envs/geometry.yaml"
+        threads: chunk_threads
+        resources:
+            mem_mb=lambda wildcards, threads, attempt: 3000 * threads * attempt,
+        params:
+            script=script("voxelize_labels.py"),
+            flags=flags("voxels"),
+            label_table=labels_flag,
+            select=chunk_cases,
+            meshes=folder_of_meshes,
+            out=folder_of_stage,
+        shell:
+            "python {params.script:q} --cases {input.cases:q} --select {params.select}"
+            " --meshes {params.meshes} --out {params.out} --manifest {output}"
+            " --processes {threads} {params.label_table} {params.flags} 2>&1 | tee {log}"
 
 
 rule window_ct:
     input:
-        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        checked=checked_chunk("" if OPTIONS["windows"].volumes else "image"),
         cases=ancient(f"{RESULTS}/cases.tsv"),
     output:
         f"{RESULTS}/{REGIONS}/manifest/{{chunk}}.tsv",

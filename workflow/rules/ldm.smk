@@ -42,7 +42,7 @@ rule vessels:
 
 rule resample_labels:
     input:
-        maps=manifests("fused" if COHORT.use_refined else "qc"),
+        maps=manifests("fused") if COHORT.use_refined else checked_chunks("labels"),
         cases=CASE_LIST,
         label_table=LABEL_TABLE,
     output:
@@ -70,7 +70,7 @@ rule resample_labels:
 
 rule convert_pointclouds:
     input:
-        clouds=ONE_FILE or manifests("qc"),
+        clouds=ONE_FILE or checked_chunks("pointcloud"),
         cases=[] if ONE_FILE else f"{RESULTS}/cases.tsv",
         label_table=LABEL_TABLE,
     output:
@@ -309,7 +309,7 @@ rule complete_labels:
 # The trees of all cases, in the cubes of their hearts.
 rule encode_vessels:
     input:
-        maps=manifests("fused" if COHORT.use_refined else "qc"),
+        maps=manifests("fused") if COHORT.use_refined else checked_chunks("labels"),
         cases=CASE_LIST,
         voxels=lambda wildcards: if_fit(vessels_possible, f"{LDM}/labels/voxels/manifest.tsv"),
         label_table=LABEL_TABLE,

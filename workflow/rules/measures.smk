@@ -13,7 +13,7 @@ rule measure_shapes:
         fused=fused_chunk,
         meshes=f"{RESULTS}/meshes/manifest/{{chunk}}.tsv",
         trees=f"{RESULTS}/{TREES}/manifest/{{chunk}}.tsv" if HAS_TREES else [],
-        checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
+        checked=checked_chunk("labels"),
         cases=CHUNK_CASES,
         label_table=LABEL_TABLE,
     output:

@@ -2,10 +2,14 @@
 ROUTES = {"vqvae": VOXELS} | {
     f"vqvae_windows/{window}": REGIONS.format(window=window) for window in WINDOWS
 }
-# Label maps and meshes where there are such; a window's own voxels are its truth.
-TRUTH = {
-    "vqvae": {"cases": CASE_LIST, "meshes": manifests("meshes"), "label_table": LABEL_TABLE},
-}
+# Label maps and their meshes where there are such; else the voxels themselves are the truth.
+TRUTH = (
+    {}
+    if FROM_MESHES
+    else {
+        "vqvae": {"cases": CASE_LIST, "meshes": manifests("meshes"), "label_table": LABEL_TABLE},
+    }
+)
 
 
 wildcard_constraints:

@@ -32,13 +32,19 @@ def main() -> None:
 
     from cardiform.cohort.checks import check_cases, judge, late_files, notes, summarise
     from cardiform.cohort.contents import warn_of_shared_files
+    from cardiform.geometry.mesh_files import read_mesh
 
     cases = read_case_table(options.table)
     table = labels.load_label_table(options.labels)
     if not args.manifest:
         args.manifest = [args.out / "qc" / "manifest" / "all.tsv"]
         check_cases(
-            cases, table, out=args.out / "qc", manifest=args.manifest[0], processes=args.processes
+            cases,
+            table,
+            out=args.out / "qc",
+            manifest=args.manifest[0],
+            processes=args.processes,
+            read_mesh=read_mesh,
         )
     found = {
         row["case_id"]: Path(row["path"]) for row in read_manifests(args.manifest) if row["path"]

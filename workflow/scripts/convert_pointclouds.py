@@ -49,7 +49,7 @@ def clouds_of(options: PointcloudsOptions, args) -> tuple[list, dict, list[str]]
         return cases, {name: (name, file) for name in file.names}, problems
     if not args.cases:
         raise InputError("name --cases with a column pointcloud, or one --file")
-    cases = read_checked_cases(args.cases, args.select)
+    cases = read_checked_cases(args.cases, args.select, "pointcloud")
     problems, files = [], {}
     for case in cases:
         if case.status != OK:

@@ -4,12 +4,12 @@
     python list_cases.py --labels 'scans/{patient}/{case}.label.nii.gz' \\
         --images 'scans/{patient}/{case}.img.nii.gz' --out cohort.tsv
 
-Each of --labels, --images, --pointclouds and --truth takes a folder or a quoted pattern. In a
-pattern, {case} and {patient} are named, and so is anything else by which files belong together
-({session}, say); * stands for any characters of a name, ** for any folders. In a folder, cases are
-called by the names of the files without their endings and words such as label, seg or img at
-their end; names as in BIDS (sub-01_ses-1_dseg.nii.gz) and folders of one case each
-(patient01/seg.nii.gz) are understood.
+Each of --labels, --images, --meshes, --pointclouds and --truth takes a folder or a quoted pattern.
+A cohort may lack label maps, and consist of CTs, meshes or point clouds. In a pattern, {case} and
+{patient} are named, and so is anything else by which files belong together ({session}, say); *
+stands for any characters of a name, ** for any folders. In a folder, cases are called by the names
+of the files without their endings and words such as label, seg or img at their end; names as in
+BIDS (sub-01_ses-1_dseg.nii.gz) and folders of one case each (patient01/seg.nii.gz) are understood.
 
 What was matched and what was left over, and why, is printed; --left-over writes all of it.
 """
@@ -42,8 +42,9 @@ def parse():
     parser = cli.build_parser(__doc__)
     group = parser.add_argument_group("files")
     where = "FOLDER|PATTERN"
-    group.add_argument("--labels", required=True, metavar=where, help="label maps")
+    group.add_argument("--labels", default="", metavar=where, help="label maps")
     group.add_argument("--images", default="", metavar=where, help="CTs, on the same grids")
+    group.add_argument("--meshes", default="", metavar=where, help="meshes, a folder per case")
     group.add_argument("--pointclouds", default="", metavar=where, help="HDF5 point clouds")
     group.add_argument("--truth", default="", metavar=where, help="an expert's label maps")
     group.add_argument("--out", required=True, type=Path, help="case table to write, TSV")
@@ -66,8 +67,8 @@ def parse():
     group.add_argument("--label-table", default="", help="label table, TSV; empty: STACOM-2025")
     (args,) = cli.parse(parser, out_is_file=True)
     problems = [line for path in (args.out, args.left_over) if (line := unwritable(path, args))]
-    if not args.labels:
-        problems.append("--labels is empty; name a folder or a pattern")
+    if not any((args.labels, args.images, args.pointclouds, args.meshes)):
+        problems.append("no files are named; give --labels a folder or a pattern")
     if args.left_over and args.left_over.resolve() == args.out.resolve():
         problems.append(problem(args.out, "is --out and --left-over", "name two files"))
     if args.patient and args.patients:
@@ -113,6 +114,7 @@ def main() -> None:
         "image": args.images,
         "pointcloud": args.pointclouds,
         "truth": args.truth,
+        "meshes": args.meshes,
     }
     listing = list_cases({column: source for column, source in sources.items() if source})
     if args.only:

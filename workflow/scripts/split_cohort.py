@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="output folder")
     options, args = cli.parse(parser, SplitOptions)
 
-    cases = [c for c in read_checked_cases(args.cases) if c.status == OK]
+    cases = [c for c in read_checked_cases(args.cases, needs="") if c.status == OK]
     parts = splits.split_cases(cases, options)
     for part, members in parts.items():
         splits.write_split(args.out / f"{part}.csv", members, args.points)

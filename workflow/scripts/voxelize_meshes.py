@@ -1,16 +1,21 @@
 """Turn mesh files (PLY, STL, OBJ; millimetres) into sparse voxels, for cohorts of meshes.
 
+    python voxelize_meshes.py --cases results/acme/cases.tsv --out results/acme/sparse/512 \\
+        --manifest results/acme/sparse/512/manifest/all.tsv
     python voxelize_meshes.py --meshes hearts/*.stl --out results/acme/sparse/512 \\
         --manifest results/acme/sparse/512/manifest/all.tsv
 
-Writes <out>/<name of the file>/mesh.npz, each in a unit frame of its own (see docs/vqvae.md).
-Flaws of a mesh (turned or doubled faces, stray vertices, small holes) are repaired, and listed in
-repairs.json beside it; a mesh whose inside is not defined is refused.
+The column meshes of the case table names a folder for each case, whose files are called like their
+structures, or a mesh file. With --meshes every file is a case, called like the file. Writes
+<out>/<case>/<structure>.npz (mesh.npz of a single file), the structures of a case in one unit frame
+(see docs/vqvae.md). Flaws of a mesh (turned or doubled faces, stray vertices, small holes) are
+repaired, and listed in repairs.json beside it; a mesh whose inside is not defined is refused.
 """
 
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 from cardiform import cli
@@ -23,21 +28,31 @@ from cardiform.options.geometry import VoxelsOptions
 def main() -> None:
     parser = cli.build_parser(__doc__, VoxelsOptions)
     group = parser.add_argument_group("files")
-    group.add_argument("--meshes", required=True, nargs="+", type=Path, help="mesh files")
+    group.add_argument("--cases", type=Path, help="cases.tsv of check_cohort")
+    group.add_argument("--select", nargs="*", default=[], metavar="CASE", help="default: all")
+    group.add_argument("--meshes", nargs="+", type=Path, help="mesh files, each of them a case")
     group.add_argument("--out", required=True, type=Path, help="output folder")
     group.add_argument("--manifest", required=True, type=Path, help="manifest to write, TSV")
-    group.add_argument("--processes", type=int, default=1, help="meshes at a time (default: 1)")
+    group.add_argument("--processes", type=int, default=1, help="cases at a time (default: 1)")
     options, args = cli.parse(parser, VoxelsOptions)
+    if bool(args.cases) == bool(args.meshes):
+        parser.error("name either --cases or --meshes")
 
-    from cardiform.geometry.mesh_to_band import voxelize_mesh
+    from cardiform.geometry.mesh_to_band import structures, voxelize_meshes
 
-    cases, problems = cases_of(args.meshes)
-    if problems:
-        raise InputError(problems + unusable(args.meshes))
+    if args.cases:
+        run = cli.case_run(args, "meshes")
+        without = {"status": "skipped", "reason": "no meshes"}
+        run = replace(run, cases=[c if c.meshes else replace(c, **without) for c in run.cases])
+    else:
+        cases, problems = cases_of(args.meshes)
+        if problems:
+            raise InputError(problems + unusable(args.meshes))
+        run = per_case.CaseRun(cases, args.out, args.manifest, args.processes)
     per_case.run_cases(
-        per_case.CaseRun(cases, args.out, args.manifest, args.processes),
-        functools.partial(voxelize_mesh, options=options, out=args.out),
-        inputs=lambda case: [case.labels],
+        run,
+        functools.partial(voxelize_meshes, options=options, out=args.out),
+        inputs=lambda case: list(structures(case).values()),
         parameters={"options": cli.flags(options)},
     )
 
@@ -52,7 +67,7 @@ def cases_of(paths: list[Path]) -> tuple[list[Case], list[str]]:
         elif path.stem in found:
             problems.append(problem(path, f"is called like {found[path.stem]}", "rename one"))
         found.setdefault(path.stem, path)
-    cases = [Case(case_id=n, patient_id=n, labels=str(p)) for n, p in sorted(found.items())]
+    cases = [Case(case_id=n, patient_id=n, meshes=str(p)) for n, p in sorted(found.items())]
     return cases, problems
 
 

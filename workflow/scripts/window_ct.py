@@ -14,8 +14,7 @@ from dataclasses import replace
 
 from cardiform import cli
 from cardiform.cohort import per_case
-from cardiform.cohort.table import read_checked_cases
-from cardiform.errors import InputError, problem
+from cardiform.errors import InputError
 from cardiform.geometry.window_names import parse_windows
 from cardiform.options.geometry import WindowsOptions
 
@@ -31,11 +30,8 @@ def main() -> None:
     from cardiform.geometry.ct_windows import source_files, verdict, window_case
 
     (window,) = windows.values()
-    run = cli.case_run(args)
+    run = cli.case_run(args, "" if options.volumes else "image")
     if not options.volumes:
-        if not any(case.image for case in read_checked_cases(args.cases)):
-            remedy = "fill its image column, or name windows.volumes"
-            raise InputError(problem(args.cases, "names no CT", remedy))
         without = {"status": "skipped", "reason": "no image"}
         run = replace(run, cases=[c if c.image else replace(c, **without) for c in run.cases])
     per_case.run_cases(

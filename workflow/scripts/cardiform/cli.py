@@ -361,13 +361,14 @@ def add_case_arguments(
     group.add_argument("--processes", type=int, default=1, help="cases at a time (default: 1)")
 
 
-def case_run(args: argparse.Namespace) -> CaseRun:
-    """What the arguments of :func:`add_case_arguments` ask for; InputError for unknown cases."""
+def case_run(args: argparse.Namespace, needs: str = "labels") -> CaseRun:
+    """What the arguments of :func:`add_case_arguments` ask for; InputError for unknown cases, and
+    where none has an entry in the column that the step ``needs``."""
     # not at the head: pools of processes take a third of the time of --help
     from .cohort.per_case import CaseRun
     from .cohort.table import read_checked_cases
 
-    cases = read_checked_cases(args.cases, args.select)
+    cases = read_checked_cases(args.cases, args.select, needs)
     return CaseRun(cases, args.out, args.manifest, args.processes)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..cohort.checks import REPORT, check_cases, notes
 from ..cohort.found_files import case_name, files_of
-from ..cohort.table import OK, SKIPPED, Case, id_remedy, read_case_table
+from ..cohort.table import OK, SKIPPED, Case, check_column, id_remedy, read_case_table
 from ..errors import InputError, problem
 from ..labels import LabelTable
 
@@ -91,10 +91,12 @@ def cases_of_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
     Raises
     ------
     InputError
-        What is wrong with the table (:func:`cardiform.cohort.table.read_case_table`).
+        What is wrong with the table (:func:`cardiform.cohort.table.read_case_table`), or it names
+        no label map.
     """
     cases = read_case_table(path, select)
-    return [replace(case, image="", pointcloud="") for case in cases]
+    check_column(cases, "labels", path)
+    return [replace(case, image="", pointcloud="", meshes="") for case in cases]
 
 
 def look_at(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,14 @@ from ..volumes import (
     place_tolerance_mm,
 )
 from . import per_case
-from .contents import extent_problems, image_doubts, judged, truth_doubts
+from .contents import (
+    check_meshes,
+    check_point_cloud,
+    extent_problems,
+    image_doubts,
+    judged,
+    truth_doubts,
+)
 from .table import OK, Case
 
 REPORT = Format(
@@ -61,16 +68,21 @@ UNKNOWN_LABEL = "add it to the table of cohort.labels, or remap it"
 
 
 def check_case(
-    case: Case, table: LabelTable, folder: Path, unknown: str = UNKNOWN_LABEL
+    case: Case,
+    table: LabelTable,
+    folder: Path,
+    unknown: str = UNKNOWN_LABEL,
+    read_mesh: Callable[[str], Any] = str,
 ) -> list[Path]:
     """Check one case and write ``folder/<case_id>.json``; never raises for bad input.
 
     unknown : what to do about a label that the table lacks.
+    read_mesh : reads a mesh file, or raises InputError; not given: meshes are not looked into.
 
     The report holds ``sha256`` of the files (so a changed one is another report, a moved one
-    is not), ``problems`` (the case cannot be used) and then ``files``, ``warnings``, ``shape``,
-    ``spacing_mm`` and, per class name, ``voxels``, ``volume_ml``, ``components`` and
-    ``touches_border``; and ``cut``, the cut classes, where the case table says something of them.
+    is not), ``problems`` (the case cannot be used) and then ``files``, ``warnings``; of a label
+    map ``shape``, ``spacing_mm`` and, per class name, ``voxels``, ``volume_ml``, ``components``
+    and ``touches_border``; ``cut``, the cut classes, where the case table says something of them.
     """
     report: dict[str, Any] = {
         "case_id": case.case_id,
@@ -81,7 +93,9 @@ def check_case(
     }
     problems: list[str] = report["problems"]
     problems += _cut_problems(case, table)
-    labels = judged(load_label_map, case.labels, problems)
+    labels = judged(load_label_map, case.labels, problems) if case.labels else None
+    for path in case.mesh_files:
+        judged(functools.partial(check_meshes, read=read_mesh), path, problems)
     doubts = [
         judged(check, path, problems) or []
         for path, check in (
@@ -114,6 +128,7 @@ def check_cases(
     manifest: Path,
     processes: int,
     unknown: str = UNKNOWN_LABEL,
+    read_mesh: Callable[[str], Any] = str,
     quiet: bool = False,
 ) -> None:
     """Check cases, finished ones excepted: ``out/cases/<case_id>.json`` and the manifest."""
@@ -121,7 +136,9 @@ def check_cases(
     _forget_bad(cases, folder)
     per_case.run_cases(
         per_case.CaseRun(cases, out, manifest, processes),
-        functools.partial(check_case, table=table, folder=folder, unknown=unknown),
+        functools.partial(
+            check_case, table=table, folder=folder, unknown=unknown, read_mesh=read_mesh
+        ),
         inputs=lambda case: list(filter(_is_readable, case.files)),
         parameters={"labels": table.as_dicts()},
         verdict=_verdict,
@@ -163,7 +180,7 @@ def _verdict(report: Path) -> str:
 
 
 def _columns(case: Case) -> list[str]:
-    return [case.labels, case.image, case.pointcloud, case.truth]
+    return [case.labels, case.image, case.pointcloud, case.truth, *case.mesh_files]
 
 
 def describe(labels: LabelMap, table: LabelTable) -> dict:
@@ -199,19 +216,6 @@ def cut_in(report: Mapping) -> list[str]:
     """Names of the classes of a report that the scan cuts: no volume of theirs is whole."""
     at_border = [name for name, found in report["classes"].items() if found["touches_border"]]
     return report.get("cut", at_border)
-
-
-def check_point_cloud(path: str | Path, table: LabelTable) -> list[str]:
-    """What is odd about an HDF5 point cloud; InputError where it cannot be converted."""
-    from ..volumes.clouds import cloud_of_case
-
-    if not os.path.isfile(path):
-        raise InputError(problem(path, "does not exist", "correct the path in the case table"))
-    cloud = cloud_of_case(path)
-    if cloud.labels is not None and not np.isin(cloud.labels, table.values).any():
-        fact = "has no point of a class of the label table"
-        raise InputError(problem(path, fact, "correct its labels, or the table"))
-    return [f"point cloud: {cloud.note}"] if cloud.note else []
 
 
 def judge(

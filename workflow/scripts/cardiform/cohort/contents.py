@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..errors import InputError, first_line, memory_fact, problem
 from ..files import NO_ROOM
@@ -21,6 +24,7 @@ from ..volumes import (
     load_image,
     load_label_map,
 )
+from .found_files import MESHES
 from .table import Case
 
 log = logging.getLogger(__name__)
@@ -78,6 +82,27 @@ def extent_problems(case: Case, labels: LabelMap) -> list[str]:
 def truth_doubts(path: str | Path, labels: LabelMap | None, table: LabelTable) -> list[str]:
     """Warnings of an expert's label map (:func:`cardiform.volumes.check_truth`)."""
     return check_truth(path, load_label_map(path), labels, dict(zip(table.values, table.names)))
+
+
+def check_meshes(path: str | Path, read: Callable[[str], Any]) -> None:
+    """InputError where a mesh file cannot be read, or ``path`` is a folder that holds none."""
+    if os.path.isdir(path):
+        fact = f"has no file that ends in {', '.join(MESHES)}"
+        raise InputError(problem(path, fact, "correct the column meshes"))
+    read(str(path))
+
+
+def check_point_cloud(path: str | Path, table: LabelTable) -> list[str]:
+    """What is odd about an HDF5 point cloud; InputError where it cannot be converted."""
+    from ..volumes.clouds import cloud_of_case
+
+    if not os.path.isfile(path):
+        raise InputError(problem(path, "does not exist", "correct the path in the case table"))
+    cloud = cloud_of_case(path)
+    if cloud.labels is not None and not np.isin(cloud.labels, table.values).any():
+        fact = "has no point of a class of the label table"
+        raise InputError(problem(path, fact, "correct its labels, or the table"))
+    return [f"point cloud: {cloud.note}"] if cloud.note else []
 
 
 def warn_of_shared_files(cases: Iterable[Case], reports: Iterable[dict]) -> None:

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,15 @@ log = logging.getLogger(__name__)
 
 CASE, PATIENT = "case", "patient"
 NIFTI = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".hdr.gz")
-ENDINGS = {"labels": NIFTI, "image": NIFTI, "truth": NIFTI, "pointcloud": (".h5", ".hdf5")}
+MESHES = (".ply", ".stl", ".obj")
+ENDINGS = {
+    "labels": NIFTI,
+    "image": NIFTI,
+    "truth": NIFTI,
+    "pointcloud": (".h5", ".hdf5"),
+    "meshes": MESHES,
+    "volume": (".npy",),
+}
 # Last words of a file name that tell what it is, and not of whom.
 LABEL_WORDS = {
     "label", "labels", "seg", "segs", "dseg", "segmentation", "mask", "labelmap", "gt", "truth"
@@ -31,9 +39,9 @@ CHANNEL = "0000"  # of nnU-Net, behind the names of images
 IMAGE_WORDS = {"img", "image", "ct", "cta", "volume", "scan", CHANNEL}
 CLOUD_WORDS = {"pointcloud", "points", "cloud"}
 WORDS = LABEL_WORDS | IMAGE_WORDS | CLOUD_WORDS
-FOREIGN = {"labels": IMAGE_WORDS, "truth": IMAGE_WORDS, "image": LABEL_WORDS, "pointcloud": set()}
+FOREIGN = {"labels": IMAGE_WORDS, "truth": IMAGE_WORDS, "image": LABEL_WORDS}
 # Folders that sort files by their kind; the name above them is the case's.
-KINDS = WORDS | {"anat", "images", "masks", "segmentations", "pointclouds", "nifti"}
+KINDS = WORDS | {"anat", "images", "masks", "segmentations", "pointclouds", "nifti", "meshes"}
 # Of a BIDS file name (bids-specification.readthedocs.io): entities that tell how a file was made.
 BIDS = re.compile(r"sub-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9+]+)*(_[A-Za-z0-9]+)?")
 MADE_BY = ("desc-", "space-", "res-", "den-", "label-", "seg-", "atlas-")
@@ -56,7 +64,8 @@ class Found:
 def files_of(role: str, source: str) -> tuple[list[Found], dict[Path, str]]:
     """The files of a role that a folder or a pattern has, and why others are not among them.
 
-    role : of ENDINGS.
+    role : of ENDINGS. Meshes that share a folder with others below the one that is named are one
+        case's: the folder is found, called by its name.
 
     Raises
     ------
@@ -64,7 +73,10 @@ def files_of(role: str, source: str) -> tuple[list[Found], dict[Path, str]]:
         No such folder, a pattern without named parts or with a bad one, no file that fits.
     """
     source = os.path.expanduser(source)  # in quotes the shell leaves it
-    if not re.search(r"[{*?]", source):
+    if role == "meshes" and not source.lower().endswith(MESHES):
+        found, left = _mesh_folders(source)
+        looked_for = f"a folder with files that end in {', '.join(MESHES)}"
+    elif not re.search(r"[{*?]", source):
         found, left = _by_name(role, Path(source))
         looked_for = f"a file that ends in {', '.join(ENDINGS[role])}"
     else:
@@ -84,12 +96,36 @@ def natural(text: str) -> list:
 
 
 def _by_pattern(pattern: str) -> list[Found]:
-    pattern = os.path.normpath(pattern)
-    fixed = re.split(r"[{*?]", pattern)[0].rpartition("/")[0]
-    top = Path(fixed or ("/" if pattern.startswith("/") else "."))
-    expression = re.compile(_expression(pattern))
-    matches = ((path, expression.fullmatch(str(path))) for path in _walk(top))
+    return _fitting(pattern, _walk(_top(pattern)))
+
+
+def _top(pattern: str) -> Path:
+    """The folder that all that fits a pattern is below of."""
+    fixed = re.split(r"[{*?]", os.path.normpath(pattern))[0].rpartition("/")[0]
+    return Path(fixed or ("/" if pattern.startswith("/") else "."))
+
+
+def _fitting(pattern: str, paths: Iterable[Path]) -> list[Found]:
+    expression = re.compile(_expression(os.path.normpath(pattern)))
+    matches = ((path, expression.fullmatch(str(path))) for path in paths)
     return [Found(path, match.groupdict()) for path, match in matches if match]
+
+
+def _mesh_folders(source: str) -> tuple[list[Found], dict[Path, str]]:
+    """Folders with mesh files that a folder or a pattern has; files of the folder itself."""
+    named = bool(re.search(r"[{*?]", source))
+    top = _top(source) if named else Path(source)
+    if not named and not top.is_dir():
+        return _by_name("meshes", top)  # which says so
+    folders: dict[Path, list[Path]] = {}
+    for path in _walk(top):
+        if without_ending(path.name, "meshes"):
+            folders.setdefault(path.parent, []).append(path)
+    if named:
+        return _fitting(source, folders), {}
+    found = [Found(path, _parts(path.stem, path, top)) for path in folders.pop(top, [])]
+    found += [Found(path, _parts("", path / "mesh", top)) for path in folders]
+    return found, {}
 
 
 def _expression(pattern: str) -> str:
@@ -132,7 +168,7 @@ def _by_name(role: str, folder: Path) -> tuple[list[Found], dict[Path, str]]:
     numbered = {match[1] for name in names.values() if (match := _number(name))}
     for path, name in names.items():
         stem, words = _stem(name, numbered)
-        if words & FOREIGN[role]:
+        if words & FOREIGN.get(role, set()):
             kind = "a label map" if role == "image" else "an image"
             left[path] = f"is called like {kind}"
             continue

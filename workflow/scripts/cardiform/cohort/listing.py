@@ -12,9 +12,9 @@ from pathlib import Path
 from ..errors import InputError, problem
 from ..tables import read_table, write_table
 from .found_files import PATIENT, Found, files_of, natural, read_ids
-from .table import CASE_COLUMNS, CUT_COLUMN, PATH_COLUMNS, Case, id_remedy
+from .table import CASE_COLUMNS, OPTIONAL_COLUMNS, PATH_COLUMNS, SOURCES, Case, id_remedy
 
-OTHERS = ("image", "pointcloud", "truth")
+OTHERS = ("image", "pointcloud", "truth", "meshes")
 # {case} alone is the id where it is named; of other names all make it
 NAME_THEM = "tell them apart by a pattern such as 'scans/{patient}/{scan}.nii.gz'"
 
@@ -31,9 +31,10 @@ class Listing:
 
 
 def list_cases(sources: Mapping[str, str]) -> Listing:
-    """The cases that have a label map, each with its other files.
+    """The cases that have a label map (or, without label maps, a CT, a point cloud or meshes: the
+    first of these that is named), each with its other files.
 
-    sources : column (of PATH_COLUMNS, ``labels`` among them) -> folder or pattern.
+    sources : column (of PATH_COLUMNS, one of SOURCES among them) -> folder or pattern.
 
     Raises
     ------
@@ -59,13 +60,12 @@ def list_cases(sources: Mapping[str, str]) -> Listing:
     ]
     taken = {str(file.path) for files in found.values() for file in files}
     left = {path: why for path, why in left.items() if path not in taken}
-    named = _unique(found["labels"], problems)
-    rows: dict[str, dict[str, str]] = {
-        name: {"labels": str(file.path)} for name, file in named.items()
-    }
+    source = next(column for column in SOURCES if column in found)
+    named = _unique(found[source], problems)
+    rows: dict[str, dict[str, str]] = {name: {source: str(f.path)} for name, f in named.items()}
     for column in OTHERS:
-        others = found.get(column, [])
-        for name, file in _joined(named, others, column, left, problems):
+        others = found.get(column, []) if column != source else []
+        for name, file in _joined(named, others, column, SOURCES[source], left, problems):
             rows[name][column] = str(file.path)
         if others and named and not any(column in row for row in rows.values()):
             ours, theirs = (
@@ -75,15 +75,32 @@ def list_cases(sources: Mapping[str, str]) -> Listing:
             fact = f"is the {column} of no case; cases are called {ours}, these files {theirs}"
             problems.append(problem(sources[column], fact, BY_PATTERNS))
     problems += _claimed_twice(rows)
+    return Listing(_cases(named, rows, problems), left)
+
+
+def cases_of_files(files: Sequence[Found], column: str) -> list[Case]:
+    """A case for each file, which is named in a column.
+
+    Raises
+    ------
+    InputError
+        Two files are one case's, a name makes no case id.
+    """
+    problems: list[str] = []
+    named = _unique(files, problems)
+    return _cases(named, {n: {column: str(file.path)} for n, file in named.items()}, problems)
+
+
+def _cases(named: Mapping[str, Found], rows: Mapping[str, Mapping], problems) -> list[Case]:
+    """Cases with their patients, in the order of their ids; InputError with all problems."""
     patients = {name: file.parts.get(PATIENT) or name for name, file in named.items()}
     problems += _nameless(patients)
     if problems:
         raise InputError(problems)
-    cases = [
+    return [
         Case(case_id=n, patient_id=_fitting(patients[n]), **rows[n])
         for n in sorted(named, key=natural)
     ]
-    return Listing(cases, left)
 
 
 def _nameless(patients: Mapping[str, str]) -> list[str]:
@@ -116,7 +133,7 @@ def _fitting(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-")[:100]
 
 
-def _joined(named: Mapping[str, Found], files: Sequence[Found], column, left, problems):
+def _joined(named: Mapping[str, Found], files, column, what, left, problems):
     """(case id, file) of the files that belong to a case; the others are left over."""
     rows: dict[str, Path] = {}
     keys = _shared_parts(named, files)
@@ -126,7 +143,7 @@ def _joined(named: Mapping[str, Found], files: Sequence[Found], column, left, pr
     for file in files:
         names = cases.get(_key(file, keys), [])
         if not names:
-            left[str(file.path)] = "no label map of this case"
+            left[str(file.path)] = f"no {what} of this case"
         for name in names:
             if name in rows:
                 fact = f"is the {column} of case {name}, as is {rows[name]}"
@@ -227,7 +244,7 @@ def take_only(listing: Listing, path: str | Path) -> None:
             listing.left_over |= dict.fromkeys(case.files, f"not on {path}")
     listing.cases = [case for case in listing.cases if case.case_id in chosen]
     if others:
-        fact = f"{path}: {len(others)} entries have no label map ({_some(others)})"
+        fact = f"{path}: {len(others)} entries are no case ({_some(others)})"
         listing.notes.append(fact)
 
 
@@ -255,8 +272,8 @@ def write_case_table(path: Path, cases: Sequence[Case]) -> None:
     """
     columns = [
         c
-        for c in (*CASE_COLUMNS, CUT_COLUMN)
-        if c in ("case_id", "patient_id", "labels")
+        for c in (*CASE_COLUMNS, *OPTIONAL_COLUMNS)
+        if c in ("case_id", "patient_id")
         or (c not in ("status", "reason") and any(getattr(case, c) for case in cases))
     ]
     rows = []

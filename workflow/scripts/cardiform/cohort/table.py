@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,16 +13,32 @@ from ..errors import InputError, problem
 from ..files import ANEW
 from ..formats import Format
 from ..tables import read_table, write_table
+from .found_files import MESHES
 
 CASE_COLUMNS = (
     "case_id", "patient_id", "labels", "image", "pointcloud", "truth", "status", "reason"
 )  # fmt: skip
 CASES = Format("checked case table", dict.fromkeys(CASE_COLUMNS, "text"), marked=False)
-# A table has this column where a case has an entry in it, behind all others.
-CUT_COLUMN = "cut"
+# A table has these columns where a case has an entry in them, behind all others.
+MESHES_COLUMN, CUT_COLUMN = "meshes", "cut"
+OPTIONAL_COLUMNS = (MESHES_COLUMN, CUT_COLUMN)
+# What a cohort may consist of: a table has one of these columns at least.
+SOURCES = {
+    "labels": "label map",
+    "image": "CT",
+    "pointcloud": "point cloud",
+    MESHES_COLUMN: "mesh file or folder of meshes",
+}
 # Columns of a user's own begin with this: another unknown name is most likely a slip.
 FREE_PREFIX = "x_"
 NOTHING = "none"  # in that column: no class is cut, although it reaches the border
+# Targets that a column alone suffices for.
+TARGETS = {
+    "labels": ("meshes", "points", "voxels", "vecset", "vqvae"),
+    "image": ("vqvae_windows",),
+    "pointcloud": ("ldm with ldm.sources: [pointclouds]",),
+    MESHES_COLUMN: ("voxels", "vqvae"),
+}
 # Ids become file names and shell words.
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 ID_REMEDY = "use up to 100 letters, digits, '.', '_' and '-', not first '.', '_' or '-'"
@@ -32,7 +49,7 @@ RESERVED = {
     "branches.csv", "measures.csv", "norms.csv", "zscores.csv", "groups.csv",
 }  # fmt: skip
 RESERVED_REMEDY = "rename it: the stages keep files of their own under this name"
-PATH_COLUMNS = ("labels", "image", "pointcloud", "truth")
+PATH_COLUMNS = ("labels", "image", "pointcloud", "truth", MESHES_COLUMN)
 # A job's command line names the cases of its chunk; Linux takes 128 KiB.
 MOST_CHARACTERS = 100_000
 OK, SKIPPED = "ok", "skipped"
@@ -43,16 +60,18 @@ class Case:
     """One row of the case table; empty paths where the cohort has none.
 
     truth : an expert's label map, for figures alone: nothing is trained on it.
+    meshes : a mesh file, or a folder of them, one for each structure.
     cut : names of the classes that the scan cuts off beside those that reach the border of the
         label map, separated by spaces; ``none``: no class is cut.
     """
 
     case_id: str
     patient_id: str
-    labels: str
+    labels: str = ""
     image: str = ""
     pointcloud: str = ""
     truth: str = ""
+    meshes: str = ""
     status: str = OK
     reason: str = ""
     cut: str = ""
@@ -70,13 +89,23 @@ class Case:
 
     @property
     def files(self) -> list[str]:
-        return [path for path in (self.labels, self.image, self.pointcloud, self.truth) if path]
+        named = (self.labels, self.image, self.pointcloud, self.truth)
+        return [*filter(None, named), *self.mesh_files]
+
+    @property
+    def mesh_files(self) -> list[str]:
+        """The mesh file, or those of the folder, by name; the path itself where none is there."""
+        if not os.path.isdir(self.meshes):
+            return [self.meshes] if self.meshes else []
+        found = sorted(n for n in os.listdir(self.meshes) if n.lower().endswith(MESHES))
+        return [os.path.join(self.meshes, name) for name in found] or [self.meshes]
 
 
 def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
     """Cases of a TSV or CSV table; relative paths count from the table's folder.
 
-    Columns: case_id and labels; patient_id (default: the case id), image, pointcloud, truth, cut.
+    Columns: case_id, and at least one of labels, image, pointcloud and meshes, filled in every
+    row where it is the first of these; patient_id (default: the case id), truth, cut.
     A status ``skipped`` leaves a case out, with its reason; all else is for check_cohort to find.
     Columns that begin with ``x_`` are free: nothing but the measures reads them.
 
@@ -85,16 +114,22 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
     Raises
     ------
     InputError
-        All problems of the table: missing columns, unusable or duplicate ids, no labels.
+        All problems of the table: missing columns, unusable or duplicate ids, no files.
     """
     path = Path(path)
     header, rows = read_table(path)
-    missing = [c for c in ("case_id", "labels") if c not in header]
+    has = [c for c in SOURCES if c in header]
+    missing = [c for c in ("case_id", *([] if has else ["labels"])) if c not in header]
     if missing:
         found = f"no column {', '.join(missing)} in {' | '.join(header) or 'an empty header'}"
-        remedy = "name case_id and labels in the header, separated by tabs or commas"
+        remedy = (
+            "name case_id and labels (or image, pointcloud, meshes) in the header, separated by "
+            "tabs or commas"
+        )
         raise InputError(problem(path, found, remedy))
-    known = (*CASE_COLUMNS, CUT_COLUMN)
+    # An empty column is none.
+    source = next((c for c in has if any(row[c] for _, row in rows)), has[0])
+    known = (*CASE_COLUMNS, *OPTIONAL_COLUMNS)
     unknown = [c for c in header if c not in known and not c.startswith(FREE_PREFIX)]
     if unknown:
         raise InputError(
@@ -115,8 +150,9 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
         if by_hand["status"] not in (OK, SKIPPED):
             fact, remedy = f"status {row['status']!r} is not usable", "use ok or skipped"
             problems.append(problem(f"{path}:{line}", fact, remedy))
-        if not row["labels"] and by_hand["status"] != SKIPPED:
-            problems.append(problem(f"{path}:{line}", "labels is empty", "name the label map"))
+        if not row[source] and by_hand["status"] != SKIPPED:
+            remedy = f"name the {SOURCES[source]}"
+            problems.append(problem(f"{path}:{line}", f"{source} is empty", remedy))
         if row["case_id"] in seen:
             problems.append(
                 problem(
@@ -137,17 +173,42 @@ def read_case_table(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
     return _selected(cases, select, path, "correct --select")
 
 
-def read_checked_cases(path: str | Path, select: Iterable[str] = ()) -> list[Case]:
+def read_checked_cases(
+    path: str | Path, select: Iterable[str] = (), needs: str = "labels"
+) -> list[Case]:
     """Cases of the cases.tsv that check_cohort writes; paths are taken as they stand.
 
     select : case ids to keep, all where empty; an unknown id is an InputError.
+    needs : column that the cases must have an entry in, those that are skipped excepted; empty:
+        none.
     """
     header, rows = read_table(Path(path), whole=True)
-    CASES.check_header(path, header[:-1] if header[-1:] == [CUT_COLUMN] else header)
+    CASES.check_header(path, [name for name in header if name not in OPTIONAL_COLUMNS])
     problems = [text for line, row in rows for text in _unusable(row, f"{path}:{line}")]
     if problems:
         raise InputError(problems)
-    return _selected([Case(**row) for _, row in rows], select, path, ANEW)
+    cases = [Case(**row) for _, row in rows]
+    check_column(cases, needs, path)
+    return _selected(cases, select, path, ANEW)
+
+
+def check_column(cases: Iterable[Case], column: str, table: str | Path) -> None:
+    """InputError where no case that is used has an entry in a column.
+
+    column : of SOURCES; empty: nothing is checked.    table : that they are of, for the message.
+    """
+    used = [case for case in cases if case.status == OK]
+    if not column or not used or any(getattr(case, column) for case in used):
+        return
+    has = [name for name in SOURCES if any(getattr(case, name) for case in used)]
+    raise InputError(
+        problem(
+            table or "the demo's case table",
+            f"has no column {column}, which this target is made from",
+            f"add it, or make what {' and '.join(has)} suffice for: "
+            + ", ".join(target for name in has for target in TARGETS[name]),
+        )
+    )
 
 
 def check_free_columns(path: str | Path, columns: Iterable[str], key: str) -> None:
@@ -217,7 +278,8 @@ def _selected(cases: list[Case], select: Iterable[str], path, remedy: str) -> li
 def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
     """Write the checked case table, sorted by case id."""
     cases = list(cases)
-    columns = (*CASE_COLUMNS, CUT_COLUMN) if any(c.cut for c in cases) else CASE_COLUMNS
+    filled = [name for name in OPTIONAL_COLUMNS if any(getattr(c, name) for c in cases)]
+    columns = (*CASE_COLUMNS, *filled)
     rows = [[getattr(c, name) for name in columns] for c in cases]
     write_table(path, columns, sorted(rows))
 

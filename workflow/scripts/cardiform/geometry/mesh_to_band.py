@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,37 +22,90 @@ from .surface import Mesh, signed_volume, surface_area
 
 log = logging.getLogger(__name__)
 
+SINGLE = "mesh"  # the structure of a mesh file that is a case by itself
 VOLUME_SHARE = 0.02  # the voxels hold the volume of the mesh within this share
 THIN_SHARE = 0.3  # or, where a part is hardly thicker than a voxel, this one
 POINTS = 100_000  # to see how often parts overlap
 BLOCKS_AT_A_TIME = 4096
 
 
-def voxelize_mesh(case: Case, *, options: VoxelsOptions, out: Path) -> list[Path]:
-    """Write ``out/<case>/mesh.npz`` from the mesh file ``case.labels``, in a frame of its own.
+def voxelize_meshes(case: Case, *, options: VoxelsOptions, out: Path) -> list[Path]:
+    """Write ``out/<case>/<structure>.npz`` from the mesh files of a case, in one frame.
 
-    What had to be repaired is logged, and written to ``out/<case>/repairs.json``.
+    The mesh files of a folder are called like their structures; a mesh file that is named by
+    itself is the structure ``mesh``. What had to be repaired is logged, and written to
+    ``out/<case>/repairs.json``.
 
     Raises
     ------
     InputError
-        The mesh cannot be read, or has no defined inside.
+        Meshes cannot be read, or have no defined inside: all of the case.
     """
-    mesh, repairs = repaired(read_mesh(case.labels), case.labels)
-    for line in repairs:
-        log.warning("%s: %s", case.labels, line)
-    paths = [out / case.case_id / "mesh.npz"]
-    band = mesh_band(mesh, Frame.around(mesh.vertices), options.resolution, options.band_voxels)
-    check_inside(band, mesh, case.labels)
-    band.save(paths[0])
-    notes = out / case.case_id / "repairs.json"
-    if repairs:
-        volume = signed_volume(mesh)
-        write_json(notes, {"repairs": repairs, "volume_mm3": abs(volume), "faces": len(mesh.faces)})
-        paths.append(notes)
-    else:
-        notes.unlink(missing_ok=True)
-    return paths
+    found: dict[str, tuple[str, Mesh, list[str]]] = {}
+    problems: list[str] = []
+    for name, path in structures(case).items():
+        try:
+            found[name] = (path, *repaired(read_mesh(path), path))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    frame = Frame.around(np.concatenate([mesh.vertices for _, mesh, _ in found.values()]))
+    folder = out / case.case_id
+    written = []
+    for name, (path, mesh, repairs) in found.items():
+        for line in repairs:
+            log.warning("%s: %s", path, line)
+        band = mesh_band(mesh, frame, options.resolution, options.band_voxels)
+        check_inside(band, mesh, path)
+        written.append(folder / f"{name}.npz")
+        band.save(written[-1])
+    for stale in set(folder.glob("*.npz")) - set(written):  # of a mesh that is gone
+        stale.unlink()
+    return written + _note_repairs(folder / "repairs.json", found)
+
+
+def structures(case: Case) -> dict[str, str]:
+    """Structure -> mesh file.
+
+    Raises
+    ------
+    InputError
+        Files of the folder are called like no structure, or two alike.
+    """
+    if not os.path.isdir(case.meshes):
+        return {SINGLE: case.meshes}
+    found: dict[str, str] = {}
+    problems = []
+    for path in case.mesh_files:
+        name = Path(path).stem
+        if not re.fullmatch(r"[A-Za-z0-9_]{1,100}", name):
+            remedy = "call it like its structure, with letters, digits and _ only"
+            problems.append(problem(path, "its name is that of no structure", remedy))
+        elif name in found:
+            problems.append(problem(path, f"is {name}, as is {found[name]}", "keep one of them"))
+        found.setdefault(name, path)
+    if problems:
+        raise InputError(problems)
+    return found
+
+
+def _note_repairs(path: Path, found: Mapping[str, tuple[str, Mesh, list[str]]]) -> list[Path]:
+    """Write what was repaired; no file where nothing was."""
+    noted = {
+        name: {
+            "repairs": repairs,
+            "volume_mm3": abs(signed_volume(mesh)),
+            "faces": len(mesh.faces),
+        }
+        for name, (_, mesh, repairs) in found.items()
+        if repairs
+    }
+    if not noted:
+        path.unlink(missing_ok=True)
+        return []
+    write_json(path, noted[SINGLE] if list(found) == [SINGLE] else noted)
+    return [path]
 
 
 def check_inside(band: NarrowBand, mesh: Mesh, where: str) -> None:

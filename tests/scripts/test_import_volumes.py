@@ -1,0 +1,108 @@
+"""import_volumes: dense arrays of labels, their spacing from a flag or tables beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from answers import refused
+from inside import run_inside
+
+from cardiform.cohort.table import read_case_table
+from cardiform.volumes import load_label_map
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def array(*voxels, shape=(4, 5, 6)) -> np.ndarray:
+    made = np.zeros(shape, np.int16)
+    for value, voxel in enumerate(voxels, start=1):
+        made[voxel] = value
+    return made
+
+
+def put(path: str, content=None) -> Path:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, array((1, 1, 1)) if content is None else content)
+    return Path(path)
+
+
+def imported(*arguments) -> dict:
+    result = run_inside("import_volumes.py", *arguments, "--out", "labels")
+    assert result.returncode == 0, result.stderr
+    return {c.case_id: load_label_map(c.labels) for c in read_case_table("labels/cohort.tsv")}
+
+
+def test_axes_and_spacing_are_those_of_the_array(folder):
+    put("volumes/a.npy", array((0, 0, 0), (3, 0, 0), (0, 4, 0), (0, 0, 5)))
+    made = imported("--volumes", "volumes", "--spacing", 1, 2, 3, "--axes", "sal")["a"]
+    place = {
+        value: made.affine[:3, :3] @ np.argwhere(made.data == value)[0] + made.affine[:3, 3]
+        for value in (1, 2, 3, 4)
+    }
+    assert place[2] - place[1] == pytest.approx([0, 0, 3])  # the first axis points up, 1 mm
+    assert place[3] - place[1] == pytest.approx([0, 8, 0])
+    assert place[4] - place[1] == pytest.approx([-15, 0, 0])
+    assert sum(place.values()) / 4 == pytest.approx(np.array([7.5, -4, -1.5]) / 2)
+
+
+def test_a_tree_of_earlier_preprocessing(folder):
+    """Spacings of the nearest table that knows a case; one call makes nothing twice."""
+    put("old/site1/p1/masks/labels.npy")
+    put("old/site1/p2/masks/labels.npy", array((1, 1, 1)).astype(float))
+    put("old/site2/p3/labels.npy", array((1, 1, 1))[None])
+    Path("old/metadata.csv").write_text("id,spacing_x,spacing_y,spacing_z\np1,9,9,9\np3,1,1,2\n")
+    Path("old/site1/metadata.csv").write_text('case,Spacing\np1,0.5\np2,"(0.5, 0.5, 0.8)"\n')
+    made = imported("--volumes", "old")
+    assert list(made) == ["p1", "p2", "p3"]
+    found = np.stack([label_map.spacing for label_map in made.values()])
+    assert found == pytest.approx(np.array([[0.5, 0.5, 0.5], [0.5, 0.5, 0.8], [1, 1, 2]]))
+    again = run_inside("import_volumes.py", "--volumes", "old", "--out", "labels")
+    assert "3 of 3 cases are finished already" in again.stderr
+    rows = imported("--volumes", "old/{patient}/{case}/labels.npy", "--spacing", 1)
+    assert list(rows) == ["p3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--spacing", 1, 2), "--spacing is one edge in mm above 0, or three"),
+        (("--spacing", 0), "--spacing is one edge"),
+        (("--spacing", 1, "--metadata", "m.csv"), "both give the spacing"),
+        (("--spacing", 1, "--axes", "RLS"), "--axes RLS names no three axes"),
+        ((), "2 volumes have no spacing in a metadata.csv beside them or above (a, b); give"),
+        (("--metadata", "none.csv"), "none.csv: cannot be read"),
+        (("--metadata", "m.csv"), "m.csv:2: spacing 'wide' is no spacing; write one edge"),
+        (("--metadata", "n.csv"), "n.csv: has no spacings of cases in case_id | size; name"),
+        (("--spacing", 1), "volumes/b.npy: has values that are no classes (0 to 300)"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_line(folder, arguments, words):
+    put("volumes/a.npy")
+    put("volumes/b.npy", array((1, 1, 1)) * 300)
+    Path("m.csv").write_text("name\tspacing\na\twide\nb\t1\n")
+    Path("n.csv").write_text("case_id,size\na,1\n")
+    result = run_inside("import_volumes.py", "--volumes", "volumes", *arguments, "--out", "labels")
+    refused(result, words)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (array((1, 1, 1))[0], "holds int16 of the shape (5, 6)"),
+        (array((1, 1, 1)) * 0.5, "has values that are no classes (0 to 0.5)"),
+        (np.full((2, 2, 2), np.nan), "has values that are no classes"),
+        (-array((1, 1, 1)), "has values that are no classes (-1 to 0)"),
+        (np.array([{}], object), "is no .npy file"),
+        (np.zeros((0, 2, 2)), "holds float64 of the shape (0, 2, 2)"),
+    ],
+)
+def test_arrays_that_are_no_label_maps(folder, content, words):
+    put("volumes/a.npy", content)
+    call = ("import_volumes.py", "--volumes", "volumes", "--spacing", 1, "--out", "labels")
+    refused(run_inside(*call), f"volumes/a.npy: {words}")
