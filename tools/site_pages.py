@@ -154,7 +154,19 @@ def markdown(docstring: str) -> str:
         else:
             inside = inside and following.startswith(" ")
             result.append("")
-    return "\n".join([*result, "```" if in_code else "", ""])
+    return "\n".join([*_escaped(result), "```" if in_code else "", ""])
+
+
+def _escaped(lines: list[str]) -> Iterator[str]:
+    """``<case>`` as it is written, outside of code; a browser would take it for a tag."""
+    in_code = False
+    for line in lines:
+        in_code ^= line.startswith("```")
+        if not in_code and not line.startswith("    "):
+            parts = line.split("`")
+            parts[::2] = [part.replace("<", "&lt;") for part in parts[::2]]
+            line = "`".join(parts)
+        yield line
 
 
 # --- the rules
@@ -184,7 +196,7 @@ def rules_page(root: Path) -> str:
         for name, text, comment in blocks:
             scripts = re.findall(r'script=script\("(.+?)"\)', text)
             used.update(scripts)
-            lines += ["", f"### {name}", "", *([comment, ""] if comment else [])]
+            lines += ["", f"### {name}", "", *_escaped([comment]), ""]
             lines += _rule_list(text, scripts, sections.get(name, []), places)
             for script in scripts:
                 lines += ["", _script_text(root, script)]

@@ -146,7 +146,7 @@ def readme() -> str:
         for field in own_fields(cls):
             effect = field.metadata["help"] + limits(field)
             effect += "; *resumable*" if field.metadata["resumable"] else ""
-            effect = effect.replace("|", "\\|")
+            effect = effect.replace("|", "\\|").replace("<", "&lt;")
             lines.append(f"| `{field.name}` | `{yaml_text(field.default)}` | {effect} |")
     return "\n".join(lines) + "\n"
 

@@ -23,7 +23,7 @@ def tool(monkeypatch):
 DOCSTRING = """Cut a :class:`~cardiform.labels.LabelTable`; see ``file``.
 
 one : the first,
-    on two lines.    other : beside it
+    on two lines.    other : beside <one>
 Returns what is left.
 
 Parameters
@@ -42,7 +42,7 @@ InputError
 MARKDOWN = """Cut a `cardiform.labels.LabelTable`; see `file`.
 - `one`: the first,
   on two lines.
-- `other`: beside it
+- `other`: beside &lt;one>
 Returns what is left.
 **Parameters**
 - `path`: str

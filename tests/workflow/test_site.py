@@ -27,6 +27,13 @@ NOT_DRAWN = {
     "evaluate_vessels", "resample_set_labels", "evaluate_set_samples",
 }  # fmt: skip
 
+TAGS = {
+    "a", "article", "b", "blockquote", "br", "button", "code", "dd", "div", "dl", "dt", "em",
+    "form", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "img", "input", "label", "li", "nav",
+    "ol", "p", "path", "pre", "rect", "small", "span", "strong", "sub", "sup", "svg", "table",
+    "tbody", "td", "text", "th", "thead", "tr", "ul",
+}  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
@@ -66,6 +73,15 @@ def test_pages_need_no_network(site):
         for tag in re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", text):
             loaded = re.search(r"\b(?:src|href)=[\"']?(?:https?:)?//", tag)
             assert not loaded or 'rel="canonical"' in tag, f"{page.name}: {tag}"
+
+
+def test_no_placeholder_is_taken_for_a_tag(site):
+    """``<case>`` outside of code would not be seen, here and on a forge."""
+    for page in site[0].rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        body = re.search(r"<article.*?</article>", text, re.S)
+        found = set(re.findall(r"<([a-z]\w*)", body[0])) if body else set()
+        assert found <= TAGS, f"{page.name}: {found - TAGS}"
 
 
 def test_the_search_works_from_a_folder_without_a_network(site, tmp_path):
