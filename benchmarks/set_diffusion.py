@@ -8,9 +8,8 @@ two networks: the VecSet and the diffusion of its latents; an autoencoder of vox
 diffusion of its latents. The numbers of steps are such that both first networks take about as many
 CPU seconds, and both second ones (seconds are printed). Hearts, split and grid are the same, and so
 is what judges them: evaluate_samples on the voxel diffusion's grid, without coronaries, which a
-voxel of it cannot hold. The set diffusion's hearts are written on a finer grid, and laid on the
-coarse one as real hearts are (those of the first of --ways are judged on the fine one, too, with
-all classes, and asked for volumes). Its ways:
+voxel of it cannot hold. With --sets-on fine the set diffusion is judged with all classes, on a grid
+of --fine voxels. Its ways:
 
 fitted   hearts begin as draws of the fitted distribution, and a network changes them
 linear   the fitted distribution alone, without a network: a statistical shape model
@@ -25,20 +24,16 @@ import argparse
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import yaml
 from measuring import ROOT
 
 from cardiform import cli
-from cardiform.ldm.cube import on_cube
 from cardiform.ldm.hearts_on_grid import load_grid
 from cardiform.options.sections import SECTIONS
-from cardiform.volumes import load_label_map, save_label_map
 
 SCRIPTS = ROOT / "workflow" / "scripts"
 DEMO = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
@@ -59,7 +54,7 @@ ROWS = {
     "reconstructed_train": "the same, coded",
     "generated": "generated",
 }
-ASKED = ("left_ventricle",)
+ASKED = ("left_ventricle", "left_atrium")
 
 
 def main() -> None:
@@ -68,9 +63,10 @@ def main() -> None:
     )
     parser.add_argument("--hearts", required=True, type=Path, help="of vecset_completion.py")
     parser.add_argument("--out", required=True, type=Path, help="folder for files")
-    parser.add_argument("--fine", type=int, default=48, help="voxels of the set diffusion's grid")
-    parser.add_argument("--samples", type=int, default=12, help="hearts to make, as many as test")
-    parser.add_argument("--set-steps", type=int, default=200)
+    parser.add_argument("--fine", type=int, default=48, help="voxels of the grid fine")
+    parser.add_argument("--sets-on", choices=("coarse", "fine"), default="coarse")
+    parser.add_argument("--samples", type=int, default=24, help="hearts to make")
+    parser.add_argument("--set-steps", type=int, default=60)
     parser.add_argument("--autoencoder-steps", type=int, default=600)
     parser.add_argument("--diffusion-steps", type=int, default=130)
     parser.add_argument("--ways", nargs="*", choices=tuple(WAYS), default=tuple(WAYS))
@@ -94,6 +90,7 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace):
         self.args, self.out = args, args.out
+        self.sets = args.out / f"sets_{args.sets_on}"
         self.vecset = args.hearts / "plain_0" / "model.pt"
         config = {name: DEMO.get(name, {}) | CHANGES.get(name, {}) for name in SECTIONS}
         config["cohort"] = {}
@@ -169,55 +166,28 @@ class Bench:
         samples = o / "voxel" / "samples"
         model = ("--model", o / "voxel" / "diffusion" / "model.pt")
         self.run("sample_diffusion", *model, "--out", samples, *self.flags("sampling"))
-        self.evaluate("voxel/samples", "coarse", latents)
+        self.evaluate(samples, "coarse", latents)
 
     def encode(self) -> None:
-        latents = self.out / "set_latents"
-        self.run("encode_set_latents", "--vecset", self.vecset, *self.split, *self.grid("fine"),
-                 "--out", latents, "--manifest", latents / "manifest.tsv",
-                 *self.flags("set_latents", voxel_size=self.args.fine))  # fmt: skip
-        self.lay_on_coarse(latents / "reconstructions", self.out / "coarse_latents")
+        size = load_grid(self.out / self.args.sets_on / "grid.json").size
+        latents = self.sets / "latents"
+        self.run("encode_set_latents", "--vecset", self.vecset, *self.split,
+                 *self.grid(self.args.sets_on), "--out", latents,
+                 "--manifest", latents / "manifest.tsv",
+                 *self.flags("set_latents", voxel_size=size))  # fmt: skip
 
     def make_set_diffusion(self, way: str) -> None:
-        o, changes = self.out, {"steps": self.args.set_steps} | WAYS[way]
-        latents = o / "set_latents"
+        changes = {"steps": self.args.set_steps} | WAYS[way]
+        latents, own = self.sets / "latents", self.sets / way
         given = ("--manifest", latents / "manifest.tsv", "--slots", latents / "slots.npz")
-        given += ("--vecset", self.vecset, *self.grid("fine")[2:])
-        self.train(
-            "train_set_diffusion",
-            "set_diffusion",
-            f"{way}/model",
-            *given,
-            **changes,
-        )
-        samples = o / way / "samples"
-        model = ("--model", o / way / "model" / "model.pt")
-        self.run("sample_set_diffusion", *model, "--out", samples, *self.flags("set_sampling"))
-        if way == self.args.ways[0]:
-            self.evaluate(f"{way}/samples", "fine", latents)
-        shutil.rmtree(o / way / "coarse", ignore_errors=True)
-        shutil.copytree(samples, o / way / "coarse")
-        self.lay_on_coarse(samples / "nifti", o / way / "coarse" / "nifti", center=np.zeros(3))
-        shutil.rmtree(o / way / "coarse" / "latents")
-        self.evaluate(f"{way}/coarse", "coarse", o / "coarse_latents")
+        given += ("--vecset", self.vecset, *self.grid(self.args.sets_on)[2:])
+        place = f"sets_{self.args.sets_on}/{way}/model"
+        self.train("train_set_diffusion", "set_diffusion", place, *given, **changes)
+        model = ("--model", own / "model" / "model.pt", "--out", own / "samples")
+        self.run("sample_set_diffusion", *model, *self.flags("set_sampling"))
+        self.evaluate(own / "samples", self.args.sets_on, latents)
 
-    def lay_on_coarse(self, source: Path, target: Path, center: np.ndarray | None = None) -> None:
-        """Label maps of the fine grid on the coarse one, as resample_labels does it; of cases a
-        manifest, too."""
-        grid = load_grid(self.out / "coarse" / "grid.json")
-        rows = ["case_id\tpath\tbytes\tsha256\tstatus"]
-        for path in sorted(source.glob("*.nii.gz")):
-            case_id = path.name.removesuffix(".nii.gz")
-            fine = load_label_map(path)
-            size = np.array(fine.data.shape)
-            middle = fine.affine[:3, :3] @ ((size - 1) / 2) + fine.affine[:3, 3]
-            cube = grid.cube(middle if center is None else center)
-            save_label_map(target / path.name, on_cube(fine, cube, grid.table.values), cube.affine)
-            rows.append(f"{case_id}\t{target / path.name}\t0\t0\tok")
-        (target / "manifest.tsv").write_text("\n".join(rows) + "\n")
-
-    def evaluate(self, samples: str, grid: str, latents: Path) -> None:
-        folder = self.out / samples
+    def evaluate(self, folder: Path, grid: str, latents: Path) -> None:
         self.run("evaluate_samples", "--samples", folder / "metrics.json", *self.grid(grid),
                  "--latents", latents / "manifest.tsv", *self.split[:2], *self.split[4:],
                  "--out", folder / "figures.json", *self.flags("generation"))  # fmt: skip
@@ -225,22 +195,20 @@ class Bench:
     def ask(self, way: str) -> None:
         """Volumes one deviation below and above those of training hearts, one class at a time."""
         for name in ASKED:
-            record = json.loads((self.out / way / "samples" / "metrics.json").read_text())
+            record = json.loads((self.sets / way / "samples" / "metrics.json").read_text())
             made = record["volume_ml"]
             for sign in (-1, 1):
                 wanted = made[name]["mean"] + sign * made[name]["std"]
-                out = self.out / way / f"asked_{name}_{sign}"
-                more = self.flags("set_sampling", num_samples=3, volumes=(f"{name}={wanted:.1f}",))
-                model = self.out / way / "model" / "model.pt"
+                out = self.sets / way / f"asked_{name}_{sign}"
+                more = self.flags("set_sampling", num_samples=4, volumes=(f"{name}={wanted:.1f}",))
+                model = self.sets / way / "model" / "model.pt"
                 self.run("sample_set_diffusion", "--model", model, "--out", out, *more)
                 print(json.loads((out / "metrics.json").read_text())["asked"])
 
     def print_table(self) -> None:
-        ways = [f"{way}/{grid}" for way in WAYS for grid in ("coarse", "samples")]
-        for folder in ("voxel/samples", *ways):
-            if not (self.out / folder / "figures.json").exists():
-                continue
-            found = json.loads((self.out / folder / "figures.json").read_text())
+        for path in sorted(self.out.rglob("figures.json")):
+            folder = path.parent.relative_to(self.out)
+            found = json.loads(path.read_text())
             print(f"\n{folder}")
             for row, title in ROWS.items():
                 r = found[row]

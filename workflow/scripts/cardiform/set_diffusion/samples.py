@@ -81,7 +81,11 @@ def _corrected(
         for row, (made, worst) in enumerate(zip(hearts, apart.abs().amax(dim=1).tolist())):
             if row not in best or worst < best[row][0]:
                 best[row] = worst, made
-        log.info("round %d: volumes off by %.1f %%", number, 100 * float(apart.abs().mean()))
+        log.info(
+            "round %d: volumes off by %.1f %%",
+            number,
+            100 * float(apart[aim.isfinite()].abs().mean()),
+        )
         asked = wanted.asked.clone()
         asked[:, :classes] -= apart
         wanted = replace(wanted, asked=asked)

@@ -21,7 +21,7 @@ from ..training.distributed import choose_device
 from ..training.engine import Outcome
 from ..training.job import Job
 from ..vecset.model import VECSET
-from .data import SetDataset
+from .data import SetBatch, SetDataset
 from .latents import SetLatents
 from .model import SET_DIFFUSION, frozen_weights
 from .option_checks import check_set_diffusion
@@ -110,8 +110,14 @@ def strength_chooser(made: Job) -> Callable[[Outcome], dict[str, float]] | None:
         task.network.to(device).eval()
         torch.manual_seed(task.options.seed)
         items = [held_out[index, 0] for index in range(len(held_out))]
-        parts = ("heart", "asked")
-        batches = [{p: item[p][None].to(device) for p in parts} for item in items]
+        batches = [
+            SetBatch(
+                case_id=[item["case_id"]],
+                heart=item["heart"][None].to(device),
+                asked=item["asked"][None].to(device),
+            )
+            for item in items
+        ]
         strength = task.strength(batches)
         log.info("of what the network adds %.2f is taken: the best on the validation", strength)
         return {"strength": strength}
