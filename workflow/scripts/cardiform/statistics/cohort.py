@@ -21,7 +21,7 @@ from .case import RegisteredHeart, registered_path
 from .drawing import write_surfaces
 from .model import ShapeModel
 from .poses import onto_mean
-from .quality import Correspondences, SignedDistances, Truth, between, quality
+from .quality import Correspondences, Model, SignedDistances, Truth, between, quality
 from .template import Template, in_mm
 from .voxels import Box, Judge, label_map, label_map_of
 
@@ -140,7 +140,7 @@ def compared(
         "valid_training": float(np.mean([judge.valid(found) for found in maps])),
     }
     plain = SignedDistances(template, hearts, options.most_modes)
-    models = {
+    models: dict[str, tuple[Model, Judge]] = {
         "correspondences": (Correspondences(model, hearts), judge),
         "signed_distances": (plain, Judge(fields, template.values, table)),
     }
