@@ -44,7 +44,11 @@ def main() -> None:
     parser.add_argument("--spacing-mm", type=float, default=2.0)
     parser.add_argument("--peer", type=Path, help="folder in which pycpd is installed")
     parser.add_argument("--processes", type=int, default=1)
-    args, more = parser.parse_known_args()
+    parser.add_argument("--grid-mm", help="as of shape_statistics.py")
+    parser.add_argument("--leave-out", help="as of shape_statistics.py")
+    args = parser.parse_args()
+    given = {"--grid-mm": args.grid_mm, "--leave-out": args.leave_out}
+    more = [word for flag, value in given.items() if value for word in (flag, value)]
     measures = write_cohort(args)
     out = args.out / "shape_statistics"
     started = time.process_time(), time.perf_counter()
