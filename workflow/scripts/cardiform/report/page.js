@@ -92,7 +92,7 @@ function turn(element, sideways, upwards, nearer) {
     y: far * Math.cos(height) * Math.sin(around),
     z: far * Math.sin(height),
   };
-  Plotly.relayout(element, { "scene.camera": { eye: to, up, center } });
+  return Plotly.relayout(element, { "scene.camera": { eye: to, up, center } });
 }
 
 const KEYS = {
@@ -118,6 +118,11 @@ function stage(figure, content, { reach = () => undefined, nearer = 1, broad = 1
   const wider = nearer * Math.max(1, (0.9 * broad * scene.clientHeight) / scene.clientWidth); // on a phone: from afar
   for (const axis of "xyz") eye[axis] *= wider;
   let waiting = false;
+  let last = Promise.resolve();
+  // Plotly fails where a picture is asked for before the one before it is drawn.
+  const queue = (work) => {
+    last = last.then(work, (error) => { console.error(error); return work(); });
+  };
   const draw = () => {
     waiting = false;
     const shown = new Set(
@@ -131,17 +136,17 @@ function stage(figure, content, { reach = () => undefined, nearer = 1, broad = 1
     return Plotly.react(scene, content(way, shown), now, settings);
   };
   const soon = () => { // a slider that moves asks more often than a screen shows
-    if (!waiting) requestAnimationFrame(draw);
+    if (!waiting) requestAnimationFrame(() => queue(draw));
     waiting = true;
   };
-  whenSeen(figure, draw);
+  whenSeen(figure, () => queue(draw));
   figure.addEventListener("change", soon);
   figure.addEventListener("input", soon);
   scene.addEventListener("keydown", (event) => {
     const move = KEYS[event.key];
     if (move && scene.layout) {
       event.preventDefault();
-      turn(scene, ...move);
+      queue(() => turn(scene, ...move));
     }
   });
   return soon;
