@@ -133,7 +133,7 @@ def test_the_table_has_a_row_per_reference():
     assert figures["train_subset"]["validity"]["valid"] == 1.0
     assert set(figures["generated"]["classes"]) == set(GRID.table.names)
     lines = table_of_figures(figures)
-    assert len(lines) == 9 and "copies" in lines[-1]
+    assert len(lines) == 10 and "copies" in lines[-1] and "Z_U" in lines[-2]
     assert "no reconstructions of training hearts" in figures["notes"][0]
     again = evaluate(
         random_hearts(6, 2), References(train, test, test), GRID, GenerationOptions(points=32)
