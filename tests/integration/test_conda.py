@@ -18,7 +18,9 @@ from tiny_config import TINY, changed
 RULES, _ = read_rules()
 DEMO = changed(TINY, "demo", cases=8, spacing_mm=5.0)
 # What the Python that runs the tests has, and an environment must not have.
-FOREIGN = ("snakemake", "pytest", "yaml", "spconv", "igl", "mlflow", "wandb")
+FOREIGN = (
+    "snakemake", "pytest", "yaml", "spconv", "igl", "mlflow", "wandb", "highdicom", "pydicom",
+)  # fmt: skip
 FOREIGN_TO = {
     "geometry": ("torch", "monai", "tensorboardX", "fpsample", "safetensors", *FOREIGN),
     "torch": ("monai", "einops", "h5py", "pandas", *FOREIGN),
