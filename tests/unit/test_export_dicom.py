@@ -160,20 +160,21 @@ def test_a_plane_that_is_missing_within_the_series_is_one_line(case, tmp_path):
 
 
 def test_what_is_missing_is_said_before_anything_is_computed(case, tmp_path, monkeypatch):
-    dicom.check_dicom([case], "cases.tsv")
+    dicom.check_dicom([case], "cases.tsv", [case])
     without = dataclasses.replace(case, dicom="")
+    dicom.check_dicom([without], "cases.tsv", [case, without])  # of another chunk
     with pytest.raises(InputError, match="no case names a DICOM series; name the folder"):
-        dicom.check_dicom([without], "cases.tsv")
+        dicom.check_dicom([without], "cases.tsv", [without])
     gone = dataclasses.replace(case, dicom=str(tmp_path / "gone"))
     with pytest.raises(InputError, match=r"gone: is no folder; correct column dicom .*\(a\)"):
-        dicom.check_dicom([gone], "cases.tsv")
+        dicom.check_dicom([gone], "cases.tsv", [gone])
     skipped = dataclasses.replace(gone, status="skipped")
-    dicom.check_dicom([case, skipped], "cases.tsv")
+    dicom.check_dicom([case, skipped], "cases.tsv", [case, skipped])
     with pytest.raises(InputError, match=r"gone: No such file or directory; correct column dicom"):
         dicom.series_files(gone)
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(InputError, match="highdicom is not installed; run pip install highdicom"):
-        dicom.check_dicom([case], "cases.tsv")
+        dicom.check_dicom([case], "cases.tsv", [case])
 
 
 def test_the_column_is_read_relative_to_the_table_and_kept(tmp_path):

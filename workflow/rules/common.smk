@@ -110,6 +110,13 @@ def chunk_rows(wildcards):
     ]
 
 
+def series_of_chunk(wildcards):
+    """The DICOM series of the cases of a chunk, where exports need them."""
+    if "dcm" not in OPTIONS["exports"].formats:
+        return []
+    return [CASES[case_id].dicom for case_id in CHUNKS[wildcards.chunk]]
+
+
 def chunk_cases(wildcards):
     return " ".join(CHUNKS[wildcards.chunk])
 

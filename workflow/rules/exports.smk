@@ -29,6 +29,8 @@ rule export_shapes:
         select=chunk_cases,
         meshes=folder_of_meshes,
         out=folder_of_stage,
+        # not for the script: another series runs the job
+        series=series_of_chunk,
     shell:
         "python {params.script:q} --cases {input.cases:q} --select {params.select}"
         " --meshes {params.meshes} --out {params.out} --manifest {output}"

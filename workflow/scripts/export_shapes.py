@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cardiform import cli, labels
 from cardiform.cohort import per_case
+from cardiform.cohort.table import read_checked_cases
 from cardiform.options.exports import ExportsOptions
 
 
@@ -31,7 +32,7 @@ def main() -> None:
     run = cli.case_run(args)
     dicom = "dcm" in options.formats
     if dicom:
-        check_dicom(run.cases, args.cases)
+        check_dicom(run.cases, args.cases, read_checked_cases(args.cases))
     table = labels.load_label_table(args.labels)
     per_case.run_cases(
         run,

@@ -47,14 +47,14 @@ def libraries() -> Any:
     return highdicom, pydicom
 
 
-def check_dicom(cases: Iterable[Case], table: str | Path) -> None:
+def check_dicom(cases: Iterable[Case], table: str | Path, cohort: Iterable[Case]) -> None:
     """InputError, before anything is computed, where DICOM SEG cannot be written: no library, no
-    case with a series, folders that are not there."""
+    case of the ``cohort`` with a series, folders of ``cases`` that are not there."""
     libraries()
-    named = [case for case in cases if case.dicom and case.status == OK]
-    if not named:
+    if not any(case.dicom and case.status == OK for case in cohort):
         remedy = "name the folder of each series in column dicom, or leave dcm out"
         raise InputError(problem(table, "no case names a DICOM series", remedy))
+    named = [case for case in cases if case.dicom and case.status == OK]
     if problems := [
         problem(case.dicom, "is no folder", f"correct {COLUMN} ({case.case_id})")
         for case in named
@@ -85,7 +85,7 @@ def write_dicom(path: Path, label_map: LabelMap, classes: list[LabelClass], case
     frames = _on_frames(label_map, series, case)
     numbers = np.zeros(256, np.uint8)
     numbers[[label.value for label in classes]] = np.arange(1, len(classes) + 1)
-    uid = [series[0].SeriesInstanceUID, sha256_file(case.labels)]
+    uid = [series[0].SeriesInstanceUID, sha256_file(case.labels), repr(classes)]
     try:
         found = highdicom.seg.Segmentation(
             source_images=series,
@@ -119,6 +119,7 @@ def _description(highdicom: Any, number: int, label: LabelClass) -> Any:
         segment_label=plain(label)[:64],
         segmented_property_category=coded(STRUCTURE[0], "SCT", STRUCTURE[1]),
         segmented_property_type=coded(code, "SCT", meaning),
+        # how the labels were drawn is not known here
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.MANUAL,
         display_color=highdicom.color.CIELabColor.from_rgb(*rgb(label)),
     )

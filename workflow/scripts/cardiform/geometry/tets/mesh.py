@@ -21,7 +21,7 @@ from .lattice import UNIT, body_centred, edge_keys, refined
 from .partition import Partition, Sizes
 from .quality import sharpest, volumes
 
-ANGLE_DEG = 12.0  # no dihedral angle is smaller
+ANGLE_DEG = 12.0  # no dihedral angle is smaller, before coordinates are rounded for a file
 # The first moves leave more room for later ones.
 ANGLES_DEG = (25.0, 20.0, 16.0, 14.0, ANGLE_DEG)
 ROUNDS = 2  # of moves at each angle
