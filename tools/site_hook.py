@@ -36,7 +36,7 @@ LINK = re.compile(r"(?<=\])\(([^()\s]+)\)")
 def on_config(config):
     """The pages of the library take the place of ``api/`` in the nav."""
     pages = [{page.title: page.path} for page in site_pages.library_pages(ROOT)]
-    for section in config.nav:
+    for section in filter(lambda entry: isinstance(entry, dict), config.nav):  # others are pages
         for entries in section.values():
             for entry in entries:
                 if isinstance(entry, dict) and list(entry.values()) == [API]:

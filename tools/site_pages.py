@@ -28,7 +28,7 @@ class Page:
 def source_page(path: Path, name: str) -> str:
     """A file of the repository as it is."""
     language = LANGUAGES.get(path.suffix, "text")
-    text = path.read_text(encoding="utf-8")
+    text = path.read_bytes().decode("utf-8", errors="replace")
     return f"# {name}\n\n````{language}\n{text.rstrip()}\n````\n"
 
 
@@ -284,7 +284,7 @@ def notebook_page(path: Path) -> tuple[str, list[bytes]]:
             lines += [source, ""]
             continue
         lines += ["```python", source, "```", ""]
-        for output in cell["outputs"]:
+        for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/png" in data:
                 lines += [f"![Picture of the cell above]({path.stem}_{len(pictures)}.png)", ""]

@@ -64,8 +64,26 @@ def test_a_tree_of_earlier_preprocessing(folder):
     assert found == pytest.approx(np.array([[0.5, 0.5, 0.5], [0.5, 0.5, 0.8], [1, 1, 2]]))
     again = run_inside("import_volumes.py", "--volumes", "old", "--out", "labels")
     assert "3 of 3 cases are finished already" in again.stderr
-    rows = imported("--volumes", "old/{patient}/{case}/labels.npy", "--spacing", 1)
+    rows = imported("--volumes", "old/{patient}/{case}/labels.npy", "--spacing", 1, "--force")
     assert list(rows) == ["p3"]
+
+
+def test_edges_of_a_table_are_those_of_the_world(folder):
+    put("volumes/a.npy")
+    Path("volumes/metadata.csv").write_text("id,spacing_x,spacing_y,spacing_z\na,1,2,3\n")
+    made = imported("--volumes", "volumes", "--axes", "SAR")["a"]
+    assert tuple(made.spacing) == (1, 2, 3)
+
+
+def test_a_table_that_was_edited_is_kept(folder):
+    put("volumes/a.npy")
+    imported("--volumes", "volumes", "--spacing", 1)
+    edited = "case_id\tpatient_id\tlabels\tx_age\na\tp7\ta.nii.gz\t61\n"
+    Path("labels/cohort.tsv").write_text(edited)
+    imported("--volumes", "volumes", "--spacing", 1)
+    assert Path("labels/cohort.tsv").read_text() == edited
+    imported("--volumes", "volumes", "--spacing", 1, "--force")
+    assert "p7" not in Path("labels/cohort.tsv").read_text()
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ OTHERS = (
     "tensorboard/notes.txt", "tensorboard/events.out.tfevents.1.mine", "previews/mine.png",
     "checkpoints/before.pt", "checkpoints/.tmp-mine", "checkpoints.1/notes.txt",
     "fast_dev_run/notes.txt", "phantom_000/mine.ply", "phantom_000/mine.npz",
-    "phantom_002/mine.ply", "cases/mine.json", "state/mine.json", "manifest/mine.tsv",
-    "boxes/mine.json", "qc/cases/mine.json",
+    "phantom_002/mine.ply", "aorta/mine.npz", "cases/mine.json", "state/mine.json",
+    "manifest/mine.tsv", "boxes/mine.json", "qc/cases/mine.json",
 )  # fmt: skip
 SHORT = {"steps": 2, "warmup_steps": 1, "validate_every": 2, "checkpoint_every": 1, "log_every": 1}
 # Some write one file, or two; bundles are written to new folders alone (test_model_bundles.py).
@@ -285,7 +285,7 @@ TABLE = OTHER_SCRIPTS | TRAININGS
 DECLARED = (
     "model.pt", "metrics.json", "all.tsv", "cases.tsv", "summary.json", "grid.json",
     "statistics.json", "train.csv", "val.csv", "test.csv", "figures.json", "qc/cohort.json",
-    "branches.csv", "cohort.tsv", "summary.csv", "cases.csv", "measures.csv", "norms.csv",
+    "branches.csv", "summary.csv", "cases.csv", "measures.csv", "norms.csv",
     "zscores.csv", "groups.csv", "best.yaml", "trials.tsv", "search.png", "study.log",
     "folds.png", "slots.npz", "model.npz", "template.npz", "scores.csv",
 )  # fmt: skip

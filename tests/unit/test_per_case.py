@@ -302,3 +302,15 @@ def test_a_full_disk_is_named_and_what_is_finished_is_kept(tmp_path):
     assert found["left"][1] == ["a.npz", "b.npz", "c.npz", "manifest.tsv", "state"]
     assert found["runs"] == "abc", "finished cases are not done again"
     assert not any((tmp_path / "disk").iterdir()), "the disk is gone with its process"
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [({"meshes": "hearts/a.stl"}, "hearts/a.stl"), ({"image": "a_ct.nii"}, "a_ct.nii"), ({}, "a")],
+)
+def test_a_surprise_names_a_file_of_a_case_without_a_label_map(files, named):
+    def surprise(case):
+        raise RuntimeError("odd")
+
+    found = per_case._guarded(surprise, "", Case(case_id="a", patient_id="a", **files))
+    assert found.problems[0].startswith(f"{named}: RuntimeError: odd; ")

@@ -157,6 +157,11 @@ def test_meshes_and_cts_are_checked_and_voxelised_by_the_workflow(tmp_path):
         left, right = (NarrowBand.load(folder / f"{name}.npz") for name in ("left", "right"))
         assert left.frame.scale == right.frame.scale
     assert len(NarrowBand.load(tmp_path / "results/acme/windows/soft/32/a/soft.npz").sdf)
+    (tmp_path / "hearts" / "b" / "left.stl").write_bytes(
+        (tmp_path / "hearts" / "a" / "left.stl").read_bytes()
+    )
+    result = planner()([*places, "results/acme/cases.tsv"], tmp_path, environment)
+    assert "the mesh is the same file under 2 patients (a, b)" in result.stdout + result.stderr
     (tmp_path / "hearts" / "b" / "right.stl").write_bytes(b"solid")
     result = planner()([*places, "voxels"], tmp_path, environment)
     assert result.returncode == 1

@@ -14,6 +14,8 @@ LEARNED = {
     "vqvae_windows": [
         f"{RESULTS}/vqvae_windows/{window}/reconstructions/metrics.json" for window in WINDOWS
     ],
+    "vessels": [f"{VESSELS}/model/metrics.json"],
+    "set_diffusion": [f"{RESULTS}/set_diffusion/model/metrics.json"],
 }
 
 

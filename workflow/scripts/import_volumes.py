@@ -8,8 +8,11 @@ axis of the array, and --axes what its axes point to (R, L, A, P, S, I; SAR for 
 columns of arrays that count from the feet). Without --spacing it is read from tables called
 metadata.csv beside the volumes or above them, or from the one that --metadata names: a column
 case_id (or case, id, name) and spacing_mm (or spacing, or spacing_x, spacing_y and spacing_z).
+Three edges of a table are those along x (right-left), y (back-front) and z (feet-head), whatever
+--axes says.
 
-Writes <out>/<case>.nii.gz and <out>/cohort.tsv; name the table in a config, as cohort.table.
+Writes <out>/<case>.nii.gz and, where it is not there yet, <out>/cohort.tsv; name the table in a
+config, as cohort.table. It needs the environment: python3 run.py python workflow/scripts/...
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 
 log = logging.getLogger("import_volumes")
+AXES = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 
 
 def parse():
@@ -38,6 +42,7 @@ def parse():
     where = "FOLDER|PATTERN"
     group.add_argument("--volumes", required=True, metavar=where, help=".npy files of classes")
     group.add_argument("--out", required=True, type=Path, help="output folder")
+    group.add_argument("--force", action="store_true", help="write cohort.tsv where it is there")
     group.add_argument("--processes", type=int, default=1, help="volumes at a time (default: 1)")
     group = parser.add_argument_group("geometry")
     group.add_argument(
@@ -53,7 +58,7 @@ def parse():
     if args.spacing and given is None:
         problems.append("--spacing is one edge in mm above 0, or three")
     args.axes = args.axes.upper()
-    if sorted("RAS"["RLAPSI".index(c) // 2] if c in "RLAPSI" else c for c in args.axes) != [*"ARS"]:
+    if sorted(AXES.get(letter, -1) for letter in args.axes) != [0, 1, 2]:
         problems.append(f"--axes {args.axes} names no three axes; write RAS or SAR, say")
     if problems:
         raise InputError(problems)
@@ -79,7 +84,12 @@ def main() -> None:
     found, left = files_of("volume", args.volumes)
     cases = cases_of_files(found, "labels")
     volumes = {case.case_id: Path(case.labels) for case in cases}
-    edges = dict.fromkeys(volumes, given) if given else spacings_of(volumes, args.metadata)
+    if given:
+        edges = dict.fromkeys(volumes, given)
+    else:  # a table's x, y and z are those of the world
+        order = [AXES[letter] for letter in args.axes]
+        found_edges = spacings_of(volumes, args.metadata)
+        edges = {case: tuple(xyz[axis] for axis in order) for case, xyz in found_edges.items()}
     per_case.run_cases(
         per_case.CaseRun(cases, args.out, args.out / "manifest.tsv", args.processes),
         functools.partial(write_label_map, edges=edges, axes=args.axes, out=args.out),
@@ -87,10 +97,13 @@ def main() -> None:
         parameters=lambda case: {"spacing": edges[case.case_id], "axes": args.axes},
     )
     table = args.out / "cohort.tsv"
-    write_case_table(table, [replace(c, labels=str(label_map(c, args.out))) for c in cases])
+    if table.exists() and not args.force:
+        log.info("%s is kept as it is; --force writes it again", table)
+    else:
+        write_case_table(table, [replace(c, labels=str(label_map(c, args.out))) for c in cases])
     for path, why in left.items():
         log.info("left over: %s: %s", path, why)
-    log.info("%d volumes; %s written, name it in a config, as cohort.table", len(cases), table)
+    log.info("%d volumes; name %s in a config, as cohort.table", len(cases), table)
 
 
 if __name__ == "__main__":

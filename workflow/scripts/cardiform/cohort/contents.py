@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -117,7 +118,8 @@ def warn_of_shared_files(cases: Iterable[Case], reports: Iterable[dict]) -> None
         for sha256 in filter(None, report["sha256"]):
             having.setdefault(sha256, set()).add(patients[report["case_id"]])
     for report in reports:
-        for column, sha256 in zip(COLUMNS, report["sha256"]):
+        columns = itertools.chain(COLUMNS, itertools.repeat("mesh"))
+        for column, sha256 in zip(columns, report["sha256"]):
             if len(having.get(sha256, ())) > 1:
                 report["warnings"].append(_shared(column, having[sha256]))
 

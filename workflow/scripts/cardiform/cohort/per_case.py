@@ -212,7 +212,7 @@ def _each(work, todo: Mapping[Case, str], processes: int):
         log.warning("a process was killed, out of memory? One at a time again: %s", names)
     for case in struck:
         if (yield from _pooled(work, collections.deque([case]), 1)):
-            yield case, InputError(problem(case.labels, KILLED, MORE_MEMORY))
+            yield case, InputError(problem(case.main_file, KILLED, MORE_MEMORY))
 
 
 def _pooled(work, waiting: collections.deque[Case], processes: int):
@@ -298,14 +298,14 @@ def _guarded(work, memory: str, case: Case) -> list[Path] | InputError:
         return error
     except Exception as error:
         if limit := limit_fact(error):
-            return InputError(problem(case.labels, *limit))
+            return InputError(problem(case.main_file, *limit))
         if fact := memory_fact(error):
-            return InputError(problem(case.labels, fact, memory))
+            return InputError(problem(case.main_file, fact, memory))
         if line := os_problem(error, f"an output of case {case.case_id}"):
             return InputError(line)
         log.error("%s\n%s", case.case_id, traceback.format_exc())
         return InputError(
-            problem(case.labels, f"{type(error).__name__}: {error}", "see the log for details")
+            problem(case.main_file, f"{type(error).__name__}: {error}", "see the log for details")
         )
 
 

@@ -95,6 +95,11 @@ class Case:
         return [*filter(None, named), *self.mesh_files]
 
     @property
+    def main_file(self) -> str:
+        """What a message about the case names: its first file, or its id."""
+        return next(iter(self.files), self.case_id)
+
+    @property
     def mesh_files(self) -> list[str]:
         """The mesh file, or those of the folder, by name; the path itself where none is there."""
         if not os.path.isdir(self.meshes):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import outputs
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import write_json
@@ -61,7 +62,7 @@ def voxelize_meshes(case: Case, *, options: VoxelsOptions, out: Path) -> list[Pa
         written.append(folder / f"{name}.npz")
         band.save(written[-1])
     for stale in set(folder.glob("*.npz")) - set(written):  # of a mesh that is gone
-        stale.unlink()
+        outputs.remove(stale)
     return written + _note_repairs(folder / "repairs.json", found)
 
 
@@ -102,7 +103,7 @@ def _note_repairs(path: Path, found: Mapping[str, tuple[str, Mesh, list[str]]]) 
         if repairs
     }
     if not noted:
-        path.unlink(missing_ok=True)
+        outputs.remove(path)
         return []
     write_json(path, noted[SINGLE] if list(found) == [SINGLE] else noted)
     return [path]

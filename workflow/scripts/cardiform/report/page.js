@@ -199,6 +199,7 @@ for (const figure of document.querySelectorAll(".modes")) {
     slider.parentElement.querySelector("output").textContent = text;
     slider.setAttribute("aria-valuetext", `${text} standard deviations`);
   });
+  say(); // some browsers keep the sliders of a page that is loaded again
   figure.addEventListener("input", say);
   figure.querySelector("button").addEventListener("click", () => {
     for (const slider of sliders) slider.value = 0;

@@ -23,6 +23,7 @@ TITLES = {
     "ldm/labels/autoencoder": "Latent diffusion: autoencoder",
     "ldm/labels/diffusion": "Latent diffusion",
     "ldm/labels/vessels/model": "Vessels of generated hearts",
+    "set_diffusion/model": "Diffusion of the VecSet's latents",
 }
 SKIPPED = ("folds", "applied", "search")  # folders with pages and tables of their own
 
