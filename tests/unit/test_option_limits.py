@@ -9,7 +9,7 @@ import pytest
 
 from cardiform import cli
 from cardiform.anatomy import corruption
-from cardiform.cohort.table import check_free_columns
+from cardiform.cohort.free_columns import check_free_columns
 from cardiform.errors import InputError
 from cardiform.fusion import rules
 from cardiform.labels import BUILT_IN
