@@ -193,7 +193,7 @@ class Bench:
                  "--out", folder / "figures.json", *self.flags("generation"))  # fmt: skip
 
     def ask(self, way: str) -> None:
-        """Volumes one deviation below and above those of training hearts, one class at a time."""
+        """Volumes one deviation about the mean of generated hearts, one class at a time."""
         for name in ASKED:
             record = json.loads((self.sets / way / "samples" / "metrics.json").read_text())
             made = record["volume_ml"]

@@ -138,15 +138,25 @@ def test_known_classes_are_taken_as_they_are(stages):
     given = SetLatents.load(heart).latents
     np.testing.assert_allclose(made[own], given[own], atol=1e-3)
     assert np.abs(made[~own] - given[~own]).max() > 0.01
+    for name in ("sample_0000", "sample_0001"):  # in its place, of its size
+        frame = np.load(stages.folder / "known" / "latents" / f"{name}.npz")["frame"]
+        np.testing.assert_allclose(frame, SetLatents.load(heart).frame, atol=1e-4)
 
 
 def test_finished_latents_are_kept_and_a_stopped_training_resumes(stages):
     more = ("--columns", "x_age", "--table", stages.table)
-    result = stages.must(*stages.encoding(*more))
     path = stages.folder / "set_latents" / "phantom_000.npz"
     before = path.stat().st_mtime_ns
     stages.must(*stages.encoding(*more))
-    assert path.stat().st_mtime_ns == before and result is None
+    assert path.stat().st_mtime_ns == before
+    filled = stages.folder / "filled.tsv"
+    filled.write_text(stages.table.read_text().replace("x.nii.gz\t\n", "x.nii.gz\t60\n"))
+    stages.must(*stages.encoding("--columns", "x_age", "--table", filled))
+    assert path.stat().st_mtime_ns == before, "another case's number changes nothing here"
+    other = path.with_name("phantom_001.npz")
+    assert SetLatents.load(other).columns == [60]
+    stages.must(*stages.encoding(*more))
+    assert np.isnan(SetLatents.load(other).columns).all()
     out = stages.folder / "resumed"
     stopped = run_inside(*stages.command("set_diffusion", out, "--max-minutes", 0.000001))
     assert stopped.returncode == 75
@@ -164,7 +174,7 @@ def test_bad_input_is_named_in_one_line_each(stages, tmp_path):
     refused(run_inside(*stages.encoding("--columns", "x_age")), "give --table")
     stages.table.with_name("wrong.tsv").write_text("case_id\tlabels\tx_age\nphantom_000\tx\told\n")
     wrong = ("--columns", "x_age", "--table", stages.table.with_name("wrong.tsv"))
-    refused(run_inside(*stages.encoding(*wrong)), "x_age is 'old', which is no number")
+    refused(run_inside(*stages.encoding(*wrong)), "x_age is 'old', no number")
     other = tmp_path / "other.pt"
     content = torch.load(stages.model("vecset"), weights_only=True)
     content["figures"] = {}

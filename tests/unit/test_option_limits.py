@@ -9,7 +9,7 @@ import pytest
 
 from cardiform import cli
 from cardiform.anatomy import corruption
-from cardiform.cohort.table import check_free_columns
+from cardiform.cohort.free_columns import check_free_columns
 from cardiform.errors import InputError
 from cardiform.fusion import rules
 from cardiform.labels import BUILT_IN
@@ -20,7 +20,9 @@ from cardiform.options.config_files import typed
 from cardiform.options.ldm import LdmOptions
 from cardiform.options.search import SearchOptions
 from cardiform.options.sections import SECTIONS, base_of
+from cardiform.options.set_diffusion import SetSamplingOptions
 from cardiform.search.space import parse_space
+from cardiform.set_diffusion.option_checks import wanted_columns
 
 pytestmark = pytest.mark.no_cover  # thousands of refusals by the same few lines
 FIELDS = {
@@ -41,6 +43,8 @@ PARSED = {
     "windows.windows": "write name=level/width", "ldm.sources": "name labels or pointclouds",
     "apply.models": "name a results folder", "search.space": "write key=low",
     "norms.groups": "columns of your own begin with x_",
+    "set_latents.columns": "columns of your own begin with x_",
+    "set_sampling.columns": "write column=number",
 }  # fmt: skip
 
 
@@ -136,6 +140,10 @@ def test_the_lists_of_texts_that_are_read_otherwise():
         parse_space(SearchOptions(training="vecset", space=("no_such",)))
     with pytest.raises(InputError, match=PARSED["norms.groups"]):
         check_free_columns("", ("x_no_such",), "norms.groups")
+    with pytest.raises(InputError, match=PARSED["set_latents.columns"]):
+        check_free_columns("", ("x_no_such",), "set_latents.columns")
+    with pytest.raises(InputError, match=PARSED["set_sampling.columns"]):
+        wanted_columns(SetSamplingOptions(columns=("no_such",)))
 
 
 def test_choices_are_what_there_is():

@@ -280,6 +280,9 @@ def test_options_that_do_not_fit_are_refused():
         option_checks.check_preset("base")
     with pytest.raises(InputError, match="voxel_size is 128: target set_diffusion compares"):
         option_checks.check_voxels(SetSamplingOptions(voxel_size=128))
+    with pytest.raises(InputError, match=r"set_sampling\.known is aorta: target set_diffusion"):
+        option_checks.check_nothing_known(SetSamplingOptions(known=("aorta",)))
+    option_checks.check_nothing_known(SetSamplingOptions())
     sampling = SetSamplingOptions(volumes=("a=0", "b"), columns=("x_age=old",))
     with pytest.raises(InputError) as caught:
         option_checks.check_sampling(SetLatentsOptions(), SetDiffusionOptions(), sampling)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from cardiform.cohort.free_columns import read_numbers
 from cardiform.errors import InputError
 from cardiform.files import load_npz, save_npz
 from cardiform.geometry.surface import Mesh, extract_surface
@@ -17,7 +18,7 @@ from cardiform.statistics.drawing import write_modes
 from cardiform.statistics.hearts import Outline, check_enough, chosen_classes, split_off
 from cardiform.statistics.model import ShapeModel
 from cardiform.statistics.poses import Pose, aligned, best_pose, common_middles, middles_pose
-from cardiform.statistics.regression import check_known, read_numbers, regression
+from cardiform.statistics.regression import check_known, regression
 from cardiform.statistics.velocity import folded_share, register, rows_at
 from cardiform.statistics.voxels import Box, inside, label_map
 

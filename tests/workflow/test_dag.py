@@ -191,10 +191,13 @@ def test_vessels_of_generated_hearts_are_made_where_they_are_asked_for(project):
 def test_sets_are_diffused_where_they_are_asked_for(project):
     stages = ("encode_set_latents", "train_set_diffusion", "sample_set_diffusion")
     stages += ("evaluate_set_samples",)
+    write_config(project, "set_sampling:\n  known: [aorta]\n")
+    assert snakemake(project, "-n").returncode == 0, "no other target minds"
     result = snakemake(project, "-n", "set_diffusion")
     text = result.stdout + result.stderr
     assert result.returncode != 0 and "Traceback" not in text
     assert "vecset.preset is base, whose latents have no places" in text
+    assert "set_sampling.known is aorta: target set_diffusion makes whole hearts" in text
     demo = "vecset:\n  preset: demo\n"
     write_config(project, demo)
     run(project)

@@ -22,11 +22,11 @@ sys.path.insert(0, str(SCRIPTS))
 from cardiform import cli, labels
 from cardiform.apply.models import files_of
 from cardiform.cohort import splits
+from cardiform.cohort.free_columns import check_free_columns
 from cardiform.cohort.table import (
     OK,
     assign_chunks,
     check_column,
-    check_free_columns,
     demo_cases,
     read_case_table,
 )
@@ -44,6 +44,7 @@ from cardiform.options.checks import (
 from cardiform.options.config_files import check_repeats, typed
 from cardiform.options.sections import SECTIONS
 from cardiform.set_diffusion.option_checks import (
+    check_nothing_known,
     check_preset,
     check_sampling,
     check_set_diffusion,
@@ -232,6 +233,7 @@ def set_diffusion_possible():
     together(
         lambda: check_preset(OPTIONS["vecset"].preset),
         lambda: check_voxels(OPTIONS["set_sampling"]),
+        lambda: check_nothing_known(OPTIONS["set_sampling"]),
         lambda: check_batch("set_diffusion", OPTIONS["set_diffusion"]),
     )
 

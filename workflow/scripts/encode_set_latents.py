@@ -87,10 +87,10 @@ def main() -> None:
             args.vecset,
             *([box_path(args.voxels, case.case_id)] if case.case_id in cut else []),
         ],
-        parameters={
-            "options": cli.flags(options),
+        parameters=lambda case: {
+            "options": cli.flags(options),  # with the names of the columns
             "slots": slots.digest(),
-            "columns": {name: [repr(v) for v in row.tolist()] for name, row in columns.items()},
+            "columns": [repr(value) for value in columns[case.case_id].tolist()],
             "format": SET_LATENTS.version,
         },
         memory=memory_advice(SetLatentsOptions),

@@ -6,7 +6,8 @@
 Writes nifti/sample_0000.nii.gz (label map in the cohort frame: RAS mm about the cube's middle),
 pointcloud/sample_0000.csv (x, y, z in mm, label), meshes/sample_0000/<class>.ply, pictures/,
 overview.png, latents/ and metrics.json. A seed and a number give the same heart whatever the batch
-size. Finished samples are not made again. --volumes left_ventricle=120 asks for a volume in ml.
+size. Latents of finished samples are kept; files are written from them each time.
+--volumes left_ventricle=120 asks for a volume in ml.
 """
 
 from __future__ import annotations

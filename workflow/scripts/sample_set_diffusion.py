@@ -8,7 +8,7 @@ pointcloud/sample_0000.csv, meshes/sample_0000/<class>.ply, pictures/, overview.
 metrics.json. --volumes left_ventricle=120 asks for a volume in ml, --columns x_age=60 for the value
 of a column; --known left_ventricle,myocardium --heart <case>.npz takes these classes from a heart
 of encode_set_latents. A seed and a number give the same heart whatever the batch size, up to
-rounding. Finished samples are not made again.
+rounding. Latents of finished samples are kept; files are written from them each time.
 """
 
 from __future__ import annotations

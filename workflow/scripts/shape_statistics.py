@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cardiform import cli, labels
 from cardiform.cohort import splits
+from cardiform.cohort.free_columns import read_numbers
 from cardiform.cohort.table import read_checked_cases
 from cardiform.errors import InputError
 from cardiform.options.checks import check_classes
@@ -46,7 +47,6 @@ def main() -> None:
     check_classes({"shape_statistics": options}, table.names, args.labels, labels.BUILT_IN)
 
     from cardiform.statistics.make import Work, make_model, score_new
-    from cardiform.statistics.regression import read_numbers
 
     cases = read_checked_cases(args.cases)
     work = Work(cases, table, args.meshes, args.out, args.processes)

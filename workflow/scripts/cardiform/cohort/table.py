@@ -220,23 +220,6 @@ def check_column(cases: Iterable[Case], column: str, table: str | Path) -> None:
     )
 
 
-def check_free_columns(path: str | Path, columns: Iterable[str], key: str) -> None:
-    """InputError with all of some columns that a case table lacks.
-
-    path : empty: there is no table.    key : what names the columns.
-    """
-    columns = list(columns)
-    header = read_table(path)[0] if columns and str(path) else []
-    known = ", ".join(name for name in header if name.startswith(FREE_PREFIX)) or "none"
-    remedy = f"add it (columns of your own begin with {FREE_PREFIX}; it has {known})"
-    if problems := [
-        problem(path or "the demo's case table", f"no column {name}, which {key} names", remedy)
-        for name in columns
-        if name not in header or not name.startswith(FREE_PREFIX)
-    ]:
-        raise InputError(problems)
-
-
 def id_remedy(name: str) -> str:
     """What to do about a name that no case may have; empty where it may.
 

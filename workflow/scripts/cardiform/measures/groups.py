@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from ..cohort.table import check_free_columns
+from ..cohort.free_columns import check_free_columns
 from ..errors import InputError, problem
 from ..tables import read_table
 from .norms import wide

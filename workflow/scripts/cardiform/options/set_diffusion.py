@@ -9,6 +9,8 @@ from .ldm import DiffusionOptions, SamplingOptions
 from .training import TrainingOptions
 from .vecset import VecsetReconstructOptions
 
+MOST_MODES = 512
+
 
 @dataclass(frozen=True, kw_only=True)
 class SetLatentsOptions:
@@ -47,7 +49,10 @@ class SetDiffusionOptions(TrainingOptions):
         choices=("fitted", "white"),
     )
     modes: int = option(
-        0, "most modes of the fitted distribution (0: as many as the hearts have)", minimum=0
+        0,
+        f"modes of the fitted distribution at most (0: as many as hearts have, up to {MOST_MODES})",
+        minimum=0,
+        maximum=MOST_MODES,
     )
     time_sampling: str = redefault(DiffusionOptions, "time_sampling", "logit-normal")
     known_share: float = option(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +12,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..cohort.table import Case, check_free_columns
+from ..cohort.free_columns import read_numbers
+from ..cohort.table import Case
 from ..errors import InputError, problem, together
 from ..files import save_npz
 from ..geometry.coarse_to_fine import FieldFunction
 from ..geometry.frame import apply_affine
 from ..labels import LabelTable
 from ..ldm.hearts_on_grid import Grid
-from ..tables import read_table
 from ..vecset.reconstruct import Reconstructor, load_frame, sampled_on
 from ..volumes import LabelMap, load_label_map, save_label_map
 from .latents import SET_LATENTS
 from .mean_heart import MOST_HEARTS, mean_heart
 from .slots import Slots, Surface
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,9 @@ def refuse_unplaced(network: Reconstructor, path: Path) -> None:
 def slots_of(network: Reconstructor, points: Mapping[str, Path]) -> Slots:
     """Of training cases, case id -> points file; those that lack a class do not count.
 
+    Where none has every class, those count that have most, and of these those that have the same:
+    a class that they lack has no slots.
+
     Raises
     ------
     InputError
@@ -69,11 +76,20 @@ def slots_of(network: Reconstructor, points: Mapping[str, Path]) -> Slots:
     names = list(points)[:MOST_HEARTS]
     hearts = together(*(functools.partial(network.inputs, points[n], n) for n in names))
     surfaces = [surface_of(drawn) for drawn, _ in hearts]
-    numbers = [len(np.unique(channels)) for _, channels in surfaces]
-    if not numbers:
+    if not surfaces:
         raise InputError("--train: lists no case; give the split of the cases of --voxels")
-    whole = [s for s, number in zip(surfaces, numbers) if number == max(numbers)]
+    whole, present = alike(surfaces)
+    if lacking := [name for k, name in enumerate(network.table.names) if k not in present]:
+        log.warning("no slots for %s: too few training hearts have them", ", ".join(lacking))
     return mean_heart(whole, network.model.starts)
+
+
+def alike(surfaces: Sequence[Surface]) -> tuple[list[Surface], frozenset[int]]:
+    """Those that have the most frequent of the largest sets of channels, and this set."""
+    sets = [frozenset(np.unique(channels).tolist()) for _, channels in surfaces]
+    most = max(map(len, sets))
+    [(present, _)] = Counter(found for found in sets if len(found) == most).most_common(1)
+    return [s for s, found in zip(surfaces, sets) if found == present], present
 
 
 def columns_of(
@@ -86,25 +102,8 @@ def columns_of(
     InputError
         There is no such column, or an entry is no number: all of them.
     """
-    if not names:
-        return dict.fromkeys(cases, np.zeros(0))
-    check_free_columns(table, names, "set_latents.columns")
-    found, problems = dict.fromkeys(cases, np.full(len(names), np.nan)), []
-    for line, row in read_table(table)[1]:
-        values = []
-        for name in names:
-            text = row.get(name, "").strip()
-            try:
-                values.append(float(text) if text else np.nan)
-            except ValueError:
-                values.append(np.inf)
-            if np.isinf(values[-1]):
-                fact = f"{name} is {text[:60]!r}, which is no number"
-                problems.append(problem(f"{table}:{line}", fact, "correct it, or leave it empty"))
-        found[row["case_id"]] = np.array(values)
-    if problems:
-        raise InputError(problems)
-    return {case: found[case] for case in cases}
+    found = read_numbers(table, names, cases)
+    return {case: np.array([found[name].get(case, np.nan) for name in names]) for case in cases}
 
 
 def encode_case(

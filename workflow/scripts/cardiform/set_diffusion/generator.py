@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..options.vecset import VecsetOptions, VecsetReconstructOptions
 from ..vecset.model import VecSet
 from ..vecset.reconstruct import Reconstructor
 from .encode import chosen
-from .latents import SetLatents, frame_of
+from .latents import FRAME, SetLatents, frame_of
 from .model import (
     SET_DIFFUSION,
     SLOTS_PREFIX,
@@ -36,6 +37,8 @@ from .model import (
 from .slots import Slots, load_slots
 from .statistics import PLACE, Asked, Statistics
 from .task import network_of, noise_shape, starts_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,10 @@ class SetGenerator:
             The model was not trained on what is asked for: all that is wrong.
         """
         self._check(volumes, columns, known, heart)
+        if known and not self.strength:
+            log.warning(
+                "the rest does not follow the known classes: of what the network adds 0.00 is taken"
+            )
         asked = torch.full((number, len(self.table) + len(self.columns)), torch.nan)
         for name, value in volumes.items():
             asked[:, self.table.channel(name)] = float(np.log(value))
@@ -160,8 +167,33 @@ class SetGenerator:
             for name in known
             if name not in self.table.names
         ]
+        problems += self._never_seen(volumes, columns, known)
         if problems:
             raise InputError(problems)
+
+    def _never_seen(self, volumes, columns, known: Sequence[str]) -> list[str]:
+        """Problems of what the model has a name for, but no training heart had."""
+        counts = self.statistics.asked_count.tolist()
+        classes = dict(zip(self.table.names, counts))
+        numbers = dict(zip(self.columns, counts[len(self.table) :]))
+        slots = {self.table.names[channel] for channel in self.slots.channels.tolist()}
+        return [
+            *(
+                f"set_sampling.volumes: no training heart has a volume of {name}; leave it out"
+                for name in volumes
+                if name in self.grid.table.names and not classes.get(name, 1)
+            ),
+            *(
+                f"set_sampling.columns: no training heart has a number in {name}; leave it out"
+                for name in columns
+                if not numbers.get(name, 1)
+            ),
+            *(
+                f"set_sampling.known: no training heart has {name}; leave it out"
+                for name in known
+                if name in classes and name not in slots
+            ),
+        ]
 
     def _row(self, path: Path) -> Tensor:
         heart = SetLatents.load(path)
@@ -212,11 +244,10 @@ class SetGenerator:
         return self._with_known(made.flatten(1), heart, wanted.known.to(device))
 
     def _with_known(self, rows: Tensor, heart: Tensor, known: Tensor) -> Tensor:
-        """Known classes as they are given."""
+        """Known classes as they are given, in the place and size of their heart."""
         channels = torch.from_numpy(self.slots.channels).long().to(rows.device)
         width = self.statistics.shape[1]
-        frame = rows.new_zeros(rows.shape[1] - len(channels) * width).bool()
-        kept = torch.cat([known[channels].repeat_interleave(width), frame])
+        kept = torch.cat([known[channels].repeat_interleave(width), known.any().expand(FRAME)])
         return torch.where(kept, heart, rows)
 
     def hearts(self, rows: Tensor) -> tuple[Tensor, np.ndarray]:

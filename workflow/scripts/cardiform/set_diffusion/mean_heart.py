@@ -14,7 +14,7 @@ MOST_HEARTS = 64  # more of them do not sharpen a mean heart
 
 
 def mean_heart(hearts: Sequence[Surface], number: int) -> Slots:
-    """``number`` slots, of surfaces of training hearts that have every class.
+    """``number`` slots, of surfaces of training hearts that have the same classes.
 
     They begin at farthest points of the heart nearest to the average.
     """

@@ -39,6 +39,15 @@ def check_voxels(sampling: SetSamplingOptions) -> None:
         )
 
 
+def check_nothing_known(sampling: SetSamplingOptions) -> None:
+    """InputError where samples would be of a heart: a config names none."""
+    if sampling.known:
+        raise InputError(
+            f"set_sampling.known is {', '.join(sampling.known)}: target set_diffusion makes whole "
+            "hearts; set it to [] (and call sample_set_diffusion.py with --known and --heart)"
+        )
+
+
 def check_sampling(
     latents: SetLatentsOptions, diffusion: SetDiffusionOptions, sampling: SetSamplingOptions
 ) -> None:

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..options.set_diffusion import MOST_MODES
 from .latents import FRAME, SetLatents
 
 PLACE = 3  # the first channels of a latent
-MOST_MODES = 512
 LEAST_STD = 1e-6
 LEAST_SPARE = 0.05  # of the variance of what is asked for, that no mode tells
 
@@ -59,6 +59,7 @@ class Statistics:
     asked_mean, asked_std : (K,), of the logarithms of class volumes in ml, and of the columns.
     modes : (D, M * W + 4), the directions of the fitted distribution, each as long as its
         deviation.    links : (K, D), how what can be asked for follows from them, in deviations.
+    asked_count : (K,), of how many training hearts each is known.
     """
 
     mean: Tensor
@@ -69,10 +70,11 @@ class Statistics:
     asked_std: Tensor
     modes: Tensor
     links: Tensor
+    asked_count: Tensor
 
     @classmethod
     def of(cls, hearts: Sequence[SetLatents], most: int) -> Statistics:
-        """most : modes at most; 0: as many as there are."""
+        """most : modes at most; 0: as many as there are, ``MOST_MODES`` at most."""
         x = torch.from_numpy(np.stack([h.latents for h in hearts]))
         frames = torch.from_numpy(np.stack([h.frame for h in hearts]))
         asked = torch.from_numpy(np.stack([asked_of(h) for h in hearts]))
@@ -94,6 +96,7 @@ class Statistics:
             spread.float(),
             torch.zeros(0),
             torch.zeros(0),
+            known.sum(dim=0),
         )
         modes, weights = _modes(found.rows(x, frames.float()), most)
         links = (scores / spread).T @ weights / (count[:, None] + weights.shape[1])
@@ -115,9 +118,12 @@ class Statistics:
         return latents, rows[:, -FRAME:] * self.frame_std + self.frame_mean
 
     def scores(self, asked: Tensor) -> Asked:
-        """(B, K) of :func:`asked_of`, NaN where nothing is asked for."""
+        """(B, K) of :func:`asked_of`, NaN where nothing is asked for.
+
+        What no training heart has a number of counts as not asked for."""
         values = (asked - self.asked_mean) / self.asked_std
-        return Asked(torch.nan_to_num(values, nan=0.0), values.isfinite())
+        given = values.isfinite() & (self.asked_count > 0)
+        return Asked(torch.where(given, values, 0), given)
 
     def conditioned(self, asked: Asked) -> tuple[Tensor, Tensor]:
         """The fitted distribution under a condition: middle (B, D) of the modes' weights, and
@@ -148,7 +154,9 @@ class Statistics:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Statistics:
-        return cls(**tensors)
+        # A file without counts is taken to know everything that it has a name for.
+        counts = {"asked_count": torch.ones_like(tensors["asked_mean"])}
+        return cls(**counts | dict(tensors))
 
     def to(self, device: torch.device) -> Statistics:
         return Statistics(**{name: value.to(device) for name, value in vars(self).items()})
@@ -167,7 +175,7 @@ def _modes(rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
     square = rows.double() @ rows.double().T
     values, vectors = torch.linalg.eigh(square)
     kept = (values > values.max().clamp(min=1e-12) * 1e-6).nonzero()[:, 0].flip(0)
-    kept = kept[: most or MOST_MODES][:MOST_MODES]
+    kept = kept[: most or MOST_MODES]
     number = max(len(rows) - 1, 1)
     weights = vectors[:, kept] * number**0.5
     modes = (weights.T @ rows.double() / number).float()

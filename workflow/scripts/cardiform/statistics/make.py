@@ -81,7 +81,7 @@ def make_model(
     """Write model.npz, template.npz, scores.csv, statistics.json, modes/, path/, columns/.
 
     parts : case id -> train, val or test; other cases take no part.
-    columns : of :func:`cardiform.statistics.regression.read_numbers`.
+    columns : of :func:`cardiform.cohort.free_columns.read_numbers`.
 
     Raises
     ------

@@ -2,62 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 
-from ..cohort.table import check_free_columns
-from ..errors import InputError, problem
-from ..tables import read_table
+from ..errors import InputError
 
 LEAST_HEARTS = 8  # of which a number is known
 FOLDS = 10
 RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)  # of scores in standard deviations
 SHARES = (5, 50, 95)  # percentiles of the column at which a heart is drawn
 ROUNDING = 1e-12
-
-
-def read_numbers(
-    path: str | Path, columns: Sequence[str], cases: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Free columns of a case table: column -> case id -> number; empty cells are left out.
-
-    Raises
-    ------
-    InputError
-        The table lacks one of the columns, or has an entry that is no number.
-    """
-    if not columns:
-        return {}
-    check_free_columns(path, columns, "--columns")
-    header, rows = read_table(path)
-    if "case_id" not in header:
-        fact = "no column case_id, by which --columns finds the hearts"
-        raise InputError(problem(path, fact, "give the case table of the cohort"))
-    wanted, problems = set(cases), []
-    result: dict[str, dict[str, float]] = {name: {} for name in columns}
-    for line, row in rows:
-        for name in columns:
-            if row["case_id"] not in wanted or not row[name]:
-                continue
-            number = _number(row[name])
-            if number is None:
-                fact = f"{name} is {row[name][:60]!r}, no number"
-                problems.append(problem(f"{path}:{line}", fact, "correct it, or leave it empty"))
-            else:
-                result[name][row["case_id"]] = number
-    if problems:
-        raise InputError(problems)
-    return result
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
 
 
 def regression(
