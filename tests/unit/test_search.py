@@ -104,6 +104,12 @@ def test_an_entry_that_is_none_is_one_line_with_what_to_do(entry, words):
     assert line.startswith(f"config: search.space: {entry!r}: ") and words in line
 
 
+def test_an_empty_choice_is_not_listed():
+    assert "--training vecset|vqvae_pretrain" in cli.build_parser("", SearchOptions).format_help()
+    (line,) = problems_of(cli.from_config, SECTIONS, {"search": {"training": "x"}})
+    assert "search.training is 'x'; one of vecset, vqvae_pretrain" in line
+
+
 def test_all_entries_are_reported_at_once():
     lines = problems_of(parse_space, options(space=("lr=1", "lr=1..2", "vecset.lr=2..3", "x=1|2")))
     assert len(lines) == 3 and "vecset.lr is there twice" in lines[1]

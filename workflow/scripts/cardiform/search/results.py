@@ -52,9 +52,8 @@ def _figure(path: Path, options: SearchOptions, most: int) -> Row:
     TRAINING_RECORD.check(path, content, remedy)
     steps = {"steps": content["steps"]}
     if content["steps"] > most:  # fewer: it diverged, or its patience was exhausted
-        raise InputError(
-            problem(path, f"is of {content['steps']} steps, its rung of {most}", remedy)
-        )
+        fact = f"is of {content['steps']} steps, its rung of {most}"
+        raise InputError(problem(path, fact, remedy))
     if content.get("diverged"):
         return {**steps, "diverged": True}
     found = content["validation"]
