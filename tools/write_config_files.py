@@ -165,7 +165,8 @@ def summary(cls: type) -> str:
 
 def limits(field: dataclasses.Field) -> str:
     meta = field.metadata
-    parts = [f"one of {', '.join(meta['choices'])}"] if meta["choices"] else []
+    choices = [choice for choice in meta["choices"] or () if choice]  # the help explains empty
+    parts = [f"one of {', '.join(choices)}"] if choices else []
     if meta["minimum"] is not None and meta["maximum"] is not None:
         parts.append(f"{meta['minimum']} to {meta['maximum']}")
     elif meta["minimum"] is not None:

@@ -112,6 +112,31 @@ def test_a_training_goes_on_from_another_folder(tmp_path):
     assert not other.last.exists()
 
 
+def test_another_folder_is_taken_after_the_own_run_is_moved_aside(tmp_path):
+    there, here = Checkpoints(tmp_path / "there"), Checkpoints(tmp_path / "here")
+    there.save_last({"lr": 1}, 5, STATE)
+    here.save_last({"lr": 2}, 9, STATE)
+    with pytest.raises(InputError, match=r"of another training \(lr 1 -> 3\)"):
+        here.prepare({"lr": 3}, there.last)
+    assert here.load_last()["step"] == 9, "what is refused moves nothing"
+    said = here.prepare({"lr": 1}, there.last)
+    assert "resuming from step 5" in said and "checkpoints.1: lr 2 -> 1" in said
+    assert (tmp_path / "here" / "checkpoints.1" / "last.pt").exists()
+    assert here.load_last()["step"] == 5
+
+
+def test_a_checkpoint_past_the_last_step_is_not_resumed_from(tmp_path):
+    here = Checkpoints(tmp_path / "here")
+    here.save_last({}, 9, STATE)
+    assert "resuming from step 9" in here.prepare({}, last_step=9)
+    said = here.prepare({}, last_step=8)
+    assert "starting from scratch" in said and "its step 9 is past the last one, 8" in said
+    other = tmp_path / "here" / "checkpoints.1" / "last.pt"
+    with pytest.raises(InputError, match="is past the last one, 8"):
+        here.prepare({}, other, last_step=8)
+    assert here.load_last() is None
+
+
 def test_a_damaged_best_checkpoint_is_told_before_the_training_goes_on(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save_last({}, 1, {**STATE, "best": {"loss": 1.0}})

@@ -686,6 +686,14 @@ def test_a_training_that_ends_early_is_a_part_of_the_whole_one(tmp_path):
     assert run(tmp_path / "more", until=99).steps == 12
 
 
+def test_a_shorter_rung_starts_again(tmp_path):
+    """Figures of more steps would be ranked with those of the rung."""
+    run(tmp_path, until=5)
+    shorter = run(tmp_path, until=3)
+    assert shorter.steps == 3 and events(tmp_path, "validation")[-1]["step"] == 3
+    assert events(tmp_path / "checkpoints.1", "validation")[-1]["step"] == 5
+
+
 def test_a_trial_that_diverges_ends_and_is_no_error(tmp_path):
     bad = Lines(bad=3)
     with pytest.raises(TrainingError):

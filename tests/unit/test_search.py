@@ -8,6 +8,7 @@ import math
 import optuna
 import pytest
 import yaml
+from inside import run_inside
 
 from cardiform import cli
 from cardiform.errors import InputError
@@ -103,6 +104,12 @@ def test_an_entry_that_is_none_is_one_line_with_what_to_do(entry, words):
     assert line.startswith(f"config: search.space: {entry!r}: ") and words in line
 
 
+def test_an_empty_choice_is_not_listed():
+    assert "--training vecset|vqvae_pretrain" in cli.build_parser("", SearchOptions).format_help()
+    (line,) = problems_of(cli.from_config, SECTIONS, {"search": {"training": "x"}})
+    assert "search.training is 'x'; one of vecset, vqvae_pretrain" in line
+
+
 def test_all_entries_are_reported_at_once():
     lines = problems_of(parse_space, options(space=("lr=1", "lr=1..2", "vecset.lr=2..3", "x=1|2")))
     assert len(lines) == 3 and "vecset.lr is there twice" in lines[1]
@@ -116,6 +123,11 @@ def test_a_space_that_cannot_be_searched_as_a_whole():
     search = options(space=("weight_near=1..20", "weight_decay=0.0..0.1", "truncation=0.05..0.2"))
     (line,) = problems_of(check_space, parse_space(search), search)
     assert "vecset.weight_near weighs its terms" in line and "name another figure" in line
+    search = options(space=("warmup_steps=0..3",), trials=5)
+    assert "has 4 settings" in problems_of(check_space, parse_space(search), search)[0]
+    search = options(training="coronary", space=("patch=16..64", "lr=1|2"), trials=15)
+    assert "has 14 settings" in problems_of(check_space, parse_space(search), search)[0]
+    search = options(space=("weight_near=1..20", "truncation=0.05..0.2"))
     dice = options(space=search.space, figure="dice", goal="highest")
     assert check_space(parse_space(dice), dice) is None
 
@@ -211,6 +223,29 @@ def test_tpe_learns_from_the_rounds_before():
     assert miss(second) < 0.6 * miss(first[1:])
 
 
+def test_a_list_is_proposed_once_in_all_rounds():
+    space = ("channels=8|16|32 64|8 16|8 32|16 32",)
+    search = options(training="coronary", sampler="tpe", rounds=2, trials=6, space=space)
+    space = parse_space(search)
+    first = proposed(space, search, 0, {"coronary.channels": (8,)})
+    told = [{**trial, "figure": 1.0} for trial in json.loads(json.dumps(first))]
+    second = proposed(space, search, 1, {"coronary.channels": (8,)}, told)
+    assert len({trial["options"]["coronary.channels"] for trial in first + second}) == 6
+
+
+def test_a_config_outside_the_range_stays_what_it_is():
+    search = options(sampler="tpe", rounds=2, trials=4, space=("lr=1e-3..1e-2",))
+    space = parse_space(search)
+    (rate,) = space
+    assert rate.value(0.5) == 0.5 and rate.value(0.00123456) == 0.00123456
+    assert rate.drawn(0.01000001) == 0.01 and rate.drawn(0.00123456) == 0.001235
+    first = proposed(space, search, 0, {"vecset.lr": 0.5})
+    told = [{**trial, "figure": float(trial["trial"])} for trial in first]
+    assert proposed(space, search, 1, {"vecset.lr": 0.5}, told) == proposed(
+        space, search, 1, {"vecset.lr": 0.5}, [*told[1:], told[0] | {"figure": 7.0}]
+    ), "TPE learns nothing of it"
+
+
 def rows(*losses, first=0):
     return [{"trial": first + n, "options": {"vecset.lr": x}} for n, x in enumerate(losses)]
 
@@ -219,17 +254,19 @@ def test_a_rung_is_ranked_by_the_figure_and_what_diverged_comes_last(tmp_path):
     losses = (0.3, 0.1, 0.2, 0.1, math.nan)
     paths = [trained(tmp_path / str(n) / "metrics.json", x) for n, x in enumerate(losses)]
     trained(paths[2], 0.01, diverged=True, steps=2)
-    ranked = results.ranked(rows(*losses), paths, options())
+    ranked = results.ranked(rows(*losses), paths, options(), 4)
     assert [row["trial"] for row in ranked] == [1, 3, 0, 2, 4], "equal ones by their number"
     assert [row["place"] for row in ranked] == [1, 3, 0, 2, 4]
     assert ranked[0]["figure"] == 0.1 and ranked[3]["diverged"] and "figure" not in ranked[4]
-    highest = results.ranked(rows(*losses), paths, options(figure="dice", goal="highest"))
+    highest = results.ranked(rows(*losses), paths, options(figure="dice", goal="highest"), 4)
     assert [row["trial"] for row in highest] == [1, 3, 0, 2, 4]
-    (line,) = problems_of(results.ranked, rows(0.3), paths[:1], options(figure="dise"))
+    (line,) = problems_of(results.ranked, rows(0.3), paths[:1], options(figure="dise"), 4)
     assert "has no validation figure dise; set search.figure to one of loss, dice" in line
+    (line,) = problems_of(results.ranked, rows(0.3), paths[:1], options(), 3)
+    assert "is of 4 steps, its rung of 3; delete it and run the search again" in line
     paths[0].write_text("{")
     paths[1].write_text("{}")
-    assert len(problems_of(results.ranked, rows(*losses), paths, options())) == 2
+    assert len(problems_of(results.ranked, rows(*losses), paths, options(), 4)) == 2
 
 
 @pytest.fixture
@@ -259,12 +296,49 @@ def test_the_history_of_trials(tried):
     assert cells[-1][2:4] == ["diverged", ""]
     assert results.best_of(tried, "x") is tried[0]
     (line,) = problems_of(results.best_of, tried[-1:], "ranking.json")
-    assert "every one diverged; narrow search.space" in line
+    assert "every trial diverged: none is the best; narrow search.space" in line
+
+
+def test_where_the_last_rung_diverges_the_best_of_the_others_is_best(tmp_path):
+    first = [
+        {**row, "place": n, "steps": 10, "figure": 0.1 * (n + 1)}
+        for n, row in enumerate(rows(1.0, 2.0, 3.0, 4.0))
+    ]
+    second = [{**row, "place": n, "steps": 12, "diverged": True} for n, row in enumerate(first[:2])]
+    for row in second:
+        del row["figure"]
+    tried = results.history([first, second])
+    assert [trial.number for trial in tried] == [2, 3, 0, 1]
+    assert [trial.rank for trial in tried] == [1, 2, 3, 4]
+    best = results.best_of(tried, "x")
+    assert best.number == 2 and "up to step 10" in results.best_yaml(best, tried, options())
+    cells = results.table(tried, options(rungs=(10, 30)))[1]
+    assert cells[0][2:4] == ["0.30000000000000004", ""] and cells[2][2:4] == ["0.1", "diverged"]
+
+
+def test_a_search_of_which_every_trial_diverged_has_a_table_and_a_picture(tmp_path):
+    found = [{**row, "place": n, "steps": 3, "diverged": True} for n, row in enumerate(rows(1, 2))]
+    rungs.write_trials(tmp_path / "ranking.json", "vecset", found)
+    flags = ["--training", "vecset", "--space", "lr=1e-3..1e-2/log", "--trials", 2, "--rungs", 4]
+    flags += ["--rankings", tmp_path / "ranking.json", "--out", tmp_path / "out"]
+    result = run_inside("collect_search.py", *flags)
+    assert result.returncode == 2 and "every trial diverged" in result.stderr
+    assert {p.name for p in (tmp_path / "out").iterdir()} >= {
+        "trials.tsv", "search.png", "study.log"
+    }  # fmt: skip
+    assert "diverged" in (tmp_path / "out" / "trials.tsv").read_text()
+
+
+def test_a_rung_is_known_by_its_number_of_trials():
+    search = options(trials=20, rungs=(10, 30, 90))
+    assert [rungs.steps_of(search, count) for count in (20, 6, 2)] == [10, 30, 90]
+    (line,) = problems_of(rungs.steps_of, search, 5)
+    assert "names 5 files, the rungs have 20, 6, 2; name all files of one rung" in line
 
 
 def test_the_best_settings_are_a_config_file(tried):
     text = results.best_yaml(tried[0], tried, options())
-    assert "Trial 2 of 5" in text and "trial 0: 0.5 after 10 steps" in text
+    assert "Trial 2 of 5" in text and "trial 0: 0.5 in the best validation up to step 10" in text
     config = cli.from_config(SECTIONS, yaml.safe_load(text))
     assert config["vecset"] == VecsetOptions(lr=2e-3, input_points=1024)
     for value in (1e-6, 1.0, 3, True, "fps", [8, 16], 2.5e-7):
@@ -278,6 +352,9 @@ def test_the_storage_opens_in_optuna_and_the_picture_is_there(tried, tmp_path):
     backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
     study = optuna.load_study(study_name="vecset", storage=optuna.storages.JournalStorage(backend))
     assert study.best_trial.number == 2 and study.best_value == 0.15
+    rates = [trial.params["vecset.lr"] for trial in study.trials]
+    assert rates == [2e-5, 1e-3, 2e-3, 3e-3, 9.0], "as they were, outside of the range too"
+    assert study.trials[0].params["vecset.input_points"] == "1024"
     assert study.trials[2].intermediate_values == {10: 0.2, 30: 0.15}
     states = [trial.state.name for trial in study.trials]
     assert states == ["PRUNED", "PRUNED", "COMPLETE", "PRUNED", "FAIL"]

@@ -22,6 +22,11 @@ def test_generated_files_are_current():
         assert current == text, f"{path}: run python tools/write_config_files.py"
 
 
+def test_an_empty_choice_is_not_listed():
+    for path, text in load_tool().generated_files().items():
+        assert "one of ," not in text, path
+
+
 def test_config_yaml_gives_the_defaults():
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
     assert list(config) == list(SECTIONS)

@@ -23,6 +23,7 @@ from planner import planner
 
 from cardiform import cli
 from cardiform.cohort.table import Case
+from cardiform.errors import InputError
 from cardiform.labels import NEEDED, STORED
 from cardiform.options.sections import SECTIONS
 from cardiform.options.vecset import VecsetOptions
@@ -358,6 +359,9 @@ def check_snakemake(words: list[str], where) -> list[str]:
             assert option in options_of_snakemake(), f"{where}: snakemake has no {option}"
         elif option == "--configfile" and word.endswith(".yaml"):
             assert word in OWN_FILES or (ROOT / word).is_file(), f"{where}: no file {word}"
+        elif option == "--config" and "=" in word:
+            section, values = word.split("=", 1)
+            cli.from_config(SECTIONS, {section: yaml.safe_load(values)})
         elif option == "--profile":
             assert (ROOT / word).is_dir(), f"{where}: no profile {word}"
             option = ""
@@ -452,11 +456,12 @@ def test_snakemake_can_plan_every_target_of_the_pages(tmp_path):
         "snakemake no_such_target",
         "snakemake --forcerun no_such_rule",
         "snakemake --configfile config/no_such.yaml",
+        "snakemake --config 'cohort={no_such_key: 1}' points",
         "python3 run.py no_such_program",
         "tmux new 'snakemake no_such_target'",
     ],
 )
 def test_the_checks_find_what_is_wrong(command):
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, InputError)):
         for words in commands(command):
             check(words, "here")

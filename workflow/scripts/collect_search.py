@@ -37,10 +37,10 @@ def main() -> None:
 
     dimensions = space.parse_space(options)
     tried = history([rungs.trials_in([path]) for path in args.rankings])
-    best = best_of(tried, args.rankings[-1])
     write_table(args.out / "trials.tsv", *table(tried, options))
     plot_search(args.out / "search.png", tried, dimensions, options)
     write_storage(args.out / "study.log", dimensions, options, tried)
+    best = best_of(tried, args.rankings[-1])
     text = best_yaml(best, tried, options)
     write_text(args.out / "best.yaml", text)
     log.info("%s", text.rstrip())

@@ -39,7 +39,8 @@ def main() -> None:
     told = []
     if args.metrics:
         earlier = rungs.trials_in(args.tables)
-        told = ranked(earlier, [Path(path) for path in args.metrics], options)
+        metrics = [Path(path) for path in args.metrics]
+        told = ranked(earlier, metrics, options, options.rungs[0])
     given = space.given_values(dimensions, args.given)
     trials = proposed(dimensions, options, args.round, given, told)
     rungs.write_trials(args.out, options.training, trials)

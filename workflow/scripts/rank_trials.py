@@ -34,8 +34,9 @@ def main() -> None:
 
     from cardiform.search.results import ranked
 
+    steps = rungs.steps_of(options, len(args.metrics))
     trials = rungs.trials_in(args.tables)[: len(args.metrics)]
-    rows = ranked(trials, [Path(path) for path in args.metrics], options)
+    rows = ranked(trials, [Path(path) for path in args.metrics], options, steps)
     rungs.write_trials(args.out, options.training, rows)
     for row in rows:
         log.info("trial %d: %s %s", row["trial"], options.figure, row.get("figure", "diverged"))

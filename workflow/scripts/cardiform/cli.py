@@ -313,7 +313,7 @@ def _nearest(name, known: Iterable[str]) -> str:
 
 def _metavar(field, kind) -> str:
     element = _element_type(kind)
-    one = "|".join(field.metadata["choices"] or ()) or (element or kind).__name__
+    one = "|".join(filter(None, field.metadata["choices"] or ())) or (element or kind).__name__
     return f"{one},..." if element is not None else one
 
 

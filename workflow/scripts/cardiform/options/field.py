@@ -108,7 +108,7 @@ def _facts(item: Any, meta: Mapping[str, Any], of_list: bool) -> list[str]:
     """What is wrong with a value, or with an item of a list."""
     facts = []
     if meta["choices"] and item not in meta["choices"]:
-        facts.append(f"is {item!r}; one of {', '.join(meta['choices'])}")
+        facts.append(f"is {item!r}; one of {', '.join(filter(None, meta['choices']))}")
     if meta["pattern"] and not re.fullmatch(meta["pattern"], item):
         facts.append(f"is {item[:60]!r}; it must match {meta['pattern']}")
     if not isinstance(item, str):

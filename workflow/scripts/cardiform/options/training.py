@@ -79,7 +79,7 @@ class TrainingOptions:
     )
     resume_from: str = option(
         "",
-        "last.pt of the same training in another folder, to resume from if this one has none",
+        "last.pt of the same training elsewhere, to resume from if this folder has none that fits",
         resumable=True,
     )
     device: str = option(

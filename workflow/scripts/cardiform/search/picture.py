@@ -43,24 +43,28 @@ def plot_search(
 
 
 def _color(trial: Tried) -> str:
-    return BEST if trial.rank == 1 else GIVEN if trial.number == 0 else OTHERS
+    if trial.rank == 1 and not trial.diverged:
+        return BEST
+    return GIVEN if trial.number == 0 else OTHERS
 
 
 def _course(axes, shown: Sequence[Tried], options: SearchOptions) -> None:
     for trial in reversed(shown):
         label = "config" if trial.number == 0 else None
-        label = f"best: trial {trial.number}" if trial.rank == 1 else label
+        if trial.rank == 1 and not trial.diverged:
+            label = f"best: trial {trial.number}"
         steps, figures = zip(*trial.rungs)
         axes.plot(steps, figures, "o-", ms=4, lw=1.2, color=_color(trial), label=label)
-    axes.set_xlabel("step", fontsize=8)
+    axes.set_xlabel("best validation up to step", fontsize=8)
     axes.set_ylabel(options.figure, fontsize=8)
     axes.set_title(f"{options.training}: {options.trials} trials", fontsize=10)
-    axes.legend(fontsize=7)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7)
     _scale(axes, [figure for trial in shown for _, figure in trial.rungs])
 
 
 def _setting(axes, shown: Sequence[Tried], dimension: Dimension, options: SearchOptions) -> None:
-    """Each trial's figure after the first rung over its value; large where it went on."""
+    """Each trial's figure of the first rung over its value; large where it went on."""
     found = [trial.options[dimension.name] for trial in shown]
     if dimension.values:
         names = list(dict.fromkeys(map(text_of, (*dimension.values, *found))))
@@ -68,7 +72,7 @@ def _setting(axes, shown: Sequence[Tried], dimension: Dimension, options: Search
         axes.set_xticks(range(len(names)), names)
     else:
         places = found
-        if dimension.log and min(found) > 0:
+        if dimension.log and found and min(found) > 0:
             axes.set_xscale("log")
             ratio = max(found) / min(found)
             ticks = [min(found) * ratio ** (k / TICKS) for k in range(TICKS + 1)]
@@ -78,7 +82,7 @@ def _setting(axes, shown: Sequence[Tried], dimension: Dimension, options: Search
     sizes = [14 + 22 * (len(trial.rungs) - 1) for trial in shown]
     axes.scatter(places, figures, s=sizes, c=[*map(_color, shown)], edgecolors=INK, linewidths=0.5)
     axes.set_title(dimension.name, fontsize=10)
-    axes.set_ylabel(f"{options.figure} after {options.rungs[0]} steps", fontsize=8)
+    axes.set_ylabel(f"{options.figure} up to step {options.rungs[0]}", fontsize=8)
     _scale(axes, figures)
 
 

@@ -18,20 +18,22 @@ from .space import text_of
 Row = dict[str, Any]  # a trial of a file of rungs.TRIALS
 
 
-def ranked(trials: Sequence[Row], metrics: Sequence[Path], options: SearchOptions) -> list[Row]:
+def ranked(
+    trials: Sequence[Row], metrics: Sequence[Path], options: SearchOptions, steps: int
+) -> list[Row]:
     """The trials of a rung with their figures, the best first; those that diverged come last.
 
-    trials : the rung's, by place.    metrics : metrics.json of each.
+    trials : the rung's, by place.    metrics : metrics.json of each.    steps : of the rung.
 
     Raises
     ------
     InputError
-        A file is damaged, or lacks the figure.
+        A file is damaged, lacks the figure, or is of more steps.
     """
     problems, rows = [], []
     for place, (trial, path) in enumerate(zip(trials, metrics, strict=True)):
         try:
-            rows.append({**_named(trial), "place": place, **_figure(path, options)})
+            rows.append({**_named(trial), "place": place, **_figure(path, options, steps)})
         except InputError as error:
             problems += error.problems
     if problems:
@@ -44,11 +46,14 @@ def _named(trial: Row) -> Row:
     return {"trial": trial["trial"], "options": trial["options"]}
 
 
-def _figure(path: Path, options: SearchOptions) -> Row:
+def _figure(path: Path, options: SearchOptions, most: int) -> Row:
     remedy = "delete it and run the search again"
     content = read_json(path, remedy)
     TRAINING_RECORD.check(path, content, remedy)
     steps = {"steps": content["steps"]}
+    if content["steps"] > most:  # fewer: it diverged, or its patience was exhausted
+        fact = f"is of {content['steps']} steps, its rung of {most}"
+        raise InputError(problem(path, fact, remedy))
     if content.get("diverged"):
         return {**steps, "diverged": True}
     found = content["validation"]
@@ -82,7 +87,8 @@ class Tried:
 
 
 def history(rankings: Sequence[Sequence[Row]]) -> list[Tried]:
-    """Every trial, the best first: who came farther is better, then the order of the last rung.
+    """Every trial, the best first: who came farther is better, then the order of the last rung;
+    those that diverged come behind all others, whatever figures they had before.
 
     rankings : rows of each rung, as :func:`ranked` gives them.
     """
@@ -90,7 +96,7 @@ def history(rankings: Sequence[Sequence[Row]]) -> list[Tried]:
     for rows in rankings:
         for row in rows:
             found.setdefault(row["trial"], []).append(row)
-    order = [row["trial"] for rows in reversed(rankings) for row in rows]
+    order = dict.fromkeys(row["trial"] for rows in reversed(rankings) for row in rows)
     return [
         Tried(
             number,
@@ -100,14 +106,16 @@ def history(rankings: Sequence[Sequence[Row]]) -> list[Tried]:
             "figure" not in found[number][-1],
             rank,
         )
-        for rank, number in enumerate(dict.fromkeys(order), start=1)
+        for rank, number in enumerate(
+            sorted(order, key=lambda number: "figure" not in found[number][-1]), start=1
+        )
     ]
 
 
 def best_of(tried: Sequence[Tried], where: str | Path) -> Tried:
     """The best trial; InputError where every one diverged."""
     if tried[0].diverged:
-        fact = "no trial has a figure: every one diverged"
+        fact = "every trial diverged: none is the best"
         raise InputError(problem(where, fact, "narrow search.space, the learning rate first"))
     return tried[0]
 
@@ -115,10 +123,10 @@ def best_of(tried: Sequence[Tried], where: str | Path) -> Tried:
 def best_yaml(best: Tried, tried: Sequence[Tried], options: SearchOptions) -> str:
     """A config file with the settings of a trial; what they brought stands above them."""
     [first] = [trial for trial in tried if trial.number == 0]
-    text = "diverged" if first.diverged else f"{first.figure:.4g} after {first.rungs[-1][0]} steps"
+    text = "diverged" if first.diverged else _up_to(first)
     lines = [
         f"# Trial {best.number} of {len(tried)} of the search for {options.training}: "
-        f"{options.figure} {best.figure:.4g} after {best.rungs[-1][0]} steps.",
+        f"{options.figure} {_up_to(best)}.",
         f"# (The config as it was, trial 0: {text}.)",
         "# Name this file after your own: --configfile mine.yaml best.yaml",
     ]
@@ -129,6 +137,11 @@ def best_yaml(best: Tried, tried: Sequence[Tried], options: SearchOptions) -> st
     for section, entries in sections.items():
         lines += [f"{section}:", *entries]
     return "\n".join(lines) + "\n"
+
+
+def _up_to(trial: Tried) -> str:
+    """The figure of a trial; that of the lowest loss, so not always of the last step."""
+    return f"{trial.figure:.4g} in the best validation up to step {trial.rungs[-1][0]}"
 
 
 def yaml_text(value: Any) -> str:

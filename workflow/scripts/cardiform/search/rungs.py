@@ -38,6 +38,17 @@ def places(options: SearchOptions) -> list[int]:
     return counts
 
 
+def steps_of(options: SearchOptions, count: int) -> int:
+    """The steps of the rung that has ``count`` trials; InputError where none has."""
+    counts = places(options)
+    if count not in counts:
+        text = ", ".join(map(str, counts))
+        raise InputError(
+            f"--metrics names {count} files, the rungs have {text}; name all files of one rung"
+        )
+    return options.rungs[counts.index(count)]
+
+
 def round_of(options: SearchOptions, trial: int) -> int:
     """The round that proposes a trial."""
     return trial * options.rounds // options.trials

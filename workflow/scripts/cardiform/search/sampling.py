@@ -46,7 +46,7 @@ def proposed(
     )
     ranges = {d.name: _distribution(d) for d in space}
     _tell(study, space, ranges, options, told)
-    known = [dict(row["options"]) for row in told]
+    known = [{d.name: d.value(row["options"][d.name]) for d in space} for row in told]
     trials = []
     for trial in trials_of(options, number):
         if trial == 0:
@@ -172,4 +172,4 @@ def _param(d: Dimension, value: Any) -> Any:
 
 
 def _value(d: Dimension, param: Any) -> Any:
-    return d.value(json.loads(param)) if d.values else d.value(param)
+    return d.value(json.loads(param)) if d.values else d.drawn(param)

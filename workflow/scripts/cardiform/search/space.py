@@ -63,13 +63,20 @@ class Dimension:
         inside = self.low <= value <= self.high
         return inside and (not self.step or (value - self.low) % self.step == 0)
 
+    @property
+    def count(self) -> float:
+        """How many values there are; infinite for a range of other than whole numbers."""
+        whole = (self.high - self.low) // self.step + 1 if self.step else math.inf
+        return len(self.values) or whole
+
     def value(self, found: Any) -> Any:
-        """``found`` as a value of the option: of a list in JSON, of a number of a sampler."""
-        if typing.get_origin(self.kind) is tuple:
-            return tuple(found)
+        """``found``, read from JSON, as a value of the option: a list is a tuple."""
+        return tuple(found) if typing.get_origin(self.kind) is tuple else self.kind(found)
+
+    def drawn(self, found: float) -> Any:
+        """A number of a sampler as a value of the option, inside the range."""
         if self.kind is float:  # four digits are enough, and can be read
-            found = float(f"{found:.4g}")
-            return found if self.values else min(max(found, self.low), self.high)
+            return min(max(float(f"{found:.4g}"), self.low), self.high)
         return self.kind(found)
 
 
@@ -170,7 +177,7 @@ def _check_range(low: float, high: float, log: bool, step: int) -> None:
 def check_space(space: Sequence[Dimension], options: SearchOptions) -> None:
     """InputError where there are too few settings, or the figure means another thing in each."""
     problems = []
-    settings = math.prod(len(d.values) or math.inf for d in space)
+    settings = math.prod(d.count for d in space)
     if settings < options.trials:
         problems.append(
             f"config: search.space has {settings} settings, search.trials is {options.trials}; "

@@ -60,42 +60,50 @@ class Checkpoints:
         self.last = self.folder / "last.pt"
         self.best = self.folder / "best.pt"
 
-    def prepare(self, key: Mapping[str, Any], resume_from: str | Path = "") -> str:
+    def prepare(
+        self,
+        key: Mapping[str, Any],
+        resume_from: str | Path = "",
+        last_step: int | None = None,
+    ) -> str:
         """Decide between resuming and starting from scratch; say which (rank 0 only).
 
-        A last.pt of another resume key is moved aside, with all that belongs to it, to
-        ``checkpoints.1`` (``.2``, ...).
+        A last.pt of another resume key, or past ``last_step``, is moved aside, with all that
+        belongs to it, to ``checkpoints.1`` (``.2``, ...).
 
-        resume_from : last.pt of another folder, which is copied where this one has none.
+        resume_from : last.pt of another folder, which is copied where this one has none, or had
+            one that is moved aside.
+        last_step : after which the training is complete (TrainingOptions.last_step).
 
         Raises
         ------
         InputError
-            last.pt or best.pt is damaged, or ``resume_from`` is another training's.
+            last.pt or best.pt is damaged, or ``resume_from`` is another training's or past
+            ``last_step``; nothing is moved then.
         """
         for name in ("last.pt", "best.pt"):
             for leftover in self.folder.glob(f".tmp-*-{name}"):  # of a save that was killed
                 leftover.unlink()
-        if not self.last.exists() and str(resume_from):
-            self._adopt(Path(resume_from), key)
-        if not self.last.exists():
-            return "no checkpoint: starting at step 0"
-        state = _load(self.last, "delete it to start from scratch", LAST)
-        changes = differences(state["key"], key)
-        if not changes:
-            if state.get("best"):
-                self.has_best()  # reported now, not when the training is complete
-            return f"resuming from step {state['step']} ({self.last})"
-        aside = self._move_aside()
-        return f"starting from scratch, the old run is in {aside}: " + ", ".join(changes)
-
-    def _adopt(self, other: Path, key: Mapping[str, Any]) -> None:
-        """Copy another folder's checkpoints, where they are of the same training."""
-        state = _load(other, "correct --resume-from", LAST)
-        changes = differences(state["key"], key)
+        own = self.load_last()
+        changes = [] if own is None else _unfit(own, key, last_step)
+        other = Path(resume_from) if str(resume_from) and (own is None or changes) else None
+        if other is not None:
+            _check_adoptable(other, key, last_step)  # before anything is moved
+        aside = ""
         if changes:
-            fact = "is of another training (" + ", ".join(changes) + ")"
-            raise InputError(problem(other, fact, "set the same options, or leave --resume-from"))
+            aside = f", the old run is in {self._move_aside()}: " + ", ".join(changes)
+            own = None
+        if other is not None:
+            self._adopt(other)
+            own = self.load_last()
+        if own is None:
+            return f"starting from scratch{aside}" if aside else "no checkpoint: starting at step 0"
+        if own.get("best"):
+            self.has_best()  # reported now, not when the training is complete
+        return f"resuming from step {own['step']} ({self.last}){aside}"
+
+    def _adopt(self, other: Path) -> None:
+        """Copy another folder's checkpoints."""
         for name in ("best.pt", "last.pt"):  # in this order: last.pt makes it a training
             if (other.parent / name).exists():
                 with atomic_path(self.folder / name) as temporary:
@@ -132,6 +140,23 @@ class Checkpoints:
     def has_best(self) -> bool:
         """Whether best.pt is there and sound; InputError where it is damaged."""
         return self.best.exists() and bool(self.load_best())
+
+
+def _unfit(state: Mapping[str, Any], key: Mapping[str, Any], last_step: int | None) -> list[str]:
+    """Why a training of ``key`` cannot resume from ``state``; empty where it can."""
+    changes = differences(state["key"], key)
+    if last_step is not None and state["step"] > last_step:
+        changes.append(f"its step {state['step']} is past the last one, {last_step}")
+    return changes
+
+
+def _check_adoptable(path: Path, key: Mapping[str, Any], last_step: int | None) -> None:
+    """InputError where a training of ``key`` cannot resume from another folder's last.pt."""
+    state = _load(path, "correct --resume-from", LAST)
+    changes = _unfit(state, key, last_step)
+    if changes:
+        fact = "is of another training (" + ", ".join(changes) + ")"
+        raise InputError(problem(path, fact, "set the same options, or leave --resume-from"))
 
 
 def _save(path: Path, content: Mapping[str, Any]) -> None:

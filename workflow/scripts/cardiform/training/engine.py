@@ -108,7 +108,10 @@ def train(
             checkpoints = Checkpoints(out)
             key = resume_key(options, identity)
             decision, state = world.from_main(
-                lambda: (checkpoints.prepare(key, options.resume_from), checkpoints.load_last())
+                lambda: (
+                    checkpoints.prepare(key, options.resume_from, options.last_step),
+                    checkpoints.load_last(),
+                )
             )
             resumed_at = None if state is None else state["step"]
             with RunLog(
