@@ -22,6 +22,7 @@ from cardiform.options.search import SearchOptions
 from cardiform.options.sections import SECTIONS, base_of
 from cardiform.options.set_diffusion import SetSamplingOptions
 from cardiform.search.space import parse_space
+from cardiform.statistics.cohort import check_path
 from cardiform.set_diffusion.option_checks import wanted_columns
 
 pytestmark = pytest.mark.no_cover  # thousands of refusals by the same few lines
@@ -45,6 +46,8 @@ PARSED = {
     "norms.groups": "columns of your own begin with x_",
     "set_latents.columns": "columns of your own begin with x_",
     "set_sampling.columns": "write column=number",
+    "shape_statistics.columns": "columns of your own begin with x_",
+    "shape_statistics.path": "name two different cases",
 }  # fmt: skip
 
 
@@ -140,6 +143,10 @@ def test_the_lists_of_texts_that_are_read_otherwise():
         parse_space(SearchOptions(training="vecset", space=("no_such",)))
     with pytest.raises(InputError, match=PARSED["norms.groups"]):
         check_free_columns("", ("x_no_such",), "norms.groups")
+    with pytest.raises(InputError, match=PARSED["shape_statistics.columns"]):
+        check_free_columns("", ("x_no_such",), "shape_statistics.columns")
+    with pytest.raises(InputError, match=PARSED["shape_statistics.path"]):
+        check_path(("no_such",), ())
     with pytest.raises(InputError, match=PARSED["set_latents.columns"]):
         check_free_columns("", ("x_no_such",), "set_latents.columns")
     with pytest.raises(InputError, match=PARSED["set_sampling.columns"]):
