@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from ..cohort import per_case
 from ..cohort.table import Case
-from ..errors import InputError, problem
+from ..errors import InputError, again, problem
 from ..files import sha256_file, write_json
 from ..geometry.meshed import mesh_files
 from ..labels import LabelTable
@@ -86,7 +88,8 @@ def make_model(
     Raises
     ------
     InputError
-        Bad meshes, too few whole hearts, a class or case that there is none of.
+        Bad meshes, too few whole hearts or all the same, a class or case that there is none of, a
+        class too thin for the grid.
     """
     table, out = work.table, work.out
     found = outlines([case for case in work.cases if case.case_id in parts], table, work.meshes)
@@ -107,7 +110,7 @@ def make_model(
     template = make_template(
         first, channels, table, work.meshes, grid_mm=options.grid_mm, mesh_mm=options.mesh_mm,
         smoothing_mm=options.smoothing_mm, remove_size=options.remove_size,
-        reach=reach_of(whole, channels),
+        reach=reach_of(first, learned, channels),
     )  # fmt: skip
     template.save(out / "template.npz")
     folder = work.registered(out / "template.npz", shown)
@@ -133,7 +136,8 @@ def make_model(
     paths, record["columns"] = write_columns(out / "columns", scored, scores, model, table, options)
     remove_stale(out, made + paths)
     write_scores(out / "scores.csv", scores, cohort.parts)
-    model.save(out / "model.npz")
+    made_of = sha256_file(out / "template.npz")
+    replace(model, template_sha256=made_of, classes=tuple(names)).save(out / "model.npz")
     write_json(out / "statistics.json", record)
     for line in summary_lines(record):
         log.info("%s", line)
@@ -145,26 +149,47 @@ def score_new(work: Work, model_path: Path) -> None:
     Raises
     ------
     InputError
-        The two are missing, damaged, or not of one run; bad meshes; no heart with a whole class.
+        The two are missing, damaged, not of one run, or of another label table; bad meshes; no
+        heart with a whole class.
     """
     beside = model_path.with_name("template.npz")
     template = Template.load(beside)
     model = ShapeModel.load(model_path, template.remove_size)
-    if model.faces.shape != template.mesh.faces.shape or (model.faces != template.mesh.faces).any():
-        fact = f"is not the model of {beside}"
-        raise InputError(problem(model_path, fact, "keep both files of one run together"))
-    if strange := [value for value in template.values if value not in work.table.values]:
-        fact = f"has the classes {', '.join(map(str, strange))}, which the label table lacks"
-        raise InputError(problem(beside, fact, "give the label table of the model (--labels)"))
+    check_one_run(model_path, model, beside, template, work.table)
     channels = [work.table.values.index(value) for value in template.values]
     found = outlines(work.cases, work.table, work.meshes)
     shown = [o.case.case_id for o in found if o.whole[channels].any()]
     for outline in found:
         if outline.case.case_id not in shown:
             log.info("%s: no score, it has no class of the model whole", outline.case.case_id)
+    if not shown:
+        raise InputError(
+            f"shape_statistics: none of {len(found)} hearts has one of {', '.join(model.classes)} "
+            "whole, so that none can be scored; give hearts that the scan does not cut"
+        )
     folder = work.registered(beside, shown)
     cohort = Cohort.load(template, folder, dict.fromkeys(shown, NEW))
     write_scores(work.out / "scores.csv", cohort.scores(model), cohort.parts)
-    if shown:
-        mean = registration_figures(cohort, work.table)["mean_mm"]
-        log.info("%d hearts scored, surfaces %.2f mm from their own", len(shown), mean)
+    mean = registration_figures(cohort, work.table)["mean_mm"]
+    log.info("%d hearts scored, surfaces %.2f mm from their own", len(shown), mean)
+
+
+def check_one_run(
+    model_path: Path, model: ShapeModel, beside: Path, template: Template, table: LabelTable
+) -> None:
+    """InputError where model and template are not of one run, or of another label table."""
+    same = np.array_equal(model.faces, template.mesh.faces)
+    same = same and len(model.classes) == len(template.values)
+    if not same or model.template_sha256 != sha256_file(beside):
+        fact = f"is not the model of {beside}"
+        remedy = f"keep both files of one run together, or {again('shape_statistics')}"
+        raise InputError(problem(model_path, fact, remedy))
+    names = dict(zip(table.values, table.names))
+    strange = [
+        f"{value} {name} ({names.get(value, 'none')} there)"
+        for value, name in zip(template.values, model.classes)
+        if names.get(value) != name
+    ]
+    if strange:
+        fact = f"has classes that the label table does not have: {', '.join(strange)}"
+        raise InputError(problem(model_path, fact, "give the label table of the model (--labels)"))
