@@ -17,7 +17,7 @@ from ..options.statistics import ShapeStatisticsOptions
 from .poses import common_middles, middles_pose
 
 LEAST_HEARTS = 3
-RIM_MM = 6.0
+RIM_MM = 6.0  # of the grid around the training hearts: held-out ones may be a little larger
 DIRECTIONS = 100  # in which a heart is measured: in any other it reaches hardly farther
 MOST = 0.5  # share of the hearts that have a class whole, from which on it is part of the model
 
@@ -146,14 +146,14 @@ def check_enough(train: Sequence[Outline], of: int, names: Sequence[str]) -> Non
         )
 
 
-def reach_of(first: Outline, hearts: Sequence[Outline], channels: Sequence[int]) -> np.ndarray:
-    """(2, 3) mm about the middle of the classes of ``first``: a box that holds all hearts in its
-    pose, with a rim."""
+def extent(hearts: Sequence[Outline], channels: Sequence[int], middles: np.ndarray) -> np.ndarray:
+    """(2, 3) mm: lowest and highest corner of some classes of hearts, turned to a common pose.
+
+    middles : (C, 3) mm of these classes in that pose.
+    """
     chosen = list(channels)
-    onto = first.middles[chosen] - first.middles[chosen].mean(axis=0)
-    ends = [middles_pose(o.middles[chosen], onto)(o.ends[chosen]).reshape(-1, 3) for o in hearts]
-    low, high = np.min(ends, axis=(0, 1)), np.max(ends, axis=(0, 1))
-    return np.stack([low - RIM_MM, high + RIM_MM])
+    ends = [middles_pose(o.middles[chosen], middles)(o.ends[chosen]) for o in hearts]
+    return np.stack([np.min(ends, axis=(0, 1, 2)), np.max(ends, axis=(0, 1, 2))])
 
 
 def central(train: Sequence[Outline], channels: Sequence[int]) -> Outline:

@@ -34,7 +34,16 @@ from .cohort import (
     write_scores,
 )
 from .drawing import write_modes
-from .hearts import central, check_enough, chosen_classes, outlines, reach_of, split_off
+from .hearts import (
+    RIM_MM,
+    Outline,
+    central,
+    check_enough,
+    chosen_classes,
+    extent,
+    outlines,
+    split_off,
+)
 from .model import ShapeModel
 from .template import Template, make_template
 
@@ -107,12 +116,15 @@ def make_model(
     scored = {n: {c: v for c, v in own.items() if c in shown} for n, own in columns.items()}
     regression.check_known(scored)
     first = central(learned, channels)
+    middles = first.middles[channels] - first.middles[channels].mean(axis=0)
+    reach = extent(learned, channels, middles) + [[-RIM_MM], [RIM_MM]]
     template = make_template(
         first, channels, table, work.meshes, grid_mm=options.grid_mm, mesh_mm=options.mesh_mm,
         smoothing_mm=options.smoothing_mm, remove_size=options.remove_size,
-        reach=reach_of(first, learned, channels),
+        reach=reach,
     )  # fmt: skip
     template.save(out / "template.npz")
+    note_beyond([o for o in found if o.case.case_id in shown], channels, template)
     folder = work.registered(out / "template.npz", shown)
     cohort = Cohort.load(template, folder, {c: parts[c] for c in shown})
     model = cohort.fit(options)
@@ -143,6 +155,18 @@ def make_model(
         log.info("%s", line)
 
 
+def note_beyond(found: Sequence[Outline], channels: Sequence[int], template: Template) -> None:
+    """Log the hearts that reach beyond the grid: it is made by the training hearts."""
+    high = template.origin + (np.array(template.distances.shape[:3]) - 1) * template.spacing
+    for outline in found:
+        own = [k for k, channel in enumerate(channels) if outline.whole[channel]]
+        low_end, high_end = extent([outline], [channels[k] for k in own], template.middles[own])
+        beyond = max((template.origin - low_end).max(), (high_end - high).max())
+        if beyond > 0:
+            text = "%s: reaches %.0f mm beyond the grid of the template, and is cut there"
+            log.info(text, outline.case.case_id, np.ceil(beyond))
+
+
 def score_new(work: Work, model_path: Path) -> None:
     """Write scores.csv of hearts by a model.npz and the template.npz beside it.
 
@@ -167,6 +191,7 @@ def score_new(work: Work, model_path: Path) -> None:
             f"shape_statistics: none of {len(found)} hearts has one of {', '.join(model.classes)} "
             "whole, so that none can be scored; give hearts that the scan does not cut"
         )
+    note_beyond([o for o in found if o.case.case_id in shown], channels, template)
     folder = work.registered(beside, shown)
     cohort = Cohort.load(template, folder, dict.fromkeys(shown, NEW))
     write_scores(work.out / "scores.csv", cohort.scores(model), cohort.parts)

@@ -71,7 +71,7 @@ def regression(
     -------
     figures : ``explained``, the share of the variance of the shape that goes along with the number
         (a straight line for every mode), ``p`` of it by permutation of the hearts (Phipson and
-        Smyth 2010), ``r2`` of it in hearts that were left out (``explained_held_out``), and how
+        Smyth 2010), the same in hearts that were left out (``explained_held_out``), and how
         well a ridge regression on the scores tells the number of such hearts (``r2_of_column``);
         ``at`` the percentiles.
     predicted : (3, K) scores of the hearts at those percentiles.
