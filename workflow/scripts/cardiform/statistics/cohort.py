@@ -139,7 +139,8 @@ def compared(
         A class of some heart is too thin for the grid.
     """
     rng = np.random.default_rng(options.seed)
-    hearts, lost = {}, {}
+    hearts: dict[str, list[RegisteredHeart]] = {}
+    lost: dict[int, list[str]] = {}
     template = cohort.template
     for part in PARTS:
         names = cohort.of(part)

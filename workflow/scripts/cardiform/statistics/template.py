@@ -168,7 +168,7 @@ def make_template(
 
 def on_grid(distances: np.ndarray) -> np.ndarray:
     """(C,) bool: whether a voxel lies within each class of (X, Y, Z, C) distances."""
-    return (distances < 0).any(axis=(0, 1, 2))
+    return np.any(distances < 0, axis=(0, 1, 2))
 
 
 def check_seen(table: LabelTable, lost: Mapping[int, str], **edge: float) -> None:
