@@ -198,7 +198,7 @@ def compare_peer(args, out: Path, record: dict) -> None:
     labels, hearts, seconds = template.vertex_labels, {}, 0.0
     rng = np.random.default_rng(0)
     for case_id, heart in cohort.hearts.items():
-        truth = Truth.of(heart, template)
+        truth = Truth.of(cohort.on_grid(case_id), template)
         moved = template.mesh.vertices.copy()
         started = time.process_time()
         for value in template.values:
@@ -213,7 +213,7 @@ def compare_peer(args, out: Path, record: dict) -> None:
             moved[own] += spread(template.mesh.vertices[own].astype(float)).astype(np.float32)
         seconds += time.process_time() - started
         hearts[case_id] = dataclasses.replace(heart, vertices=moved)
-    other = Cohort(template, hearts, cohort.parts)
+    other = Cohort(template, hearts, cohort.parts, cohort.folder)
     options = ShapeStatisticsOptions(**{
         key: tuple(v) if isinstance(v, list) else v for key, v in record["options"].items()
     })  # fmt: skip

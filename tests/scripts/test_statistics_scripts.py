@@ -13,8 +13,11 @@ from answers import refused
 from inside import run_inside
 
 from cardiform import cli
-from cardiform.files import load_npz
+from cardiform.errors import InputError
+from cardiform.files import load_npz, save_npz
+from cardiform.labels import LabelTable
 from cardiform.options.statistics import ShapeStatisticsOptions
+from cardiform.statistics import make
 from cardiform.volumes import load_label_map, save_label_map
 
 HEARTS, HELD_OUT = 11, 2
@@ -236,3 +239,63 @@ def test_bad_inputs_are_refused_in_one_line(cohort, tmp_path):
     (tmp_path / "template.npz").write_bytes(content)
     model.write_bytes(model.read_bytes()[:500])
     refused(run_inside(*score), "model.npz: cannot be read")
+
+
+@pytest.fixture
+def pair(cohort, tmp_path):
+    """A folder with the model and the template of the cohort."""
+    for name in ("model.npz", "template.npz"):
+        shutil.copy(cohort[0] / "statistics" / name, tmp_path)
+    return tmp_path
+
+
+def score(folder, model, *more) -> list:
+    line = ["shape_statistics.py", *hearts(folder), "--model", model]
+    return [*line, "--out", model.parent / "new", *more]
+
+
+def test_a_template_of_another_run_is_refused_whatever_its_triangles(cohort, pair):
+    """As a run leaves it that is killed before its model: other options, the same triangles."""
+    template = load_npz(pair / "template.npz")
+    save_npz(pair / "template.npz", **{**template, "remove_size": np.bool_(True)})
+    result = run_inside(*score(cohort[0], pair / "model.npz"))
+    refused(result, f"model.npz: is not the model of {pair / 'template.npz'}; keep both files")
+    assert not (pair / "new" / "scores.csv").exists()
+
+
+def test_another_class_of_the_same_value_is_refused(cohort, pair):
+    table = pair / "labels.tsv"
+    rows = ["value\tname\ttitle\tcolor\tcomponents\tpriority"]
+    for value, name in ((1, "myocardium"), (2, "lung"), (3, "left_ventricle")):
+        rows.append(f"{value}\t{name}\tT\t#aa2200\t1\t{value}")
+    table.write_text("\n".join(rows) + "\n")
+    result = run_inside(*score(cohort[0], pair / "model.npz", "--labels", table))
+    refused(result, "does not have: 2 left_atrium (lung there); ")
+
+
+@pytest.mark.parametrize("flag", ["--columns=x_size", "--path=", "--grid-mm=3.0", "--table=t.tsv"])
+def test_scoring_takes_no_options_of_learning(cohort, pair, flag):
+    result = run_inside(*score(cohort[0], pair / "model.npz", flag, "--seed", 0))
+    refused(result, f"{flag.partition('=')[0]}, --seed: --model learns nothing")
+
+
+def test_scoring_leaves_the_scores_of_a_model_alone(cohort, pair):
+    folder, _ = cohort
+    scores = pair / "scores.csv"
+    scores.write_text("mine")
+    for model in (pair / "model.npz", folder / "statistics" / "model.npz"):
+        line = score(folder, model)
+        line[line.index("--out") + 1] = pair
+        refused(run_inside(*line), f"{pair}: has a model of its own, whose scores.csv would be")
+    (pair / "model.npz").rename(pair / "m.npz")
+    line = score(folder, pair / "m.npz")
+    line[line.index("--out") + 1] = pair / "." / "sub" / ".."
+    refused(run_inside(*line), "has a model of its own")
+    assert scores.read_text() == "mine"
+
+
+def test_hearts_without_a_whole_class_are_no_table_of_scores(pair):
+    work = make.Work([], LabelTable(), pair / "meshes", pair / "new")
+    with pytest.raises(InputError, match="none of 0 hearts has one of myocardium, left_atrium"):
+        make.score_new(work, pair / "model.npz")
+    assert not (pair / "new" / "scores.csv").exists()

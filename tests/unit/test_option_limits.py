@@ -22,8 +22,8 @@ from cardiform.options.search import SearchOptions
 from cardiform.options.sections import SECTIONS, base_of
 from cardiform.options.set_diffusion import SetSamplingOptions
 from cardiform.search.space import parse_space
-from cardiform.statistics.cohort import check_path
 from cardiform.set_diffusion.option_checks import wanted_columns
+from cardiform.statistics.cohort import check_path
 
 pytestmark = pytest.mark.no_cover  # thousands of refusals by the same few lines
 FIELDS = {

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from cardiform.cohort.free_columns import read_numbers
+from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.files import load_npz, save_npz
+from cardiform.geometry import cases
 from cardiform.geometry.surface import Mesh, extract_surface
 from cardiform.labels import LabelTable
+from cardiform.options.geometry import MeshesOptions
 from cardiform.options.statistics import ShapeStatisticsOptions
-from cardiform.statistics.case import to_surface
+from cardiform.statistics import make
+from cardiform.statistics.case import RegisteredHeart, registered_path, to_surface
+from cardiform.statistics.cohort import Cohort, compared, file_stems, write_columns
 from cardiform.statistics.drawing import write_modes
-from cardiform.statistics.hearts import Outline, check_enough, chosen_classes, split_off
+from cardiform.statistics.hearts import (
+    Outline,
+    check_enough,
+    chosen_classes,
+    extent,
+    split_off,
+)
 from cardiform.statistics.model import ShapeModel
 from cardiform.statistics.poses import Pose, aligned, best_pose, common_middles, middles_pose
 from cardiform.statistics.regression import check_known, regression
+from cardiform.statistics.template import Template, make_template
 from cardiform.statistics.velocity import folded_share, register, rows_at
 from cardiform.statistics.voxels import Box, inside, label_map
+from cardiform.volumes import save_label_map
 
 RNG = np.random.default_rng(0)
 
@@ -111,8 +128,13 @@ def test_few_middles_allow_a_shift_alone():
     pose = middles_pose(one, onto)
     np.testing.assert_allclose(pose.turn, np.eye(3))
     np.testing.assert_allclose(pose(one[0]), onto[0])
-    mean = common_middles([one, onto])
-    assert mean.shape == (2, 3) and np.isfinite(mean).all()
+
+
+def test_the_mean_of_middles_is_that_of_hearts_in_one_pose():
+    places = np.array([[0.0, 0, 0], [30, 0, 0], [0, 20, 0], [0, 0, 10]])
+    turn = Rotation.from_euler("z", 40, degrees=True).as_matrix()
+    mean = common_middles([places, places @ turn.T + 7, places + 3])
+    np.testing.assert_allclose(mean, places - places.mean(axis=0), atol=1e-3)
 
 
 # --- modes -------------------------------------------------------------------------------
@@ -162,11 +184,27 @@ def test_the_share_and_the_number_of_modes_are_kept(known):
     assert ShapeModel.fit(shapes, **more, variance=1.0, most_modes=2).modes == 2
 
 
+@pytest.mark.parametrize("copies", [3, 4, 5, 6, 7])
+@pytest.mark.parametrize("remove_size", [False, True])
+def test_hearts_that_are_all_the_same_have_no_modes(known, copies, remove_size):
+    """Where they lie, and the rounding of it, is no difference; nor is their size, taken away."""
+    model, _, shapes = known
+    turns = Rotation.random(copies, rng=2).as_matrix()
+    sizes = np.linspace(0.9, 1.1, copies) if remove_size else np.ones(copies)
+    same = np.stack([s * shapes[0] @ t.T + 40 * t[0] for s, t in zip(sizes, turns)])
+    with pytest.raises(InputError, match=f"the {copies} training hearts are all the same"):
+        ShapeModel.fit(
+            same.astype(np.float32), model.faces, model.labels, variance=0.95, most_modes=9,
+            remove_size=remove_size,
+        )  # fmt: skip
+
+
 def test_a_model_has_the_keys_that_others_read(known, tmp_path):
     model, *_ = known
     model.save(tmp_path / "model.npz")
     found = load_npz(tmp_path / "model.npz")
-    assert set(found) == {"vertices", "faces", "labels", "components", "explained"}
+    of_the_report = {"vertices", "faces", "labels", "components", "explained"}
+    assert set(found) == of_the_report | {"template_sha256", "classes"}
     assert found["components"].shape == (model.modes, *found["vertices"].shape)
     np.testing.assert_array_equal(
         ShapeModel.load(tmp_path / "model.npz").components, model.components
@@ -237,8 +275,6 @@ def test_the_priority_decides_where_surfaces_overlap():
 
 
 def outline(name: str, whole) -> Outline:
-    from cardiform.cohort.table import Case
-
     whole = np.array(whole, bool)
     radii = np.where(whole, 20.0, np.nan)
     case = Case(case_id=name, patient_id=name, labels="x")
@@ -247,8 +283,98 @@ def outline(name: str, whole) -> Outline:
         np.where(whole[:, None], 1.0, np.nan),
         radii,
         whole,
-        np.full((len(whole), 2, 3), np.nan),
+        np.full((len(whole), 1, 3), np.nan),
     )
+
+
+def test_the_grid_holds_hearts_in_the_pose_of_the_template():
+    """Scans lie across each other: their own axes say nothing of the grid's."""
+    ends = np.array(
+        [[[-90.0, 0, 0], [9, 0, 0]], [[0, -60, 0], [0, 20, 0]], [[0, 0, -8], [0, 0, 5]]]
+    )
+    hearts = []
+    for turn in Rotation.from_euler("z", [[0], [90], [45]], degrees=True).as_matrix():
+        case = Case(case_id="a", patient_id="a", labels="x")
+        about = ends @ turn.T
+        hearts.append(Outline(case, about.mean(axis=1) + 50, np.ones(3), np.ones(3), about + 50))
+    found = extent(hearts, [0, 1, 2], ends.mean(axis=1))
+    np.testing.assert_allclose(found, [[-90, -60, -8], [9, 20, 5]], atol=1e-6)
+
+
+def test_training_hearts_alone_make_the_grid(monkeypatch):
+    """A held-out heart that is larger does not move it."""
+    table = LabelTable(LabelTable().classes[:3])
+    names = {"a": "train", "b": "train", "c": "train", "d": "test", "e": "val"}
+    middles = np.array([[0.0, 0, 0], [9, 0, 0], [0, 9, 0]])
+    hearts = [
+        replace(outline(name, [1, 1, 1]), middles=middles, ends=np.full((3, 1, 3), reach))
+        for name, reach in zip(names, (30.0, 31.0, 32.0, 99.0, 98.0))
+    ]
+    found = {}
+
+    def stop(*_, **given):
+        found.update(given)
+        raise InputError("seen")
+
+    monkeypatch.setattr(make, "outlines", lambda *_: hearts)
+    monkeypatch.setattr(make, "make_template", stop)
+    work = make.Work([heart.case for heart in hearts], table, None, None)
+    with pytest.raises(InputError, match="seen"):
+        make.make_model(work, names, {}, ShapeStatisticsOptions())
+    np.testing.assert_allclose(found["reach"][1], np.array([29, 29, 32]) + make.RIM_MM)
+
+
+# --- what the grid loses -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def thin(tmp_path_factory):
+    """A ball with a plate of 1 mm beside it, meshed: the case, its table, its meshes."""
+    folder = tmp_path_factory.mktemp("thin")
+    x, y, z = np.indices((50, 50, 50))
+    labels = ((x - 25) ** 2 + (y - 25) ** 2 + (z - 18) ** 2 < 14**2).astype(np.uint8)
+    labels[15:35, 15:35, 40:42] = 2
+    save_label_map(folder / "a.nii.gz", labels, np.diag([1.0, 1.0, 1.0, 1.0]))
+    case = Case(case_id="a", patient_id="a", labels=str(folder / "a.nii.gz"))
+    table = LabelTable(LabelTable().classes[:2])
+    cases.mesh_case(case, table=table, options=MeshesOptions(), out=folder / "meshes")
+    return case, table, folder / "meshes"
+
+
+def thin_template(thin, grid_mm: float, mesh_mm: float) -> Template:
+    case, table, meshes = thin
+    return make_template(
+        Outline.of(case, table, meshes), (0, 1), table, meshes, grid_mm=grid_mm, mesh_mm=mesh_mm,
+        smoothing_mm=4.0, remove_size=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("grid_mm", "mesh_mm", "key"), [(2, 16, "mesh_mm"), (16, 2, "grid_mm")])
+def test_a_class_that_is_too_thin_is_named(thin, grid_mm, mesh_mm, key):
+    fact = f"left_atrium of a is too thin for {key} 16; lower shape_statistics.{key}"
+    with pytest.raises(InputError, match=re.escape(fact)) as refused:
+        thin_template(thin, grid_mm, mesh_mm)
+    assert len(refused.value.problems) == 1
+
+
+def test_distances_are_read_for_few_hearts_and_a_lost_class_is_named(thin, tmp_path):
+    template = thin_template(thin, 2, 2)
+    for name in "abc":
+        distances = template.distances.copy()
+        distances[..., 1] = np.abs(distances[..., 1]) if name != "a" else distances[..., 1]
+        save_npz(
+            registered_path(tmp_path, name), vertices=template.mesh.vertices, pose=np.eye(4),
+            distances=distances, residual_mm=np.zeros(2), known=np.ones(2, bool),
+            folded=np.float64(0), format_version=np.int64(1),
+        )  # fmt: skip
+    cohort = Cohort.load(template, tmp_path, dict.fromkeys("abc", "train"))
+    assert not any(heart.distances.size for heart in cohort.hearts.values())
+    np.testing.assert_array_equal(cohort.on_grid("a").distances, template.distances)
+    assert isinstance(cohort.on_grid("b"), RegisteredHeart)
+    fact = "left_atrium of b, c is too thin for grid_mm 2; lower shape_statistics.grid_mm"
+    with pytest.raises(InputError, match=fact) as refused:
+        compared(cohort, SimpleNamespace(), thin[1], ShapeStatisticsOptions())
+    assert len(refused.value.problems) == 1
 
 
 def test_classes_that_most_scans_cut_are_left_out_and_then_hearts_that_lack_one():
@@ -291,6 +417,29 @@ def test_a_number_that_makes_the_shape_is_found_and_chance_is_not():
     assert (
         chance["p"] > 0.02 and chance["r2_of_column"] < 0.3 and chance["explained_held_out"] < 0.1
     )
+
+
+def test_every_figure_that_is_described_is_there():
+    rng = np.random.default_rng(1)
+    figures, _ = regression(rng.normal(size=(9, 2)), np.array([0.6, 0.4]), np.arange(9.0), 99, 0)
+    assert set(re.findall(r"``(\w+)``", regression.__doc__)) <= set(figures)
+
+
+def test_the_name_of_a_column_is_no_folder(known, tmp_path):
+    names = ["x_E/A", "x_E_A", "x_e_a", "x_../../b", "x_" + "n" * 300, "x_age"]
+    stems = file_stems(names)
+    assert stems["x_age"] == "x_age" and stems["x_E_A"] == "x_E_A" and stems["x_E/A"] == "x_E_A_3"
+    assert len({stem.lower() for stem in stems.values()}) == len(names)
+    model, _, shapes = known
+    scores = {str(k): (model.scores(shape), 0.0) for k, shape in enumerate(shapes)}
+    numbers = {name: {case_id: float(case_id) for case_id in scores} for name in names}
+    options = ShapeStatisticsOptions(permutations=99)
+    folder = tmp_path / "columns"
+    paths, figures = write_columns(folder, numbers, scores, model, LabelTable(), options)
+    assert {path.parent for path in paths} == {folder}
+    assert len({path.name.lower() for path in paths}) == 3 * len(names)
+    assert figures["x_E/A"]["files"] == "x_E_A_3" and all(path.exists() for path in paths)
+    assert set(folder.glob("x_*.vtp")) == set(paths)  # as remove_stale looks for them
 
 
 def test_columns_that_are_no_numbers_are_named(tmp_path):

@@ -14,6 +14,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -131,11 +132,15 @@ def _measures() -> dict:
 
 
 def _statistics() -> dict:
-    """Scores of two hearts, where the page reads them."""
+    """Scores of two hearts, and distances of a new one, where the page reads them."""
     folder = Path("results/acme/shape_statistics")
     folder.mkdir(parents=True)
     rows = "case_id,part,mode_1,residual_mm\n007,train,-2.5,0.3\nb,val,1.0,0.4\n"
     (folder / "scores.csv").write_text(rows)
+    np.savez(folder / "model.npz", classes=np.array(["myocardium", "aorta"]))
+    new = Path("results/new/scores/registered")
+    new.mkdir(parents=True)
+    np.savez(new / "b.npz", residual_mm=np.array([0.312, np.nan]))
     return {}
 
 

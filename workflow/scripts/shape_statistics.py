@@ -13,13 +13,15 @@ columns/; with --model scores.csv and registered/ alone. docs/statistics.md says
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from pathlib import Path
 
 from cardiform import cli, labels
 from cardiform.cohort import splits
 from cardiform.cohort.free_columns import read_numbers
 from cardiform.cohort.table import read_checked_cases
-from cardiform.errors import InputError
+from cardiform.errors import InputError, problem
 from cardiform.options.checks import check_classes
 from cardiform.options.statistics import ShapeStatisticsOptions
 
@@ -41,6 +43,8 @@ def main() -> None:
     given = [name for name in PARTS if getattr(args, name)]
     if bool(args.model) == bool(given) or (given and given != list(PARTS)):
         raise InputError("give --train, --validation and --test to learn, or --model to score")
+    if args.model:
+        check_scoring(args.model, args.out)
     if options.columns and not args.table:
         raise InputError("--columns needs the case table that has these columns; give --table")
     table = labels.load_label_table(args.labels)
@@ -57,6 +61,22 @@ def main() -> None:
     parts = {case_id: part for part, found in rows.items() for case_id, _ in found}
     numbers = read_numbers(args.table, options.columns, list(parts))
     make_model(work, parts, numbers, options)
+
+
+def check_scoring(model: Path, out: Path) -> None:
+    """InputError where --model stands beside options of learning, or scores go over others."""
+    learning = {"--" + f.name.replace("_", "-") for f in dataclasses.fields(ShapeStatisticsOptions)}
+    words = [word.partition("=")[0] for word in sys.argv[1:]]
+    problems = []
+    if unused := [word for word in dict.fromkeys(words) if word in {*learning, "--table"}]:
+        problems.append(
+            f"{', '.join(unused)}: --model learns nothing, its own run decided this; leave it out"
+        )
+    if out.resolve() == model.parent.resolve() or (out / "model.npz").exists():
+        fact = "has a model of its own, whose scores.csv would be lost"
+        problems.append(problem(out, fact, "give another folder (--out)"))
+    if problems:
+        raise InputError(problems)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ class RegisteredHeart:
     """vertices : (V, 3) float32 mm, those of the template moved onto the heart, in its frame.
 
     pose : from there to RAS mm of the heart.
-    distances : (X, Y, Z, C) int8 of the heart on the template's grid.
+    distances : (X, Y, Z, C) int8 of the heart on the template's grid; of no voxels where they were
+        left in the file.
     residual : (C,) mm between the moved surfaces and those of the heart, the mean of both ways.
     known : (C,) bool, the classes that the heart has whole; the others were moved along with these,
         and have no residual (NaN).
@@ -62,13 +63,17 @@ class RegisteredHeart:
     folded: float
 
     @classmethod
-    def load(cls, path: str | Path) -> RegisteredHeart:
-        """InputError where the file is missing, damaged, or none."""
+    def load(cls, path: str | Path, *, distances: bool = True) -> RegisteredHeart:
+        """InputError where the file is missing, damaged, or none.
+
+        distances : read them, too: they are nearly all of its size.
+        """
         found = REGISTERED.load(path)
         pose = Pose.of_matrix(found["pose"])
+        of_none = np.zeros((0, 0, 0, len(found["known"])), np.int8)
         return cls(
-            found["vertices"], pose, found["distances"], found["residual_mm"], found["known"],
-            float(found["folded"]),
+            found["vertices"], pose, found["distances"] if distances else of_none,
+            found["residual_mm"], found["known"], float(found["folded"]),
         )  # fmt: skip
 
     @property

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from .drawing import write_surfaces
 from .model import ShapeModel
 from .poses import onto_mean
 from .quality import Correspondences, Model, SignedDistances, Truth, between, quality
-from .template import Template, in_mm
+from .template import Template, check_seen, in_mm, on_grid
 from .voxels import Box, Judge, label_map, label_map_of
 
 log = logging.getLogger(__name__)
@@ -30,16 +32,21 @@ log = logging.getLogger(__name__)
 PARTS = ("train", "val", "test")
 PARTIAL = "partial"  # of hearts that lack a class, or are cut: scored by what they have
 NEW = "new"
+LONGEST_STEM = 100  # of the names of files
 MOST_HEARTS = 60  # of each part by which models are compared: it takes time and memory
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Registered hearts by case id, and the part of each."""
+    """Registered hearts by case id, without their distances, and the part of each.
+
+    folder : of :func:`cardiform.statistics.case.register_case`.
+    """
 
     template: Template
     hearts: Mapping[str, RegisteredHeart]
     parts: Mapping[str, str]
+    folder: Path
 
     @classmethod
     def load(cls, template: Template, folder: Path, parts: Mapping[str, str]) -> Cohort:
@@ -49,13 +56,23 @@ class Cohort:
             :data:`PARTIAL`.
         """
         found = together(
-            *(functools.partial(RegisteredHeart.load, registered_path(folder, c)) for c in parts)
+            *(
+                functools.partial(
+                    RegisteredHeart.load, registered_path(folder, case_id), distances=False
+                )
+                for case_id in parts
+            )
         )
         hearts = dict(zip(parts, found))
         named = {
             c: part if hearts[c].whole or part == NEW else PARTIAL for c, part in parts.items()
         }
-        return cls(template, hearts, named)
+        return cls(template, hearts, named, folder)
+
+    def on_grid(self, case_id: str) -> RegisteredHeart:
+        """A heart with its distances."""
+        stored = RegisteredHeart.load(registered_path(self.folder, case_id))
+        return dataclasses.replace(self.hearts[case_id], distances=stored.distances)
 
     def of(self, part: str) -> list[str]:
         """Case ids."""
@@ -114,14 +131,25 @@ def registration_figures(cohort: Cohort, table: LabelTable) -> dict:
 def compared(
     cohort: Cohort, model: ShapeModel, table: LabelTable, options: ShapeStatisticsOptions
 ) -> tuple[dict, Judge]:
-    """Figures of the model and of the plain one, and what the training hearts have in common."""
+    """Figures of the model and of the plain one, and what the training hearts have in common.
+
+    Raises
+    ------
+    InputError
+        A class of some heart is too thin for the grid.
+    """
     rng = np.random.default_rng(options.seed)
-    hearts = {}
+    hearts: dict[str, list[RegisteredHeart]] = {}
+    lost: dict[int, list[str]] = {}
+    template = cohort.template
     for part in PARTS:
         names = cohort.of(part)
-        chosen = sorted(rng.permutation(len(names))[:MOST_HEARTS])
-        hearts[part] = [cohort.hearts[names[k]] for k in chosen]
-    template = cohort.template
+        names = [names[k] for k in sorted(rng.permutation(len(names))[:MOST_HEARTS])]
+        hearts[part] = [cohort.on_grid(case_id) for case_id in names]
+        for case_id, heart in zip(names, hearts[part]):
+            for value in np.array(template.values)[~on_grid(heart.distances)].tolist():
+                lost.setdefault(value, []).append(case_id)
+    check_seen(table, {v: ", ".join(own) for v, own in lost.items()}, grid_mm=template.spacing)
     truths = {part: [Truth.of(h, template) for h in found] for part, found in hearts.items()}
     # each way of drawing a label map is judged by training hearts that were drawn the same way
     maps = [
@@ -191,6 +219,7 @@ def write_columns(
 ) -> tuple[list[Path], dict]:  # fmt: skip
     """The hearts at the percentiles of every column as <column>_p05.vtp ..., and its figures."""
     paths, result = [], {}
+    stems = file_stems(columns)
     for name, numbers in columns.items():
         known = np.stack([scores[case_id][0] for case_id in numbers])
         values = np.array(list(numbers.values()))
@@ -199,11 +228,24 @@ def write_columns(
         )
         for place, found in zip(figures["at"], predicted):
             parts = model.parts(model.shape(found))
-            paths.append(folder / f"{name}_{place}.vtp")
+            paths.append(folder / f"{stems[name]}_{place}.vtp")
             write_surfaces(paths[-1], parts, table)
+        figures["files"] = stems[name]
         figures["scores_at"] = dict(zip(figures["at"], np.round(predicted, 5).tolist()))
         result[name] = figures
     return paths, result
+
+
+def file_stems(columns: Iterable[str]) -> dict[str, str]:
+    """Column -> how its files begin: plain letters, and no two alike on any disk."""
+    plain = {name: re.sub(r"[^A-Za-z0-9._-]", "_", name)[:LONGEST_STEM] for name in columns}
+    stems: dict[str, str] = {}
+    for name in sorted(plain, key=lambda name: plain[name] != name):  # plain names stay as they are
+        stem, number = plain[name], 2
+        while stem.lower() in (taken.lower() for taken in stems.values()):
+            stem, number = f"{plain[name]}_{number}", number + 1
+        stems[name] = stem
+    return stems
 
 
 def summary_lines(record: Mapping) -> list[str]:

@@ -17,7 +17,8 @@ from ..options.statistics import ShapeStatisticsOptions
 from .poses import common_middles, middles_pose
 
 LEAST_HEARTS = 3
-RIM_MM = 6.0
+RIM_MM = 6.0  # of the grid around the training hearts: held-out ones may be a little larger
+DIRECTIONS = 100  # in which a heart is measured: in any other it reaches hardly farther
 MOST = 0.5  # share of the hearts that have a class whole, from which on it is part of the model
 
 
@@ -27,14 +28,14 @@ class Outline:
 
     middles : (C, 3) RAS mm of the vertices of each class, NaN where there is none.
     radii : (C,) mm of the ball of its volume, NaN.    whole : (C,) bool: there, and not cut.
-    boxes : (C, 2, 3) RAS mm, lowest and highest corner of each class, NaN.
+    ends : (C, D, 3) RAS mm, the vertex of each class that lies farthest in some directions, NaN.
     """
 
     case: Case
     middles: np.ndarray
     radii: np.ndarray
     whole: np.ndarray
-    boxes: np.ndarray
+    ends: np.ndarray
 
     @classmethod
     def of(cls, case: Case, table: LabelTable, meshes: Path) -> Outline:
@@ -49,15 +50,25 @@ class Outline:
         middles = np.full((len(table), 3), np.nan)
         radii = np.full(len(table), np.nan)
         whole = np.zeros(len(table), bool)
-        boxes = np.full((len(table), 2, 3), np.nan)
+        ends = np.full((len(table), DIRECTIONS, 3), np.nan)
         cuts = meshed.cuts
+        ways = _directions()
         for value, mesh in meshed.surfaces().items():
             channel = table.values.index(value)
             middles[channel] = mesh.vertices.mean(axis=0, dtype=np.float64)
-            boxes[channel] = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+            ends[channel] = mesh.vertices[(mesh.vertices @ ways.T).argmax(axis=0)]
             radii[channel] = np.cbrt(0.75 / np.pi * max(mesh.sizes[1], 0.0))
             whole[channel] = value not in cuts
-        return cls(case, middles, radii, whole, boxes)
+        return cls(case, middles, radii, whole, ends)
+
+
+def _directions() -> np.ndarray:
+    """(D, 3) unit vectors, even over the sphere: a spiral."""
+    number = np.arange(DIRECTIONS)
+    z = 1 - (2 * number + 1) / DIRECTIONS
+    angle = np.pi * (3 - np.sqrt(5)) * number
+    flat = np.sqrt(1 - z**2)
+    return np.stack([flat * np.cos(angle), flat * np.sin(angle), z], axis=1)
 
 
 def load_meshed(case: Case, table: LabelTable, meshes: Path) -> MeshedCase:
@@ -135,12 +146,14 @@ def check_enough(train: Sequence[Outline], of: int, names: Sequence[str]) -> Non
         )
 
 
-def reach_of(hearts: Sequence[Outline], channels: Sequence[int]) -> np.ndarray:
-    """(2, 3) mm about the middle of the classes: a box that holds all hearts, with a rim."""
+def extent(hearts: Sequence[Outline], channels: Sequence[int], middles: np.ndarray) -> np.ndarray:
+    """(2, 3) mm: lowest and highest corner of some classes of hearts, turned to a common pose.
+
+    middles : (C, 3) mm of these classes in that pose.
+    """
     chosen = list(channels)
-    about = [o.boxes[chosen] - o.middles[chosen].mean(axis=0) for o in hearts]
-    boxes = np.stack(about).reshape(-1, 2, 3)
-    return np.stack([boxes[:, 0].min(axis=0) - RIM_MM, boxes[:, 1].max(axis=0) + RIM_MM])
+    ends = [middles_pose(o.middles[chosen], middles)(o.ends[chosen]) for o in hearts]
+    return np.stack([np.min(ends, axis=(0, 1, 2)), np.max(ends, axis=(0, 1, 2))])
 
 
 def central(train: Sequence[Outline], channels: Sequence[int]) -> Outline:

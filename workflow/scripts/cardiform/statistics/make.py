@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from ..cohort import per_case
 from ..cohort.table import Case
-from ..errors import InputError, problem
+from ..errors import InputError, again, problem
 from ..files import sha256_file, write_json
 from ..geometry.meshed import mesh_files
 from ..labels import LabelTable
@@ -32,7 +34,16 @@ from .cohort import (
     write_scores,
 )
 from .drawing import write_modes
-from .hearts import central, check_enough, chosen_classes, outlines, reach_of, split_off
+from .hearts import (
+    RIM_MM,
+    Outline,
+    central,
+    check_enough,
+    chosen_classes,
+    extent,
+    outlines,
+    split_off,
+)
 from .model import ShapeModel
 from .template import Template, make_template
 
@@ -86,7 +97,8 @@ def make_model(
     Raises
     ------
     InputError
-        Bad meshes, too few whole hearts, a class or case that there is none of.
+        Bad meshes, too few whole hearts or all the same, a class or case that there is none of, a
+        class too thin for the grid.
     """
     table, out = work.table, work.out
     found = outlines([case for case in work.cases if case.case_id in parts], table, work.meshes)
@@ -104,12 +116,15 @@ def make_model(
     scored = {n: {c: v for c, v in own.items() if c in shown} for n, own in columns.items()}
     regression.check_known(scored)
     first = central(learned, channels)
+    middles = first.middles[channels] - first.middles[channels].mean(axis=0)
+    reach = extent(learned, channels, middles) + [[-RIM_MM], [RIM_MM]]
     template = make_template(
         first, channels, table, work.meshes, grid_mm=options.grid_mm, mesh_mm=options.mesh_mm,
         smoothing_mm=options.smoothing_mm, remove_size=options.remove_size,
-        reach=reach_of(whole, channels),
+        reach=reach,
     )  # fmt: skip
     template.save(out / "template.npz")
+    note_beyond([o for o in found if o.case.case_id in shown], channels, template)
     folder = work.registered(out / "template.npz", shown)
     cohort = Cohort.load(template, folder, {c: parts[c] for c in shown})
     model = cohort.fit(options)
@@ -133,10 +148,23 @@ def make_model(
     paths, record["columns"] = write_columns(out / "columns", scored, scores, model, table, options)
     remove_stale(out, made + paths)
     write_scores(out / "scores.csv", scores, cohort.parts)
-    model.save(out / "model.npz")
+    made_of = sha256_file(out / "template.npz")
+    replace(model, template_sha256=made_of, classes=tuple(names)).save(out / "model.npz")
     write_json(out / "statistics.json", record)
     for line in summary_lines(record):
         log.info("%s", line)
+
+
+def note_beyond(found: Sequence[Outline], channels: Sequence[int], template: Template) -> None:
+    """Log the hearts that reach beyond the grid: it is made by the training hearts."""
+    high = template.origin + (np.array(template.distances.shape[:3]) - 1) * template.spacing
+    for outline in found:
+        own = [k for k, channel in enumerate(channels) if outline.whole[channel]]
+        low_end, high_end = extent([outline], [channels[k] for k in own], template.middles[own])
+        beyond = max((template.origin - low_end).max(), (high_end - high).max())
+        if beyond > 0:
+            text = "%s: reaches %.0f mm beyond the grid of the template, and is cut there"
+            log.info(text, outline.case.case_id, np.ceil(beyond))
 
 
 def score_new(work: Work, model_path: Path) -> None:
@@ -145,26 +173,48 @@ def score_new(work: Work, model_path: Path) -> None:
     Raises
     ------
     InputError
-        The two are missing, damaged, or not of one run; bad meshes; no heart with a whole class.
+        The two are missing, damaged, not of one run, or of another label table; bad meshes; no
+        heart with a whole class.
     """
     beside = model_path.with_name("template.npz")
     template = Template.load(beside)
     model = ShapeModel.load(model_path, template.remove_size)
-    if model.faces.shape != template.mesh.faces.shape or (model.faces != template.mesh.faces).any():
-        fact = f"is not the model of {beside}"
-        raise InputError(problem(model_path, fact, "keep both files of one run together"))
-    if strange := [value for value in template.values if value not in work.table.values]:
-        fact = f"has the classes {', '.join(map(str, strange))}, which the label table lacks"
-        raise InputError(problem(beside, fact, "give the label table of the model (--labels)"))
+    check_one_run(model_path, model, beside, template, work.table)
     channels = [work.table.values.index(value) for value in template.values]
     found = outlines(work.cases, work.table, work.meshes)
     shown = [o.case.case_id for o in found if o.whole[channels].any()]
     for outline in found:
         if outline.case.case_id not in shown:
             log.info("%s: no score, it has no class of the model whole", outline.case.case_id)
+    if not shown:
+        raise InputError(
+            f"shape_statistics: none of {len(found)} hearts has one of {', '.join(model.classes)} "
+            "whole, so that none can be scored; give hearts that the scan does not cut"
+        )
+    note_beyond([o for o in found if o.case.case_id in shown], channels, template)
     folder = work.registered(beside, shown)
     cohort = Cohort.load(template, folder, dict.fromkeys(shown, NEW))
     write_scores(work.out / "scores.csv", cohort.scores(model), cohort.parts)
-    if shown:
-        mean = registration_figures(cohort, work.table)["mean_mm"]
-        log.info("%d hearts scored, surfaces %.2f mm from their own", len(shown), mean)
+    mean = registration_figures(cohort, work.table)["mean_mm"]
+    log.info("%d hearts scored, surfaces %.2f mm from their own", len(shown), mean)
+
+
+def check_one_run(
+    model_path: Path, model: ShapeModel, beside: Path, template: Template, table: LabelTable
+) -> None:
+    """InputError where model and template are not of one run, or of another label table."""
+    same = np.array_equal(model.faces, template.mesh.faces)
+    same = same and len(model.classes) == len(template.values)
+    if not same or model.template_sha256 != sha256_file(beside):
+        fact = f"is not the model of {beside}"
+        remedy = f"keep both files of one run together, or {again('shape_statistics')}"
+        raise InputError(problem(model_path, fact, remedy))
+    names = dict(zip(table.values, table.names))
+    strange = [
+        f"{value} {name} ({names.get(value, 'none')} there)"
+        for value, name in zip(template.values, model.classes)
+        if names.get(value) != name
+    ]
+    if strange:
+        fact = f"has classes that the label table does not have: {', '.join(strange)}"
+        raise InputError(problem(model_path, fact, "give the label table of the model (--labels)"))

@@ -27,11 +27,14 @@ MODEL = Format(
         "labels": "u8 (F)",
         "components": "f32 (K, V, 3)",
         "explained": "f32 (K)",
+        "template_sha256": "text",
+        "classes": "text (C)",
     },
     again("shape_statistics"),
     marked=False,
 )
 LEAST_SHARE = 1e-9  # of the variance: less is rounding
+LEAST_SD_MM = 1e-3  # by which vertices vary: less is rounding, too
 NOISE_MM2 = 0.01  # of what no mode explains, where only a part of a heart is known
 
 
@@ -44,6 +47,8 @@ class ShapeModel:
     components : (K, V, 3) float32 mm per standard deviation.
     explained : (K,) float32 shares of the variance of the training hearts.
     remove_size : whether hearts are brought to the size of the mean before they are compared.
+    template_sha256 : of the template.npz whose vertices these are.
+    classes : names of the classes of that template, in its order.
     """
 
     vertices: np.ndarray
@@ -52,6 +57,8 @@ class ShapeModel:
     components: np.ndarray
     explained: np.ndarray
     remove_size: bool = False
+    template_sha256: str = ""
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -67,6 +74,11 @@ class ShapeModel:
         """Of (N, V, 3) vertices in correspondence, three hearts or more.
 
         variance : share that the modes keep, of which there are ``most_modes`` at most.
+
+        Raises
+        ------
+        InputError
+            The hearts do not differ.
         """
         mean, moved = aligned(shapes, with_scale=remove_size)
         rest = (moved - mean).reshape(len(moved), -1).astype(np.float64)
@@ -75,7 +87,13 @@ class ShapeModel:
         values, vectors = np.linalg.eigh(rest @ rest.T / (len(rest) - 1))
         values, vectors = values[::-1], vectors[:, ::-1]
         total = values[values > 0].sum()
-        shares = values / total if total > 0 else np.zeros_like(values)
+        if total < LEAST_SD_MM**2 * shapes.shape[1]:
+            size = " but for their size" if remove_size else ""
+            raise InputError(
+                f"shape_statistics: the {len(shapes)} training hearts are all the same{size}, so "
+                "there are no modes; add cases that differ"
+            )
+        shares = values / total
         enough = int((np.cumsum(shares) < variance - 1e-12).sum()) + 1
         number = min(enough, most_modes, int((shares > LEAST_SHARE).sum()))
         parts = vectors[:, :number].T @ rest / np.sqrt(len(rest) - 1)
@@ -141,7 +159,8 @@ class ShapeModel:
         }
 
     def save(self, path: str | Path) -> None:
-        arrays = {name: getattr(self, name) for name in MODEL.keys}
+        arrays = {name: np.asarray(getattr(self, name)) for name in MODEL.keys}
+        arrays["classes"] = np.array(self.classes, np.str_)
         save_npz(path, compressed=True, **arrays)
 
     @classmethod
@@ -150,7 +169,10 @@ class ShapeModel:
         found = MODEL.load(path)
         if fact := _fault(found):
             raise InputError(problem(path, fact, MODEL.remedy))
-        return cls(**{name: found[name] for name in MODEL.keys}, remove_size=remove_size)
+        arrays = {name: found[name] for name in MODEL.keys}
+        arrays["template_sha256"] = str(arrays["template_sha256"])
+        arrays["classes"] = tuple(arrays["classes"].tolist())
+        return cls(**arrays, remove_size=remove_size)
 
 
 def _fault(found: Mapping[str, np.ndarray]) -> str:

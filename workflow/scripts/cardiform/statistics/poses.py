@@ -96,26 +96,22 @@ def onto_mean(shape: np.ndarray, mean: np.ndarray, *, with_scale: bool) -> np.nd
 def common_middles(places: Sequence[np.ndarray]) -> np.ndarray:
     """(C, 3) mean of the middles of the classes of hearts, in a common pose.
 
-    places : of (C, 3) mm; NaN where a heart has no such class.
+    places : of (C, 3) mm, of hearts that have all of the classes.
     """
-    first = max(range(len(places)), key=lambda i: int(np.isfinite(places[i][:, 0]).sum()))
-    mean = places[first] - np.nanmean(places[first], axis=0)
+    mean = places[0] - places[0].mean(axis=0)
     for _ in range(ROUNDS):
-        moved = [middles_pose(p, mean)(p) for p in places]
-        known = np.isfinite(np.stack(moved))
-        total = np.where(known, np.stack(moved), 0).sum(axis=0)
-        mean = total / np.maximum(known.sum(axis=0), 1)
-        mean[~known.any(axis=0)] = np.nan
+        mean = np.mean([middles_pose(p, mean)(p) for p in places], axis=0)
     return mean
 
 
 def middles_pose(places: np.ndarray, onto: np.ndarray) -> Pose:
-    """The rigid motion between the middles of classes that both have; a shift where the few of
-    them allow no turn."""
+    """The rigid motion between the middles of classes that both have, one at least; a shift where
+    the few of them allow no turn.
+
+    places, onto : (C, 3) mm, NaN of a class that is not there.
+    """
     both = np.isfinite(places).all(axis=1) & np.isfinite(onto).all(axis=1)
     turning = int(both.sum()) >= 3 and _spans(places[both]) and _spans(onto[both])
-    if not both.any():
-        return Pose(np.eye(3), np.nanmean(onto, axis=0) - np.nanmean(places, axis=0))
     return best_pose(places[both], onto[both], turning=turning)
 
 

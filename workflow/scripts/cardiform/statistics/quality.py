@@ -140,7 +140,7 @@ class SignedDistances:
         values, vectors = np.linalg.eigh(rest @ rest.T / (len(rest) - 1))
         values, vectors = values[::-1].clip(0), vectors[:, ::-1]
         self.modes = min(modes, len(rows) - 1, int((values > 1e-6 * values[0]).sum()))
-        self.shares = (values / values.sum())[: self.modes]
+        self.shares = values[: self.modes] / max(float(values.sum()), 1e-12)
         chosen = vectors[:, : self.modes] / np.sqrt(len(rest) - 1)
         self.components = chosen.T.astype(np.float32) @ rest
         self.norms = np.einsum("km,km->k", self.components, self.components)

@@ -26,9 +26,9 @@ def regression(
     -------
     figures : ``explained``, the share of the variance of the shape that goes along with the number
         (a straight line for every mode), ``p`` of it by permutation of the hearts (Phipson and
-        Smyth 2010), ``r2`` of it in hearts that were left out (``explained_held_out``), and how
-        well a ridge regression on the scores tells the number of such hearts (``r2_of_column``,
-        with its own ``p_of_column`` by rank of the correlation); ``at`` the percentiles.
+        Smyth 2010), the same in hearts that were left out (``explained_held_out``), and how
+        well a ridge regression on the scores tells the number of such hearts (``r2_of_column``);
+        ``at`` the percentiles.
     predicted : (3, K) scores of the hearts at those percentiles.
     """
     rng = np.random.default_rng(seed)
@@ -97,8 +97,6 @@ def _held_out(scores: np.ndarray, values: np.ndarray, folds: np.ndarray) -> np.n
 
 def _ridge(scores: np.ndarray, values: np.ndarray, new: np.ndarray, ridge: float) -> np.ndarray:
     """(M,) predictions for (M, K) new scores."""
-    if not len(values):
-        return np.zeros(len(new))
     mean, middle = scores.mean(axis=0), values.mean()
     about = scores - mean
     normal = about.T @ about + ridge * np.eye(scores.shape[1])

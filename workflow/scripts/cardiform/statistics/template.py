@@ -129,9 +129,14 @@ def make_template(
     remove_size: bool,
     reach: np.ndarray | None = None,
 ) -> Template:
-    """The template of a heart; InputError as of the meshes of a case.
+    """The template of a heart.
 
     reach : (2, 3) mm about the middle of the classes, the box that the grid holds in any case.
+
+    Raises
+    ------
+    InputError
+        As of the meshes of a case; a class is too thin for mesh_mm or grid_mm.
     """
     meshed = load_meshed(outline.case, table, meshes)
     values = tuple(table.values[c] for c in channels)
@@ -144,6 +149,8 @@ def make_template(
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     pose = Pose(np.eye(3), middle)
     mesh, labels = _surfaces(fields, values, pose, low, high, mesh_mm)
+    seen = set(labels.tolist())
+    check_seen(table, {v: outline.case.case_id for v in values if v not in seen}, mesh_mm=mesh_mm)
     low, high = low - MARGIN_MM, high + MARGIN_MM
     if reach is not None:
         low, high = np.minimum(low, reach[0]), np.maximum(high, reach[1])
@@ -151,10 +158,32 @@ def make_template(
     shape = np.ceil((high - origin) / grid_mm).astype(int) + 1
     points = lattice(*(np.arange(n) * grid_mm + o for n, o in zip(shape, origin)))
     distances = stored(clipped(fields, pose(points))).reshape(*shape, len(values))
+    lost = [v for v, there in zip(values, on_grid(distances)) if not there]
+    check_seen(table, dict.fromkeys(lost, outline.case.case_id), grid_mm=grid_mm)
     return Template(
         mesh, labels, values, of_classes - middle, distances, origin, grid_mm, smoothing_mm,
         remove_size,
     )  # fmt: skip
+
+
+def on_grid(distances: np.ndarray) -> np.ndarray:
+    """(C,) bool: whether a voxel lies within each class of (X, Y, Z, C) distances."""
+    return np.any(distances < 0, axis=(0, 1, 2))
+
+
+def check_seen(table: LabelTable, lost: Mapping[int, str], **edge: float) -> None:
+    """InputError with a line for each class that lies between the voxels.
+
+    lost : class value -> in which hearts.    edge : the option that says how large these are, mm.
+    """
+    [(option, size)] = edge.items()
+    if lost:
+        raise InputError(
+            f"shape_statistics: {table.names[table.values.index(value)]} of {hearts} is too thin "
+            f"for {option} {size:g}; lower shape_statistics.{option}, or name the class in "
+            "shape_statistics.leave_out"
+            for value, hearts in lost.items()
+        )
 
 
 def clipped(fields: Sequence[Field], world: np.ndarray) -> np.ndarray:
