@@ -419,7 +419,7 @@ def test_a_heart_that_reaches_beyond_the_grid_is_named(thin, caplog):
 @pytest.mark.filterwarnings("error")
 def test_hearts_that_are_alike_on_the_grid_are_plain_ones_without_modes(thin):
     template = thin_template(thin, 4, 4)
-    hearts = {"train": [SimpleNamespace(distances=template.distances)] * 3}
+    hearts = {"train": [SimpleNamespace(distances=template.distances)] * 4}
     plain = SignedDistances(template, hearts, 9)
     assert plain.modes == 0 and plain.shares.shape == (0,)
     np.testing.assert_allclose(plain.field(plain.code(0, "train")), plain.field(np.zeros(0)))
