@@ -33,6 +33,7 @@ from cardiform.statistics.hearts import (
 )
 from cardiform.statistics.model import ShapeModel
 from cardiform.statistics.poses import Pose, aligned, best_pose, common_middles, middles_pose
+from cardiform.statistics.quality import SignedDistances
 from cardiform.statistics.regression import check_known, regression
 from cardiform.statistics.template import Template, make_template
 from cardiform.statistics.velocity import folded_share, register, rows_at
@@ -399,6 +400,30 @@ def test_thin_classes_are_left_out_unless_they_are_asked_for():
     assert [n for c, n in enumerate(table.names) if c not in channels] == ["coronary"]
     asked = ShapeStatisticsOptions(classes=("coronary", "aorta"))
     assert chosen_classes(hearts, table, asked) == [5, 8]
+
+
+def test_a_heart_that_reaches_beyond_the_grid_is_named(thin, caplog):
+    case, table, meshes = thin
+    template, heart = thin_template(thin, 2, 2), Outline.of(case, table, meshes)
+    large = replace(heart, ends=heart.ends * 4 - 3 * heart.middles[:, None])
+    with caplog.at_level("INFO"):
+        make.note_beyond([heart], (0, 1), template)
+        assert not caplog.messages
+        make.note_beyond([large], (0, 1), template)
+    [line] = caplog.messages
+    assert re.fullmatch(r"a: reaches [1-9]\d* mm beyond the grid of the template, .*", line)
+    cut = replace(large, whole=np.array([False, True]))  # what the scan cuts does not count
+    make.note_beyond([cut], (0, 1), template)
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_hearts_that_are_alike_on_the_grid_are_plain_ones_without_modes(thin):
+    template = thin_template(thin, 4, 4)
+    hearts = {"train": [SimpleNamespace(distances=template.distances)] * 4}
+    plain = SignedDistances(template, hearts, 9)
+    assert plain.modes == 0 and plain.shares.shape == (0,)
+    np.testing.assert_allclose(plain.field(plain.code(0, "train")), plain.field(np.zeros(0)))
 
 
 # --- columns -----------------------------------------------------------------------------

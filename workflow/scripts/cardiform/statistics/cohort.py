@@ -149,7 +149,7 @@ def compared(
         for case_id, heart in zip(names, hearts[part]):
             for value in np.array(template.values)[~on_grid(heart.distances)].tolist():
                 lost.setdefault(value, []).append(case_id)
-    check_seen(table, {v: ", ".join(own) for v, own in lost.items()}, grid_mm=template.spacing)
+    check_seen(table, lost, grid_mm=template.spacing)
     truths = {part: [Truth.of(h, template) for h in found] for part, found in hearts.items()}
     # each way of drawing a label map is judged by training hearts that were drawn the same way
     maps = [

@@ -39,6 +39,7 @@ TEMPLATE = Format(
 STEP_MM = 0.2  # of stored distances
 MOST_MM = 25.0  # farther points are all alike: what is that far off pulls no surface
 SLOPE_MM = 0.5
+NAMED = 5  # cases of a message
 MARGIN_MM = 15.0  # of the grid around the surfaces
 
 
@@ -150,7 +151,8 @@ def make_template(
     pose = Pose(np.eye(3), middle)
     mesh, labels = _surfaces(fields, values, pose, low, high, mesh_mm)
     seen = set(labels.tolist())
-    check_seen(table, {v: outline.case.case_id for v in values if v not in seen}, mesh_mm=mesh_mm)
+    lost = {v: [outline.case.case_id] for v in values if v not in seen}
+    check_seen(table, lost, mesh_mm=mesh_mm)
     low, high = low - MARGIN_MM, high + MARGIN_MM
     if reach is not None:
         low, high = np.minimum(low, reach[0]), np.maximum(high, reach[1])
@@ -158,8 +160,9 @@ def make_template(
     shape = np.ceil((high - origin) / grid_mm).astype(int) + 1
     points = lattice(*(np.arange(n) * grid_mm + o for n, o in zip(shape, origin)))
     distances = stored(clipped(fields, pose(points))).reshape(*shape, len(values))
-    lost = [v for v, there in zip(values, on_grid(distances)) if not there]
-    check_seen(table, dict.fromkeys(lost, outline.case.case_id), grid_mm=grid_mm)
+    there = dict(zip(values, on_grid(distances)))
+    lost = {v: [outline.case.case_id] for v in values if not there[v]}
+    check_seen(table, lost, grid_mm=grid_mm)
     return Template(
         mesh, labels, values, of_classes - middle, distances, origin, grid_mm, smoothing_mm,
         remove_size,
@@ -171,18 +174,18 @@ def on_grid(distances: np.ndarray) -> np.ndarray:
     return np.any(distances < 0, axis=(0, 1, 2))
 
 
-def check_seen(table: LabelTable, lost: Mapping[int, str], **edge: float) -> None:
+def check_seen(table: LabelTable, lost: Mapping[int, Sequence[str]], **edge: float) -> None:
     """InputError with a line for each class that lies between the voxels.
 
-    lost : class value -> in which hearts.    edge : the option that says how large these are, mm.
+    lost : class value -> in which cases.    edge : the option that says how large these are, mm.
     """
     [(option, size)] = edge.items()
     if lost:
         raise InputError(
-            f"shape_statistics: {table.names[table.values.index(value)]} of {hearts} is too thin "
-            f"for {option} {size:g}; lower shape_statistics.{option}, or name the class in "
-            "shape_statistics.leave_out"
-            for value, hearts in lost.items()
+            f"shape_statistics: {table.names[table.values.index(value)]} of "
+            f"{', '.join(cases[:NAMED])}{' ...' if len(cases) > NAMED else ''} is too thin for "
+            f"{option} {size:g}; lower shape_statistics.{option}, or leave the class out"
+            for value, cases in lost.items()
         )
 
 
