@@ -91,6 +91,8 @@ def test_a_pin_that_is_not_met_makes_no_environment(edited, run_in_conda):
 def test_containerize_prints_every_environment(tmp_path, run_in_conda):
     text = run_in_conda(tmp_path, DEMO, "--containerize")
     assert re.search(r"^FROM condaforge/miniforge3", text, flags=re.M)
-    assert text.count("conda env create --prefix") == len(ENVIRONMENTS)
-    for path in ENVIRONMENTS:
+    # the demo is no cohort of meshes
+    wanted = [path for path in ENVIRONMENTS if path.stem != "meshes"]
+    assert text.count("conda env create --prefix") == len(wanted)
+    for path in wanted:
         assert f"/envs/{path.name}" in text

@@ -33,7 +33,9 @@ def values_of(field, kind):
     if element is not None:
         is_text = element is str and not meta["choices"]
         one = items.filter(no_dash) if is_text else values_of_one(meta, element)
-        return st.lists(one, min_size=int(element is not str), max_size=4).map(tuple)
+        return st.lists(one, min_size=int(element is not str or meta["filled"]), max_size=4).map(
+            tuple
+        )
     return values_of_one(meta, kind)
 
 

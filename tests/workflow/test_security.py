@@ -261,7 +261,10 @@ def faults(tree: ast.AST):
 
 
 def allowed(path: Path, fault: str) -> bool:
-    """torch_files.py catches an exception of pickle; it loads with weights_only=True."""
+    """torch_files.py catches an exception of pickle; it loads with weights_only=True. A notebook of
+    the documentation is code."""
+    if path.name == "run_notebook.py":
+        return fault in ("calls exec", "calls compile", "calls eval")
     return path.name == "torch_files.py" and fault == "imports pickle"
 
 
