@@ -35,7 +35,7 @@ LINK = re.compile(r"(?<=\])\(([^()\s]+)\)")
 
 def on_config(config):
     """The pages of the library take the place of ``api/`` in the nav."""
-    pages = [{page.title: page.path} for page in site_pages.library_pages(ROOT)]
+    pages = [{page.title: page.path} for page in site_pages.pages_of_library(ROOT)]
     for section in filter(lambda entry: isinstance(entry, dict), config.nav):  # others are pages
         for entries in section.values():
             for entry in entries:
@@ -49,7 +49,7 @@ def on_files(files, config):
     pages = {
         page: (ROOT / source).read_text(encoding="utf-8") for page, source in ELSEWHERE.items()
     }
-    pages |= {page.path: page.text for page in site_pages.library_pages(ROOT)}
+    pages |= {page.path: page.text for page in site_pages.pages_of_library(ROOT)}
     pages["rules.md"] = site_pages.rules_page(ROOT)
     for notebook in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
         name = f"notebooks/{notebook.stem}"

@@ -36,7 +36,7 @@ def source_page(path: Path, name: str) -> str:
 
 
 @functools.cache
-def library_pages(root: Path) -> list[Page]:
+def pages_of_library(root: Path) -> list[Page]:
     """A page per room of the library, of its public functions and classes."""
     library = root / LIBRARY
     loose = sorted(path for path in library.glob("*.py") if path.stem != "__init__")
