@@ -80,7 +80,10 @@ def test_a_table_that_was_edited_is_kept(folder):
     imported("--volumes", "volumes", "--spacing", 1)
     edited = "case_id\tpatient_id\tlabels\tx_age\na\tp7\ta.nii.gz\t61\n"
     Path("labels/cohort.tsv").write_text(edited)
-    imported("--volumes", "volumes", "--spacing", 1)
+    put("volumes/b.npy")
+    call = ("--volumes", "volumes", "--spacing", 1, "--out", "labels")
+    result = run_inside("import_volumes.py", *call)
+    assert "volumes that it does not list: b (--force" in result.stderr
     assert Path("labels/cohort.tsv").read_text() == edited
     imported("--volumes", "volumes", "--spacing", 1, "--force")
     assert "p7" not in Path("labels/cohort.tsv").read_text()

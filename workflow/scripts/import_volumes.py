@@ -30,6 +30,7 @@ from cardiform.cohort.listing import cases_of_files, write_case_table
 from cardiform.cohort.spacings import as_spacing, spacings_of
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
+from cardiform.tables import read_table
 
 log = logging.getLogger("import_volumes")
 AXES = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
@@ -98,7 +99,10 @@ def main() -> None:
     )
     table = args.out / "cohort.tsv"
     if table.exists() and not args.force:
-        log.info("%s is kept as it is; --force writes it again", table)
+        listed = {row["case_id"] for _, row in read_table(table)[1] if "case_id" in row}
+        absent = ", ".join(sorted(volumes.keys() - listed)) or "none"
+        text = "%s is kept as it is; volumes that it does not list: %s (--force writes it again)"
+        log.warning(text, table, absent)
     else:
         write_case_table(table, [replace(c, labels=str(label_map(c, args.out))) for c in cases])
     for path, why in left.items():
