@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import forked_python
 import pytest
 import stand_in_conda
 import yaml
@@ -21,7 +22,15 @@ BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="session")
-def run_workflow():
+def forked(tmp_path_factory):
+    """A folder with a ``python`` that has the large libraries imported when a script begins."""
+    folder = tmp_path_factory.mktemp("forked")
+    forked_python.install(folder / "python", BIN / "python")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_workflow(forked):
     """Run Snakemake in ``folder`` with a config, on top of a config file of the project.
 
     ``path`` comes first on PATH, ``root`` is a copy of the checkout; returns what was printed.
@@ -33,7 +42,7 @@ def run_workflow():
         (folder / "mine.yaml").write_text(yaml.safe_dump(config))
         environment = {
             **os.environ,
-            "PATH": os.pathsep.join([*filter(None, [str(path)]), str(BIN), os.environ["PATH"]]),
+            "PATH": os.pathsep.join([str(path or forked), str(BIN), os.environ["PATH"]]),
             # Snakemake gives each job OMP_NUM_THREADS; waiting threads leave the cores to the
             # other tests in place of spinning.
             "OMP_WAIT_POLICY": "PASSIVE",

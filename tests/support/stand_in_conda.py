@@ -20,6 +20,7 @@ from collections import Counter, deque
 from importlib import metadata
 from pathlib import Path
 
+import forked_python
 from env_files import PYPI_NAMES, pins
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -64,6 +65,9 @@ def create(file: Path, prefix: Path) -> None:
     for name, pin in names.items():
         check_version(name, pin)
     venv.EnvBuilder(symlinks=True, with_pip=False).create(prefix)
+    python = prefix / "bin" / "python-of-venv"
+    (prefix / "bin" / "python").rename(python)
+    forked_python.install(prefix / "bin" / "python", python)
     site = sysconfig.get_path("purelib", "venv", {"base": str(prefix)})
     link_packages(closure(names), Path(site))
 

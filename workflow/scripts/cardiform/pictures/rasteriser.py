@@ -85,12 +85,10 @@ def render_meshes(
         vertices = [np.asarray(m[0]) for m in meshes] or [np.empty((0, 3))]
         camera = Camera.around(np.concatenate(vertices), view)
     pixels = size * SUPERSAMPLING
-    layers = []
     opaque = [m for m in meshes if m[3] >= 1]
-    if opaque:
-        layers.append(_layer(_merged(opaque), camera, pixels, 1.0))
-    layers += [_layer(_merged([m]), camera, pixels, m[3]) for m in meshes if m[3] < 1]
-    picture = _composite(layers, pixels)
+    scenes = [opaque] * bool(opaque) + [[m] for m in meshes if m[3] < 1]
+    layers = [_layer(_merged(scene), camera, pixels) for scene in scenes]
+    picture = _composite(layers, [scene[0][3] for scene in scenes], pixels)
     picture = picture.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 3).mean(axis=(1, 3))
     return np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)
 
@@ -119,23 +117,19 @@ def _vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
-def _layer(scene, camera: Camera, pixels: int, alpha: float):
-    """Depth (pixels, pixels; inf where empty), colour and alpha of the nearest surface."""
+def _layer(scene, camera: Camera, pixels: int):
+    """The nearest surface: (N,) places in the picture, (N,) depths and (N, 3) colours there."""
     vertices, normals, faces, colors = scene
     projected = camera.project(vertices, pixels)
-    depth = np.full(pixels * pixels, np.inf, np.float32)
-    color = np.ones((pixels * pixels, 3), np.float32)
     hit = _nearest_triangles(projected, faces, pixels)
     seen = np.flatnonzero(hit >= 0)
-    if seen.size:
-        triangle = hit[seen]
-        weights = _barycentric(projected, faces[triangle], seen % pixels, seen // pixels)
-        weights = np.clip(weights, 0, 1)
-        depth[seen] = np.einsum("nk,nk->n", weights, projected[faces[triangle], 2])
-        normal = np.einsum("nk,nkd->nd", weights, normals[faces[triangle]]) @ camera.axes.T
-        shade = _shade(normal, colors[triangle])
-        color[seen] = shade * _occlusion(depth.reshape(pixels, pixels)).ravel()[seen, None]
-    return depth.reshape(pixels, pixels), color.reshape(pixels, pixels, 3), alpha
+    triangle = hit[seen]
+    weights = _barycentric(projected, faces[triangle], seen % pixels, seen // pixels)
+    weights = np.clip(weights, 0, 1)
+    depth = np.einsum("nk,nk->n", weights, projected[faces[triangle], 2]).astype(np.float32)
+    normal = np.einsum("nk,nkd->nd", weights, normals[faces[triangle]]) @ camera.axes.T
+    shade = _shade(normal, colors[triangle])
+    return seen, depth, shade * _occlusion(seen, depth, pixels)[:, None]
 
 
 def _nearest_triangles(projected: np.ndarray, faces: np.ndarray, pixels: int) -> np.ndarray:
@@ -149,7 +143,7 @@ def _nearest_triangles(projected: np.ndarray, faces: np.ndarray, pixels: int) ->
     solid = np.abs(_areas(projected, faces)) > LEAST_AREA
     drawable = np.flatnonzero((extent[:, 0] > 0) & (extent[:, 1] > 0) & solid)
     # Triangles of about the same extent are tested together, each on a rectangle of pixels.
-    grain = 1 << np.maximum(np.log2(extent[drawable]).astype(np.int64) - 2, 0)
+    grain = 1 << np.maximum(np.log2(extent[drawable]).astype(np.int64) - 1, 0)
     rectangle = (-(-extent[drawable] // grain) * grain) @ [1 << 32, 1]
     drawable = drawable[np.argsort(rectangle, kind="stable")]
     kinds, numbers = np.unique(rectangle, return_counts=True)
@@ -192,11 +186,14 @@ def _covered(corners: np.ndarray, low: np.ndarray, width: int, height: int, pixe
     dx, dy = (low + 0.5 - a[:, :2]).T
     unit = 1 / (ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0])
     # weights of b and c at the first pixel, and their change from column to column, row to row
-    wb = np.stack([dx * ac[:, 1] - dy * ac[:, 0], ac[:, 1], -ac[:, 0]]) * unit
-    wc = np.stack([dy * ab[:, 0] - dx * ab[:, 1], -ab[:, 1], ab[:, 0]]) * unit
+    wb = dx * ac[:, 1] - dy * ac[:, 0], ac[:, 1], -ac[:, 0]
+    wc = dy * ab[:, 0] - dx * ab[:, 1], -ab[:, 1], ab[:, 0]
     column, row = np.arange(width), np.arange(height)[:, None]
+    unit = unit[:, None, None]
     wb, wc = (
-        first[:, None, None] + over[:, None, None] * column + down[:, None, None] * row
+        first[:, None, None] * unit
+        + over[:, None, None] * unit * column
+        + down[:, None, None] * unit * row
         for first, over, down in (wb, wc)
     )
     inside = (wb >= -1e-9) & (wc >= -1e-9) & (wb + wc <= 1 + 1e-9)
@@ -230,45 +227,48 @@ def _shade(normal: np.ndarray, color: np.ndarray) -> np.ndarray:
     return (color * light[:, None] + gloss[:, None]).astype(np.float32)
 
 
-def _occlusion(depth: np.ndarray) -> np.ndarray:
-    """Brightness factors below 1 where the surroundings stand before a surface."""
+def _occlusion(seen: np.ndarray, depth: np.ndarray, pixels: int) -> np.ndarray:
+    """(N,) brightness: below 1 where the surroundings stand before a surface.
+
+    The surroundings are averaged on pixels of the final picture: they are smooth.
+    """
     from scipy.ndimage import gaussian_filter
 
-    there = np.isfinite(depth)
-    bright = np.ones_like(depth)
-    if not there.any():
-        return bright
-    reach = _OCCLUSION_REACH * len(depth)
+    if not len(seen):
+        return np.ones(0, np.float32)
+    size = pixels // SUPERSAMPLING
+    row, column = (k // SUPERSAMPLING for k in divmod(seen, pixels))
+    reach = _OCCLUSION_REACH * size
     rim = int(2.5 * reach) + 2  # further surroundings weigh nothing
-    window = tuple(
-        slice(max(found[0] - rim, 0), found[-1] + rim)
-        for found in (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
+    top, left = max(row.min() - rim, 0), max(column.min() - rim, 0)
+    width = min(column.max() + rim + 1, size) - left
+    place = (row - top) * width + (column - left)
+    shape = (min(row.max() + rim + 1, size) - top, width)
+    sums = (np.bincount(place, values, minlength=shape[0] * width) for values in (None, depth))
+    weight, around = (
+        gaussian_filter(total.reshape(shape).astype(np.float32), reach, truncate=2.5).ravel()[place]
+        for total in sums
     )
-    there, depth = there[window], depth[window]
-    filled = np.where(there, depth, 0.0)
-    weight = gaussian_filter(there.astype(np.float32), reach, truncate=2.5)
-    around = gaussian_filter(filled, reach, truncate=2.5) / np.maximum(weight, 1e-6)
-    behind = np.clip((filled - around) / (2 * reach), 0, 1)
-    bright[window] = np.where(there, 1 - _OCCLUSION * behind, 1.0)
-    return bright
+    behind = (depth - around / np.maximum(weight, 1e-6)) / (2 * SUPERSAMPLING * reach)
+    return 1 - _OCCLUSION * np.clip(behind, 0, 1)
 
 
-def _composite(layers, pixels: int) -> np.ndarray:
+def _composite(layers, alphas: Sequence[float], pixels: int) -> np.ndarray:
     """(pixels, pixels, 3) in 0-1: the layers over the background, per pixel far to near."""
     picture = np.tile(BACKGROUND, (pixels * pixels, 1))
     if layers:
-        depths = np.stack([depth.ravel() for depth, _, _ in layers])
-        seen = np.flatnonzero(np.isfinite(depths).any(axis=0))
-        depths, pixel = depths[:, seen], np.arange(len(seen))
-        colors = np.stack([color.reshape(-1, 3)[seen] for _, color, _ in layers])
-        alphas = np.array([alpha for _, _, alpha in layers])
-        opaque = np.flatnonzero(alphas >= 1)
-        limit = depths[opaque[0]] if len(opaque) else np.inf
-        mixed = picture[seen]
-        for layer in np.argsort(-depths, axis=0, kind="stable"):
-            depth = depths[layer, pixel]
-            shown = np.isfinite(depth) & (depth <= limit)
-            share = np.where(shown, alphas[layer], 0.0)[:, None]
-            mixed += share * (colors[layer, pixel] - mixed)
-        picture[seen] = mixed
+        place, depth, color = (np.concatenate(parts) for parts in zip(*layers))
+        layer = np.repeat(np.arange(len(layers)), [len(seen) for seen, _, _ in layers])
+        limit = np.full(pixels * pixels, np.inf, np.float32)
+        if alphas[0] >= 1:
+            limit[layers[0][0]] = layers[0][1]
+        shown = np.flatnonzero(depth <= limit[place])
+        order = shown[np.lexsort((layer[shown], -depth[shown], place[shown]))]
+        place, color, share = place[order], color[order], np.asarray(alphas)[layer[order], None]
+        first = np.flatnonzero(np.diff(place, prepend=-1))
+        turn = np.arange(len(place)) - np.repeat(first, np.diff(first, append=len(place)))
+        for index in range(turn.max(initial=-1) + 1):  # the farthest of every pixel first
+            now = np.flatnonzero(turn == index)
+            below = picture[place[now]]
+            picture[place[now]] = below + share[now] * (color[now] - below)
     return picture.reshape(pixels, pixels, 3)

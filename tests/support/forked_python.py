@@ -1,0 +1,192 @@
+"""A ``python`` whose scripts begin with the large libraries imported.
+
+Their import takes longer than most jobs of a tiny cohort. ``install(program, python)`` writes a
+program that asks a server for a fork, which becomes the script. The first call starts the server;
+it ends when it has had nothing to do for a while. It is the ``python`` that the call would have
+been, so that what its environment lacks is missing still. Anything but ``program script.py ...``
+is given to that Python as it is.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+HERE = Path(__file__).resolve()
+IDLE_S = 60
+START_S = 120
+LIBRARIES = (
+    "asyncio", "cc3d", "concurrent.futures.process", "edt", "h5py", "logging.handlers",
+    "matplotlib.backends.backend_agg", "matplotlib.figure", "monai.losses", "monai.networks.nets",
+    "monai.networks.schedulers", "nibabel", "numpy", "optuna", "pandas", "PIL.Image", "rtree",
+    "safetensors.torch", "scipy.interpolate", "scipy.ndimage", "scipy.optimize",
+    "scipy.sparse.csgraph", "scipy.spatial.transform", "scipy.stats", "skimage.measure",
+    "skimage.morphology", "tensorboardX", "torch", "torch._dynamo", "torch.distributed",
+    "torch.nn.parallel", "torch.utils.checkpoint", "torch.utils.data", "trimesh", "yaml",
+)  # fmt: skip
+
+
+def install(program: Path, python: Path | str) -> None:
+    """Write ``program``, which runs scripts as ``python`` would."""
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.unlink(missing_ok=True)
+    program.write_text(
+        f"#!{os.path.realpath(sys.executable)} -IS\n"
+        f"import sys\nsys.path.insert(0, {str(HERE.parent)!r})\n"
+        f"import forked_python\nforked_python.call({str(program)!r}, {str(python)!r})\n"
+    )
+    program.chmod(0o755)
+
+
+# ---- the program
+
+
+def call(program: str, python: str) -> None:
+    """Have a fork of the server run the script, and end as it does."""
+    script, address = next(iter(sys.argv[1:]), ""), f"{program}.socket"
+    if not script.endswith(".py"):
+        os.execv(python, [python, *sys.argv[1:]])
+    with connected(address, python) as server:
+        request = {"arguments": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}
+        message = json.dumps(request | {"program": program}).encode()
+        socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
+        server.sendall(message)
+        answers = server.makefile()
+        child = int(answers.readline())
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda got, _frame: os.kill(child, got))
+        code = int(answers.readline())
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def connected(address: str, python: str) -> socket.socket:
+    """A connection with the server, which is started where none answers."""
+    with open(f"{address}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            return reached(address)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(address)
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        with open(f"{address}.log", "w") as log:
+            command = [python, str(HERE), address]
+            subprocess.Popen(command, **quiet, stderr=log, start_new_session=True, close_fds=True)
+        end = time.monotonic() + START_S
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                return reached(address)
+            time.sleep(0.02)
+    raise SystemExit(f"{address}: no server answers; see {address}.log")
+
+
+def reached(address: str) -> socket.socket:
+    """AF_UNIX has short names only: go by the folder's descriptor."""
+    folder = os.open(os.path.dirname(address), os.O_RDONLY)
+    server = socket.socket(socket.AF_UNIX)
+    try:
+        server.connect(f"/proc/self/fd/{folder}/{os.path.basename(address)}")
+    except OSError:
+        server.close()
+        raise
+    finally:
+        os.close(folder)
+    return server
+
+
+# ---- the server
+
+
+def serve(address: str) -> None:
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy the pages of all these objects
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    folder = os.open(os.path.dirname(address), os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"/proc/self/fd/{folder}/{os.path.basename(address)}")
+        server.listen(16)
+        server.settimeout(IDLE_S)
+        while os.path.exists(address):
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                break
+            connection.settimeout(None)
+            if not os.fork():
+                server.close()
+                watch(connection)
+            connection.close()
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(address)
+
+
+def watch(connection: socket.socket) -> None:
+    """Between the server and the script: tells the caller how the script ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    size, streams, *_ = socket.recv_fds(connection, 8, 3)
+    message = connection.makefile("rb").read(int.from_bytes(size, "big"))
+    child = os.fork()
+    if not child:
+        connection.close()
+        become(json.loads(message), streams)
+    for stream in streams:
+        os.close(stream)
+    connection.sendall(f"{child}\n".encode())
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with contextlib.suppress(OSError):
+        connection.sendall(f"{code}\n".encode())
+    os._exit(0)
+
+
+def become(request: dict, streams: list[int]) -> None:
+    """Run the script as ``python script.py ...`` does, then end the process as Python does."""
+    for stream, target in zip(streams, (0, 1, 2), strict=True):
+        os.dup2(stream, target)
+        os.close(stream)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.executable, sys.argv = request["program"], request["arguments"]
+    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+    if torch := sys.modules.get("torch"):  # read when it was imported
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    code = 1
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
+        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except BaseException:
+        traceback.print_exc()
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
