@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -141,6 +142,27 @@ def main() -> None:
     task = KilledAt(args.signal_at, signal.Signals[args.signal], dropout)
     task.validation_seconds = args.validation_seconds
     run(args.out, task, **changes)
+
+
+def events(folder, kind=None):
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [e for e in lines if kind in (None, e["event"])]
+
+
+def comparable(folder):
+    """Events without the clock, and without the marks of an interruption."""
+    clock = {"seconds", "steps_per_s", "wait"}
+    return [
+        {k: v for k, v in e.items() if k not in clock}
+        for e in events(folder)
+        if e["event"] not in ("resume", "stop")
+    ]
+
+
+def assert_equal(one: dict, other: dict):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
 
 
 if __name__ == "__main__":

@@ -1,55 +1,31 @@
-"""The training loop: order of things, exact resume, refusal of what cannot go well."""
+"""The training loop: order of things, what it writes, what it optimises."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import itertools
-import json
-import multiprocessing
-import os
-import signal
 import time
 
 import pytest
 import torch
-from toy_training import QUICK, KilledAt, Lines, ToyTask, options, run
+from toy_training import (
+    KilledAt,
+    Lines,
+    ToyTask,
+    assert_equal,
+    events,
+    options,
+    run,
+)
 
-from cardiform import cli
 from cardiform.errors import InputError
-from cardiform.options.vecset import VecsetOptions
-from cardiform.options.vqvae import VqvaeOptions
 from cardiform.training import engine, sampling
-from cardiform.training.checkpoint import Checkpoints, load
+from cardiform.training.checkpoint import load
 from cardiform.training.distributed import World
-from cardiform.training.engine import Data, Loop, train
-from cardiform.training.interruption import EXIT_RESUMABLE
+from cardiform.training.engine import train
 from cardiform.training.optimisation import WeightAverage, build_optimizer, learning_rate
-from cardiform.training.runlog import RunLog, Window, truncate
-from cardiform.training.task import TrainingError
+from cardiform.training.runlog import Window
 
 ALONE = World(0, 1, torch.device("cpu"))
-
-
-def events(folder, kind=None):
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [e for e in lines if kind in (None, e["event"])]
-
-
-def comparable(folder):
-    """Events without the clock, and without the marks of an interruption."""
-    clock = {"seconds", "steps_per_s", "wait"}
-    return [
-        {k: v for k, v in e.items() if k not in clock}
-        for e in events(folder)
-        if e["event"] not in ("resume", "stop")
-    ]
-
-
-def assert_equal(one: dict, other: dict):
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
 
 
 def test_a_training_learns_and_leaves_its_files(tmp_path):
@@ -111,40 +87,6 @@ def test_frozen_parts_stay_bit_equal_and_trained_ones_move(tmp_path):
         assert torch.equal(after[name], value) == frozen, name
 
 
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
-def test_a_signal_saves_and_exits_75_and_the_same_call_goes_on(tmp_path, number):
-    whole = run(tmp_path / "whole")
-    with pytest.raises(SystemExit) as stopped:
-        run(tmp_path / "cut", KilledAt(4, signal.Signals[number]))
-    assert stopped.value.code == EXIT_RESUMABLE == 75
-    assert load(tmp_path / "cut" / "checkpoints" / "last.pt", "")["step"] == 5
-    resumed = run(tmp_path / "cut")
-    assert_equal(whole.weights, resumed.weights)
-    assert comparable(tmp_path / "whole") == comparable(tmp_path / "cut")
-    assert events(tmp_path / "cut", "resume")[0]["step"] == 5
-
-
-def test_a_time_limit_saves_and_exits_75(tmp_path):
-    with pytest.raises(SystemExit) as stopped:
-        run(tmp_path, max_minutes=1e-6)
-    assert stopped.value.code == 75
-    while True:  # a step at a time, and still the same
-        try:
-            outcome = run(tmp_path, max_minutes=1e-6)
-            break
-        except SystemExit as again:
-            assert again.code == 75
-    assert_equal(outcome.weights, run(tmp_path / "whole").weights)
-
-
-def test_a_finished_training_is_not_run_again(tmp_path):
-    first, task = run(tmp_path), ToyTask()
-    second = run(tmp_path, task)
-    assert not task.seen
-    assert_equal(first.weights, second.weights)
-    assert second.best == first.best and second.baseline == first.baseline
-
-
 def test_figures_name_the_code_that_took_the_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "sha256_sources", lambda: "old")
     with pytest.raises(SystemExit):
@@ -155,45 +97,6 @@ def test_figures_name_the_code_that_took_the_steps(tmp_path, monkeypatch):
     assert run(tmp_path).source == "new", "no step was left to take"
 
 
-def test_a_checkpoint_that_does_not_name_its_code_goes_on(tmp_path):
-    with pytest.raises(SystemExit):
-        run(tmp_path, max_minutes=1e-6)
-    last = tmp_path / "checkpoints" / "last.pt"
-    state = load(last, "")
-    del state["source"]
-    torch.save(state, last)
-    assert run(tmp_path).source
-
-
-def test_changed_options_start_afresh_and_keep_the_old_run(tmp_path, caplog):
-    run(tmp_path)
-    old = load(tmp_path / "checkpoints" / "best.pt", "")["weights"]
-    with caplog.at_level("INFO"):
-        outcome = run(tmp_path, lr=0.03, weight_decay=0.0)
-    assert outcome.steps == 12 and len(events(tmp_path, "validation")) == 4
-    assert "lr 0.02 -> 0.03" in caplog.text and "weight_decay 0.01 -> 0.0" in caplog.text
-    aside = tmp_path / "checkpoints.1"
-    assert_equal(load(aside / "best.pt", "")["weights"], old)
-    assert (aside / "metrics.jsonl").exists()
-
-
-def test_changed_data_start_afresh(tmp_path):
-    run(tmp_path)
-    task = ToyTask()
-    train(
-        task, Lines(), Lines(4), options=options(), out=tmp_path, identity={"data": "other lines"}
-    )
-    assert task.seen and (tmp_path / "checkpoints.1").is_dir()
-
-
-def test_options_that_do_not_matter_resume(tmp_path):
-    with pytest.raises(SystemExit):
-        run(tmp_path, KilledAt(5, 15))
-    task = ToyTask()
-    run(tmp_path, task, log_every=3, checkpoint_every=50)
-    assert task.seen[0][0] == 6 and not (tmp_path / "checkpoints.1").exists()
-
-
 def test_micro_batches_change_nothing_but_rounding(tmp_path):
     one = run(tmp_path / "1", ToyTask(dropout=0))
     two = run(tmp_path / "2", ToyTask(dropout=0), accumulate=2)
@@ -202,46 +105,6 @@ def test_micro_batches_change_nothing_but_rounding(tmp_path):
     # AdamW would hide a gradient of twice the size
     norms = [events(tmp_path / n, "log")[0]["figures"]["grad_norm"] for n in ("1", "2")]
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
-
-
-def test_a_resumed_log_forgets_what_the_killed_run_wrote_later(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    lines = [json.dumps({"event": "log", "step": n}) + "\n" for n in (1, 2, 3)]
-    path.write_text("".join(lines) + '{"event": "lo')
-    truncate(path, 2)
-    assert path.read_text() == "".join(lines[:2])
-    truncate(path, None)
-    assert path.read_text() == ""
-
-
-@contextlib.contextmanager
-def full_stream(mode):
-    """A file on a disk that is always full."""
-    if not os.path.exists("/dev/full"):
-        pytest.skip("no /dev/full, which is always full")
-    stream = open("/dev/full", mode)  # noqa: SIM115 - closing it fails
-    try:
-        yield stream
-    finally:
-        with contextlib.suppress(OSError):
-            stream.close()
-
-
-def test_a_log_that_cannot_be_written_is_named(tmp_path):
-    with (
-        full_stream("w") as text,
-        full_stream("wb") as binary,
-        RunLog(tmp_path, options=options(steps=1), resumed_at=None, enabled=True) as runlog,
-    ):
-        runlog._stream.close()
-        runlog._stream = text
-        with pytest.raises(InputError, match=r"could not be written \(No space left"):
-            runlog.event("log", 1)
-        record = runlog._board._writer._py_recordio_writer
-        record._writer.close()
-        record._writer = binary
-        with pytest.raises(InputError, match=r"tensorboard: could not be written"):
-            runlog.scalars("train", 1, {"loss": 1.0})
 
 
 def test_loader_processes_change_nothing(tmp_path):
@@ -256,52 +119,6 @@ def test_two_updates_take_turns_and_train_their_own(tmp_path):
     assert task.seen == [(s, u, u == "other") for s in range(3) for u in ("model", "other")]
     figures = events(tmp_path, "log")[0]["figures"]
     assert {"model_loss", "other_loss", "model_grad_norm", "other_grad_norm"} <= figures.keys()
-
-
-def test_updates_that_share_or_lack_parameters_are_refused(tmp_path):
-    task = ToyTask(("model", "other"))
-    task.parameters = lambda update: task.module["head"].parameters()
-    with pytest.raises(InputError, match="parameters of another update"):
-        run(tmp_path, task)
-    task.parameters = lambda update: task.module["frozen"].parameters()
-    with pytest.raises(InputError, match="every parameter is frozen"):
-        run(tmp_path, task)
-
-
-def test_a_loss_that_is_not_finite_names_step_and_cases_and_moves_nothing(tmp_path):
-    task = ToyTask()
-    before = {k: v.clone() for k, v in task.module.state_dict().items()}
-    with pytest.raises(InputError, match=r"step 0: .*not finite.*case2.*--lr"):
-        run(tmp_path, task, Lines(4, bad=2))
-    assert_equal(task.module.state_dict(), before)
-
-
-def test_a_gradient_that_is_not_finite_is_told_apart(tmp_path):
-    class Steep(ToyTask):
-        def loss(self, batch, update, step):
-            loss, figures = super().loss(batch, update, step)
-            zero = self.module["head"].bias.sum() * 0
-            return loss + torch.sqrt(zero), figures  # the slope of a root at zero is infinite
-
-    with pytest.raises(InputError, match="loss is finite, its gradient is not"):
-        run(tmp_path, Steep())
-
-
-def test_an_empty_training_set_and_odd_batches_are_refused(tmp_path):
-    with pytest.raises(InputError, match="training split is empty"):
-        run(tmp_path, train_set=EmptyLines())
-    with pytest.raises(
-        InputError, match=r"--batch-size is 5: not a multiple.*or start fewer ranks"
-    ):
-        run(tmp_path, batch_size=5, accumulate=2)
-
-
-class EmptyLines(Lines):
-    def __bool__(self):
-        return True
-
-    def __len__(self):
-        return 0
 
 
 def test_no_validation_set_ships_the_last_averaged_weights(tmp_path):
@@ -475,160 +292,6 @@ def test_the_average_follows_its_formula():
     assert float(weight[0].detach()) == 30.0
 
 
-class Short(ToyTask):
-    """Runs out of memory in a step of the training, or in a validation."""
-
-    def __init__(self, error, place="loss"):
-        super().__init__()
-        self.error, self.place = error, place
-
-    def loss(self, batch, update, step):
-        if self.place == "loss" and step == 4:
-            raise self.error
-        return super().loss(batch, update, step)
-
-    def evaluate(self, batches):
-        if self.place == "evaluate" and self.seen:
-            raise self.error
-        return super().evaluate(batches)
-
-
-ALLOCATOR = RuntimeError(
-    "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you "
-    "tried to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)"
-)
-
-
-@pytest.mark.parametrize("place", ["loss", "evaluate"])
-@pytest.mark.parametrize(
-    "error",
-    [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), ALLOCATOR, MemoryError()],
-)
-def test_exhausted_memory_names_the_keys_to_lower(tmp_path, error, place):
-    with pytest.raises(TrainingError, match=r"step 4: the memory .*is exhausted") as caught:
-        run(tmp_path, Short(error, place))
-    (line,) = caught.value.problems
-    assert "raise training.accumulate, or lower training.batch_size, or give" in line
-    assert load(tmp_path / "checkpoints" / "last.pt", "")["step"] == 3, "the last one is kept"
-
-
-def test_the_keys_to_lower_are_those_of_the_training(tmp_path):
-    task = Short(MemoryError())
-    task.memory_options = (VqvaeOptions,)
-    vecset = cli.checked(VecsetOptions, QUICK)
-    with pytest.raises(TrainingError) as caught:
-        train(task, Lines(), None, options=vecset, out=tmp_path, identity={})
-    for key in ("vecset.accumulate", "vecset.input_points", "vqvae.max_voxels"):
-        assert key in str(caught.value)
-    assert "or set vecset.checkpointing, vqvae.checkpointing to true" in str(caught.value)
-
-
-def test_other_errors_stay_what_they_are(tmp_path):
-    with pytest.raises(RuntimeError, match="shapes do not fit"):
-        run(tmp_path, Short(RuntimeError("shapes do not fit")))
-
-
-class Damaged(Lines):
-    """A sample whose file is damaged, or whose reader is killed, from some draw on."""
-
-    def __init__(self, kill=False):
-        super().__init__()
-        self.kill = kill
-
-    def __getitem__(self, key):
-        if key[1] >= 20 and self.kill:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if key[1] == 22:
-            raise InputError("points/case.npz: cannot be read; run sample_sdf again")
-        return super().__getitem__(key)
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_sample_that_gets_damaged_is_named_without_a_traceback(tmp_path, workers):
-    with pytest.raises(InputError) as caught:
-        run(tmp_path, train_set=Damaged(), workers=workers)
-    assert caught.value.problems == ["points/case.npz: cannot be read; run sample_sdf again"]
-    assert not multiprocessing.active_children(), "at exit Python would wait for them"
-    assert load(tmp_path / "checkpoints" / "last.pt", "")["step"] == 3
-
-
-def test_a_killed_loader_process_is_told_in_one_line(tmp_path):
-    with pytest.raises(TrainingError, match="a loader process was killed, most likely") as caught:
-        run(tmp_path, train_set=Damaged(kill=True), workers=2)
-    assert len(caught.value.problems[0].splitlines()) == 1
-    assert not multiprocessing.active_children()
-
-
-def test_a_finished_training_that_is_run_again_has_the_same_figures(tmp_path):
-    """Else its model.pt would be another file, and all that follows would be made again."""
-    first, second = run(tmp_path), run(tmp_path)
-    assert first.seconds == second.seconds > 0
-    one, other = (dataclasses.asdict(o) for o in (first, second))
-    assert_equal(one.pop("weights"), other.pop("weights"))
-    assert one == other
-
-
-@pytest.mark.parametrize("name", ["save_best", "save_last"])
-def test_a_kill_between_both_checkpoints_changes_nothing(tmp_path, monkeypatch, name):
-    whole = run(tmp_path / "whole")
-    real = getattr(Checkpoints, name)
-
-    def killed(self, *arguments):
-        if 8 in arguments:  # the validated step
-            raise KeyboardInterrupt
-        real(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, name, killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "cut", checkpoint_every=2)
-    resumed = run(tmp_path / "cut", checkpoint_every=2)
-    assert_equal(whole.weights, resumed.weights)
-    assert (resumed.best, resumed.best_step) == (whole.best, whole.best_step)
-
-
-def test_figures_are_those_of_the_weights_that_are_shipped(tmp_path):
-    """A killed run's best.pt may be newer than what last.pt knows of."""
-    run(tmp_path)
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save_best(9, {"loss": 0.25}, checkpoints.load_best()["weights"])
-    outcome = run(tmp_path)
-    assert (outcome.best_step, outcome.best) == (9, {"loss": 0.25})
-
-
-def test_another_rank_goes_on_without_a_look_at_its_folder(tmp_path):
-    """On another node the folder may not be there, and best.pt may be large."""
-    with pytest.raises(SystemExit):
-        run(tmp_path, KilledAt(5, signal.SIGTERM))
-    state = Checkpoints(tmp_path).load_last()
-    second = World(1, 1, torch.device("cpu"))
-    data = Data(Lines(), Lines(4), None, options(), second)
-    silent = RunLog(tmp_path, options=options(), resumed_at=5, enabled=False)
-    elsewhere = Checkpoints(tmp_path / "elsewhere")
-    loop = Loop(ToyTask(), data, options(), second, silent, elsewhere, {})
-    loop.begin(state)
-    assert state["best"] and loop.best == state["best"] and loop.step == state["step"]
-
-
-def test_a_lost_best_checkpoint_is_said_and_sought_again(tmp_path, caplog):
-    with pytest.raises(SystemExit):
-        run(tmp_path, KilledAt(5, signal.SIGTERM))
-    (tmp_path / "checkpoints" / "best.pt").unlink()
-    outcome = run(tmp_path)
-    assert "best.pt is gone: the best validation after step 6" in caplog.text
-    assert outcome.best_step > 6 and outcome.weights
-
-
-def test_a_checkpoint_is_due_by_steps_or_by_minutes(tmp_path, monkeypatch):
-    saved = []
-    monkeypatch.setattr(Checkpoints, "save_last", lambda self, key, step, state: saved.append(step))
-    run(tmp_path / "steps", checkpoint_every=5)
-    assert saved == [5, 10, 12]
-    saved.clear()
-    run(tmp_path / "minutes", checkpoint_every=100, checkpoint_minutes=1e-9)
-    assert saved == list(range(1, 13))
-
-
 class Worsening(ToyTask):
     """Its validations get worse after the second one."""
 
@@ -652,58 +315,3 @@ def test_a_training_without_progress_ends_where_patience_does(tmp_path, caplog):
     assert_equal(ended.weights, again.weights)
     whole = run(tmp_path / "whole", Worsening(), steps=40, validate_every=2)
     assert whole.steps == 40
-
-
-def test_clocks_do_not_count(tmp_path):
-    """Checkpoints from the future, as after a clock that was set back."""
-    whole = run(tmp_path / "whole")
-    with pytest.raises(SystemExit):
-        run(tmp_path / "cut", KilledAt(4, signal.SIGTERM))
-    later = time.time() + 20 * 365 * 86400
-    for path in (tmp_path / "cut").rglob("*"):
-        os.utime(path, (later, later))
-    resumed = run(tmp_path / "cut")
-    assert_equal(whole.weights, resumed.weights)
-    assert comparable(tmp_path / "whole") == comparable(tmp_path / "cut")
-
-
-# --- trials of a search -----------------------------------------------------------------------
-
-
-def test_a_training_that_ends_early_is_a_part_of_the_whole_one(tmp_path):
-    """The schedule is that of all steps, and the next rung resumes in a folder of its own."""
-    whole = run(tmp_path / "whole")
-    cut = run(tmp_path / "rung_0", until=5)
-    assert cut.steps == 5 and not cut.diverged
-    assert events(tmp_path / "rung_0", "validation")[-1]["step"] == 5
-    last = tmp_path / "rung_0" / "checkpoints" / "last.pt"
-    again = run(tmp_path / "rung_0", until=5)
-    assert again.best == cut.best and again.steps == 5, "a finished rung is known"
-    rest = run(tmp_path / "rung_1", until=12, resume_from=str(last))
-    assert events(tmp_path / "rung_1", "resume")[0]["step"] == 5
-    assert_equal(rest.weights, whole.weights)
-    assert rest.best == whole.best
-    assert run(tmp_path / "more", until=99).steps == 12
-
-
-def test_a_shorter_rung_starts_again(tmp_path):
-    """Figures of more steps would be ranked with those of the rung."""
-    run(tmp_path, until=5)
-    shorter = run(tmp_path, until=3)
-    assert shorter.steps == 3 and events(tmp_path, "validation")[-1]["step"] == 3
-    assert events(tmp_path / "checkpoints.1", "validation")[-1]["step"] == 5
-
-
-def test_a_trial_that_diverges_ends_and_is_no_error(tmp_path):
-    bad = Lines(bad=3)
-    with pytest.raises(TrainingError):
-        run(tmp_path / "training", train_set=bad)
-    outcome = run(tmp_path / "trial", train_set=Lines(bad=3), until=12)
-    assert outcome.diverged and outcome.steps < 12
-    assert all(torch.isfinite(weight).all() for weight in outcome.weights.values())
-    again = run(tmp_path / "trial", train_set=Lines(bad=3), until=12)
-    assert again.diverged and again.steps == outcome.steps and again.best == outcome.best
-
-
-def test_a_rehearsal_of_a_trial_takes_its_own_steps(tmp_path):
-    assert run(tmp_path, until=5, fast_dev_run=7).steps == 7
