@@ -13,22 +13,6 @@ SCRIPTS = ROOT / "workflow" / "scripts"
 # Small real label maps that lie beside a developer's checkout; they are not in the project.
 REAL_DATA = ROOT.parent / "shared" / "data"
 REAL_HEARTS = ROOT.parent / "shared" / "data2"
-# Coverage costs up to a third of a test's time; what these folders and files run, others run too
-# (pytest --cov --cov-context=test tells).
-UNTRACED = {
-    "properties", "integration", "workflow", "test_check_cohort.py", "test_copies.py",
-    "test_coronary_scripts.py", "test_export_shapes.py", "test_geometry_scripts.py",
-    "test_gpu_benchmark.py", "test_interruption.py", "test_make_demo_cohort.py",
-    "test_measures.py", "test_own_grid.py", "test_phantom.py", "test_real_measures.py",
-    "test_real_trees.py", "test_small_maps.py", "test_trace_coronary.py", "test_vecset_scripts.py",
-    "test_vqvae_scripts.py",
-}  # fmt: skip
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if UNTRACED & {item.path.name, *item.path.parent.relative_to(ROOT).parts}:
-            item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from report_results import CLASSES, OFF_MM, RADII, TABLE
 
 from cardiform.report.page import write_report
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = pytest.mark.slow
 
 START = """
 const figureOf = (name) => document.querySelector(`#${name} figure:has(.scene)`);

@@ -21,7 +21,6 @@ from cardiform.metrics.record import write_held_out_figures
 from cardiform.search.rungs import write_trials
 from cardiform.volumes import load_label_map, save_like
 
-pytestmark = pytest.mark.no_cover  # the tests of each script run the same lines
 ONE = ("--select", "phantom_000")
 # What lies in the output folder of a user who has other things there: names like those that a
 # script makes, tidies up or moves aside, none of them one that it writes.

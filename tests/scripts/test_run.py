@@ -134,10 +134,13 @@ def test_a_warning_of_the_site_is_an_error(run, monkeypatch):
 
 def test_the_floor_of_coverage_is_for_the_whole_suite_alone(run, monkeypatch):
     monkeypatch.chdir(run.ROOT)  # which the command leaves
-    assert "--cov" in run.pytest_command({}, [])
+    assert "--cov" not in run.pytest_command({}, [])
+    command = run.coverage_command({}, [])
+    assert "--cov" in command and "--cov-fail-under" not in command
     for part in (["tests/unit"], ["-k", "sdf"], ["-x"]):
-        command = run.pytest_command({}, part)
-        assert "--cov" not in command and command[-len(part) :] == part
+        assert run.pytest_command({}, part)[-len(part) :] == part
+        command = run.coverage_command({}, part)
+        assert "--cov" in command and command[command.index("--cov-fail-under") + 1] == "0"
 
 
 def test_coverage_below_the_floor_fails(tmp_path):

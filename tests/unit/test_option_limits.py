@@ -25,7 +25,6 @@ from cardiform.search.space import parse_space
 from cardiform.set_diffusion.option_checks import wanted_columns
 from cardiform.statistics.cohort import check_path
 
-pytestmark = pytest.mark.no_cover  # thousands of refusals by the same few lines
 FIELDS = {
     f"{section}.{field.name}": (section, field, cli._types(cls)[field.name])
     for section, cls in SECTIONS.items()

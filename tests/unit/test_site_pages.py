@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.no_cover
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 

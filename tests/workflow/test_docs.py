@@ -342,7 +342,7 @@ def check_run(words: list[str], where) -> None:
     program, *rest = words
     if program == "setup":
         assert {w for w in rest if w.startswith("-")} <= {"--torch-index"}, where
-    elif program == "test":
+    elif program in ("test", "coverage"):
         paths = [word for word in rest if word.startswith("tests")]
         assert all((ROOT / path).exists() for path in paths), f"{where}: {paths}"
     elif program == "demo":

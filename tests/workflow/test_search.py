@@ -20,7 +20,6 @@ from stand_in import write_stand_in
 
 from cardiform.options.search import SEARCHED
 
-pytestmark = pytest.mark.no_cover  # tests/unit/test_search.py runs the same lines
 SEARCH = """search:
   training: vecset
   space: ["lr=1e-5..1e-1/log", "balanced=0.2..0.8"]

@@ -17,7 +17,6 @@ from env_files import read_rules
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
-pytestmark = pytest.mark.no_cover
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 # Rules that the drawing of README.md leaves out: steps within a stage, and the targets vessels and
