@@ -103,7 +103,7 @@ def diffusion_job(
         fact = "is of another autoencoder than --autoencoder"
         raise InputError(problem(statistics_file, fact, "run encode_latents again"))
     grid = coder.grid
-    check_sizes(grid.size, len(coder.options.channels), len(options.channels))
+    check_sizes(grid.size, len(coder.options.channels), len(options.channels), options.fold)
     files = _files(manifest, train, validation, ".npz")
     _refuse_unknown_moves(files["train"], statistics, statistics_file)
     if options.complete_cases and grid.has_classes:
