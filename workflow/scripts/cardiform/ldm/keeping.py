@@ -50,5 +50,5 @@ def keeping_volumes(
     bonus = bonuses(np.concatenate(open_rows), wanted, LIMIT)
     texts = (f"{n} {b:+.2f}" for n, b in zip(grid.table.names, bonus[1:]))
     log.info("so that reconstructions keep the volumes, added to the logits: %s", ", ".join(texts))
-    coder.model.last_bias += torch.from_numpy(bonus).to(coder.model.last_bias)
+    coder.model.last_bias.add_(torch.from_numpy(bonus).to(coder.model.last_bias))
     return {name: value.to(weights[name]) for name, value in coder.model.state_dict().items()}
