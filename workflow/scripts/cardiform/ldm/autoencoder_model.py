@@ -76,7 +76,7 @@ class ShapeAutoencoder(nn.Module):
     @property
     def last_bias(self) -> nn.Parameter:
         """What is added to each logit at the very end, (C,)."""
-        return self.network.decoder.blocks[-1].conv.bias
+        return list(self.network.get_submodule("decoder").parameters())[-1]
 
     def likelihood(self, logits: Tensor) -> Tensor:
         """Probabilities of the classes, or of being inside."""
