@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from cardiform.ldm.diffusion_model import (
     sample_seed,
     starting_noise,
 )
+from cardiform.ldm.folding import folded, unfolded
 from cardiform.options.ldm import DiffusionOptions
 
 # two modes, of mean 0 and variance 1 together
@@ -192,8 +195,9 @@ def condition(target, known, given=(False, False, False)):
 
 
 @torch.no_grad()
-def test_the_network_sees_known_classes_and_told_volumes_alone():
-    network = denoiser()
+@pytest.mark.parametrize("fold", [1, 2])
+def test_the_network_sees_known_classes_and_told_volumes_alone(fold):
+    network = denoiser(replace(SMALL, fold=fold))
     x, t = torch.randn(1, 2, 4, 4, 4), torch.tensor([500.0])
     target = torch.randint(0, 4, (1, 8, 8, 8), dtype=torch.uint8)
     given = network(x, t, condition(target, (True, False, True)))
@@ -210,6 +214,14 @@ def test_the_network_sees_known_classes_and_told_volumes_alone():
     nothing = network(x, t, Condition.nothing(1, 3, 8))
     assert not torch.equal(given, nothing)
     assert torch.equal(nothing, network(x, t, condition(target, (False,) * 3)))
+
+
+def test_folding_gathers_a_cell_and_is_undone():
+    latents = torch.arange(2 * 2 * 6**3).view(2, 2, 6, 6, 6)
+    for edge in (1, 2, 3):
+        assert torch.equal(unfolded(folded(latents, edge), edge), latents)
+    cell = folded(latents, 3)[1, :, 0, 1, 0]
+    assert torch.equal(cell, latents[1, :, :3, 3:, :3].reshape(-1))
 
 
 @torch.no_grad()

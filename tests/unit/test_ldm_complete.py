@@ -75,6 +75,15 @@ def test_the_mean_of_equal_hearts_is_the_heart(completer, tmp_path):
         assert 2 * agree.sum() / total > 0.95, label.name
 
 
+def test_the_mean_shape_of_two_is_as_large_as_one(completer, tmp_path):
+    paths = [tmp_path / f"{k}.nii.gz" for k in range(2)]
+    for k, path in enumerate(paths):
+        save_label_map(path, to_values(heart(k), GRID), whole().affine)
+    shares = ClassFrequencies.of(paths, completer).share
+    for channel in (1, 2, 3):
+        assert (shares[channel - 1] >= 0.4999).sum() == (heart() == channel).sum()
+
+
 def test_a_single_class_has_no_figures(completer, tmp_path):
     path = tmp_path / "one.nii.gz"
     save_label_map(path, np.where(heart() == 2, TABLE[1].value, 0), np.eye(4))

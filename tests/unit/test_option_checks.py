@@ -53,6 +53,9 @@ def test_sizes_that_the_networks_cannot_halve(size, near):
         check_sizes(size, 3, 3)
     check_sizes(64, 3, 3)
     check_sizes(size, 2, 2) if size % 4 == 0 else None
+    check_sizes(64, 2, 3, fold=2)
+    with pytest.raises(InputError, match=r"diffusion.fold divides it by 2; take 48 or 64"):
+        check_sizes(56, 2, 3, fold=2)
 
 
 def test_sources():

@@ -216,6 +216,15 @@ def test_the_mean_shape_is_what_most_cases_have(tmp_path):
     np.testing.assert_allclose(middle[1] - middle[0], [0, 4, 0], atol=0.1)
 
 
+def test_the_mean_shape_of_two_is_not_all_that_either_has(tmp_path):
+    cases = [
+        write_case(tmp_path, name, CENTER + shift, frame_center=CENTER)
+        for name, shift in (("a", np.zeros(3)), ("b", np.array([0, 0, 5.0])))
+    ]
+    placed = MajorityLabels.of(cases, TABLE).place(Frame(CENTER, UNIT_RADIUS / RADIUS), heart())
+    assert (placed == 3).sum() == pytest.approx((heart().data == 3).sum(), rel=0.03)
+
+
 def test_what_a_minority_has_is_not_in_the_mean_shape(tmp_path):
     away = np.array([0, 0, 14.0])
     cases = [write_case(tmp_path, n, CENTER) for n in "ab"]

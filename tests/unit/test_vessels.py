@@ -149,6 +149,18 @@ def test_finer_hearts_keep_volumes_and_classes(heart):
     assert set(np.unique(heart.walls.labels)) == set(np.unique(heart.coarse))
 
 
+@pytest.mark.parametrize("ratio", [2, 3])
+def test_finer_boxes_do_not_grow_where_the_grids_are_a_whole_number_apart(ratio):
+    """All voxels of a side have the same share then: both sides of a box were won."""
+    channels = np.zeros((16, 16, 16), np.uint8)
+    channels[4:10, 3:9, 4:12], channels[4:10, 9:14, 4:12] = 1, 2
+    coarse = fine_cube(64.0, 4.0)
+    made = finer(channels, coarse, fine_cube(64.0, 4.0 / ratio))
+    for channel in (1, 2):
+        true = (channels == channel).sum() * ratio**3
+        assert (made == channel).sum() == pytest.approx(true, rel=0.01)
+
+
 def test_heart_and_tree_move_alike():
     grid = Grid("labels", 32, 64.0, TABLE)
     at = np.array([9.0, -6.0, 12.0])

@@ -91,6 +91,7 @@ MAY_USE_TORCH = {
     "ldm.set_figures": False,
     "ldm.hearts_on_grid": False, "ldm.clouds": False, "ldm.cube": False, "ldm.option_checks": False,
     "ldm.clouds_on_grid": False, "ldm.outside": False, "ldm.voxel_folder": False,
+    "ldm.bonus": False,
     # what the Snakefile and the geometry environment run
     "apply.models": False, "apply.record": False,
     "ldm.vessels.tree": False, "ldm.vessels.field": False, "ldm.vessels.growth": False,

@@ -73,6 +73,11 @@ class ShapeAutoencoder(nn.Module):
         latents = mu + sigma * torch.randn_like(mu) if self.training else mu
         return self.decode(latents), mu, sigma
 
+    @property
+    def last_bias(self) -> nn.Parameter:
+        """What is added to each logit at the very end, (C,)."""
+        return list(self.network.get_submodule("decoder").parameters())[-1]
+
     def likelihood(self, logits: Tensor) -> Tensor:
         """Probabilities of the classes, or of being inside."""
         return logits.softmax(dim=1) if self.classes else logits.sigmoid()

@@ -11,8 +11,14 @@ from scipy import ndimage
 from ..geometry.frame import apply_affine
 from ..labels import channel_of_value
 from ..volumes import LabelMap
+from .bonus import bonuses
 
-MOST_SUBSAMPLES = 4  # per axis and voxel: the error of a share is below a hundredth then
+# Per axis and voxel; an odd number, so that a plane never halves the points of a voxel: where it
+# did, surfaces on both sides of a class won, and classes grew (myocardium by a seventh).
+MOST_SUBSAMPLES = 5
+LARGEST_BONUS = 0.25  # of a class that would lose volume: of a voxel's shares
+# What decides between equal shares: the shares around them, then the place; of a share.
+BY_SURROUNDINGS, BY_PLACE = 1e-4, 1e-8
 ROUND_MM = 1.0  # edges are rounded up to this, so that one more heart rarely moves the grid
 RIM_VOXELS = 2
 # A heart is cut where it is so much larger than nearly all: one that came with half a chest would
@@ -129,26 +135,61 @@ def class_centroids(label_map: LabelMap, values: Mapping[str, int]) -> dict[str,
 def on_cube(label_map: LabelMap, cube: Cube, values) -> np.ndarray:
     """A label map on a coarse grid, antialiased: (S, S, S) uint8.
 
-    A voxel is labelled where the classes of ``values`` fill at least half of it, with the
-    class that fills most: where two classes touch no gap opens, and volumes stay. The shares are
-    counted at up to 64 points in each voxel. Values beside ``values`` count as background.
+    A voxel is labelled where the classes of ``values`` fill about half of it, with the class that
+    fills most: where two classes touch no gap opens. What "half" and "most" are follows from the
+    volumes (see :func:`_chosen`). Shares are counted at up to 125 points in each voxel. Values
+    beside ``values`` count as background.
     """
-    parts = int(np.clip(np.ceil(cube.spacing / label_map.spacing.min()), 1, MOST_SUBSAMPLES))
     values = np.asarray(list(values), np.uint8)
+    shares = _shares(label_map, cube, values)
+    return np.r_[np.uint8(0), values][_chosen(shares)]
+
+
+def _shares(label_map: LabelMap, cube: Cube, values: np.ndarray) -> np.ndarray:
+    """(S, S, S, C + 1) float32: how much of each voxel the background and each class fill."""
+    parts = int(np.clip(np.ceil(cube.spacing / label_map.spacing.min()), 1, MOST_SUBSAMPLES)) | 1
     lookup = np.array(channel_of_value(values, first=1), np.uint8)
     classes = lookup[label_map.data]
     to_source = np.linalg.inv(label_map.affine) @ cube.subdivided(parts)
     size, fine, channels = cube.size, cube.size * parts, len(values) + 1
     column = np.repeat(np.arange(size), parts)
     place = (column[:, None] * size + column[None, :])[None] * channels
-    result = np.empty((size, size, size), np.uint8)
+    shares = np.empty((size, size, size, channels), np.float32)
     for x in range(size):
         offset = to_source[:3, :3] @ (x * parts, 0, 0) + to_source[:3, 3]
         slab = ndimage.affine_transform(
-            classes, to_source[:3, :3], offset, (parts, fine, fine), order=0, mode="constant"
+            classes, to_source[:3, :3], offset, (parts, fine, fine), order=0, mode="grid-constant"
         )
         counts = np.bincount((place + slab).ravel(), minlength=size * size * channels)
-        counts = counts.reshape(size, size, channels)
-        inside = 2 * counts[..., 1:].sum(axis=-1) >= parts**3
-        result[x] = np.where(inside, values[counts[..., 1:].argmax(axis=-1)], 0)
-    return result
+        shares[x] = counts.reshape(size, size, channels) / parts**3
+    return shares
+
+
+def _chosen(shares: np.ndarray) -> np.ndarray:
+    """(S, S, S) channel of each voxel, 0 background: every class keeps its volume.
+
+    The channel is the one with the largest share, where all classes together stand against the
+    background. A plain majority would make convex classes smaller (a ball of three voxels'
+    radius by 3 %), so each class gets a bonus with which it has as many voxels as its shares add
+    up to. A small one: what is far thinner than a voxel still vanishes. Voxels with equal shares
+    are ranked by the shares around them, and those that are equal in that, too, by their place:
+    never all, on both sides of a class, are won or lost.
+
+    shares : (S, S, S, C + 1) float32.
+    """
+    size, channels = shares.shape[0], shares.shape[-1]
+    result = np.zeros(size**3, np.uint8)
+    filled = np.flatnonzero((shares[..., 0] < 1).ravel())
+    if not len(filled):
+        return result.reshape((size,) * 3)
+    wanted = shares.sum(axis=(0, 1, 2), dtype=np.float64).round().astype(int)
+    around = ndimage.uniform_filter(shares, (3, 3, 3, 1)).reshape(-1, channels)[filled]
+    given = shares.reshape(-1, channels)[filled].astype(np.float64)
+    # against the background the class that fills most stands for all of them
+    worth = given.copy()
+    worth[:, 1:] += (given[:, 1:].sum(axis=1) - given[:, 1:].max(axis=1))[:, None]
+    worth += BY_SURROUNDINGS * around + BY_PLACE * np.outer(filled / size**3, np.arange(channels))
+    worth[:, 1:][given[:, 1:] == 0] = -np.inf
+    worth += bonuses(worth, wanted, LARGEST_BONUS)
+    result[filled] = worth.argmax(axis=1)
+    return result.reshape((size,) * 3)

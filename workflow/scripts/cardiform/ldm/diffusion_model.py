@@ -18,6 +18,7 @@ from ..formats import Format
 from ..options.ldm import DiffusionOptions
 from ..options.vessels import VesselOptions
 from .data import MOVE
+from .folding import folded, unfolded
 
 DIFFUSION = Kind("ldm_diffusion", "a latent diffusion", "train_diffusion")
 # The weights of the autoencoder lie in the model.pt of the diffusion too, under this prefix.
@@ -283,8 +284,8 @@ def unet_of(
 
 
 class LatentDenoiser(nn.Module):
-    """A UNet over the latents, conditioned on known classes and volumes if it is trained for that,
-    and on the moves of augmented hearts.
+    """A UNet over the (folded) latents, conditioned on known classes and volumes if it is trained
+    for that, and on the moves of augmented hearts.
 
     Known classes come in as one-hot voxels, gathered by a convolution over the cell of each
     latent, beside a map per class that says whether it is known; volumes and moves as constant
@@ -315,10 +316,12 @@ class LatentDenoiser(nn.Module):
         self.classes = classes
         self.completes = bool(classes and options.known_share)
         self.follows_volumes = bool(classes and options.volumes_share)
-        width = latent_channels
+        self.fold = options.fold
+        own = width = latent_channels * self.fold**3
         if self.completes:
+            cell = factor * self.fold
             self.gather = nn.Sequential(
-                nn.Conv3d(classes, KNOWN_WIDTH, kernel_size=factor, stride=factor),
+                nn.Conv3d(classes, KNOWN_WIDTH, kernel_size=cell, stride=cell),
                 nn.SiLU(),
                 nn.Conv3d(KNOWN_WIDTH, KNOWN_WIDTH, kernel_size=3, padding=1),
             )
@@ -327,10 +330,11 @@ class LatentDenoiser(nn.Module):
             width += 2 * classes
         if follows_moves:
             width += MOVE
-        self.unet = unet_of(options, width, latent_channels)
+        self.unet = unet_of(options, width, own)
 
     def forward(self, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         """(B, L, s, s, s) prediction of the process's target."""
+        noisy = folded(noisy, self.fold)
         parts = [noisy]
         if self.completes:
             parts += [self._seen(condition, noisy), self._spread(condition.known, noisy)]
@@ -341,7 +345,7 @@ class LatentDenoiser(nn.Module):
             moves = condition.moves
             moves = noisy.new_zeros(len(noisy), MOVE) if moves is None else moves
             parts.append(self._spread(moves, noisy))
-        return self.unet(torch.cat(parts, dim=1), timesteps=times)
+        return unfolded(self.unet(torch.cat(parts, dim=1), timesteps=times), self.fold)
 
     def _seen(self, condition: Condition, like: Tensor) -> Tensor:
         """What the known classes look like; samples without any share the answer to nothing."""

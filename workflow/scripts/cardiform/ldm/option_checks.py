@@ -40,7 +40,9 @@ def check_ldm(
     """
     together(
         lambda: check_sources(ldm),
-        lambda: check_sizes(ldm.voxel_size, len(autoencoder.channels), len(diffusion.channels)),
+        lambda: check_sizes(
+            ldm.voxel_size, len(autoencoder.channels), len(diffusion.channels), diffusion.fold
+        ),
         lambda: check_autoencoder(autoencoder),
         lambda: check_discriminator(ldm.voxel_size, autoencoder),
         lambda: check_diffusion(diffusion),
@@ -58,14 +60,18 @@ def check_sources(ldm: LdmOptions) -> None:
         )
 
 
-def check_sizes(voxel_size: int, autoencoder_levels: int, diffusion_levels: int) -> None:
-    """Every halving of both networks must come out even."""
-    step = 2 ** (autoencoder_levels + diffusion_levels - 2)
+def check_sizes(
+    voxel_size: int, autoencoder_levels: int, diffusion_levels: int, fold: int = 1
+) -> None:
+    """Every halving of both networks must come out even, and the fold between them."""
+    step = 2 ** (autoencoder_levels + diffusion_levels - 2) * fold
     if voxel_size % step:
         near = [n for n in (voxel_size // step * step, (voxel_size // step + 1) * step) if n]
         raise InputError(
             f"ldm.voxel_size is {voxel_size}: the autoencoder halves it {autoencoder_levels - 1} "
-            f"times and the diffusion {diffusion_levels - 1} times; take "
+            f"times and the diffusion {diffusion_levels - 1} times"
+            + (f", and diffusion.fold divides it by {fold}" if fold > 1 else "")
+            + "; take "
             f"{' or '.join(map(str, near))}, or fewer channels"
         )
 

@@ -23,6 +23,7 @@ from .data import LatentDataset, ShapeDataset, complete_only, load_latents
 from .diffusion_model import AUTOENCODER_PREFIX, DIFFUSION, LatentStatistics
 from .diffusion_task import DiffusionTask
 from .hearts_on_grid import load_grid
+from .keeping import keeping_volumes
 from .option_checks import check_autoencoder, check_diffusion, check_sizes
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,9 @@ def autoencoder_job(
         train_cases=cases_of(files["train"]),
         validation_cases=cases_of(files["validation"]),
         identity={"grid": sha256_json(grid.as_dict()), "data": _identity(files)},
-        shipped=_without_adversary,
+        shipped=lambda weights: keeping_volumes(
+            _without_adversary(weights), options, grid, [f.path for f in files["train"]]
+        ),
         extra={"grid": grid.as_dict()},
     )
 
@@ -100,7 +103,7 @@ def diffusion_job(
         fact = "is of another autoencoder than --autoencoder"
         raise InputError(problem(statistics_file, fact, "run encode_latents again"))
     grid = coder.grid
-    check_sizes(grid.size, len(coder.options.channels), len(options.channels))
+    check_sizes(grid.size, len(coder.options.channels), len(options.channels), options.fold)
     files = _files(manifest, train, validation, ".npz")
     _refuse_unknown_moves(files["train"], statistics, statistics_file)
     if options.complete_cases and grid.has_classes:

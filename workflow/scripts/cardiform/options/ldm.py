@@ -146,6 +146,12 @@ class DiffusionOptions(TrainingOptions):
     num_head_channels: int = option(32, "width of an attention head", minimum=1)
     num_res_blocks: int = option(2, "residual blocks at each resolution", minimum=1)
     norm_num_groups: int = option(32, "groups of the norms; divides every width", minimum=1)
+    fold: int = option(
+        1,
+        "latents along each edge that the network takes together, as channels",
+        minimum=1,
+        young=True,
+    )
     objective: str = option(
         "flow", "rectified flow, or denoising diffusion", choices=("flow", "ddpm")
     )

@@ -247,8 +247,11 @@ class MajorityLabels:
                 if value in cuts:
                     cut[channel] += 1
                     continue
-                votes[channel] += found == value
-                having[channel] += (truth.data == value).any()
+                # the first case decides where votes are equal: of two hearts it is not all that
+                # either of them has
+                weight = 2 if having[channel] else 3
+                votes[channel] += np.uint16(weight) * (found == value)
+                having[channel] += weight * (truth.data == value).any()
         share = votes / np.maximum(having, 1)[:, None]
         values = np.array(table.values, np.uint8)
         labels = np.where(share.max(axis=0) >= 0.5, values[share.argmax(axis=0)], 0)

@@ -1,0 +1,83 @@
+"""Classes keep their volumes where the best of several wins a voxel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hearts import FIELD_GRID, GRID, heart
+
+from cardiform.ldm.autoencoder_model import ShapeAutoencoder, ShapeLoss
+from cardiform.ldm.bonus import bonuses
+from cardiform.ldm.coder import ShapeCoder
+from cardiform.ldm.data import load_shape, to_values
+from cardiform.ldm.keeping import keeping_volumes
+from cardiform.options.ldm import AutoencoderOptions
+from cardiform.volumes import save_label_map
+
+TINY = AutoencoderOptions(channels=(8, 8), norm_num_groups=4, latent_channels=2)
+
+
+def won(worth, bonus):
+    return np.bincount((worth + bonus).argmax(axis=1), minlength=worth.shape[1])
+
+
+def test_each_class_wins_as_many_voxels_as_it_should():
+    rng = np.random.default_rng(0)
+    worth = rng.normal(size=(3000, 5)) + (0.4, 0, 0.5, -0.3, 0.1)
+    wanted = np.array([900, 400, 800, 350, 550])
+    bonus = bonuses(worth, wanted, limit=2.0)
+    assert np.abs(won(worth, bonus) - wanted).max() <= 3 and bonus[0] == 0
+    assert np.abs(bonuses(worth, wanted, limit=0.02)).max() == 0.02
+
+
+def test_a_class_that_nothing_is_of_wins_nothing_it_may_not_have():
+    worth = np.zeros((10, 3))
+    worth[:, 2] = -np.inf
+    worth[:4, 1] = 0.1
+    bonus = bonuses(worth, np.array([6, 4, 0]), limit=0.5)
+    assert won(worth, bonus).tolist() == [6, 4, 0]
+    assert won(worth, bonuses(worth, np.array([0, 10, 5]), limit=0.5)).tolist() == [0, 10, 0]
+
+
+def learned(steps=30):
+    """Weights of a short training, by which the first class is too thick and the last too thin."""
+    torch.manual_seed(0)
+    network, loss = ShapeAutoencoder(TINY, GRID.classes), ShapeLoss(TINY, GRID.classes)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    hearts = torch.stack([torch.from_numpy(heart(k)) for k in range(3)])
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(network(hearts)[0], hearts).backward()
+        optimizer.step()
+    with torch.no_grad():
+        network.last_bias.add_(torch.tensor([0.0, 0.8, 0.0, -0.8]))
+    return network.state_dict()
+
+
+def volumes(weights, paths):
+    """(2, classes) voxels that are made and true, over all hearts."""
+    coder = ShapeCoder(TINY, GRID, weights)
+    hearts = torch.stack([load_shape(path, GRID) for path in paths])
+    made = coder.decode(coder.encode(hearts)[0]).argmax(dim=1)
+    return np.array([np.bincount(x.flatten(), minlength=4)[1:] for x in (made, hearts)])
+
+
+def test_reconstructions_keep_the_volumes(tmp_path):
+    weights = learned()
+    paths = [tmp_path / f"{k}.nii.gz" for k in range(3)]
+    for k, path in enumerate(paths):
+        save_label_map(path, to_values(heart(k), GRID), np.eye(4))
+    found = keeping_volumes(weights, TINY, GRID, paths)
+    assert [n for n in weights if not torch.equal(weights[n], found[n])] == [
+        "network.decoder.blocks.5.conv.bias"
+    ]
+    made, true = volumes(found, paths)
+    before, _ = volumes(weights, paths)
+    assert np.abs(before / true - 1).max() > 0.1, "else nothing is shown"
+    assert made == pytest.approx(true, rel=0.05)
+
+
+def test_fields_and_trainings_without_hearts_stay_as_they_are():
+    assert keeping_volumes({}, TINY, FIELD_GRID, ["a"]) == {}
+    assert keeping_volumes({}, TINY, GRID, []) == {}
