@@ -177,7 +177,9 @@ def _values(options: type, section: object, where: str) -> tuple[dict[str, Any],
             problems.append(f"config: {where}.{key} {fact}")
             continue
         try:
-            values[key] = _coerce(value, types[key])
+            # of numbers a list may be empty where it is so by default
+            empty = value == [] and getattr(options, key) == ()
+            values[key] = () if empty else _coerce(value, types[key])
         except (TypeError, ValueError, OverflowError):
             text = repr(value)[:60]
             problems.append(f"config: {where}.{written} is {text}; {_expected(types[key])}")
