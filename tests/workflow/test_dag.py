@@ -277,6 +277,7 @@ def test_stage_0_by_way_of_coarser_resolutions(done):
     """A level per resolution, each from the model of the one before; nothing else is new."""
     project = done
     chain = "vqvae_pretrain:\n  coarser: [64, 128]\n  coarser_steps: 7\n"
+    chain += "  coarser_voxels: 9000\n"
     write_config(project, chain)
     levels = {"voxelize_labels": 8, **VQVAE, "pretrain_vqvae": 3, **ALL}
     assert planned(project) == levels
@@ -287,6 +288,7 @@ def test_stage_0_by_way_of_coarser_resolutions(done):
     [first] = [line for line in calls if "--out results/acme/vqvae/stage0_64 " in line]
     assert "--weights" not in first and "sparse/64/" in first and "sparse/512/" not in first
     assert not any("--coarser" in line for line in calls)
+    assert [line for line in calls if "--max-voxels 9000 " not in line] == [own]
     run(project)
     assert planned(project) == {}
     write_config(project, chain.replace("128", "128, 256"))

@@ -33,7 +33,13 @@ def of_level(wildcards):
     """What a level of stage 0 changes in its options: each is a training like any other."""
     options = OPTIONS["vqvae_pretrain"]
     steps = {"steps": options.coarser_steps or options.steps, "until": 0, "resume_from": ""}
-    return {"coarser": (), "coarser_steps": 0} | (steps if wildcards.coarse else {})
+    without = {"coarser": (), "coarser_steps": 0, "coarser_voxels": 0}
+    return without | (steps if wildcards.coarse else {})
+
+
+def voxels_of_level(wildcards):
+    voxels = OPTIONS["vqvae_pretrain"].coarser_voxels if wildcards.coarse else 0
+    return {"max_voxels": voxels} if voxels else {}
 
 
 def start_of(wildcards):

@@ -54,7 +54,9 @@ rule pretrain_vqvae:
     params:
         launcher=script("launch.py"),
         script=script("pretrain_vqvae.py"),
-        network=lambda wildcards: flags("vqvae", **tried(wildcards, "vqvae")),
+        network=lambda wildcards: flags(
+            "vqvae", **tried(wildcards, "vqvae") | voxels_of_level(wildcards)
+        ),
         flags=lambda wildcards: flags(
             "vqvae_pretrain", **tried(wildcards, "vqvae_pretrain") | of_level(wildcards)
         )

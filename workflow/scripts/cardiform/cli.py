@@ -268,7 +268,7 @@ def _element_type(kind):
 
 
 def _coerce(value, kind, empty: bool = False):
-    """As ``kind``, or an ``empty`` list; TypeError, ValueError, OverflowError if it does not fit."""
+    """As ``kind``, or an ``empty`` list; TypeError, ValueError, OverflowError if neither."""
     element = _element_type(kind)
     if element is not None:
         if not isinstance(value, (list, tuple)) or not (value or empty or element is str):

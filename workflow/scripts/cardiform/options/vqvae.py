@@ -66,6 +66,13 @@ class VqvaePretrainOptions(VqvaeStageOptions):
     coarser_steps: int = option(
         0, "optimiser steps at each of them (0: as many as at its own)", minimum=0, young=True
     )
+    coarser_voxels: int = option(
+        0,
+        "most voxels of a micro-batch at them (0: vqvae.max_voxels); so few that it has as many "
+        "structures as at its own makes their steps cheap",
+        minimum=0,
+        young=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ NOT_SEARCHED = {
     "fast_dev_run": "a rehearsal ranks nothing",
     "coarser": "trials start from random weights",
     "coarser_steps": "trials start from random weights",
+    "coarser_voxels": "trials start from random weights",
 }
 
 
