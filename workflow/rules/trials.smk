@@ -105,7 +105,7 @@ def search_possible(wildcards):
         raise InputError(
             f"config: search.training is {SEARCH.training}; set it to {wildcards.training}"
         )
-    _, space, _ = together(
+    _, space, *_ = together(
         lambda: check_search(SEARCH),
         lambda: parse_space(SEARCH),
         lambda: validation_known(wildcards),

@@ -24,10 +24,10 @@ def main() -> None:
     group = cli.add_training_arguments(parser)
     group.add_argument("--weights", type=Path, help="model.pt to start from; default: random")
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaePretrainOptions)
-    if stage.coarser:
+    if stage.coarser or stage.coarser_steps or stage.coarser_voxels:
         parser.error(
-            "--coarser is of the workflow; train each resolution by a call of its own, with "
-            "--weights of the one before"
+            "--coarser and the like are of the workflow; train each resolution by a call of its "
+            "own, with --weights of the one before"
         )
 
     from cardiform.vqvae.train import Sets, pretrain
