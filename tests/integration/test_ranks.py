@@ -25,6 +25,8 @@ TWO_RANKS = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 
 FIGURES = ("start", "log", "validation")
 SHORT = {"steps": 3, "log_every": 1, "checkpoint_every": 1, "validate_every": 2}
 
+HELD = ("--steps", 4, "--unfreeze-steps", 1)  # each step trains another level
+
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
@@ -58,6 +60,7 @@ def pair(alone, tmp_path_factory):
     jobs = {n: alone.command(n, folder / n, "--accumulate", 1) for n in Trainings.NAMES}
     short = ("--accumulate", 1, "--compress-gradients", "true")
     jobs["compressed"] = alone.command("autoencoder", folder / "compressed", *short)
+    jobs["unfrozen"] = alone.command("vqvae_joint", folder / "unfrozen", "--accumulate", 1, *HELD)
     adversarial = ("--accumulate", 1, "--max-minutes", 1e-9)
     jobs["stopped"] = alone.command("autoencoder", folder / "parts", *adversarial)
     jobs["stopped again"] = jobs["stopped"]
@@ -108,6 +111,15 @@ def test_two_ranks_end_where_one_process_that_accumulates_ends(alone, pair, name
     assert_same_weights(one.weights, two.weights, rtol)
     if name != "vqvae_codebook":  # k-means on rank 0 alone has no log
         assert_same_course(alone.folder / name, pair.folder / name)
+
+
+@pytest.mark.slow
+def test_levels_are_unfrozen_on_two_ranks_as_on_one(alone, pair, tmp_path):
+    assert pair.codes("unfrozen") == [0, 0], pair.told["unfrozen"]
+    alone.must(*alone.command("vqvae_joint", tmp_path / "one", "--accumulate", 2, *HELD))
+    one, two = (load_model(f / "model.pt") for f in (tmp_path / "one", pair.folder / "unfrozen"))
+    assert_same_weights(one.weights, two.weights, rtol=1e-4)
+    assert_same_course(tmp_path / "one", pair.folder / "unfrozen")
 
 
 def is_shared(path: Path, outs: Path) -> bool:

@@ -6,11 +6,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from answers import refused
 from bands import write_cohort, write_part
 from inside import run_inside
 
 from cardiform import volumes
+from cardiform.artefact.model import load_model
 from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import Case, write_cases
 from cardiform.files import load_npz
@@ -30,8 +32,8 @@ class Stages:
 
     def __init__(self, folder):
         self.folder, self.run_script = folder, run_inside
-        radii = {f"c{i}": [0.3 + 0.05 * i, 0.6 - 0.03 * i] for i in range(4)}
-        manifest = write_cohort(folder, radii)
+        self.radii = {f"c{i}": [0.3 + 0.05 * i, 0.6 - 0.03 * i] for i in range(4)}
+        manifest = write_cohort(folder, self.radii)
         parts = {"train": ["c0", "c1"], "val": ["c2"], "test": ["c3"]}
         self.parts = {part: write_part(folder, part, names) for part, names in parts.items()}
         self.manifest = ("--manifest", manifest)
@@ -151,6 +153,28 @@ def test_pretrained_weights_of_another_network_are_refused(finished) -> None:
         "train_vqvae.py", "other", "--weights", finished.folder / "stage0" / "model.pt"
     )
     refused(result, "of kind vqvae_continuous, not a sparse VQ-VAE with a codebook")
+
+
+def test_stage_0_from_a_coarser_resolution(finished, tmp_path) -> None:
+    """At a rate of nothing it ships what it is given; another file is another training."""
+    coarse = Stages(tmp_path)
+    coarse.manifest = ("--manifest", write_cohort(tmp_path / "fine", coarse.radii, 40))
+    weights = ("--weights", finished.folder / "stage0" / "model.pt")
+    still = ("--lr", 0, "--final-lr", 0)
+    result = coarse.stage0(*weights, *still)
+    assert result.returncode == 0, result.stderr
+    given, found = (load_model(f / "stage0" / "model.pt") for f in (finished.folder, tmp_path))
+    assert all(torch.equal(given.weights[name], w) for name, w in found.weights.items())
+    assert "the old run is in" in coarse.stage0(*still).stderr, "of random weights"
+    result = finished.stage0(*weights, "--latent-dim", 4, out="narrow")
+    refused(result, "stage0/model.pt: does not fit the model", "set vqvae.channels")
+    assert finished.stage0("--coarser", "16", out="narrow").returncode == 2
+    assert not (finished.folder / "narrow").exists()
+
+
+def test_levels_that_would_never_be_trained(finished) -> None:
+    result = finished.stage2("--unfreeze-steps", 1, out="frozen")
+    refused(result, "vqvae_joint.unfreeze_steps is 1: the finest level would be trained after")
 
 
 def test_a_collapsed_codebook_stops_the_run(finished) -> None:

@@ -77,6 +77,21 @@ def test_the_defaults_fit():
             {"vqvae": {"backend": "spconv"}},
         ),
         (
+            {"vqvae_pretrain": {"coarser": [128, 64]}},
+            "vqvae_pretrain.coarser is 128, 64; list each once, the coarsest first",
+            {"vqvae_pretrain": {"coarser": [64, 128]}},
+        ),
+        (
+            {"vqvae_pretrain": {"coarser": [64]}, "vqvae": {"pretrained": "mine.pt"}},
+            "vqvae_pretrain.coarser is set, but vqvae.pretrained",
+            {"vqvae_pretrain": {"coarser": []}, "vqvae": {"pretrained": "mine.pt"}},
+        ),
+        (
+            {"vqvae_joint": {"unfreeze_steps": 10, "steps": 30}},
+            "vqvae_joint.unfreeze_steps is 10: the finest level would be trained after step 30",
+            {"vqvae_joint": {"unfreeze_steps": 10, "steps": 31}},
+        ),
+        (
             {"coronary": {"channels": [8, 8]}},
             "coronary.blocks has 3 entries for 2 channels",
             {"coronary": {"channels": [8, 8], "blocks": [1, 0]}},

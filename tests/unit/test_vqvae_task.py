@@ -224,6 +224,34 @@ def test_stage_2_moves_everything_and_the_codes_by_their_latents(sets, tmp_path)
     assert not any(p is task.model.quantizer.codebook for p in task.parameters("model"))
 
 
+def test_stage_2_unfreezes_level_by_level(sets, tmp_path) -> None:
+    """From the latents outwards; an interrupted training ends with the same bits."""
+    stage = VqvaeJointOptions(**QUICK | {"steps": 7, "lr": 0.001}, unfreeze_steps=2)
+    frozen = quantized(stage=stage)
+    finer = [{id(p) for p in frozen.model.finer_parameters(level)} for level in range(4)]
+    names = {n: id(p) for n, p in frozen.model.named_parameters()}
+    levels = {  # by hand: which levels the parts of the network belong to
+        0: ("stem", "encoder.0", "down.0", "up.0", "decoder.0", "head"),
+        1: ("encoder.1", "down.1", "up.1", "decoder.1", "subdivision.0"),
+        2: ("encoder.2", "down.2", "up.2", "decoder.2", "subdivision.1"),
+    }
+    for level, parts in levels.items():
+        own = {i for n, i in names.items() if n.startswith(tuple(f"{p}." for p in parts))}
+        assert own and finer[level + 1] == finer[level] | own and not finer[level] & own
+    for until, level in ((1, 3), (2, 3), (3, 2), (5, 1), (7, 0)):
+        task = quantized(stage=stage)
+        before = state(task)
+        run(task, sets, tmp_path / "parts", until=until, ema_decay=0.0)
+        found = {names[n] for n in moved(before, state(task)) if n in names}
+        assert found and not found & finer[level], until
+        # not all of a level in its first step: the last layers of blocks are zero then
+        assert all(found & finer[n + 1] - finer[n] for n in range(level, 3)), until
+    whole = run(quantized(stage=stage), sets, tmp_path / "whole")
+    parts = run(quantized(stage=stage), sets, tmp_path / "parts", until=0)
+    assert parts.steps == whole.steps == 7
+    assert not moved(whole.weights, parts.weights)
+
+
 def test_stage_2_after_gradient_codes_trains_them_by_gradient(sets, tmp_path) -> None:
     task = quantized(dataclasses.replace(CODEBOOK, method="gradient"))
     assert any(p is task.model.quantizer.codebook for p in task.parameters("model"))

@@ -273,6 +273,44 @@ def test_pretrained_weights_take_the_place_of_stage_0(project):
     assert "pretrain_vqvae" not in plan and {"train_codebook", "train_vqvae"} <= set(plan)
 
 
+def test_stage_0_by_way_of_coarser_resolutions(done):
+    """A level per resolution, each from the model of the one before; nothing else is new."""
+    project = done
+    chain = "vqvae_pretrain:\n  coarser: [64, 128]\n  coarser_steps: 7\n"
+    chain += "  coarser_voxels: 9000\n"
+    write_config(project, chain)
+    levels = {"voxelize_labels": 8, **VQVAE, "pretrain_vqvae": 3, **ALL}
+    assert planned(project) == levels
+    result = snakemake(project, "-n", "-p", "vqvae")
+    calls = [line for line in result.stdout.splitlines() if "pretrain_vqvae.py" in line]
+    [own] = [line for line in calls if "--steps 7" not in line]
+    assert "--weights results/acme/vqvae/stage0_128/model.pt" in own
+    [first] = [line for line in calls if "--out results/acme/vqvae/stage0_64 " in line]
+    assert "--weights" not in first and "sparse/64/" in first and "sparse/512/" not in first
+    assert not any("--coarser" in line for line in calls)
+    assert [line for line in calls if "--max-voxels 9000 " not in line] == [own]
+    run(project)
+    assert planned(project) == {}
+    write_config(project, chain.replace("128", "128, 256"))
+    assert planned(project) == {**levels, "voxelize_labels": 4, "pretrain_vqvae": 2}
+    write_config(project, "")
+    assert planned(project) == {**VQVAE, **ALL}, "at its own resolution from the start again"
+
+
+def test_coarser_resolutions_of_a_window_and_in_a_fold(project):
+    write_table(project, 12, "image")
+    config = 'windows:\n  windows: ["bone=300/1500"]\n  resolution: 96\nsplit:\n  folds: 3\n'
+    write_config(project, f"{config}vqvae_pretrain:\n  coarser: [48]\n")
+    plan = planned(project, "vqvae_windows_folds")
+    assert plan["window_ct"] == 8 and plan["pretrain_vqvae"] == 6 and plan["train_vqvae"] == 3
+    write_config(project, f"{config}vqvae_pretrain:\n  coarser: [48, 96]\n")
+    result = snakemake(project, "-n", "vqvae_windows")
+    text = result.stdout + result.stderr
+    assert result.returncode != 0 and "Traceback" not in text
+    assert "vqvae_pretrain.coarser has 96, not below windows.resolution (96)" in text
+    assert snakemake(project, "-n", "report").returncode == 0, "no other target minds"
+
+
 def test_each_window_is_a_training_of_its_own(project):
     windows = 'windows:\n  windows: ["bone=300/1500", "liver=60/150"]\n'
     write_table(project, 12, "image")

@@ -38,6 +38,7 @@ from cardiform.options.checks import (
     TRACED,
     check_batch,
     check_classes,
+    check_coarser,
     check_sections,
     check_structure,
 )

@@ -1,9 +1,14 @@
 VOXELS = f"sparse/{OPTIONS['voxels'].resolution}"
 REGIONS = f"windows/{{window}}/{OPTIONS['windows'].resolution}"
+RESOLUTIONS = {
+    *(OPTIONS[section].resolution for section in ("voxels", "windows")),
+    *OPTIONS["vqvae_pretrain"].coarser,
+}
 
 
 wildcard_constraints:
     window="[A-Za-z0-9_]+",
+    resolution="|".join(map(str, sorted(RESOLUTIONS))),
 
 
 rule meshes:
@@ -89,11 +94,11 @@ if FROM_MESHES:
             checked=f"{RESULTS}/qc/manifest/{{chunk}}.tsv",
             cases=ancient(f"{RESULTS}/cases.tsv"),
         output:
-            f"{RESULTS}/{VOXELS}/manifest/{{chunk}}.tsv",
+            f"{RESULTS}/sparse/{{resolution}}/manifest/{{chunk}}.tsv",
         log:
-            f"{LOGS}/voxelize_meshes/{{chunk}}.log",
+            f"{LOGS}/voxelize_meshes/{{resolution}}/{{chunk}}.log",
         benchmark:
-            f"{LOGS}/benchmark/voxelize_meshes/{{chunk}}.tsv"
+            f"{LOGS}/benchmark/voxelize_meshes/{{resolution}}/{{chunk}}.tsv"
         conda:
             "../envs/meshes.yaml"
         threads: chunk_threads
@@ -101,7 +106,7 @@ if FROM_MESHES:
             mem_mb=lambda wildcards, threads, attempt: 3000 * threads * attempt,
         params:
             script=script("voxelize_meshes.py"),
-            flags=flags("voxels"),
+            flags=lambda wildcards: flags("voxels", resolution=int(wildcards.resolution)),
             select=chunk_cases,
             out=folder_of_stage,
         shell:
@@ -119,11 +124,11 @@ else:
             cases=CHUNK_CASES,
             label_table=LABEL_TABLE,
         output:
-            f"{RESULTS}/{VOXELS}/manifest/{{chunk}}.tsv",
+            f"{RESULTS}/sparse/{{resolution}}/manifest/{{chunk}}.tsv",
         log:
-            f"{LOGS}/voxelize_labels/{{chunk}}.log",
+            f"{LOGS}/voxelize_labels/{{resolution}}/{{chunk}}.log",
         benchmark:
-            f"{LOGS}/benchmark/voxelize_labels/{{chunk}}.tsv"
+            f"{LOGS}/benchmark/voxelize_labels/{{resolution}}/{{chunk}}.tsv"
         conda:
             "../envs/geometry.yaml"
         threads: chunk_threads
@@ -131,7 +136,7 @@ else:
             mem_mb=lambda wildcards, threads, attempt: 3000 * threads * attempt,
         params:
             script=script("voxelize_labels.py"),
-            flags=flags("voxels"),
+            flags=lambda wildcards: flags("voxels", resolution=int(wildcards.resolution)),
             label_table=labels_flag,
             select=chunk_cases,
             meshes=folder_of_meshes,
@@ -147,11 +152,11 @@ rule window_ct:
         checked=checked_chunk("" if OPTIONS["windows"].volumes else "image"),
         cases=ancient(f"{RESULTS}/cases.tsv"),
     output:
-        f"{RESULTS}/{REGIONS}/manifest/{{chunk}}.tsv",
+        f"{RESULTS}/windows/{{window}}/{{resolution}}/manifest/{{chunk}}.tsv",
     log:
-        f"{LOGS}/window_ct/{{window}}/{{chunk}}.log",
+        f"{LOGS}/window_ct/{{window}}/{{resolution}}/{{chunk}}.log",
     benchmark:
-        f"{LOGS}/benchmark/window_ct/{{window}}/{{chunk}}.tsv"
+        f"{LOGS}/benchmark/window_ct/{{window}}/{{resolution}}/{{chunk}}.tsv"
     conda:
         "../envs/geometry.yaml"
     threads: chunk_threads
@@ -160,7 +165,11 @@ rule window_ct:
     params:
         script=script("window_ct.py"),
         # of its own window: the others do not concern its jobs
-        flags=lambda wildcards: flags("windows", windows=(str(WINDOWS[wildcards.window]),)),
+        flags=lambda wildcards: flags(
+            "windows",
+            windows=(str(WINDOWS[wildcards.window]),),
+            resolution=int(wildcards.resolution),
+        ),
         select=chunk_cases,
         out=folder_of_stage,
     shell:

@@ -105,13 +105,22 @@ def search_possible(wildcards):
         raise InputError(
             f"config: search.training is {SEARCH.training}; set it to {wildcards.training}"
         )
-    _, space, _ = together(
+    _, space, *_ = together(
         lambda: check_search(SEARCH),
         lambda: parse_space(SEARCH),
         lambda: validation_known(wildcards),
+        stage_0_alone,
     )
     check_space(space, SEARCH)
     together(*(lambda d=d, v=v: setting_fits(d, v) for d in space for v in d.extremes))
+
+
+def stage_0_alone():
+    if SEARCH.training == "vqvae_pretrain" and OPTIONS["vqvae_pretrain"].coarser:
+        raise InputError(
+            "config: vqvae_pretrain.coarser is set, and trials of vqvae_pretrain start from random "
+            "weights; empty it for the search"
+        )
 
 
 def setting_fits(dimension, value):

@@ -33,15 +33,16 @@ rule pretrain_vqvae:
     input:
         train=f"{OF_SPLIT}split/train.csv",
         validation=f"{OF_SPLIT}split/val.csv",
-        samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
+        samples=samples_of_level,
+        before=known_before,
         trial=trial_file,
     output:
-        model=f"{OF_TRIAL}{{route}}/stage0/model.pt",
-        metrics=f"{OF_TRIAL}{{route}}/stage0/metrics.json",
+        model=f"{OF_TRIAL}{{route}}/stage0{{coarse}}/model.pt",
+        metrics=f"{OF_TRIAL}{{route}}/stage0{{coarse}}/metrics.json",
     log:
-        f"{LOGS}/{{fold}}{{trial}}pretrain_vqvae/{{route}}.log",
+        f"{LOGS}/{{fold}}{{trial}}pretrain_vqvae{{coarse}}/{{route}}.log",
     benchmark:
-        f"{LOGS}/benchmark/{{fold}}{{trial}}pretrain_vqvae/{{route}}.tsv"
+        f"{LOGS}/benchmark/{{fold}}{{trial}}pretrain_vqvae{{coarse}}/{{route}}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -53,8 +54,13 @@ rule pretrain_vqvae:
     params:
         launcher=script("launch.py"),
         script=script("pretrain_vqvae.py"),
-        network=lambda wildcards: flags("vqvae", **tried(wildcards, "vqvae")),
-        flags=lambda wildcards: flags("vqvae_pretrain", **tried(wildcards, "vqvae_pretrain")),
+        network=lambda wildcards: flags(
+            "vqvae", **tried(wildcards, "vqvae") | voxels_of_level(wildcards)
+        ),
+        flags=lambda wildcards: flags(
+            "vqvae_pretrain", **tried(wildcards, "vqvae_pretrain") | of_level(wildcards)
+        )
+        + start_of(wildcards),
         out=folder_and_labels,
     shell:
         training(

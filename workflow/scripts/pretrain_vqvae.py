@@ -4,6 +4,8 @@
         --validation results/acme/split/val.csv \\
         --manifest results/acme/sparse/512/manifest/*.tsv --out results/acme/vqvae/stage0
 
+--weights names the model.pt of a coarser resolution to start from.
+
 Writes model.pt, metrics.json, metrics.jsonl, curves.png, checkpoints/ and tensorboard/ to
 --out. The same command resumes an interrupted training (exit code 75: stopped on request).
 Several GPUs: torchrun --nproc-per-node N pretrain_vqvae.py ...
@@ -11,20 +13,31 @@ Several GPUs: torchrun --nproc-per-node N pretrain_vqvae.py ...
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cardiform import cli, labels
 from cardiform.options.vqvae import VqvaeOptions, VqvaePretrainOptions
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__, VqvaeOptions, VqvaePretrainOptions)
-    cli.add_training_arguments(parser)
+    group = cli.add_training_arguments(parser)
+    group.add_argument("--weights", type=Path, help="model.pt to start from; default: random")
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaePretrainOptions)
+    if stage.coarser or stage.coarser_steps or stage.coarser_voxels:
+        parser.error(
+            "--coarser and the like are of the workflow; train each resolution by a call of its "
+            "own, with --weights of the one before"
+        )
 
     from cardiform.vqvae.train import Sets, pretrain
+    from cardiform.vqvae.trained import check_continuous
 
+    if args.weights:
+        check_continuous(args.weights, options)
     table = labels.load_label_table(args.labels)
     sets = Sets.load(args.manifest, args.train, args.validation, table, options, stage.seed)
-    pretrain(options, stage, sets, args.out)
+    pretrain(options, stage, sets, args.out, args.weights)
 
 
 if __name__ == "__main__":

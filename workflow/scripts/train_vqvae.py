@@ -12,6 +12,8 @@ on request). Several GPUs: torchrun --nproc-per-node N train_vqvae.py ...
 from __future__ import annotations
 
 from cardiform import cli, labels
+from cardiform.errors import InputError
+from cardiform.options.checks import unfreezing_faults
 from cardiform.options.vqvae import VqvaeJointOptions, VqvaeOptions
 
 
@@ -19,6 +21,8 @@ def main() -> None:
     parser = cli.build_parser(__doc__, VqvaeOptions, VqvaeJointOptions)
     cli.add_training_arguments(parser, weights="model.pt of stage 1")
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaeJointOptions)
+    if faults := list(unfreezing_faults(stage)):
+        raise InputError(faults)
 
     from cardiform.vqvae.train import Sets, train_jointly
     from cardiform.vqvae.trained import check_start

@@ -177,7 +177,7 @@ def _values(options: type, section: object, where: str) -> tuple[dict[str, Any],
             problems.append(f"config: {where}.{key} {fact}")
             continue
         try:
-            values[key] = _coerce(value, types[key])
+            values[key] = _coerce(value, types[key], getattr(options, key) == ())
         except (TypeError, ValueError, OverflowError):
             text = repr(value)[:60]
             problems.append(f"config: {where}.{written} is {text}; {_expected(types[key])}")
@@ -267,11 +267,11 @@ def _element_type(kind):
     return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
 
 
-def _coerce(value, kind):
-    """A config value as ``kind``; TypeError, ValueError or OverflowError where it does not fit."""
+def _coerce(value, kind, empty: bool = False):
+    """As ``kind``, or an ``empty`` list; TypeError, ValueError, OverflowError if neither."""
     element = _element_type(kind)
     if element is not None:
-        if not isinstance(value, (list, tuple)) or not (value or element is str):
+        if not isinstance(value, (list, tuple)) or not (value or empty or element is str):
             raise TypeError(value)
         return tuple(_coerce(item, element) for item in value)
     if kind is float and isinstance(value, str):

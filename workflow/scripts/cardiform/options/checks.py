@@ -14,6 +14,7 @@ from .coronary import refinement_faults
 from .sections import base_of
 from .training import TrainingOptions
 from .vecset import ANCHORED, LATENTS
+from .vqvae import VqvaeJointOptions, VqvaePretrainOptions
 
 VQVAE_WIDTHS = 4  # at full, half, quarter and eighth resolution
 BUILT_IN = "STACOM-2025"
@@ -77,10 +78,46 @@ def _vqvae(options: Mapping[str, Any]) -> Iterator[str]:
             f"vqvae_codebook.codebook_size is {codes.codebook_size}: more codes than k-means sees "
             f"latents (kmeans_latents: {codes.kmeans_latents}); lower it"
         )
+    yield from _levels(options)
     if vqvae.backend == "spconv":
         for section in (*STAGES, "vqvae_reconstruct"):
             if options[section].device == "cpu":
                 yield f"{section}.device is cpu: vqvae.backend spconv needs CUDA; set it to torch"
+
+
+def _levels(options: Mapping[str, Any]) -> Iterator[str]:
+    """Coarser resolutions of stage 0, and levels that stage 2 unfreezes."""
+    coarser = options["vqvae_pretrain"].coarser
+    if list(coarser) != sorted(set(coarser)):
+        listed = ", ".join(map(str, coarser))
+        yield f"vqvae_pretrain.coarser is {listed}; list each once, the coarsest first"
+    if coarser and options["vqvae"].pretrained:
+        yield (
+            "vqvae_pretrain.coarser is set, but vqvae.pretrained takes the place of stage 0; "
+            "empty one of them"
+        )
+    yield from unfreezing_faults(options["vqvae_joint"])
+
+
+def unfreezing_faults(joint: VqvaeJointOptions) -> Iterator[str]:
+    """A level of stage 2 that would never be trained, as a line."""
+    last = (VQVAE_WIDTHS - 1) * joint.unfreeze_steps
+    if last >= joint.steps:
+        yield (
+            f"vqvae_joint.unfreeze_steps is {joint.unfreeze_steps}: the finest level would be "
+            f"trained after step {last:,} alone, of {joint.steps:,}; lower it"
+        )
+
+
+def check_coarser(options: VqvaePretrainOptions, section: str, resolution: int) -> None:
+    """InputError where stage 0 would come to its own resolution, that of ``section``, from one
+    that is as fine."""
+    if fine := [r for r in options.coarser if r >= resolution]:
+        listed = ", ".join(map(str, fine))
+        raise InputError(
+            f"config: vqvae_pretrain.coarser has {listed}, not below {section}.resolution "
+            f"({resolution}); list coarser ones alone"
+        )
 
 
 def _coronary(options: Mapping[str, Any]) -> Iterator[str]:

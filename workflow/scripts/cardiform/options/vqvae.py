@@ -54,6 +54,26 @@ class VqvaeStageOptions(TrainingOptions):
 class VqvaePretrainOptions(VqvaeStageOptions):
     """Stage 0: the continuous autoencoder."""
 
+    coarser: tuple[int, ...] = option(
+        (),
+        "resolutions to train at before its own, ascending, each from the weights of the one "
+        "before; empty: none",
+        minimum=16,
+        maximum=4096,
+        multiple=8,
+        young=True,
+    )
+    coarser_steps: int = option(
+        0, "optimiser steps at each of them (0: as many as at its own)", minimum=0, young=True
+    )
+    coarser_voxels: int = option(
+        0,
+        "most voxels of a micro-batch at them (0: vqvae.max_voxels); so few that it has as many "
+        "structures as at its own makes their steps cheap",
+        minimum=0,
+        young=True,
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class VqvaeCodebookOptions(VqvaeStageOptions):
@@ -99,6 +119,13 @@ class VqvaeJointOptions(VqvaeStageOptions):
     lambda_vq: float = option(1.0, "weight of the distance that moves the codes", minimum=0.0)
     lambda_commitment: float = option(
         0.25, "weight of the distance that moves the latents", minimum=0.0
+    )
+    unfreeze_steps: int = option(
+        0,
+        "steps until the next finer level is trained too, from the latents outwards (0: all levels "
+        "from the start)",
+        minimum=0,
+        young=True,
     )
     # the codes follow the weights of the moment: an average of weights would not fit to them
     ema_decay: float = redefault(TrainingOptions, "ema_decay", 0.0)

@@ -24,6 +24,9 @@ NOT_SEARCHED = {
     "steps": "search.rungs sets the steps",
     "seed": "a lucky seed is no setting",
     "fast_dev_run": "a rehearsal ranks nothing",
+    "coarser": "trials start from random weights",
+    "coarser_steps": "trials start from random weights",
+    "coarser_voxels": "trials start from random weights",
 }
 
 

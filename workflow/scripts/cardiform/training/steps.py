@@ -116,9 +116,11 @@ class Stepper:
 
     def _update(self, update: str, step: int, micro_batches: list[dict], window: Window) -> None:
         """Gradient over the micro-batches, finite check, clip, optimiser step."""
+        held = getattr(self.task, "held", None)
+        frozen = set() if held is None else {id(p) for p in held(update, step)}
         for name, parameters in self.trained.items():
             for parameter in parameters:  # the others get no gradient and need no graph
-                parameter.requires_grad_(name == update)
+                parameter.requires_grad_(name == update and id(parameter) not in frozen)
         optimizer = self.optimizers[update]
         optimizer.zero_grad(set_to_none=True)
         last = len(micro_batches) - 1

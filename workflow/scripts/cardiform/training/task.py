@@ -28,8 +28,9 @@ class Task(Protocol):
     Optional, found by name: ``after_step(step)`` after the weights moved and before they are
     averaged, with the same random numbers on every rank; ``preview(batches, folder, step)``,
     like ``evaluate``; ``memory_options``, classes of options beside those of the training whose
-    keys decide how much memory it needs. With several ranks every parameter of an update gets a
-    gradient in every micro-batch; a term that is off has to be multiplied by zero.
+    keys decide how much memory it needs; ``held(update, step)``, the parameters that this step
+    leaves as they are. With several ranks every other parameter of an update gets a gradient in
+    every micro-batch; a term that is off has to be multiplied by zero.
     """
 
     @property
@@ -80,7 +81,12 @@ def distribute(
         return loss
     devices = [world.device] if world.device.type == "cuda" else None
     # the loop broadcasts the buffers itself: they are the task's, not this wrapper's
-    module = DistributedDataParallel(loss, device_ids=devices, forward_sync_buffers=False)
+    module = DistributedDataParallel(
+        loss,
+        device_ids=devices,
+        forward_sync_buffers=False,
+        find_unused_parameters=hasattr(task, "held"),
+    )
     if compress:
         module.register_comm_hook(world.size, _averaged_in_bf16)
     return module

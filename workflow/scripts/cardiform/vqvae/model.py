@@ -104,6 +104,15 @@ class SparseVQVAE(nn.Module):
         """Those of encoder and decoder, the quantiser's left out."""
         return [p for n, p in self.named_parameters() if not n.startswith("quantizer.")]
 
+    def finer_parameters(self, level: int) -> list[nn.Parameter]:
+        """Those of encoder and decoder that are finer than ``level``: 0 is full resolution, where
+        nothing is, and 3 that of the latents."""
+        parts: list[nn.Module] = [self.stem, self.head] if level else []
+        for finer in range(level):
+            parts += [stack[finer] for stack in (self.encoder, self.down, self.up, self.decoder)]
+            parts += [self.subdivision[finer - 1]] if finer else []
+        return [p for part in parts for p in part.parameters()]
+
     def encode(self, band: SparseTensor) -> SparseTensor:
         """(N, 1) distances in half-bands to (M, D) latents of an eighth of the resolution."""
         x = band.replace(self.stem(band.feats))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ class VqvaeTask:
 
     model : without a quantiser in stage 0.
     trained : ``all``, or ``quantizer`` (stage 1: encoder and decoder stay as they are).
+    unfreeze_steps : steps until the next finer level is trained too; 0: all are from the start.
     lambda_vq, lambda_commitment : weights of the distances between latents and codes. Only
         stage 2 (:meth:`joint`) weighs them against other terms, so only it has options for them.
     """
@@ -46,11 +48,14 @@ class VqvaeTask:
         trained: str = "all",
         lambda_vq: float = VqvaeJointOptions.lambda_vq,
         lambda_commitment: float = VqvaeJointOptions.lambda_commitment,
+        unfreeze_steps: int = 0,
     ):
         self.model, self.options, self.stage, self.codebook = model, options, stage, codebook
         self.module: nn.Module = model
         self.quantizer = model.quantizer
         self.lambda_vq, self.lambda_commitment = lambda_vq, lambda_commitment
+        if unfreeze_steps:  # the engine asks every task that has it
+            self.held = partial(self._held, unfreeze_steps)
         # of the step so far: counts and sums of the codes, latents of the last micro-batch
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
         for parameter in model.autoencoder_parameters():
@@ -72,6 +77,7 @@ class VqvaeTask:
             codebook,
             lambda_vq=stage.lambda_vq,
             lambda_commitment=stage.lambda_commitment,
+            unfreeze_steps=stage.unfreeze_steps,
         )
 
     def parameters(self, update: str) -> Iterable[nn.Parameter]:
@@ -81,6 +87,10 @@ class VqvaeTask:
         kept = [p for p in self.model.autoencoder_parameters() if p.requires_grad]
         moved = [] if self.quantizer is None or follows else list(self.quantizer.parameters())
         return [*kept, *moved]
+
+    def _held(self, unfreeze_steps: int, update: str, step: int) -> list[nn.Parameter]:
+        """What step ``step`` leaves as it is: the levels whose turn has not come."""
+        return self.model.finer_parameters(max(LEVELS - step // unfreeze_steps, 0))
 
     def loss(self, batch: VoxelBatch, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted sum of the terms (0-d) and each term, detached."""

@@ -81,11 +81,23 @@ class Sets:
         }
 
 
-def pretrain(options: VqvaeOptions, stage: VqvaePretrainOptions, sets: Sets, out: Path) -> None:
-    """Stage 0: encoder and decoder as a continuous autoencoder."""
+def pretrain(
+    options: VqvaeOptions,
+    stage: VqvaePretrainOptions,
+    sets: Sets,
+    out: Path,
+    weights: Path | None = None,
+) -> None:
+    """Stage 0: encoder and decoder as a continuous autoencoder.
+
+    weights : model.pt of any resolution to start from; None: random weights.
+    """
     torch.manual_seed(stage.seed)
-    task = VqvaeTask(SparseVQVAE.from_options(options), options, stage)
-    job.run(_job(CONTINUOUS, task, sets, stage, {"vqvae_pretrain": stage}), out)
+    model = SparseVQVAE.from_options(options)
+    if weights is not None:
+        load_weights(model, weights)
+    task = VqvaeTask(model, options, stage)
+    job.run(_job(CONTINUOUS, task, sets, stage, {"vqvae_pretrain": stage}, weights), out)
 
 
 def train_codebook(

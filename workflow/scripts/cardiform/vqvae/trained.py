@@ -61,6 +61,12 @@ def check_start(
             load_weights(SparseVQVAE.from_options(options, codebook), weights)
 
 
+def check_continuous(weights: Path, options: VqvaeOptions) -> None:
+    """The same of stage 0, which has no quantiser."""
+    with torch.random.fork_rng(devices=[]):
+        load_weights(SparseVQVAE.from_options(options), weights)
+
+
 def load_network(path: Path, quantised: bool, table: LabelTable | None = None) -> SparseVQVAE:
     """The network of a stage's model.pt, for use: eval mode, the torch backend.
 
