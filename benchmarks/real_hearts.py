@@ -64,6 +64,9 @@ def main() -> None:
     parser.add_argument("--hearts", required=True, type=Path, help="folder of label maps")
     parser.add_argument("--out", required=True, type=Path, help="folder for files")
     parser.add_argument("--config", nargs="+", type=Path, required=True)
+    parser.add_argument(
+        "--start", default="", help="model.pt whose weights the training begins with"
+    )
     parser.add_argument("--tune", nargs="+", default=[], help="hearts to train on further")
     parser.add_argument("--steps", type=int, default=200, help="of the further training")
     parser.add_argument("--complete", action="store_true")
@@ -127,7 +130,8 @@ def trained(args, sections: Mapping[str, Mapping], folder: Path) -> Path:
         points_of(case, folder, points)
         cases.append(case)
     start = time.process_time()
-    options = VecsetOptions(**dict(sections["vecset"]), workers=0, device="cpu")
+    given = dict(sections["vecset"]) | ({"pretrained": args.start} if args.start else {})
+    options = VecsetOptions(**given, workers=0, device="cpu")
     parts = {"train": cases[:-VALIDATION], "val": cases[-VALIDATION:]}
     return train(parts, folder / "points", options, folder / "vecset", start)
 

@@ -35,7 +35,9 @@ def check_sections(options: Mapping[str, Any]) -> None:
 
 def _vecset(options: Mapping[str, Any]) -> Iterator[str]:
     vecset = options["vecset"]
-    latents = LATENTS[vecset.preset] if vecset.queries == "fps" else 0  # those at points
+    latents = vecset.latents or LATENTS[vecset.preset]
+    if vecset.queries != "fps":  # none at points
+        latents = 0
     for section in ("vecset", "vecset_reconstruct"):
         points = options[section].input_points
         if points < latents and not (section == "vecset_reconstruct" and points == 0):

@@ -26,6 +26,13 @@ class VecsetOptions(TrainingOptions):
     bottleneck: str = option(
         "normalized", "latent bottleneck", choices=("normalized", "kl", "identity")
     )
+    latents: int = option(
+        0,
+        "latent vectors (0: as the preset has them); more of them for thin vessels",
+        minimum=0,
+        memory="lower",
+        young=True,
+    )
     latent_dim: int = option(
         0, "channels of a latent (0: as the preset has them)", minimum=0, young=True
     )

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..geometry.grids import box_corners
-from .anatomy import APEX, Anatomy, at, chambers_and_vessels
+from .anatomy import APEX, SHORT_AXIS, Anatomy, chambers_and_vessels
 from .coronaries import END_RADIUS_MM, coronary_trees, twigs
 from .painting import LABELS, Painted
 from .shapes import Cut, HalfSpace, Shape, Tube, Union
@@ -199,8 +199,7 @@ def _papillary_muscles(a: Anatomy, rng: np.random.Generator) -> tuple[Shape, ...
     muscles = []
     for angle in np.radians([135.0, 225.0] + rng.normal(0, 15, 2)):
         side = np.array([np.cos(angle), np.sin(angle)]) * a.lv_radius
-        low, high = (0.62, 0.95), (0.5, 0.45)
-        knots = [at(*(f * side), g * a.lv_length) for f, g in ((low[0], 0.8), (high[0], 0.4))]
+        knots = [SHORT_AXIS @ [*(f * side), g * a.lv_length] for f, g in ((0.62, 0.8), (0.5, 0.4))]
         radius = rng.uniform(2.5, 4.5)
         muscles.append(Tube.along(knots, [radius, 0.7 * radius]))
     return tuple(muscles)
