@@ -67,6 +67,8 @@ def main() -> None:
     parser.add_argument(
         "--start", default="", help="model.pt whose weights the training begins with"
     )
+    parser.add_argument("--latents", type=int, default=0, help="asked with (0: as in training)")
+    parser.add_argument("--points", type=int, default=0, help="encoded (0: as in training)")
     parser.add_argument("--tune", nargs="+", default=[], help="hearts to train on further")
     parser.add_argument("--steps", type=int, default=200, help="of the further training")
     parser.add_argument("--complete", action="store_true")
@@ -77,11 +79,13 @@ def main() -> None:
     hearts = real_cases(args)
     folder = args.out / args.config[-1].stem
     model = trained(args, sections, folder)
-    report("trained on phantoms", asked(model, hearts, folder / "reconstructions"))
+    how = VecsetReconstructOptions(device="cpu", latents=args.latents, input_points=args.points)
+    kept = folder / f"reconstructions_{args.latents}_{args.points}"
+    report("trained on phantoms", asked(model, hearts, kept, how))
     if args.complete:
-        print_completion(completed(model, hearts, folder / "completed"))
+        report("each class from the others", completed(model, hearts, folder / "completed", how))
     if args.tune:
-        tuned(args, sections, model, hearts)
+        tuned(args, sections, model, hearts, how)
 
 
 def merged(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
@@ -150,9 +154,11 @@ def train(parts, points: Path, options: VecsetOptions, out: Path, start: float) 
     return model
 
 
-def asked(model: Path, hearts: Sequence[tuple[Case, Path]], out: Path) -> dict[str, dict]:
+def asked(
+    model: Path, hearts: Sequence[tuple[Case, Path]], out: Path, how: VecsetReconstructOptions
+) -> dict[str, dict]:
     """Heart -> class -> Dice of its reconstruction on its own grid; label maps go to ``out``."""
-    network = Reconstructor.load(model, VecsetReconstructOptions(device="cpu"), torch.device("cpu"))
+    network = Reconstructor.load(model, how, torch.device("cpu"))
     rows = {}
     for case, points in hearts:
         truth, kept = load_label_map(case.labels), out / f"{case.case_id}.nii.gz"
@@ -179,9 +185,11 @@ def report(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> None:
             print(f"{group}: {np.mean(list(means.values())):.3f}, mean of {len(means)} hearts")
 
 
-def completed(model: Path, hearts, out: Path) -> dict[str, dict]:
+def completed(
+    model: Path, hearts: Sequence[tuple[Case, Path]], out: Path, how: VecsetReconstructOptions
+) -> dict[str, dict]:
     """Heart -> class -> Dice of what is made of the class from the heart's other classes."""
-    network = Reconstructor.load(model, VecsetReconstructOptions(device="cpu"), torch.device("cpu"))
+    network = Reconstructor.load(model, how, torch.device("cpu"))
     completer = PartCompleter.of(network, model, MeshesOptions(), PointsOptions())
     rows = {}
     for case, _ in hearts:
@@ -195,11 +203,7 @@ def completed(model: Path, hearts, out: Path) -> dict[str, dict]:
     return rows
 
 
-def print_completion(rows) -> None:
-    report("each class from the others", rows)
-
-
-def tuned(args, sections, model: Path, hearts) -> None:
+def tuned(args, sections, model: Path, hearts, how: VecsetReconstructOptions) -> None:
     """The network trained further on some of the hearts, and a fresh one for as many steps."""
     chosen = [case for case, _ in hearts if case.case_id in args.tune]
     others = [(case, points) for case, points in hearts if case.case_id not in args.tune]
@@ -216,7 +220,7 @@ def tuned(args, sections, model: Path, hearts) -> None:
         out = model.parent.parent / name.replace(" ", "_")
         parts = {"train": chosen, "val": chosen}  # validate_every 0: these choose nothing
         made = train(parts, args.out / "real" / "points", options, out, time.process_time())
-        report(name, asked(made, others, out / "reconstructions"))
+        report(name, asked(made, others, out / "reconstructions", how))
 
 
 if __name__ == "__main__":
