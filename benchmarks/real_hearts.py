@@ -12,7 +12,8 @@ that a heart lacks counts nowhere. What is in --out is not made again.
 
 --tune HEART ...  trains the network further on these hearts (--steps), and a fresh network for as
                   many steps, and asks both about the other hearts
---complete        asks for each class of each heart from the others (vecset.hidden_share above 0)
+--complete        trains the network further on its cohort with half of the hearts' classes hidden
+                  (--steps), and asks for each class of each heart from the others
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=0, help="encoded (0: as in training)")
     parser.add_argument("--tune", nargs="+", default=[], help="hearts to train on further")
     parser.add_argument("--steps", type=int, default=200, help="of the further training")
+    parser.add_argument("--volumes", action="store_true", help="of the classes, and no more")
     parser.add_argument("--complete", action="store_true")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -78,12 +80,16 @@ def main() -> None:
     sections = merged(args.config)
     hearts = real_cases(args)
     folder = args.out / args.config[-1].stem
+    if args.volumes:
+        print_volumes({"real": hearts, args.config[-1].stem: drawn(sections, folder)})
+        return
     model = trained(args, sections, folder)
     how = VecsetReconstructOptions(device="cpu", latents=args.latents, input_points=args.points)
     kept = folder / f"reconstructions_{args.latents}_{args.points}"
     report("trained on phantoms", asked(model, hearts, kept, how))
     if args.complete:
-        report("each class from the others", completed(model, hearts, folder / "completed", how))
+        completer = completing(args, sections, model, folder)
+        report("each class from the others", completed(completer, hearts, folder / "made", how))
     if args.tune:
         tuned(args, sections, model, hearts, how)
 
@@ -118,35 +124,52 @@ def points_of(case: Case, folder: Path, options: PointsOptions) -> Path:
     return path
 
 
-def trained(args, sections: Mapping[str, Mapping], folder: Path) -> Path:
-    """model.pt of the config's training."""
-    demo, points = (
-        kind(**sections.get(name, {}))
-        for name, kind in (("demo", DemoOptions), ("points", PointsOptions))
-    )
-    cases = []
+def drawn(sections: Mapping[str, Mapping], folder: Path) -> list[tuple[Case, Path]]:
+    """The procedural hearts of a config with their points files."""
+    demo = DemoOptions(**sections.get("demo", {}))
+    points = PointsOptions(**sections.get("points", {}))
+    found = []
     for number in range(demo.cases):
         name = f"phantom_{number:03d}"
         path = folder / "labels" / f"{name}.nii.gz"
         case = Case(case_id=name, patient_id=name, labels=str(path))
         if not path.is_file():
             save_label_map(path, *draw_scan(number, demo.spacing_mm, demo.seed, demo.variety))
-        points_of(case, folder, points)
-        cases.append(case)
-    start = time.process_time()
+        found.append((case, points_of(case, folder, points)))
+    return found
+
+
+def print_volumes(cohorts: Mapping[str, Sequence[tuple[Case, Path]]]) -> None:
+    """Smallest, middle and largest volume of each class, ml, of the hearts that have it."""
+    for title, hearts in cohorts.items():
+        rows = []
+        for case, _ in hearts:
+            found = load_label_map(case.labels)
+            counts = np.bincount(found.data.ravel(), minlength=256)
+            rows.append(counts[list(TABLE.values)] * abs(np.linalg.det(found.affine[:3, :3])) / 1e3)
+        for name, column in zip(TABLE.names, np.array(rows).T):
+            there = column[column > 0]
+            low, middle, high = np.percentile(there, (0, 50, 100))
+            print(f"{title} {name}: {low:.0f} {middle:.0f} {high:.0f} ml, {len(there)} hearts")
+
+
+def trained(args, sections: Mapping[str, Mapping], folder: Path) -> Path:
+    """model.pt of the config's training."""
+    cases = [case for case, _ in drawn(sections, folder)]
     given = dict(sections["vecset"]) | ({"pretrained": args.start} if args.start else {})
     options = VecsetOptions(**given, workers=0, device="cpu")
     parts = {"train": cases[:-VALIDATION], "val": cases[-VALIDATION:]}
-    return train(parts, folder / "points", options, folder / "vecset", start)
+    return train(parts, folder / "points", options, folder / "vecset")
 
 
-def train(parts, points: Path, options: VecsetOptions, out: Path, start: float) -> Path:
+def train(parts, points: Path, options: VecsetOptions, out: Path) -> Path:
     """model.pt of a training; nothing is done where it is there."""
     model = out / "model.pt"
     if not model.is_file():
         out.mkdir(parents=True, exist_ok=True)
         for part, cases in parts.items():
             write_split(out / f"{part}.csv", cases, points)
+        start = time.process_time()
         job = vecset_job(options, TABLE, out / "train.csv", out / "val.csv", out / "shared")
         run(job, out, chosen=level_chooser(job, options))
         seconds = time.process_time() - start
@@ -203,15 +226,30 @@ def completed(
     return rows
 
 
+def shorter(args, sections: Mapping[str, Mapping]) -> VecsetOptions:
+    """The options of the config's training with --steps steps."""
+    length = {
+        "steps": args.steps, "warmup_steps": max(1, args.steps // 10), "validate_every": 0,
+        "checkpoint_every": args.steps, "eikonal_start": args.steps // 5,
+    }  # fmt: skip
+    given = dict(sections["vecset"]) | length
+    return VecsetOptions(**given, workers=0, device="cpu")
+
+
+def completing(args, sections: Mapping[str, Mapping], model: Path, folder: Path) -> Path:
+    """The network trained further to complete hearts."""
+    base = shorter(args, sections)
+    options = replace(base, pretrained=str(model), lr=base.lr / 2, hidden_share=0.5)
+    cases = [case for case, _ in drawn(sections, folder)]
+    parts = {"train": cases[:-VALIDATION], "val": cases[-VALIDATION:]}
+    return train(parts, folder / "points", options, folder / "completing")
+
+
 def tuned(args, sections, model: Path, hearts, how: VecsetReconstructOptions) -> None:
     """The network trained further on some of the hearts, and a fresh one for as many steps."""
     chosen = [case for case, _ in hearts if case.case_id in args.tune]
     others = [(case, points) for case, points in hearts if case.case_id not in args.tune]
-    length = {
-        "steps": args.steps, "warmup_steps": max(1, args.steps // 10), "validate_every": 0,
-        "checkpoint_every": args.steps, "eikonal_start": args.steps // 5, "hidden_share": 0.0,
-    }  # fmt: skip
-    base = replace(VecsetOptions(**dict(sections["vecset"]), workers=0, device="cpu"), **length)
+    base = shorter(args, sections)
     ways = {
         "fine-tuned": replace(base, pretrained=str(model), lr=base.lr / 4),
         "from scratch": base,
@@ -219,7 +257,7 @@ def tuned(args, sections, model: Path, hearts, how: VecsetReconstructOptions) ->
     for name, options in ways.items():
         out = model.parent.parent / name.replace(" ", "_")
         parts = {"train": chosen, "val": chosen}  # validate_every 0: these choose nothing
-        made = train(parts, args.out / "real" / "points", options, out, time.process_time())
+        made = train(parts, args.out / "real" / "points", options, out)
         report(name, asked(made, others, out / "reconstructions", how))
 
 
