@@ -12,8 +12,8 @@ that a heart lacks counts nowhere. What is in --out is not made again.
 
 --tune HEART ...  trains the network further on these hearts (--steps), and a fresh network for as
                   many steps, and asks both about the other hearts
---complete        trains the network further on its cohort with half of the hearts' classes hidden
-                  (--steps), and asks for each class of each heart from the others
+--complete HEART ...  trains the network further on its cohort with classes hidden (--steps), and
+                  asks for each class of these hearts from the others
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--tune", nargs="+", default=[], help="hearts to train on further")
     parser.add_argument("--steps", type=int, default=200, help="of the further training")
     parser.add_argument("--volumes", action="store_true", help="of the classes, and no more")
-    parser.add_argument("--complete", action="store_true")
+    parser.add_argument("--complete", nargs="+", default=[], help="hearts to complete")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
@@ -89,7 +89,8 @@ def main() -> None:
     report("trained on phantoms", asked(model, hearts, kept, how))
     if args.complete:
         completer = completing(args, sections, model, folder)
-        report("each class from the others", completed(completer, hearts, folder / "made", how))
+        wanted = [(case, points) for case, points in hearts if case.case_id in args.complete]
+        report("each class from the others", completed(completer, wanted, folder / "made", how))
     if args.tune:
         tuned(args, sections, model, hearts, how)
 
