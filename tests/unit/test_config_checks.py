@@ -52,6 +52,24 @@ def test_the_defaults_fit():
             {"vecset_reconstruct": {"input_points": 0}},
         ),
         (
+            {"vecset": {"latents": 9000}},
+            "vecset.input_points is 8192: too few for the 9000 latents",
+            {"vecset": {"latents": 8192}},
+        ),
+        (
+            {"vecset_reconstruct": {"latents": 9000}},
+            "vecset_reconstruct.input_points is 8192: too few for the 9000 latents",
+            {"vecset_reconstruct": {"latents": 9000, "input_points": 9000}},
+        ),
+        (
+            {
+                "vecset": {"preset": "small", "queries": "learned"},
+                "vecset_reconstruct": {"latents": 600},
+            },
+            "vecset_reconstruct.latents is 600: with learned queries",
+            {"vecset": {"preset": "small"}, "vecset_reconstruct": {"latents": 600}},
+        ),
+        (
             {"vecset": {"preset": "demo", "queries": "learned"}},
             "vecset.queries is learned",
             {"vecset": {"preset": "small", "queries": "learned"}},

@@ -8,6 +8,7 @@ import torch
 from points_files import write_points_file
 
 from cardiform import volumes
+from cardiform.artefact.model import save_model
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.files import load_npz, read_json
@@ -19,6 +20,7 @@ from cardiform.held_out import summarise, table_of_figures
 from cardiform.labels import STACOM_2025, LabelTable
 from cardiform.options.geometry import MeshesOptions
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
+from cardiform.vecset.model import VECSET, VecSet
 from cardiform.vecset.reconstruct import (
     METHODS,
     MajorityLabels,
@@ -263,3 +265,26 @@ def test_cases_that_the_table_lacks_are_named(tmp_path):
 
     with pytest.raises(InputError, match="has no case gone"):
         checked_cases([("gone", tmp_path / "x.npz")], {}, tmp_path / "cases.tsv")
+
+
+def test_a_network_is_asked_with_other_latents_than_it_learned_with(tmp_path):
+    _, points = write_case(tmp_path, "a")
+
+    def asked(training, **options):
+        model = VecSet.from_options(training, len(TABLE))
+        save_model(
+            tmp_path / "model.pt", VECSET, model.state_dict(), options={"vecset": training},
+            labels=TABLE, figures={}, training_cases=["a"], source_sha256="",
+        )  # fmt: skip
+        how = VecsetReconstructOptions(device="cpu", **options)
+        return Reconstructor.load(tmp_path / "model.pt", how, torch.device("cpu"))
+
+    demo = VecsetOptions(preset="demo", latents=40, input_points=120)
+    assert asked(demo).encode(points, "a").shape[1] == 40
+    more = asked(demo, latents=150, input_points=300)
+    assert more.encode(points, "a").shape[1] == 150
+    with pytest.raises(InputError, match="120 input points are too few for 150 latents"):
+        asked(demo, latents=150).encode(points, "a")
+    learned = VecsetOptions(preset="small", queries="learned")
+    with pytest.raises(InputError, match="has learned queries, not 150 latents at points"):
+        asked(learned, latents=150)

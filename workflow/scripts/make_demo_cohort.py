@@ -37,7 +37,7 @@ def draw(numbered: tuple[int, Case], options: DemoOptions) -> str:
 
     number, case = numbered
     rng = np.random.default_rng((options.seed, number))
-    labels, affine = draw_scan(number, options.spacing_mm, options.seed)
+    labels, affine = draw_scan(number, options.spacing_mm, options.seed, options.variety)
     save_label_map(case.truth, labels, affine)
     given = noisy_coronaries(labels, spacing_of(affine), options.coronary_noise, rng)
     save_label_map(case.labels, given, affine)

@@ -35,15 +35,23 @@ def check_sections(options: Mapping[str, Any]) -> None:
 
 
 def _vecset(options: Mapping[str, Any]) -> Iterator[str]:
-    vecset = options["vecset"]
-    latents = LATENTS[vecset.preset] if vecset.queries == "fps" else 0  # those at points
-    for section in ("vecset", "vecset_reconstruct"):
-        points = options[section].input_points
-        if points < latents and not (section == "vecset_reconstruct" and points == 0):
+    vecset, asked = options["vecset"], options["vecset_reconstruct"]
+    trained = vecset.latents or LATENTS[vecset.preset]
+    pairs = {
+        "vecset": (vecset.input_points, trained),
+        "vecset_reconstruct": (asked.input_points or vecset.input_points, asked.latents or trained),
+    }
+    for section, (points, latents) in pairs.items() if vecset.queries == "fps" else ():
+        if points < latents and (section == "vecset" or asked.input_points or asked.latents):
             yield (
                 f"{section}.input_points is {points}: too few for the {latents} latents of "
                 f"vecset.preset {vecset.preset}; take {latents} or more"
             )
+    if asked.latents and vecset.queries != "fps":
+        yield (
+            f"vecset_reconstruct.latents is {asked.latents}: with learned queries there are as "
+            "many as in the training; set it to 0"
+        )
     if vecset.preset in ANCHORED and vecset.queries != "fps":
         yield (
             f"vecset.queries is {vecset.queries}: preset {vecset.preset} keeps its latents at "

@@ -17,6 +17,13 @@ class DemoOptions:
         1.0, "strength of the noise in the coronary labels; 0: they are true", minimum=0.0
     )
     seed: int = option(0, "seed of every random draw", minimum=0, maximum=SEED_MAX)
+    variety: str = option(
+        "usual",
+        "hearts that differ as those of a healthy cohort do, or wide: as real label maps do, some "
+        "with few classes",
+        choices=("usual", "wide"),
+        young=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

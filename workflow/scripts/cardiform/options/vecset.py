@@ -26,6 +26,13 @@ class VecsetOptions(TrainingOptions):
     bottleneck: str = option(
         "normalized", "latent bottleneck", choices=("normalized", "kl", "identity")
     )
+    latents: int = option(
+        0,
+        "latent vectors (0: as the preset has them); more of them for thin vessels",
+        minimum=0,
+        memory="lower",
+        young=True,
+    )
     latent_dim: int = option(
         0, "channels of a latent (0: as the preset has them)", minimum=0, young=True
     )
@@ -103,6 +110,14 @@ class VecsetReconstructOptions:
         minimum=0.0,
     )
     input_points: int = option(0, "encoded surface points (0: as in training)", minimum=0)
+    latents: int = option(
+        0,
+        "latent vectors that start at points (0: as in training); more of them, and of the points, "
+        "for thin vessels",
+        minimum=0,
+        memory="lower",
+        young=True,
+    )
     query_batch: int = option(
         4096,
         "query points per network call; more suits GPUs, less suits CPUs",

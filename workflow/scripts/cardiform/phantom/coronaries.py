@@ -55,6 +55,40 @@ def coronary_trees(
     return course.left(), course.right()
 
 
+def twigs(
+    a: Anatomy,
+    solids: Mapping[str, Shape],
+    parents: list[Tube],
+    rng: np.random.Generator,
+    least_radius: float,
+) -> tuple[Tube, ...]:
+    """Side branches on the heart from places drawn at random of the branches ``parents``, some
+    from one another: none to twenty. Other arguments: of :func:`coronary_trees`."""
+    heart = Union(tuple(solids[name] for name in _CARRIERS), blend=GROOVE_BLEND_MM)
+    course = _Course(a, heart, solids["right_ventricle"], least_radius)
+    parents, made = list(parents), []
+    for _ in range(rng.integers(0, 21)):
+        parent = parents[rng.choice(len(parents), p=_lengths(parents))]
+        k = int(rng.uniform(0.15, 1.0) * (len(parent.points) - 1))
+        start, ahead = parent.points[k], parent.points[k] - parent.points[max(k - 3, 0)]
+        normal = heart.evaluate(start[None])[1][0]
+        aside = np.cross(normal, ahead) * rng.choice([-1, 1])
+        angle = np.radians(rng.uniform(25, 80))
+        way = np.cos(angle) * _unit(ahead) + np.sin(angle) * _unit(aside)
+        length, bend = rng.uniform(10, 40), rng.normal(0, 0.3) * _unit(ahead)
+        knots = [start, start + 0.5 * length * way, start + length * _unit(way + bend)]
+        radius = rng.uniform(0.6, 0.9) * parent.radii[k]
+        made.append(course.branch(knots, radius, max(0.6 * radius, END_RADIUS_MM)))
+        parents.append(made[-1])
+    return tuple(made)
+
+
+def _lengths(tubes: list[Tube]) -> np.ndarray:
+    """Relative lengths of tubes, 1 in all."""
+    lengths = np.array([len(tube.points) for tube in tubes], float)
+    return lengths / lengths.sum()
+
+
 _CARRIERS = (
     "myocardium",
     "right_ventricle",
@@ -113,7 +147,7 @@ class _Course:
         for depth in depths:
             ring = np.stack([self.around(x, depth) for x in sweep])
             near = np.flatnonzero(self.rv.evaluate(ring)[0] < self.a.coronary_radius)
-            angles.append(sweep[near[0]] if near.size else angles[-1])
+            angles.append(sweep[near[0]] if near.size else angles[-1] if angles else side * 60.0)
         return np.array(angles)
 
     def slimming(self, apex: float) -> float:

@@ -11,7 +11,7 @@ import edt
 import numpy as np
 from scipy import ndimage
 
-from .heart import LABELS
+from .painting import LABELS
 
 CORONARY = LABELS[LABELS.channel("coronary")].value
 HOLES, HOLE_MM = 2, (2.0, 4.0)  # of each structure; radii

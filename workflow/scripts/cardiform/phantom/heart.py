@@ -9,23 +9,14 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..geometry.grids import box_corners
-from ..labels import LabelTable
 from .anatomy import Anatomy, chambers_and_vessels, draw_anatomy
 from .coronaries import END_RADIUS_MM, TrueBranch, branch_names, coronary_trees
-from .shapes import Shape, Tube, Union, box_distance
-
-LABELS = LabelTable()
-# Points per evaluation: the working arrays stay within the cache of a core.
-CHUNK_POINTS = 65_536
-# Voxels along the edge of a block that is skipped or evaluated as a whole.
-BLOCK = 4
-# Distances of ellipsoids and blends are exact to first order only; a block is skipped where
-# its centre is farther from the surface than this many half diagonals.
-BLOCK_SAFETY = 1.6
+from .painting import LABELS, Painted
+from .shapes import Shape, Tube, Union
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phantom:
+class Phantom(Painted):
     """A heart of ten structures in a scanner.
 
     seed : the seed it was drawn from.
@@ -84,29 +75,6 @@ class Phantom:
         rv = self._world_box(shapes["right_ventricle"])[0, 2]
         return float(min(apex, rv) - 6.0), float(min(arch - 4.0, pulmonary + 3.0))
 
-    def bounds(self) -> np.ndarray:
-        """(2, 3) corners of the world box that holds every structure, RAS mm."""
-        boxes = np.stack([self._world_box(s) for s in self.solids if s is not None])
-        low, high = boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)
-        low[2], high[2] = max(low[2], self.scan_range[0]), min(high[2], self.scan_range[1])
-        return np.stack([low, high])
-
-    def label_map(self, shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
-        """(X, Y, Z) uint8 class values at the voxel centres of the grid."""
-        labels = np.zeros(shape, np.uint8)
-        order = sorted(range(len(LABELS)), key=lambda c: -LABELS[c].priority)
-        for channel in order:
-            solid = self.solids[channel]
-            if solid is not None:
-                self._paint(labels, np.asarray(affine, np.float64), channel, self._world_box(solid))
-        return labels
-
-    def _whole(self, channel: int, points: np.ndarray) -> np.ndarray:
-        """(N,) distances in mm to the whole solid of a class that is there, world points."""
-        solid = self.solids[channel]
-        assert solid is not None
-        return self.size * solid.evaluate(self._to_heart(points))[0]
-
     def _to_heart(self, points: np.ndarray) -> np.ndarray:
         return (points - self.shift) @ self.rotation / self.size
 
@@ -116,40 +84,6 @@ class Phantom:
     def _world_box(self, solid: Shape) -> np.ndarray:
         corners = self._to_world(box_corners(*solid.box))
         return np.stack([corners.min(axis=0), corners.max(axis=0)])
-
-    def _paint(self, labels: np.ndarray, affine: np.ndarray, channel: int, box: np.ndarray) -> None:
-        """Set the voxels of one whole solid, which lies in a world box, block by block."""
-        value = LABELS[channel].value
-        window = _voxel_window(box, affine, labels.shape)
-        if window is None:
-            return
-        low, high = window
-        blocks = -(-(high - low) // BLOCK)
-        index = np.indices(blocks).reshape(3, -1).T * BLOCK + low
-        centers = (index + (BLOCK - 1) / 2) @ affine[:3, :3].T + affine[:3, 3]
-        half = np.linalg.norm(np.abs(affine[:3, :3]).sum(axis=1)) * (BLOCK - 1) / 2
-        near = box_distance(box, centers) <= half
-        index, centers = index[near], centers[near]
-        distance = np.concatenate(
-            [self._whole(channel, part) for part in _parts(centers)] or [np.empty(0)]
-        )
-        offsets = np.indices((BLOCK,) * 3).reshape(3, -1).T
-        mixed = np.abs(distance) <= BLOCK_SAFETY * half
-        self._set(labels, (index[distance < -BLOCK_SAFETY * half], offsets), affine, value)
-        self._set(labels, (index[mixed], offsets), affine, value, channel)
-
-    def _set(self, labels, blocks, affine, value: int, channel: int | None = None) -> None:
-        """Set the voxels of blocks, those inside the channel's solid where one is given."""
-        index, offsets = blocks
-        low, high = self.scan_range
-        for part in _parts(index, CHUNK_POINTS // len(offsets)):
-            voxels = (part[:, None] + offsets).reshape(-1, 3)
-            voxels = voxels[(voxels < labels.shape).all(axis=1)]
-            world = voxels @ affine[:3, :3].T + affine[:3, 3]
-            inside = (world[:, 2] > low) & (world[:, 2] < high)
-            if channel is not None:
-                inside[inside] = self._whole(channel, world[inside]) < 0
-            labels[tuple(voxels[inside].T)] = value
 
 
 def draw_phantom(
@@ -172,16 +106,3 @@ def draw_phantom(
         least_vessel_radius=least_vessel_radius,
         missing=tuple(missing),
     )
-
-
-def _parts(array: np.ndarray, size: int = CHUNK_POINTS):
-    return (array[k : k + size] for k in range(0, len(array), size))
-
-
-def _voxel_window(box: np.ndarray, affine: np.ndarray, shape):
-    """Lowest and highest voxel (exclusive) of a grid that may lie in a world box, or None."""
-    corners = box_corners(*box) - affine[:3, 3]
-    voxels = corners @ np.linalg.inv(affine[:3, :3]).T
-    low = np.maximum(np.floor(voxels.min(axis=0)).astype(int), 0)
-    high = np.minimum(np.ceil(voxels.max(axis=0)).astype(int) + 1, shape)
-    return (low, high) if (low < high).all() else None

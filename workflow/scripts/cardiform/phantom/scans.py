@@ -9,7 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from ..anatomy.corruption import corrupt
 from ..geometry.grids import box_corners
-from .heart import LABELS, draw_phantom
+from .heart import draw_phantom
+from .painting import LABELS, Painted
+from .wide import draw_wide
 
 MARGIN_MM = 6.0
 # Kinds of noise in the coronaries of the demo's label maps, and their strengths.
@@ -50,19 +52,23 @@ ODDITIES = {
 PERIOD = 16
 
 
-def draw_scan(number: int, spacing_mm: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_scan(
+    number: int, spacing_mm: float, seed: int, variety: str = "usual"
+) -> tuple[np.ndarray, np.ndarray]:
     """Label map (X, Y, Z) uint8 and its (4, 4) affine of the demo cohort's scan ``number``.
 
     spacing_mm : voxel edge, mm (the geometric mean where voxels are anisotropic).
+    variety : "usual", or "wide" (:mod:`cardiform.phantom.wide`).
     """
     odd = ODDITIES.get(number % PERIOD, Oddity())
     spacing = spacing_mm * np.array(THICK_SLICES if odd.thick else (1.0, 1.0, 1.0))
-    heart = draw_phantom(
-        seed * 100_003 + number,
-        # half a voxel's diagonal: thinner vessels would fall apart on this grid
-        least_vessel_radius=max(0.75, float(np.linalg.norm(spacing)) / 2),
-        missing=odd.missing,
-    )
+    # half a voxel's diagonal: thinner vessels would fall apart on this grid
+    least, own = max(0.75, float(np.linalg.norm(spacing)) / 2), seed * 100_003 + number
+    heart: Painted
+    if variety == "wide":
+        heart = draw_wide(own, least_vessel_radius=least)
+    else:
+        heart = draw_phantom(own, least_vessel_radius=least, missing=odd.missing)
     shape, affine = _grid(heart.bounds(), spacing, odd)
     return heart.label_map(shape, affine), affine
 

@@ -135,7 +135,11 @@ class VecSet(nn.Module):
         """The network that ``options`` describe, with fresh weights."""
         shape = PRESETS[options.preset]
         return cls(
-            replace(shape, latent_dim=options.latent_dim or shape.latent_dim),
+            replace(
+                shape,
+                latents=options.latents or shape.latents,
+                latent_dim=options.latent_dim or shape.latent_dim,
+            ),
             num_classes,
             queries=options.queries,
             bottleneck=options.bottleneck,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch
 from ..anatomy.beyond import joined
 from ..artefact.model import load_model
 from ..cohort.table import Case
-from ..errors import again
+from ..errors import InputError, again, problem
 from ..files import save_npz, write_json
 from ..formats import Format
 from ..geometry.coarse_to_fine import FieldFunction, SampledField, sample_field
@@ -65,6 +65,8 @@ class Reconstructor:
         """From the model.pt of train_vecset; InputError where it is damaged or another model's."""
         stored = load_model(path, VECSET)
         table, training = stored.table, stored.section("vecset", VecsetOptions)
+        if options.latents:
+            training = with_latents(training, options, path)
         model = VecSet.from_options(training, len(table))
         stored.fill(model)
         usual = Usual.of_model(stored, table)
@@ -142,6 +144,18 @@ class Reconstructor:
         made = sample_field(field, grid.data.shape, grid.affine, frame.to_unit)
         labels = joined(grid.data, made.labels(self.table.values), grid.affine, cuts)
         return LabelMap(labels, grid.affine)
+
+
+def with_latents(
+    training: VecsetOptions, asked: VecsetReconstructOptions, path: str | Path
+) -> VecsetOptions:
+    """The options of a network that is asked with another number of latents than it learned with;
+    InputError where its latents are weights."""
+    if training.queries != "fps":
+        fact = f"has learned queries, not {asked.latents} latents at points"
+        raise InputError(problem(path, fact, "set vecset_reconstruct.latents to 0"))
+    points = asked.input_points or training.input_points
+    return replace(training, latents=asked.latents, input_points=points)
 
 
 @dataclass(frozen=True)

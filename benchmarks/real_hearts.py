@@ -1,0 +1,266 @@
+"""Networks trained on procedural hearts, asked about real ones.
+
+    OMP_NUM_THREADS=1 python benchmarks/real_hearts.py --hearts FOLDER --out real \\
+        --config config/demo.yaml
+    OMP_NUM_THREADS=1 python benchmarks/real_hearts.py --hearts FOLDER --out real \\
+        --config config/demo.yaml benchmarks/real_hearts.yaml
+
+FOLDER holds label maps (.nii.gz) in the class numbers of the label table. Draws the cohort of the
+config (sections demo, points; as many hearts as demo.cases, the last of them to validate), trains
+its VecSet (section vecset) and prints the Dice of each class of each heart on its own grid; a class
+that a heart lacks counts nowhere. What is in --out is not made again.
+
+--tune HEART ...  trains the network further on these hearts (--steps), and a fresh network for as
+                  many steps, and asks both about the other hearts
+--complete HEART ...  trains the network further on its cohort with classes hidden (--steps), and
+                  asks for each class of these hearts from the others
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from measuring import ROOT  # noqa: F401  puts the library on the path
+
+from cardiform.cohort.splits import write_split
+from cardiform.cohort.table import Case
+from cardiform.geometry.cases import mesh_case, sample_case
+from cardiform.labels import LabelTable
+from cardiform.metrics.overlap import overlap
+from cardiform.options.cohort import DemoOptions
+from cardiform.options.geometry import MeshesOptions, PointsOptions
+from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
+from cardiform.phantom.scans import draw_scan
+from cardiform.training.job import run
+from cardiform.vecset.complete import PartCompleter
+from cardiform.vecset.reconstruct import Reconstructor, load_frame
+from cardiform.vecset.train import level_chooser, vecset_job
+from cardiform.volumes import load_label_map, save_label_map
+
+TABLE = LabelTable()
+REAL_POINTS = PointsOptions(surface_points=100_000, near_points=100_000, volume_points=60_000)
+GROUPS = {
+    "chambers and great vessels": TABLE.names[:7],
+    "appendage": ("left_atrial_appendage",),
+    "veins": ("pulmonary_veins",),
+    "coronaries": ("coronary",),
+}
+VALIDATION = 3  # hearts of the cohort that choose the weights
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--hearts", required=True, type=Path, help="folder of label maps")
+    parser.add_argument("--out", required=True, type=Path, help="folder for files")
+    parser.add_argument("--config", nargs="+", type=Path, required=True)
+    parser.add_argument(
+        "--start", default="", help="model.pt whose weights the training begins with"
+    )
+    parser.add_argument("--latents", type=int, default=0, help="asked with (0: as in training)")
+    parser.add_argument("--points", type=int, default=0, help="encoded (0: as in training)")
+    parser.add_argument("--tune", nargs="+", default=[], help="hearts to train on further")
+    parser.add_argument("--steps", type=int, default=200, help="of the further training")
+    parser.add_argument("--volumes", action="store_true", help="of the classes, and no more")
+    parser.add_argument("--complete", nargs="+", default=[], help="hearts to complete")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)
+    sections = merged(args.config)
+    hearts = real_cases(args)
+    folder = args.out / args.config[-1].stem
+    if args.volumes:
+        print_volumes({"real": hearts, args.config[-1].stem: drawn(sections, folder)})
+        return
+    model = trained(args, sections, folder)
+    how = VecsetReconstructOptions(device="cpu", latents=args.latents, input_points=args.points)
+    kept = folder / f"reconstructions_{args.latents}_{args.points}"
+    report("trained on phantoms", asked(model, hearts, kept, how))
+    if args.complete:
+        completer = completing(args, sections, model, folder)
+        wanted = [(case, points) for case, points in hearts if case.case_id in args.complete]
+        report("each class from the others", completed(completer, wanted, folder / "made", how))
+    if args.tune:
+        tuned(args, sections, model, hearts, how)
+
+
+def merged(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """The sections of several configs; later ones win key by key."""
+    sections: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        for name, keys in yaml.safe_load(path.read_text()).items():
+            sections.setdefault(name, {}).update(keys)
+    return sections
+
+
+def real_cases(args) -> list[tuple[Case, Path]]:
+    """The real hearts with their points files (drawn densely: few points blur thin vessels)."""
+    found = []
+    for path in sorted(args.hearts.glob("*.nii.gz")):
+        name = path.name.removesuffix(".nii.gz")
+        case = Case(case_id=name, patient_id=name, labels=str(path))
+        found.append((case, points_of(case, args.out / "real", PointsOptions())))
+    return found
+
+
+def points_of(case: Case, folder: Path, options: PointsOptions) -> Path:
+    """The points file of a case, made where it is not there yet."""
+    path = folder / "points" / f"{case.case_id}.npz"
+    if not path.is_file():
+        mesh_case(case, table=TABLE, options=MeshesOptions(), out=folder / "meshes")
+        sample_case(
+            case, table=TABLE, options=options, meshes=folder / "meshes", out=folder / "points"
+        )
+    return path
+
+
+def drawn(sections: Mapping[str, Mapping], folder: Path) -> list[tuple[Case, Path]]:
+    """The procedural hearts of a config with their points files."""
+    demo = DemoOptions(**sections.get("demo", {}))
+    points = PointsOptions(**sections.get("points", {}))
+    found = []
+    for number in range(demo.cases):
+        name = f"phantom_{number:03d}"
+        path = folder / "labels" / f"{name}.nii.gz"
+        case = Case(case_id=name, patient_id=name, labels=str(path))
+        if not path.is_file():
+            save_label_map(path, *draw_scan(number, demo.spacing_mm, demo.seed, demo.variety))
+        found.append((case, points_of(case, folder, points)))
+    return found
+
+
+def print_volumes(cohorts: Mapping[str, Sequence[tuple[Case, Path]]]) -> None:
+    """Smallest, middle and largest volume of each class, ml, of the hearts that have it."""
+    for title, hearts in cohorts.items():
+        rows = []
+        for case, _ in hearts:
+            found = load_label_map(case.labels)
+            counts = np.bincount(found.data.ravel(), minlength=256)
+            rows.append(counts[list(TABLE.values)] * abs(np.linalg.det(found.affine[:3, :3])) / 1e3)
+        for name, column in zip(TABLE.names, np.array(rows).T):
+            there = column[column > 0]
+            low, middle, high = np.percentile(there, (0, 50, 100))
+            print(f"{title} {name}: {low:.0f} {middle:.0f} {high:.0f} ml, {len(there)} hearts")
+
+
+def trained(args, sections: Mapping[str, Mapping], folder: Path) -> Path:
+    """model.pt of the config's training."""
+    cases = [case for case, _ in drawn(sections, folder)]
+    given = dict(sections["vecset"]) | ({"pretrained": args.start} if args.start else {})
+    options = VecsetOptions(**given, workers=0, device="cpu")
+    parts = {"train": cases[:-VALIDATION], "val": cases[-VALIDATION:]}
+    return train(parts, folder / "points", options, folder / "vecset")
+
+
+def train(parts, points: Path, options: VecsetOptions, out: Path) -> Path:
+    """model.pt of a training; nothing is done where it is there."""
+    model = out / "model.pt"
+    if not model.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        for part, cases in parts.items():
+            write_split(out / f"{part}.csv", cases, points)
+        start = time.process_time()
+        job = vecset_job(options, TABLE, out / "train.csv", out / "val.csv", out / "shared")
+        run(job, out, chosen=level_chooser(job, options))
+        seconds = time.process_time() - start
+        print(f"{out}: {len(parts['train'])} hearts, {options.steps} steps, {seconds:.0f} CPU s")
+    return model
+
+
+def asked(
+    model: Path, hearts: Sequence[tuple[Case, Path]], out: Path, how: VecsetReconstructOptions
+) -> dict[str, dict]:
+    """Heart -> class -> Dice of its reconstruction on its own grid; label maps go to ``out``."""
+    network = Reconstructor.load(model, how, torch.device("cpu"))
+    rows = {}
+    for case, points in hearts:
+        truth, kept = load_label_map(case.labels), out / f"{case.case_id}.nii.gz"
+        if not kept.is_file():
+            latents = network.encode(points, case.case_id)
+            made = network.sample(latents, load_frame(points), truth).labels(TABLE.values)
+            save_label_map(kept, made, truth.affine)
+        found = overlap(truth.data, load_label_map(kept).data, TABLE)
+        rows[case.case_id] = {name: found[name]["dice"] for name in TABLE.names}
+    (out / "dice.json").write_text(json.dumps(rows, indent=1))
+    return rows
+
+
+def report(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> None:
+    """A line for each heart, and the mean over the hearts that have a class."""
+    print(f"\n| {title} | {' | '.join(TABLE.names)} |\n|---|{'---:|' * len(TABLE)}")
+    for heart, row in rows.items():
+        cells = ["" if row[n] is None else f"{row[n]:.3f}" for n in TABLE.names]
+        print(f"| {heart} | {' | '.join(cells)} |")
+    for group, names in GROUPS.items():
+        found = {h: [r[n] for n in names if r[n] is not None] for h, r in rows.items()}
+        means = {heart: np.mean(values) for heart, values in found.items() if values}
+        if means:
+            print(f"{group}: {np.mean(list(means.values())):.3f}, mean of {len(means)} hearts")
+
+
+def completed(
+    model: Path, hearts: Sequence[tuple[Case, Path]], out: Path, how: VecsetReconstructOptions
+) -> dict[str, dict]:
+    """Heart -> class -> Dice of what is made of the class from the heart's other classes."""
+    network = Reconstructor.load(model, how, torch.device("cpu"))
+    completer = PartCompleter.of(network, model, MeshesOptions(), PointsOptions())
+    rows = {}
+    for case, _ in hearts:
+        truth = load_label_map(case.labels)
+        there = [n for n, v in zip(TABLE.names, TABLE.values) if (truth.data == v).any()]
+        row: dict[str, float | None] = dict.fromkeys(TABLE.names)
+        for name, made in zip(there, completer.complete(truth, [[name] for name in there])):
+            save_label_map(out / f"{case.case_id}_{name}.nii.gz", made, truth.affine)
+            row[name] = overlap(truth.data, made, TABLE)[name]["dice"]
+        rows[case.case_id] = row
+    return rows
+
+
+def shorter(args, sections: Mapping[str, Mapping]) -> VecsetOptions:
+    """The options of the config's training with --steps steps."""
+    length = {
+        "steps": args.steps, "warmup_steps": max(1, args.steps // 10), "validate_every": 0,
+        "checkpoint_every": args.steps, "eikonal_start": args.steps // 5,
+    }  # fmt: skip
+    given = dict(sections["vecset"]) | length
+    return VecsetOptions(**given, workers=0, device="cpu")
+
+
+def completing(args, sections: Mapping[str, Mapping], model: Path, folder: Path) -> Path:
+    """The network trained further to complete hearts."""
+    base = shorter(args, sections)
+    options = replace(base, pretrained=str(model), lr=base.lr / 2, hidden_share=0.5)
+    cases = [case for case, _ in drawn(sections, folder)]
+    parts = {"train": cases[:-VALIDATION], "val": cases[-VALIDATION:]}
+    return train(parts, folder / "points", options, folder / "completing")
+
+
+def tuned(args, sections, model: Path, hearts, how: VecsetReconstructOptions) -> None:
+    """The network trained further on some of the hearts, and a fresh one for as many steps."""
+    chosen = [case for case, _ in hearts if case.case_id in args.tune]
+    others = [(case, points) for case, points in hearts if case.case_id not in args.tune]
+    base = shorter(args, sections)
+    ways = {
+        "fine-tuned": replace(base, pretrained=str(model), lr=base.lr / 4),
+        "from scratch": base,
+    }
+    for name, options in ways.items():
+        out = model.parent.parent / name.replace(" ", "_")
+        parts = {"train": chosen, "val": chosen}  # validate_every 0: these choose nothing
+        made = train(parts, args.out / "real" / "points", options, out)
+        report(name, asked(made, others, out / "reconstructions", how))
+
+
+if __name__ == "__main__":
+    main()
