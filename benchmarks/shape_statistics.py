@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--hearts", type=int, default=20)
     parser.add_argument("--held-out", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=1, help="of measures and poses (default: 1)")
     parser.add_argument("--spacing-mm", type=float, default=2.0)
     parser.add_argument("--peer", type=Path, help="folder in which pycpd is installed")
     parser.add_argument("--processes", type=int, default=1)
@@ -68,14 +69,13 @@ def write_cohort(args) -> pd.DataFrame:
     from cardiform.phantom.scans import Oddity, _grid
     from cardiform.volumes import save_label_map
 
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(args.seed)
     names = [f"h{k:03d}" for k in range(args.hearts)]
-    # as unlike each other as so many hearts can be: no two measures go together
-    columns = np.linalg.qr(rng.normal(size=(args.hearts, len(DESIGN) + 1)))[0][:, 1:]
-    columns = columns / columns.std(axis=0)
+    learned = args.hearts - args.held_out
+    columns = np.concatenate([unlike(rng, learned), unlike(rng, args.held_out)])
     rows = []
     for k, name in enumerate(names):
-        phantom = draw_phantom(1000 + k, missing=("coronary",))
+        phantom = draw_phantom(1000 * args.seed + k, missing=("coronary",))
         if args.cohort == "designed":
             size, atria, length = (
                 float(np.exp(SPREAD[n] * columns[k, c])) for c, n in enumerate(DESIGN)
@@ -95,8 +95,12 @@ def write_cohort(args) -> pd.DataFrame:
         if not path.exists():
             shape, affine = _grid(phantom.bounds(), np.full(3, args.spacing_mm), Oddity())
             save_label_map(path, phantom.label_map(shape, affine), affine)
-    header = "case_id\tlabels\tx_size"
-    lines = [f"{n}\tlabels/{n}.nii.gz\t{row['size']:.5f}" for n, row in zip(names, rows)]
+    measured = columns_of(args)
+    header = "\t".join(["case_id", "labels", *(f"x_{name}" for name in measured)])
+    lines = [
+        "\t".join([n, f"labels/{n}.nii.gz", *(f"{row[name]:.5f}" for name in measured)])
+        for n, row in zip(names, rows)
+    ]
     (args.out / "table.tsv").write_text("\n".join([header, *lines]) + "\n")
     (args.out / "split").mkdir(exist_ok=True)
     parts = {"train": names[: -args.held_out], "val": [], "test": names[-args.held_out :]}
@@ -104,6 +108,19 @@ def write_cohort(args) -> pd.DataFrame:
         text = "\n".join(["case_id,patient_id,path", *(f"{n},{n},-" for n in own)])
         (args.out / "split" / f"{part}.csv").write_text(text + "\n")
     return pd.DataFrame(rows, index=names)
+
+
+def unlike(rng: np.random.Generator, hearts: int) -> np.ndarray:
+    """(hearts, measures) of mean 0 and sd 1; no two measures go together."""
+    drawn = rng.normal(size=(hearts, len(DESIGN) + 1))
+    drawn[:, 0] = 1
+    columns = np.linalg.qr(drawn)[0][:, 1:]
+    return columns / columns.std(axis=0)
+
+
+def columns_of(args) -> list[str]:
+    """Measures that become columns of the case table."""
+    return list(DESIGN) if args.cohort == "designed" else ["size"]
 
 
 def run_stages(args, out: Path, more: list[str]) -> None:
@@ -118,7 +135,7 @@ def run_stages(args, out: Path, more: list[str]) -> None:
     run(
         "shape_statistics.py", "--cases", cases, "--meshes", meshes, "--out", out,
         "--train", split / "train.csv", "--validation", split / "val.csv",
-        "--test", split / "test.csv", "--table", folder / "table.tsv", "--columns", "x_size",
+        "--test", split / "test.csv", "--table", folder / "table.tsv", "--columns", ",".join(f"x_{name}" for name in columns_of(args)),
         "--processes", args.processes, *more,
     )  # fmt: skip
 

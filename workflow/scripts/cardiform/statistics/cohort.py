@@ -157,7 +157,7 @@ def compared(
         for heart in hearts["train"]
     ]
     judge = Judge(maps, template.values, table)
-    fields = [label_map_of(in_mm(heart.distances), template, table) for heart in hearts["train"]]
+    fields = (label_map_of(in_mm(heart.distances), template, table) for heart in hearts["train"])
     number = len(hearts["train"])
     both = [rng.choice(number, 2, replace=False) for _ in range(options.pairs)]
     pairs = [(int(a), int(b)) for a, b in both]
