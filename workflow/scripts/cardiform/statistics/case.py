@@ -130,8 +130,9 @@ def registered(case: Case, template: Template, table: LabelTable, meshes: Path) 
     if pose.scale != 1:  # of the heart in the size of the template
         moving = clipped(found, pose(template.points), pose.scale).reshape(shape)
     result = register(
-        in_mm(template.distances[..., known]), moving, template.spacing, template.smoothing_mm
-    )
+        in_mm(template.distances[..., known]), moving, template.spacing, template.smoothing_mm,
+        template.stiffness,
+    )  # fmt: skip
     index = template.index(template.mesh.vertices)
     vertices = pose.scale * (template.origin + template.spacing * result.moved(index))
     pose = pose.rigid
@@ -196,7 +197,7 @@ def settled(
 
         normal = [at_voxels(slope[:, a] * slope[:, b]) for a, b in PAIRS]
         right = [at_voxels(-slope[:, axis] * rest) for axis in range(3)]
-        step = solved(normal, right, window, MOST_SETTLING)
+        step = solved(normal, right, window, MOST_SETTLING, template.stiffness.damping)
         folded = max(folded, folded_share(step))
         vertices = vertices + template.spacing * rows_at(step, template.index(vertices))
     return vertices.astype(np.float32), folded

@@ -17,6 +17,7 @@ from ..geometry.surface import Mesh, extract_surface
 from ..labels import LabelTable
 from .hearts import Outline, load_meshed
 from .poses import Pose
+from .velocity import LOOSE, STIFF, Stiffness
 
 REMEDY = again("shape_statistics")
 TEMPLATE = Format(
@@ -70,6 +71,10 @@ class Template:
     smoothing_mm: float
     remove_size: bool
     scaled: bool = True
+
+    @property
+    def stiffness(self) -> Stiffness:
+        return STIFF if self.scaled else LOOSE
 
     @property
     def points(self) -> np.ndarray:
