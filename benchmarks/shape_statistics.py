@@ -4,12 +4,13 @@
     python benchmarks/shape_statistics.py drawn --out /tmp/drawn --hearts 36
     python benchmarks/shape_statistics.py designed --out /tmp/designed --peer /tmp/pycpd
 
-`designed`: three measures vary, each on its own (size, atria, length of the left ventricle);
-`drawn`: all of them, as in the demo. Digitises the hearts, runs check_cohort, extract_meshes and
-shape_statistics as the rules do, and prints how the scores go along with the measures, the
-figures of statistics.json, and the time. --peer: a folder with pycpd
-(pip install --target /tmp/pycpd pycpd), whose coherent point drift then puts the template onto the
-same hearts. A finished step is not done again.
+`designed`: three measures vary, each on its own (size, atria, elongation of the left ventricle: its
+length times the measure, its radius by the root of it); `long`: the length of the left ventricle
+alone in place of the last, which makes the heart larger, too; `drawn`: all of them, as in the demo.
+Digitises the hearts, runs check_cohort, extract_meshes and shape_statistics as the rules do, and
+prints how the scores go along with the measures, the figures of statistics.json, and the time.
+--peer: a folder with pycpd (pip install --target /tmp/pycpd pycpd), whose coherent point drift then
+puts the template onto the same hearts. A finished step is not done again.
 """
 
 from __future__ import annotations
@@ -28,8 +29,13 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
-DESIGN = ("size", "atria", "lv_length")
-SPREAD = {"size": 0.10, "atria": 0.12, "lv_length": 0.07}  # of the logarithm
+# cohort -> measures that vary, each on its own
+DESIGN = {
+    "designed": ("size", "atria", "lv_elongation"),
+    "long": ("size", "atria", "lv_length"),
+}
+# of the logarithm
+SPREAD = {"size": 0.10, "atria": 0.12, "lv_elongation": 0.05, "lv_length": 0.07}
 PEER_POINTS = 250  # of each class; its cost grows with their square
 
 
@@ -37,17 +43,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("cohort", choices=("designed", "drawn"))
+    parser.add_argument("cohort", choices=(*DESIGN, "drawn"))
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--hearts", type=int, default=20)
     parser.add_argument("--held-out", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=1, help="of measures and poses (default: 1)")
     parser.add_argument("--spacing-mm", type=float, default=2.0)
     parser.add_argument("--peer", type=Path, help="folder in which pycpd is installed")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--grid-mm", help="as of shape_statistics.py")
     parser.add_argument("--leave-out", help="as of shape_statistics.py")
+    parser.add_argument("--variance", help="as of shape_statistics.py")
     args = parser.parse_args()
-    given = {"--grid-mm": args.grid_mm, "--leave-out": args.leave_out}
+    given = {
+        "--grid-mm": args.grid_mm,
+        "--leave-out": args.leave_out,
+        "--variance": args.variance,
+    }
     more = [word for flag, value in given.items() if value for word in (flag, value)]
     measures = write_cohort(args)
     out = args.out / "shape_statistics"
@@ -68,24 +80,24 @@ def write_cohort(args) -> pd.DataFrame:
     from cardiform.phantom.scans import Oddity, _grid
     from cardiform.volumes import save_label_map
 
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(args.seed)
     names = [f"h{k:03d}" for k in range(args.hearts)]
-    # as unlike each other as so many hearts can be: no two measures go together
-    columns = np.linalg.qr(rng.normal(size=(args.hearts, len(DESIGN) + 1)))[0][:, 1:]
-    columns = columns / columns.std(axis=0)
+    parts = (args.hearts - args.held_out, args.held_out)
+    columns = np.concatenate([unlike(rng, hearts) for hearts in parts if hearts])
     rows = []
     for k, name in enumerate(names):
-        phantom = draw_phantom(1000 + k, missing=("coronary",))
-        if args.cohort == "designed":
-            size, atria, length = (
-                float(np.exp(SPREAD[n] * columns[k, c])) for c, n in enumerate(DESIGN)
-            )
-            anatomy = Anatomy(lv_length=82.0 * length, la=atria, ra=atria)
+        phantom = draw_phantom(1000 * args.seed + k, missing=("coronary",))
+        if args.cohort in DESIGN:
+            design = DESIGN[args.cohort]
+            row = {n: float(np.exp(SPREAD[n] * columns[k, c])) for c, n in enumerate(design)}
+            size, atria, third = row.values()
+            wide = third**-0.5 if "lv_elongation" in row else 1.0
+            anatomy = Anatomy(lv_length=82.0 * third, lv_radius=24.5 * wide, la=atria, ra=atria)
             phantom = Phantom(
                 seed=k, anatomy=anatomy, rotation=phantom.rotation, shift=phantom.shift, size=size,
                 missing=("coronary",),
             )  # fmt: skip
-            rows.append({"size": size, "atria": atria, "lv_length": length})
+            rows.append(row)
         else:
             found = dataclasses.asdict(phantom.anatomy)
             rows.append({"size": phantom.size} | {
@@ -95,8 +107,12 @@ def write_cohort(args) -> pd.DataFrame:
         if not path.exists():
             shape, affine = _grid(phantom.bounds(), np.full(3, args.spacing_mm), Oddity())
             save_label_map(path, phantom.label_map(shape, affine), affine)
-    header = "case_id\tlabels\tx_size"
-    lines = [f"{n}\tlabels/{n}.nii.gz\t{row['size']:.5f}" for n, row in zip(names, rows)]
+    measured = columns_of(args)
+    header = "\t".join(["case_id", "labels", *(f"x_{name}" for name in measured)])
+    lines = [
+        "\t".join([n, f"labels/{n}.nii.gz", *(f"{row[name]:.5f}" for name in measured)])
+        for n, row in zip(names, rows)
+    ]
     (args.out / "table.tsv").write_text("\n".join([header, *lines]) + "\n")
     (args.out / "split").mkdir(exist_ok=True)
     parts = {"train": names[: -args.held_out], "val": [], "test": names[-args.held_out :]}
@@ -106,8 +122,22 @@ def write_cohort(args) -> pd.DataFrame:
     return pd.DataFrame(rows, index=names)
 
 
+def unlike(rng: np.random.Generator, hearts: int) -> np.ndarray:
+    """(hearts, 3) of mean 0 and sd 1; no two measures go together."""
+    drawn = rng.normal(size=(hearts, 4))
+    drawn[:, 0] = 1
+    columns = np.linalg.qr(drawn)[0][:, 1:]
+    return columns / columns.std(axis=0)
+
+
+def columns_of(args) -> list[str]:
+    """Measures that become columns of the case table."""
+    return list(DESIGN.get(args.cohort, ("size",)))
+
+
 def run_stages(args, out: Path, more: list[str]) -> None:
     folder, cases = args.out, args.out / "cases.tsv"
+    columns = ",".join(f"x_{name}" for name in columns_of(args))
     run("check_cohort.py", "--table", folder / "table.tsv", "--out", folder)
     meshes = folder / "meshes"
     run(
@@ -118,7 +148,7 @@ def run_stages(args, out: Path, more: list[str]) -> None:
     run(
         "shape_statistics.py", "--cases", cases, "--meshes", meshes, "--out", out,
         "--train", split / "train.csv", "--validation", split / "val.csv",
-        "--test", split / "test.csv", "--table", folder / "table.tsv", "--columns", "x_size",
+        "--test", split / "test.csv", "--table", folder / "table.tsv", "--columns", columns,
         "--processes", args.processes, *more,
     )  # fmt: skip
 

@@ -60,7 +60,10 @@ MAY_IMPORT = {
     # they stand above the families
     "set_diffusion": GROUND | TORCH_GROUND | {"vecset", "ldm", "set_diffusion"},
     "set_diffusion.option_checks": {"errors", "options"},
-    "apply": GROUND | TORCH_GROUND | FAMILIES | {"cli", "held_out", "completion", "apply"},
+    "apply": GROUND
+    | TORCH_GROUND
+    | FAMILIES
+    | {"cli", "held_out", "completion", "statistics", "apply"},
     "apply.models": {"errors", "artefact"},
     "export": GROUND | TORCH_GROUND | FAMILIES | {"cli", "phantom", "apply", "export"},
     "report": GROUND | {"coronary", "report"},

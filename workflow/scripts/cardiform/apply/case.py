@@ -26,6 +26,7 @@ from ..labels import LabelTable
 from ..ldm.together import MeanCompleter
 from ..metrics.overlap import overlap
 from ..metrics.surface import surface_figures
+from ..statistics.scoring import Scorer
 from ..vecset.reconstruct import Made
 from ..volumes import LabelMap, load_label_map
 from ..vqvae.reconstruct import Decoded
@@ -34,7 +35,7 @@ from .latents import write_latents
 from .networks import Networks
 from .picture import draw_case
 from .ready import Ready
-from .record import LABEL, TRUTH, Record, figures_path
+from .record import COHORT, LABEL, TRUTH, Record, figures_path
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +170,21 @@ def _reconstruct(work: _Work) -> None:
         _measure(work, "vecset", made)
         folder = ready.folder / "cleaned"
         work.sure = add_confidence(work.record, ready, networks, made, folder)
+    if networks.content.scorer:
+        _score(work, networks.content.scorer)
+
+
+def _score(work: _Work, scorer: Scorer) -> None:
+    """Scores in the modes of variation of the cohort."""
+    found = scorer.scores(work.ready.case, work.networks.table, work.ready.meshes)
+    if found is None:
+        names = ", ".join(scorer.model.classes)
+        work.record.notes.append(f"no scores: none of {names} is whole")
+        return
+    scores, rest = found
+    figures = {f"mode_{k + 1}": float(value) for k, value in enumerate(scores)}
+    row = {"heart": figures | {"residual_mm": rest}}
+    work.record.add("reconstruct", "shape_statistics", COHORT, row)
 
 
 def _measure(work: _Work, family: str, made: Made | Decoded) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..artefact.layout import CONFIDENCE, FOLDS, model_file
+from ..artefact.layout import CONFIDENCE, FOLDS, SHAPES, model_file
 from ..errors import InputError, problem
 
 PRESETS = ("cardiform", "near")
@@ -40,6 +40,18 @@ class Models:
         """What the confidence is held against, beside the VecSet."""
         path = None if self.vecset is None else self.vecset.parent / CONFIDENCE
         return path if path is not None and path.is_file() else None
+
+    @property
+    def shapes(self) -> Path | None:
+        """The modes of variation of the cohort, which all folds share."""
+        top = self.folder
+        tops = [top, top.parent.parent] if top.parent.name == FOLDS else [top]
+        return next((path for top in tops if (path := top / SHAPES).is_file()), None)
+
+    @property
+    def helpers(self) -> list[Path]:
+        """The files that are no networks and decide about results, too."""
+        return [path for path in (self.confidence, self.shapes) if path is not None]
 
     @property
     def coder(self) -> Path | None:
@@ -83,7 +95,7 @@ def files_of(folders: Sequence[Path]) -> list[Path]:
         See :func:`find_folds`.
     """
     models = find_folds([path for path in folders if not is_zip(path)])
-    found = [path for m in models for path in (*m.files.values(), m.confidence) if path]
+    found = dict.fromkeys(path for m in models for path in (*m.files.values(), *m.helpers))
     return [*found, *filter(is_zip, folders)]
 
 

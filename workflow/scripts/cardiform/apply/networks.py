@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -20,6 +21,7 @@ from ..ldm.coder import ShapeCoder
 from ..ldm.complete import Completer
 from ..ldm.together import MeanCompleter
 from ..options.coronary import CoronaryRepairOptions, refinement_faults
+from ..statistics.scoring import TEMPLATE_FILE, Scorer
 from ..vecset.confidence import CONFIDENCE as SOUND
 from ..vecset.confidence import Sound
 from ..vecset.reconstruct import Reconstructor
@@ -39,6 +41,7 @@ class Content:
     stored : for each folder, family -> content of its file, without the weights.
     sound : for each folder, what the confidence is held against; None: it has nothing that fits.
     unsure : why folders have none, as lines.
+    scorer : the modes of variation of the first folder that has some.
     """
 
     folders: Sequence[Models]
@@ -49,6 +52,7 @@ class Content:
     preset: str
     sound: Sequence[Sound | None] = ()
     unsure: Sequence[str] = ()
+    scorer: Scorer | None = None
 
     @classmethod
     def of(cls, folders: Sequence[Models]) -> Content:
@@ -69,7 +73,10 @@ class Content:
         unsure: list[str] = []
         pairs = zip(folders, stored)
         sound = together(*(partial(_sound, models, found, unsure) for models, found in pairs))
-        return cls(folders, stored, table, stages, structure, preset, sound, unsure)
+        shapes = _shapes(folders)
+        remedy = "use it with models of its own cohort, or take it out of the folder"
+        scorer = Scorer.load(shapes, table, remedy) if shapes else None
+        return cls(folders, stored, table, stages, structure, preset, sound, unsure, scorer)
 
     def hashes(self) -> dict[str, str]:
         """Model file, below ``fold0`` and so on -> sha256."""
@@ -82,6 +89,12 @@ class Content:
     def confidence_hashes(self) -> list[str]:
         """sha256 of what the confidence is held against, folder by folder; empty: nothing."""
         return [sha256_file(m.confidence) if m.confidence else "" for m in self.folders]
+
+    def shapes_hashes(self) -> list[str]:
+        """sha256 of the modes of variation and their template; empty: there are none."""
+        path = _shapes(self.folders)
+        pair = [path, path.with_name(TEMPLATE_FILE)] if path else []
+        return [sha256_file(part) for part in pair]
 
     def trained_on(self, case_id: str) -> list[str]:
         """The models, as folder and family, whose training had the case."""
@@ -132,6 +145,10 @@ def one_table(models: Sequence[Models], stored: Sequence[dict[str, Model]]) -> L
         raise InputError(problems)
     built_in = LabelTable()  # which knows more of its classes than a file stores
     return built_in if built_in.as_dicts() == table.as_dicts() else table
+
+
+def _shapes(folders: Sequence[Models]) -> Path | None:
+    return next((m.shapes for m in folders if m.shapes), None)
 
 
 def _sound(models: Models, stored: Mapping[str, Model], unsure: list[str]) -> Sound | None:

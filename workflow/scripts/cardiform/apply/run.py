@@ -88,7 +88,7 @@ def prepared(
     content = Content.of(models)
     reasons = left_out(models, content.stored)
     tasks = choose(_with_fusion(options, content, reasons), reasons)
-    outputs.protect(path for m in models for path in (*m.files.values(), m.confidence or ""))
+    outputs.protect(path for m in models for path in (*m.files.values(), *m.helpers))
     if not options.tasks:
         for task, reason in reasons.items():
             log.info("%s is left out: %s", task, reason)
@@ -146,6 +146,7 @@ def apply_all(call: Call, networks: Networks, tasks: Sequence[str], options: App
     problems = list(looked.problems) if call.manifest is None else []
     run = per_case.CaseRun(looked.cases, out, manifest)
     stages = {name: flags(values) for name, values in networks.stages.options.items()}
+    shapes = networks.content.shapes_hashes()
     try:
         per_case.run_cases(
             run,
@@ -166,6 +167,8 @@ def apply_all(call: Call, networks: Networks, tasks: Sequence[str], options: App
                 "models": dict(networks.sha256),
                 "confidence": networks.content.confidence_hashes(),
                 "version": VERSION,
+                # cases of folders without modes stay finished
+                **({"shapes": shapes} if shapes else {}),
             },
         )
     except InputError as error:

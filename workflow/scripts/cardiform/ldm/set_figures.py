@@ -326,7 +326,12 @@ class Anatomy:
         """
         classes = len(parts)
         touch = np.array([contacts(heart, classes) for heart in train.hearts])
-        seen = train.known[:, :, None] & train.known[:, None]
+        return cls.of_contacts(touch, train.known, parts)
+
+    @classmethod
+    def of_contacts(cls, touch: np.ndarray, known: np.ndarray, parts: Sequence[range]) -> Anatomy:
+        """touch : (N, classes, classes) bool, of each heart.    known : (N, classes) bool."""
+        seen = known[:, :, None] & known[:, None]
         with np.errstate(invalid="ignore"):  # a pair that no heart shows is neither
             share = (touch & seen).sum(axis=0) / seen.sum(axis=0)
         return cls(parts, share >= ALWAYS, share <= NEVER)

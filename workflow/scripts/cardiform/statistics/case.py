@@ -35,7 +35,8 @@ REGISTERED = Format(
     },
     again("shape_statistics"),
 )
-ROUNDS = 12  # of the rigid fit
+ROUNDS = 12  # of the fit of position, turn and size
+SIZES = (0.3, 3.0)  # of a heart, in those of the template: what is beyond is no fit
 ROBUST_MM = 4.0  # a surface that lies so far off pulls half as much as it would
 FIT_POINTS = 3000
 SETTLING, MOST_SETTLING, LEAST_WINDOW = 3, 0.3, 0.8  # steps; voxels of each, and its window
@@ -121,25 +122,31 @@ def registered(case: Case, template: Template, table: LabelTable, meshes: Path) 
     middles = np.where(known[:, None], outline.middles[channels], np.nan)
     of_case = dict(meshed.fields())
     fields = {value: of_case[value] for value, there in zip(template.values, known) if there}
+    shape = (*template.distances.shape[:3], -1)
     pose = refined(middles_pose(template.middles, middles), template, fields)
-    moving = stored(clipped(list(fields.values()), pose(template.points)))
-    moving = moving.reshape(*template.distances.shape[:3], -1)
+    found = list(fields.values())
+    own = stored(clipped(found, pose.rigid(template.points))).reshape(shape)
+    moving = in_mm(own)
+    if pose.scale != 1:  # of the heart in the size of the template
+        moving = clipped(found, pose(template.points), pose.scale).reshape(shape)
     result = register(
-        in_mm(template.distances[..., known]), in_mm(moving),
-        template.spacing, template.smoothing_mm,
+        in_mm(template.distances[..., known]), moving, template.spacing, template.smoothing_mm,
+        template.stiffness,
     )  # fmt: skip
     index = template.index(template.mesh.vertices)
-    vertices = (template.origin + template.spacing * result.moved(index)).astype(np.float32)
+    vertices = pose.scale * (template.origin + template.spacing * result.moved(index))
+    pose = pose.rigid
     vertices, folded = settled(vertices, pose, template, fields)
     distances = np.full(template.distances.shape, np.int8(127))
-    distances[..., known] = moving
+    distances[..., known] = own
     residual = np.full(len(known), np.nan)
     residual[known] = surface_distances(pose(vertices), template, fields, meshed.surfaces())
     return RegisteredHeart(vertices, pose, distances, residual, known, max(result.folded, folded))
 
 
 def refined(pose: Pose, template: Template, fields: Mapping[int, Field]) -> Pose:
-    """The rigid motion that brings the template's vertices to the surfaces of a heart.
+    """The motion that brings the template's vertices to the surfaces of a heart, with a change of
+    size where the template is ``scaled``.
 
     Gauss-Newton on the distances of each vertex to the surface of its own class.
     """
@@ -152,13 +159,19 @@ def refined(pose: Pose, template: Template, fields: Mapping[int, Field]) -> Pose
         middle = world.mean(axis=0)
         rest, slope = _own_distances(world, labels, fields)
         rows = np.concatenate([np.cross(world - middle, slope), slope], axis=1)
+        if template.scaled:
+            outward = ((world - middle) * slope).sum(axis=1, keepdims=True)
+            rows = np.concatenate([rows, outward], axis=1)
         weight = 1 / (1 + (rest / ROBUST_MM) ** 2)
-        normal = (rows * weight[:, None]).T @ rows + 1e-6 * np.eye(6)
+        normal = (rows * weight[:, None]).T @ rows + 1e-6 * np.eye(rows.shape[1])
         change = -np.linalg.solve(normal, rows.T @ (weight * rest))
         turn = Rotation.from_rotvec(change[:3]).as_matrix()
-        shift = turn @ (pose.shift - middle) + middle + change[3:]
-        pose = Pose(turn @ pose.turn, shift, pose.scale)
-        if np.linalg.norm(change[3:]) < 0.01 and np.linalg.norm(change[:3]) < 1e-4:
+        grown = float(np.exp(change[6:].sum()))
+        grown = np.clip(grown * pose.scale, *SIZES) / pose.scale
+        shift = grown * turn @ (pose.shift - middle) + middle + change[3:6]
+        pose = Pose(turn @ pose.turn, shift, grown * pose.scale)
+        still = np.linalg.norm(change[3:6]) < 0.01 and abs(grown - 1) < 1e-4
+        if still and np.linalg.norm(change[:3]) < 1e-4:
             break
     return pose
 
@@ -184,7 +197,7 @@ def settled(
 
         normal = [at_voxels(slope[:, a] * slope[:, b]) for a, b in PAIRS]
         right = [at_voxels(-slope[:, axis] * rest) for axis in range(3)]
-        step = solved(normal, right, window, MOST_SETTLING)
+        step = solved(normal, right, window, MOST_SETTLING, template.stiffness.damping)
         folded = max(folded, folded_share(step))
         vertices = vertices + template.spacing * rows_at(step, template.index(vertices))
     return vertices.astype(np.float32), folded

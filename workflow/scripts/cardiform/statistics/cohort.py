@@ -22,8 +22,8 @@ from . import regression
 from .case import RegisteredHeart, registered_path
 from .drawing import write_surfaces
 from .model import ShapeModel
-from .poses import onto_mean
 from .quality import Correspondences, Model, SignedDistances, Truth, between, quality
+from .scoring import scores_of
 from .template import Template, check_seen, in_mm, on_grid
 from .voxels import Box, Judge, label_map, label_map_of
 
@@ -89,17 +89,7 @@ class Cohort:
 
     def scores(self, model: ShapeModel) -> dict[str, tuple[np.ndarray, float]]:
         """Case id -> scores, and mm between its vertices and those that the modes make."""
-        result = {}
-        values = self.template.vertex_labels
-        for case_id, heart in self.hearts.items():
-            own = np.array(self.template.values)[heart.known]
-            known = np.isin(values, own)
-            scores = model.scores(heart.vertices, known)
-            rebuilt = model.shape(scores)[known]
-            posed = onto_mean(heart.vertices[known], rebuilt, with_scale=model.remove_size)
-            rest = np.linalg.norm(posed - rebuilt, axis=1).mean()
-            result[case_id] = (scores, float(rest))
-        return result
+        return {c: scores_of(model, self.template, heart) for c, heart in self.hearts.items()}
 
 
 def write_scores(
@@ -157,7 +147,7 @@ def compared(
         for heart in hearts["train"]
     ]
     judge = Judge(maps, template.values, table)
-    fields = [label_map_of(in_mm(heart.distances), template, table) for heart in hearts["train"]]
+    fields = (label_map_of(in_mm(heart.distances), template, table) for heart in hearts["train"])
     number = len(hearts["train"])
     both = [rng.choice(number, 2, replace=False) for _ in range(options.pairs)]
     pairs = [(int(a), int(b)) for a, b in both]

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..cohort import per_case
 from ..cohort.table import Case
-from ..errors import InputError, again, problem
+from ..errors import InputError
 from ..files import sha256_file, write_json
 from ..geometry.meshed import mesh_files
 from ..labels import LabelTable
@@ -44,7 +44,7 @@ from .hearts import (
     outlines,
     split_off,
 )
-from .model import ShapeModel
+from .scoring import TEMPLATE_FILE, Scorer
 from .template import Template, make_template
 
 log = logging.getLogger(__name__)
@@ -176,10 +176,9 @@ def score_new(work: Work, model_path: Path) -> None:
         The two are missing, damaged, not of one run, or of another label table; bad meshes; no
         heart with a whole class.
     """
-    beside = model_path.with_name("template.npz")
-    template = Template.load(beside)
-    model = ShapeModel.load(model_path, template.remove_size)
-    check_one_run(model_path, model, beside, template, work.table)
+    remedy = "give the label table of the model (--labels)"
+    scorer = Scorer.load(model_path, work.table, remedy)
+    model, template = scorer.model, scorer.template
     channels = [work.table.values.index(value) for value in template.values]
     found = outlines(work.cases, work.table, work.meshes)
     shown = [o.case.case_id for o in found if o.whole[channels].any()]
@@ -192,29 +191,8 @@ def score_new(work: Work, model_path: Path) -> None:
             "whole, so that none can be scored; give hearts that the scan does not cut"
         )
     note_beyond([o for o in found if o.case.case_id in shown], channels, template)
-    folder = work.registered(beside, shown)
+    folder = work.registered(model_path.with_name(TEMPLATE_FILE), shown)
     cohort = Cohort.load(template, folder, dict.fromkeys(shown, NEW))
     write_scores(work.out / "scores.csv", cohort.scores(model), cohort.parts)
     mean = registration_figures(cohort, work.table)["mean_mm"]
     log.info("%d hearts scored, surfaces %.2f mm from their own", len(shown), mean)
-
-
-def check_one_run(
-    model_path: Path, model: ShapeModel, beside: Path, template: Template, table: LabelTable
-) -> None:
-    """InputError where model and template are not of one run, or of another label table."""
-    same = np.array_equal(model.faces, template.mesh.faces)
-    same = same and len(model.classes) == len(template.values)
-    if not same or model.template_sha256 != sha256_file(beside):
-        fact = f"is not the model of {beside}"
-        remedy = f"keep both files of one run together, or {again('shape_statistics')}"
-        raise InputError(problem(model_path, fact, remedy))
-    names = dict(zip(table.values, table.names))
-    strange = [
-        f"{value} {name} ({names.get(value, 'none')} there)"
-        for value, name in zip(template.values, model.classes)
-        if names.get(value) != name
-    ]
-    if strange:
-        fact = f"has classes that the label table does not have: {', '.join(strange)}"
-        raise InputError(problem(model_path, fact, "give the label table of the model (--labels)"))

@@ -36,6 +36,11 @@ class Pose:
         return result
 
     @property
+    def rigid(self) -> Pose:
+        """The same without the change of size: of points that are as large as their heart."""
+        return Pose(self.turn, self.shift)
+
+    @property
     def inverse(self) -> Pose:
         return Pose(self.turn.T, -(self.shift @ self.turn) / self.scale, 1 / self.scale)
 

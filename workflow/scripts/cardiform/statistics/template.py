@@ -17,6 +17,7 @@ from ..geometry.surface import Mesh, extract_surface
 from ..labels import LabelTable
 from .hearts import Outline, load_meshed
 from .poses import Pose
+from .velocity import LOOSE, STIFF, Stiffness
 
 REMEDY = again("shape_statistics")
 TEMPLATE = Format(
@@ -33,8 +34,11 @@ TEMPLATE = Format(
         "grid_mm": "f64",
         "smoothing_mm": "f64",
         "remove_size": "bool",
+        "scaled?": "bool",
     },
     REMEDY,
+    version=2,
+    earlier=(1,),
 )
 STEP_MM = 0.2  # of stored distances
 MOST_MM = 25.0  # farther points are all alike: what is that far off pulls no surface
@@ -52,6 +56,9 @@ class Template:
     distances : (X, Y, Z, C) int8, in steps of 0.2 mm, clipped; negative inside.
     origin : (3,) of the grid's first voxel.    spacing : its edge.
     smoothing_mm, remove_size : as hearts are registered and compared with it.
+    scaled : the template is brought to the size of a heart before the field moves it. A field would
+        move the vertices straight outward to make a heart larger, not apart, so that size would
+        change the correspondences. Templates of format 1 were not.
     """
 
     mesh: Mesh
@@ -63,6 +70,11 @@ class Template:
     spacing: float
     smoothing_mm: float
     remove_size: bool
+    scaled: bool = True
+
+    @property
+    def stiffness(self) -> Stiffness:
+        return STIFF if self.scaled else LOOSE
 
     @property
     def points(self) -> np.ndarray:
@@ -95,6 +107,7 @@ class Template:
             grid_mm=np.float64(self.spacing),
             smoothing_mm=np.float64(self.smoothing_mm),
             remove_size=np.bool_(self.remove_size),
+            scaled=np.bool_(self.scaled),
             format_version=np.int64(TEMPLATE.version),
         )
 
@@ -115,6 +128,7 @@ class Template:
             Mesh(found["vertices"], faces), found["labels"], tuple(found["values"].tolist()),
             found["middles"], found["distances"], found["origin_mm"], float(found["grid_mm"]),
             float(found["smoothing_mm"]), bool(found["remove_size"]),
+            bool(found.get("scaled", False)),
         )  # fmt: skip
 
 
@@ -189,9 +203,12 @@ def check_seen(table: LabelTable, lost: Mapping[int, Sequence[str]], **edge: flo
         )
 
 
-def clipped(fields: Sequence[Field], world: np.ndarray) -> np.ndarray:
-    """(N, C) float32 mm: signed distances at (N, 3) RAS mm, as far as they count."""
-    found = np.stack([field.lookup(world) for field in fields], axis=-1)
+def clipped(fields: Sequence[Field], world: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """(N, C) float32 mm: signed distances at (N, 3) RAS mm, as far as they count.
+
+    scale : by which the heart is larger than the frame in which distances are meant.
+    """
+    found = np.stack([field.lookup(world) for field in fields], axis=-1) / np.float32(scale)
     return np.clip(found, -MOST_MM, MOST_MM)
 
 

@@ -15,14 +15,30 @@ import numpy as np
 from scipy import ndimage
 
 NEAR_MM = 3.0  # a surface pulls what lies so far from it half as much as itself
-DAMPING = 1e-3  # of the normal equations: where nothing pulls, nothing moves
 MOST_VOXELS = 0.7  # that one step moves
-RELAXED_VOXELS = 0.35  # sd of the Gaussian that smooths the velocity after each step
 # (factor of the grid's edge, most steps) from coarse to fine
 LEVELS = ((4, 30), (2, 25), (1, 14))
 ENOUGH = 0.005  # a level ends where a step lowers the error by less than this share
 PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # of axes: a symmetric matrix
 SHORT = 0.4  # voxels of the first of the squared maps
+
+
+@dataclass(frozen=True)
+class Stiffness:
+    """What decides where no surface does: a surface pulls along its normal alone, and without this
+    the vertices drift along it, from heart to heart in another way.
+
+    damping : of the normal equations.
+    relaxed : voxels, sd of the Gaussian that smooths the velocity after each step.
+    """
+
+    damping: float
+    relaxed: float
+
+
+STIFF = Stiffness(0.2, 0.8)
+LOOSE = Stiffness(1e-3, 0.35)  # of templates of format 1
+NO_STEP = 1e-9  # least determinant: no division by zero
 
 
 @dataclass(frozen=True)
@@ -42,7 +58,11 @@ class Registered:
 
 
 def register(
-    fixed: np.ndarray, moving: np.ndarray, spacing: float, smoothing_mm: float
+    fixed: np.ndarray,
+    moving: np.ndarray,
+    spacing: float,
+    smoothing_mm: float,
+    stiffness: Stiffness = STIFF,
 ) -> Registered:
     """The map phi with ``moving(phi(x)) = fixed(x)``.
 
@@ -54,7 +74,7 @@ def register(
         target, source = _coarser(fixed, factor), _coarser(moving, factor)
         velocity = _on_grid(velocity, target.shape[:3])
         window = max(smoothing_mm / (spacing * factor), 1.0)
-        velocity = _descend(velocity, target, source, spacing * factor, window, steps)
+        velocity = _descend(velocity, target, source, spacing * factor, window, steps, stiffness)
     displacement = exponential(velocity)
     return Registered(displacement, folded_share(displacement))
 
@@ -108,7 +128,9 @@ def _levels(shape: Sequence[int]) -> list[tuple[int, int]]:
     return [(f, n) for f, n in LEVELS if f == 1 or min(shape) // f >= 6]
 
 
-def _descend(velocity, fixed, moving, spacing: float, window: float, steps: int) -> np.ndarray:
+def _descend(
+    velocity, fixed, moving, spacing: float, window: float, steps: int, stiffness: Stiffness
+) -> np.ndarray:
     """The velocity after some steps at one level."""
     points = _points(fixed.shape[:3])
     before = np.inf
@@ -123,8 +145,8 @@ def _descend(velocity, fixed, moving, spacing: float, window: float, steps: int)
         if error > before * (1 - ENOUGH):
             break
         before = error
-        step = _step(fixed, warped, weight, spacing, window)
-        velocity = _smoothed(velocity + step, RELAXED_VOXELS)
+        step = _step(fixed, warped, weight, spacing, window, stiffness.damping)
+        velocity = _smoothed(velocity + step, stiffness.relaxed)
     return best
 
 
@@ -134,18 +156,22 @@ def _weights(fixed: np.ndarray, warped: np.ndarray) -> np.ndarray:
     return 1 / (1 + nearest**2)
 
 
-def _step(fixed, warped, weight, spacing: float, window: float) -> np.ndarray:
+def _step(fixed, warped, weight, spacing: float, window: float, damping: float) -> np.ndarray:
     """(X, Y, Z, 3) voxels: the least squares of all classes within a window."""
     slopes = [np.gradient(warped, axis=axis) / np.float32(spacing) for axis in range(3)]
     heavy = [weight * slope for slope in slopes]
     rest = (fixed - warped) / np.float32(spacing)
     normal = [np.einsum("...c,...c", heavy[a], slopes[b]) for a, b in PAIRS]
     right = [np.einsum("...c,...c", part, rest) for part in heavy]
-    return solved(normal, right, window, MOST_VOXELS)
+    return solved(normal, right, window, MOST_VOXELS, damping)
 
 
 def solved(
-    normal: Sequence[np.ndarray], right: Sequence[np.ndarray], window: float, most: float
+    normal: Sequence[np.ndarray],
+    right: Sequence[np.ndarray],
+    window: float,
+    most: float,
+    damping: float,
 ) -> np.ndarray:
     """(X, Y, Z, 3) voxels, ``most`` at most: the solution of normal equations that are averaged
     over a Gaussian window of so many voxels.
@@ -154,7 +180,7 @@ def solved(
     """
     xx, xy, xz, yy, yz, zz = (_blurred(part, window) for part in normal)
     bx, by, bz = (_blurred(part, window) for part in right)
-    xx, yy, zz = xx + DAMPING, yy + DAMPING, zz + DAMPING
+    xx, yy, zz = xx + damping, yy + damping, zz + damping
     # the inverse of the symmetric 3 x 3 matrix, by its cofactors
     cxx, cyy, czz = yy * zz - yz**2, xx * zz - xz**2, xx * yy - xy**2
     cxy, cxz, cyz = xz * yz - xy * zz, xy * yz - xz * yy, xy * xz - xx * yz
@@ -168,7 +194,7 @@ def solved(
             ],
             axis=-1,
         )
-        / np.maximum(determinant, DAMPING**3)[..., None]
+        / np.maximum(determinant, NO_STEP)[..., None]
     )
     length = np.linalg.norm(step, axis=-1, keepdims=True)
     return (step * np.minimum(1, most / np.maximum(length, 1e-9))).astype(np.float32)

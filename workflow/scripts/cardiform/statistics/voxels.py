@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..geometry.surface import Mesh
 from ..labels import LabelTable
-from ..ldm.set_figures import Anatomy, HeartSet
+from ..ldm.set_figures import Anatomy, contacts
 from .template import Template, in_mm
-from .velocity import rows_at
 
-VOXEL_MM = 2.0
+VOXEL_MM = 1.0  # with 2 mm, walls that meet along a thin rim share no face of a voxel by chance
 OFF_AXIS = np.array([0.0137, 0.0211])  # voxels: rays that meet no edge and no corner exactly
 
 
@@ -81,27 +80,40 @@ def label_map(parts: Mapping[int, Mesh], box: Box, table: LabelTable) -> np.ndar
 def label_map_of(distances: np.ndarray, template: Template, table: LabelTable) -> np.ndarray:
     """(X, Y, Z) uint8 class values of distances on the template's grid, (X', Y', Z', C) mm."""
     extent = (np.array(distances.shape[:3]) - 1) * template.spacing / VOXEL_MM
-    box = Box(template.origin, tuple(int(n) + 1 for n in extent), VOXEL_MM)
-    world = np.indices(box.shape).reshape(3, -1).T * box.spacing + box.origin
-    found = rows_at(distances, template.index(world)).reshape(*box.shape, -1)
-    result = np.zeros(box.shape, np.uint8)
+    places = [np.arange(int(n) + 1) * VOXEL_MM / template.spacing for n in extent]
+    result = np.zeros([len(place) for place in places], np.uint8)
     order = {label.value: -label.priority for label in table}
     for value in sorted(template.values, key=order.__getitem__):
-        result[found[..., template.values.index(value)] < 0] = value
+        found = distances[..., template.values.index(value)]
+        for axis, place in enumerate(places):
+            found = _between(found, place, axis)
+        result[found < 0] = value
     return result
+
+
+def _between(values: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
+    """Linear interpolation of (X, Y, Z) at places along an axis, in its voxels."""
+    low = np.minimum(places.astype(int), max(values.shape[axis] - 2, 0))
+    share = (places - low).astype(np.float32).reshape([-1 if k == axis else 1 for k in range(3)])
+    high = np.minimum(low + 1, values.shape[axis] - 1)
+    return values.take(low, axis) * (1 - share) + values.take(high, axis) * share
 
 
 class Judge:
     """What is true of the training hearts (:class:`cardiform.ldm.set_figures.Anatomy`), and which
     hearts keep to it: the ``valid`` of evaluate_samples."""
 
-    def __init__(self, hearts: Sequence[np.ndarray], values: Sequence[int], table: LabelTable):
-        """hearts : (X, Y, Z) uint8 class values.    values : of the classes that count."""
+    def __init__(self, hearts: Iterable[np.ndarray], values: Sequence[int], table: LabelTable):
+        """hearts : (X, Y, Z) uint8 class values, looked at one by one.    values : of the classes
+        that count."""
         self.channels = np.zeros(256, np.uint8)
         self.channels[list(values)] = np.arange(1, len(values) + 1)
         parts = [table[table.values.index(value)].expected for value in values]
-        train = HeartSet.real([self.channels[heart] for heart in hearts], len(values))
-        self.anatomy = Anatomy.of(train, parts)
+        touch, known = [], []
+        for heart in hearts:
+            touch.append(contacts(self.channels[heart], len(values)))
+            known.append(np.isin(values, heart))
+        self.anatomy = Anatomy.of_contacts(np.array(touch), np.array(known), parts)
 
     def check(self, heart: np.ndarray) -> dict[str, bool]:
         """Rule by rule."""
