@@ -434,6 +434,48 @@ def test_without_figures_that_fit_there_is_no_confidence_and_damaged_ones_are_re
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture(scope="module")
+def with_modes(made):
+    """A results folder of a VecSet and modes of variation, and scores of the held-out case."""
+    trainings, results = made
+    folder = results.parent / "modes"
+    (folder / "vecset").mkdir(parents=True)
+    (folder / "vecset" / "model.pt").symlink_to(results / "vecset" / "model.pt")
+    hearts = (*trainings.cases, "--meshes", results / "meshes")
+    lines = ["case_id,patient_id,path", *(f"{name},{name},-" for name in (*TRAIN, HELD_OUT))]
+    (folder / "all.csv").write_text("\n".join(lines) + "\n")
+    none = trainings.folder / "test.csv"
+    split = ("--train", folder / "all.csv", "--validation", none, "--test", none)
+    quick = ("--grid-mm", 6, "--mesh-mm", 6, "--samples", 1, "--pairs", 1, "--classes", "aorta")
+    out = folder / "shape_statistics"
+    trainings.must("shape_statistics.py", *hearts, *split, "--out", out, *quick)
+    with open(out / "scores.csv") as stream:
+        rows = {row["case_id"]: row for row in csv.DictReader(stream)}
+    return folder, rows[HELD_OUT]
+
+
+def test_scores_are_those_of_the_statistics(made, with_modes, tmp_path):
+    trainings, _ = made
+    folder, wanted = with_modes
+    labels = ("--labels", labels_of(trainings))
+    applied_well(folder, tmp_path / "out", *labels)
+    rows = [r for r in rows_of(tmp_path / "out" / "summary.csv") if r["class"] == "heart"]
+    found = {r["figure"]: float(r["value"]) for r in rows}
+    modes = {name: float(value) for name, value in wanted.items() if name.startswith("mode_")}
+    assert modes and found == pytest.approx(
+        modes | {"residual_mm": float(wanted["residual_mm"])}, abs=2e-3
+    )
+    model = folder / "shape_statistics" / "model.npz"
+    content = model.read_bytes()
+    model.write_bytes(content[:500])
+    refused(apply(folder, tmp_path / "other", *labels), "model.npz: cannot be read")
+    model.write_bytes(content)
+    beside = model.with_name("template.npz")
+    beside.rename(tmp_path / "template.npz")
+    refused(apply(folder, tmp_path / "other", *labels), "template.npz: does not exist")
+    (tmp_path / "template.npz").rename(beside)
+
+
 def test_label_maps_or_a_table(tmp_path):
     refused(apply("x", tmp_path / "out"), "name --labels or --table, one of them: see --help")
     words = ("--labels", "a.nii.gz", "--select", "a")
