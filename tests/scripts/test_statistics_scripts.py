@@ -98,7 +98,8 @@ def test_scores_go_along_with_what_made_the_hearts(cohort):
     table = pd.read_csv(folder / "cohort.tsv", sep="\t").set_index("case_id")
     whole = scores[scores.part != "partial"]
     size, long = (np.log(table.loc[whole.index, name]) for name in ("x_size", "x_long"))
-    assert abs(np.corrcoef(whole.mode_1, size)[0, 1]) > 0.95
+    r = np.abs(np.corrcoef(np.stack([whole.mode_1, whole.mode_2, size, long]))[:2, 2:])
+    assert r[0, 0] > 0.95 and r[1, 1] > 0.95, "each has a mode of its own"
     rows = np.column_stack([np.ones(len(whole)), whole.filter(like="mode_")])
     told = rows @ np.linalg.lstsq(rows[2:], long[2:])[0]  # by the training hearts
     assert np.corrcoef(told, long)[0, 1] > 0.95

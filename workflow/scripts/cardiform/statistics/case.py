@@ -39,7 +39,7 @@ ROUNDS = 12  # of the fit of position, turn and size
 SIZES = (0.3, 3.0)  # of a heart, in those of the template: what is beyond is no fit
 ROBUST_MM = 4.0  # a surface that lies so far off pulls half as much as it would
 FIT_POINTS = 3000
-SETTLING, MOST_SETTLING, LEAST_WINDOW = 3, 0.3, 0.8  # steps; voxels of each, and its window
+MOST_SETTLING, LEAST_WINDOW = 0.3, 0.8  # voxels of a last step, and its window
 CHECK_POINTS = 3000  # of each class, by which a surface is measured
 
 
@@ -186,7 +186,7 @@ def settled(
     shape = template.distances.shape[:3]
     window = max(template.smoothing_mm / template.spacing / 2, LEAST_WINDOW)
     folded = 0.0
-    for _ in range(SETTLING):
+    for _ in range(template.stiffness.settling):
         rest, slope = _own_distances(pose(vertices[own]), labels, fields)
         slope, rest = slope @ pose.turn, rest / template.spacing
         place = np.rint(template.index(vertices[own])).astype(int)

@@ -30,14 +30,16 @@ class Stiffness:
 
     damping : of the normal equations.
     relaxed : voxels, sd of the Gaussian that smooths the velocity after each step.
+    settling : last steps by the exact distances.
     """
 
     damping: float
     relaxed: float
+    settling: int
 
 
-STIFF = Stiffness(0.2, 0.8)
-LOOSE = Stiffness(1e-3, 0.35)  # of templates of format 1
+STIFF = Stiffness(0.2, 0.8, 10)
+LOOSE = Stiffness(1e-3, 0.35, 3)  # of templates of format 1
 NO_STEP = 1e-9  # least determinant: no division by zero
 
 
