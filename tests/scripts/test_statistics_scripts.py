@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,16 @@ from answers import refused
 from inside import run_inside
 
 from cardiform import cli
+from cardiform.apply.case import add_scores
+from cardiform.apply.models import Models
+from cardiform.apply.record import Record
+from cardiform.cohort.table import read_checked_cases
 from cardiform.errors import InputError
 from cardiform.files import load_npz, save_npz
 from cardiform.labels import LabelTable
 from cardiform.options.statistics import ShapeStatisticsOptions
 from cardiform.statistics import make
+from cardiform.statistics.scoring import Scorer
 from cardiform.volumes import load_label_map, save_label_map
 
 HEARTS, HELD_OUT = 11, 2
@@ -181,6 +187,31 @@ def test_new_hearts_are_scored_as_the_same_hearts_were(cohort, tmp_path):
     pd.testing.assert_frame_equal(
         after.drop(columns="part"), before.drop(columns="part"), atol=1e-4
     )
+
+
+def test_apply_gives_the_scores_of_the_table(cohort):
+    """A results folder with modes: what apply puts into figures and summary of a case."""
+    folder, _ = cohort
+    results = SimpleNamespace(folder=folder / "results", table=LabelTable())
+    (results.folder / "folds" / "fold0").mkdir(parents=True)
+    shutil.copytree(folder / "statistics", results.folder / "shape_statistics")
+    path = Models(results.folder / "folds" / "fold0").shapes
+    assert path == Models(results.folder).shapes and Models(folder).shapes is None
+    scorer = Scorer.load(path, results.table)
+    known = {case.case_id: case for case in read_checked_cases(folder / "cases.tsv")}
+    ready = SimpleNamespace(case=known["h01"], meshes=folder / "meshes")
+    record = Record()
+    work = SimpleNamespace(ready=ready, networks=results, record=record)
+    add_scores(work, scorer)
+    found = {row["figure"]: row["value"] for row in record.rows}
+    wanted = scores_of(folder / "statistics" / "scores.csv").loc["h01"].drop("part")
+    assert found == pytest.approx(wanted.to_dict(), abs=1e-4)
+    assert {(r["family"], r["class"], r["reference"]) for r in record.rows} == {
+        ("shape_statistics", "heart", "cohort")
+    }
+    strange = LabelTable(tuple(c for c in LabelTable() if c.name != "left_atrium"))
+    with pytest.raises(InputError, match="does not have: 2 left_atrium"):
+        Scorer.load(path, strange)
 
 
 def test_finished_hearts_are_not_registered_again(cohort):

@@ -171,10 +171,10 @@ def _reconstruct(work: _Work) -> None:
         folder = ready.folder / "cleaned"
         work.sure = add_confidence(work.record, ready, networks, made, folder)
     if networks.content.scorer:
-        _score(work, networks.content.scorer)
+        add_scores(work, networks.content.scorer)
 
 
-def _score(work: _Work, scorer: Scorer) -> None:
+def add_scores(work: _Work, scorer: Scorer) -> None:
     """Scores in the modes of variation of the cohort."""
     found = scorer.scores(work.ready.case, work.networks.table, work.ready.meshes)
     if found is None:
