@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -189,7 +190,7 @@ def test_new_hearts_are_scored_as_the_same_hearts_were(cohort, tmp_path):
     )
 
 
-def test_apply_gives_the_scores_of_the_table(cohort):
+def test_apply_gives_the_scores_of_the_table(cohort, monkeypatch):
     """A results folder with modes: what apply puts into figures and summary of a case."""
     folder, _ = cohort
     results = SimpleNamespace(folder=folder / "results", table=LabelTable())
@@ -197,6 +198,9 @@ def test_apply_gives_the_scores_of_the_table(cohort):
     shutil.copytree(folder / "statistics", results.folder / "shape_statistics")
     path = Models(results.folder / "folds" / "fold0").shapes
     assert path == Models(results.folder).shapes and Models(folder).shapes is None
+    assert [p.name for p in Models(results.folder).helpers] == ["model.npz", "template.npz"]
+    monkeypatch.chdir(results.folder / "folds" / "fold0")
+    assert Models(Path(".")).shapes == path, "also by a relative path"
     scorer = Scorer.load(path, results.table)
     known = {case.case_id: case for case in read_checked_cases(folder / "cases.tsv")}
     ready = SimpleNamespace(case=known["h01"], meshes=folder / "meshes")

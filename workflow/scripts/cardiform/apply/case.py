@@ -181,7 +181,9 @@ def add_scores(work: _Work, scorer: Scorer) -> None:
         names = ", ".join(scorer.model.classes)
         work.record.notes.append(f"no scores: none of {names} is whole")
         return
-    scores, rest = found
+    scores, rest, beyond = found
+    if beyond:
+        work.record.notes.append(f"scores: {beyond}")
     figures = {f"mode_{k + 1}": float(value) for k, value in enumerate(scores)}
     row = {"heart": figures | {"residual_mm": rest}}
     work.record.add("reconstruct", "shape_statistics", COHORT, row)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..artefact.layout import CONFIDENCE, FOLDS, SHAPES, model_file
+from ..artefact.layout import CONFIDENCE, FOLDS, SHAPES, TEMPLATE, model_file
 from ..errors import InputError, problem
 
 PRESETS = ("cardiform", "near")
@@ -44,14 +44,16 @@ class Models:
     @property
     def shapes(self) -> Path | None:
         """The modes of variation of the cohort, which all folds share."""
-        top = self.folder
+        top = self.folder.resolve()
         tops = [top, top.parent.parent] if top.parent.name == FOLDS else [top]
         return next((path for top in tops if (path := top / SHAPES).is_file()), None)
 
     @property
     def helpers(self) -> list[Path]:
         """The files that are no networks and decide about results, too."""
-        return [path for path in (self.confidence, self.shapes) if path is not None]
+        shapes = self.shapes
+        template = shapes and shapes.with_name(TEMPLATE)
+        return [p for p in (self.confidence, shapes, template) if p is not None and p.is_file()]
 
     @property
     def coder(self) -> Path | None:

@@ -12,6 +12,7 @@ import torch
 
 from ..artefact.bundle import is_bundle
 from ..artefact.layout import CONFIDENCE as CONFIDENCE_FILE
+from ..artefact.layout import TEMPLATE
 from ..artefact.model import Model, load_model
 from ..coronary.refine import MeanRefiner, Refiner, load_refiner
 from ..errors import InputError, problem, together
@@ -21,7 +22,7 @@ from ..ldm.coder import ShapeCoder
 from ..ldm.complete import Completer
 from ..ldm.together import MeanCompleter
 from ..options.coronary import CoronaryRepairOptions, refinement_faults
-from ..statistics.scoring import TEMPLATE_FILE, Scorer
+from ..statistics.scoring import Scorer
 from ..vecset.confidence import CONFIDENCE as SOUND
 from ..vecset.confidence import Sound
 from ..vecset.reconstruct import Reconstructor
@@ -93,7 +94,7 @@ class Content:
     def shapes_hashes(self) -> list[str]:
         """sha256 of the modes of variation and their template; empty: there are none."""
         path = _shapes(self.folders)
-        pair = [path, path.with_name(TEMPLATE_FILE)] if path else []
+        pair = [path, path.with_name(TEMPLATE)] if path else []
         return [sha256_file(part) for part in pair]
 
     def trained_on(self, case_id: str) -> list[str]:

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
+from ..artefact.layout import TEMPLATE
 from ..cohort import per_case
 from ..cohort.table import Case
 from ..errors import InputError
@@ -44,7 +43,7 @@ from .hearts import (
     outlines,
     split_off,
 )
-from .scoring import TEMPLATE_FILE, Scorer
+from .scoring import Scorer, beyond
 from .template import Template, make_template
 
 log = logging.getLogger(__name__)
@@ -157,14 +156,9 @@ def make_model(
 
 def note_beyond(found: Sequence[Outline], channels: Sequence[int], template: Template) -> None:
     """Log the hearts that reach beyond the grid: it is made by the training hearts."""
-    high = template.origin + (np.array(template.distances.shape[:3]) - 1) * template.spacing
     for outline in found:
-        own = [k for k, channel in enumerate(channels) if outline.whole[channel]]
-        low_end, high_end = extent([outline], [channels[k] for k in own], template.middles[own])
-        beyond = max((template.origin - low_end).max(), (high_end - high).max())
-        if beyond > 0:
-            text = "%s: reaches %.0f mm beyond the grid of the template, and is cut there"
-            log.info(text, outline.case.case_id, np.ceil(beyond))
+        if text := beyond(outline, channels, template):
+            log.info("%s: %s", outline.case.case_id, text)
 
 
 def score_new(work: Work, model_path: Path) -> None:
@@ -191,7 +185,7 @@ def score_new(work: Work, model_path: Path) -> None:
             "whole, so that none can be scored; give hearts that the scan does not cut"
         )
     note_beyond([o for o in found if o.case.case_id in shown], channels, template)
-    folder = work.registered(model_path.with_name(TEMPLATE_FILE), shown)
+    folder = work.registered(model_path.with_name(TEMPLATE), shown)
     cohort = Cohort.load(template, folder, dict.fromkeys(shown, NEW))
     write_scores(work.out / "scores.csv", cohort.scores(model), cohort.parts)
     mean = registration_figures(cohort, work.table)["mean_mm"]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..artefact.layout import TEMPLATE
 from ..cohort.table import Case
 from ..errors import InputError, again, problem
 from ..files import sha256_file
 from ..labels import LabelTable
 from .case import RegisteredHeart, registered
-from .hearts import Outline
+from .hearts import Outline, extent
 from .model import ShapeModel
 from .poses import onto_mean
 from .template import Template
-
-TEMPLATE_FILE = "template.npz"  # beside model.npz
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,16 @@ class Scorer:
         InputError
             They are missing, damaged, not of one run, or of another label table.
         """
-        template = Template.load(path.with_name(TEMPLATE_FILE))
+        template = Template.load(path.with_name(TEMPLATE))
         model = ShapeModel.load(path, template.remove_size)
         check_one_run(path, model, template, table, remedy)
         return cls(model, template)
 
     def scores(
         self, case: Case, table: LabelTable, meshes: Path
-    ) -> tuple[np.ndarray, float] | None:
-        """As :func:`scores_of`; None: the heart has no class of the model whole.
+    ) -> tuple[np.ndarray, float, str] | None:
+        """As :func:`scores_of`, and a line where the heart reaches beyond the template's grid, else
+        ""; None: the heart has no class of the model whole.
 
         Raises
         ------
@@ -56,10 +57,26 @@ class Scorer:
             The meshes are missing, damaged, or of another label table.
         """
         channels = [table.values.index(value) for value in self.template.values]
-        if not Outline.of(case, table, meshes).whole[channels].any():
+        outline = Outline.of(case, table, meshes)
+        if not outline.whole[channels].any():
             return None
         heart = registered(case, self.template, table, meshes)
-        return scores_of(self.model, self.template, heart)
+        text = beyond(outline, channels, self.template)
+        return *scores_of(self.model, self.template, heart), text
+
+
+def beyond(outline: Outline, channels: Sequence[int], template: Template) -> str:
+    """How far a heart reaches beyond the grid of the template, as a line; "": it does not.
+
+    channels : of the template's classes in the label table.
+    """
+    high = template.origin + (np.array(template.distances.shape[:3]) - 1) * template.spacing
+    own = [k for k, channel in enumerate(channels) if outline.whole[channel]]
+    low_end, high_end = extent([outline], [channels[k] for k in own], template.middles[own])
+    reach = max((template.origin - low_end).max(), (high_end - high).max())
+    if reach <= 0:
+        return ""
+    return f"reaches {np.ceil(reach):.0f} mm beyond the grid of the template, and is cut there"
 
 
 def scores_of(
@@ -78,7 +95,7 @@ def check_one_run(
     path: Path, model: ShapeModel, template: Template, table: LabelTable, remedy: str
 ) -> None:
     """InputError where model and template are not of one run, or of another label table."""
-    beside = path.with_name(TEMPLATE_FILE)
+    beside = path.with_name(TEMPLATE)
     same = np.array_equal(model.faces, template.mesh.faces)
     same = same and len(model.classes) == len(template.values)
     if not same or model.template_sha256 != sha256_file(beside):
