@@ -105,6 +105,11 @@ def test_the_defaults_fit():
             {"vqvae_pretrain": {"coarser": []}, "vqvae": {"pretrained": "mine.pt"}},
         ),
         (
+            {"vqvae_pretrain": {"coarser": [], "coarser_steps": 9}},
+            "vqvae_pretrain.coarser is empty, so coarser_steps and coarser_voxels do nothing",
+            {"vqvae_pretrain": {"coarser": [64], "coarser_steps": 9}},
+        ),
+        (
             {"vqvae_joint": {"unfreeze_steps": 10, "steps": 30}},
             "vqvae_joint.unfreeze_steps is 10: the finest level would be trained after step 30",
             {"vqvae_joint": {"unfreeze_steps": 10, "steps": 31}},

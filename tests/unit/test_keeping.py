@@ -38,6 +38,8 @@ def test_a_class_that_nothing_is_of_wins_nothing_it_may_not_have():
     bonus = bonuses(worth, np.array([6, 4, 0]), limit=0.5)
     assert won(worth, bonus).tolist() == [6, 4, 0]
     assert won(worth, bonuses(worth, np.array([0, 10, 5]), limit=0.5)).tolist() == [0, 10, 0]
+    none = bonuses(np.empty((0, 3)), np.array([0, 5, -3]), limit=1.0)
+    assert not none.any(), "no voxel speaks for a bonus"
 
 
 def learned(steps=30):

@@ -15,7 +15,7 @@ from report_results import CLASSES, DICE, OFF_MM, TABLE, ball, write_results
 from cardiform.errors import InputError
 from cardiform.files import read_json, write_json
 from cardiform.labels import LabelTable
-from cardiform.report import figures, hearts, slices
+from cardiform.report import figures, hearts, slices, trainings
 from cardiform.report.page import _script_json, sections_of, write_report
 from cardiform.report.parts import Results, titles_of
 
@@ -25,6 +25,14 @@ def page(tmp_path_factory):
     folder = write_everything(tmp_path_factory.mktemp("results"))
     write_report(folder, folder / "report.html", TABLE, "acme")
     return folder / "report.html"
+
+
+def test_a_coarser_level_stands_before_its_training():
+    names = ["vqvae/stage2", "vqvae/stage0", "mine", "vqvae/stage0_128", "vqvae/stage0_64"]
+    ordered = ["vqvae/stage0_64", "vqvae/stage0_128", "vqvae/stage0", "vqvae/stage2", "mine"]
+    assert sorted(names, key=trainings._rank) == ordered
+    title = trainings.title_of("vqvae/stage0_64")
+    assert title == f"{trainings.title_of('vqvae/stage0')}, first at 64³"
 
 
 def test_every_number_is_that_of_its_file(page):

@@ -158,6 +158,9 @@ def test_what_is_wrong_with_a_search_is_a_line_each_and_stops_no_other_target(pr
     stage0 = SEARCH.replace("vecset", "vqvae_pretrain").replace(', "balanced=0.2..0.8"', "")
     text = refusal(project, f"{stage0}vqvae_pretrain:\n  coarser: [64]\n")
     assert "vqvae_pretrain.coarser is set, and trials of vqvae_pretrain start from random" in text
+    joint = stage0.replace("vqvae_pretrain", "vqvae_joint")
+    text = refusal(project, f"{joint}vqvae_joint:\n  unfreeze_steps: 5\n")
+    assert "vqvae_joint.unfreeze_steps is 5: trials would be ranked after step " in text
 
 
 def test_another_training_than_the_one_of_the_config_is_refused(project):

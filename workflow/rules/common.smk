@@ -41,6 +41,7 @@ from cardiform.options.checks import (
     check_coarser,
     check_sections,
     check_structure,
+    unfreezing_faults,
 )
 from cardiform.options.config_files import check_repeats, typed
 from cardiform.options.sections import SECTIONS

@@ -37,6 +37,10 @@ rule vessels:
         f"{VESSELS}/figures.json",
 
 
+# Of a process: the shares of ten classes took 930 MB at 128³, and grow with the voxels.
+SHARES_MB = max(2000, round(1200 * (OPTIONS["ldm"].voxel_size / 128) ** 3))
+
+
 rule resample_labels:
     input:
         maps=manifests("fused") if COHORT.use_refined else checked_chunks("labels"),
@@ -53,7 +57,7 @@ rule resample_labels:
         "../envs/geometry.yaml"
     threads: 8
     resources:
-        mem_mb=lambda wildcards, threads, attempt: 2000 * threads * attempt,
+        mem_mb=lambda wildcards, threads, attempt: SHARES_MB * threads * attempt,
     params:
         script=script("resample_labels.py"),
         flags=flags("ldm", sources=("labels",)),

@@ -110,6 +110,7 @@ def search_possible(wildcards):
         lambda: parse_space(SEARCH),
         lambda: validation_known(wildcards),
         stage_0_alone,
+        levels_in_the_first_rung,
     )
     check_space(space, SEARCH)
     together(*(lambda d=d, v=v: setting_fits(d, v) for d in space for v in d.extremes))
@@ -121,6 +122,18 @@ def stage_0_alone():
             "config: vqvae_pretrain.coarser is set, and trials of vqvae_pretrain start from random "
             "weights; empty it for the search"
         )
+
+
+def levels_in_the_first_rung():
+    """Trials take fewer steps than the training, and the first rung ranks them already."""
+    if SEARCH.training == "vqvae_joint":
+        joint = replace(OPTIONS["vqvae_joint"], steps=SEARCH.rungs[0])
+        if list(unfreezing_faults(joint)):
+            raise InputError(
+                f"config: vqvae_joint.unfreeze_steps is {joint.unfreeze_steps}: trials would be "
+                f"ranked after step {joint.steps:,}, before every level is trained; set it to 0 "
+                "for the search, or raise search.rungs"
+            )
 
 
 def setting_fits(dimension, value):

@@ -97,7 +97,8 @@ def main() -> None:
             out=args.out,
         ),
         inputs=lambda case: [case.labels, args.model],
-        parameters={"options": cli.flags(options)},
+        # the rule of the grid: results of the version before are made again, not mixed in
+        parameters={"options": cli.flags(options), "rule": "volumes"},
         memory=memory_advice(CompletionOptions),
     )
     figures = summarise(tested, args.out, completer.table.names)

@@ -121,6 +121,7 @@ def draw(generator, cases: list[Case], votes, truth, table, options, args) -> No
             "options": cli.flags(options),
             "labels": table.as_dicts(),
             "format": DRAWN.version,
+            "rule": "volumes",  # hearts of the version before, whose classes grew, are drawn again
         },
         memory=memory_advice(VesselDrawingOptions),
     )

@@ -80,7 +80,8 @@ def main() -> None:
             args.model,
             args.train,
         ],
-        parameters={"options": cli.flags(options)}
+        # the rule of the mean shape: figures of the version before are not mixed with new ones
+        parameters={"options": cli.flags(options), "rule": "first of equals"}
         | ({"beyond_mm": args.beyond_mm} if args.beyond_mm else {}),
         memory=memory_advice(VecsetReconstructOptions),
         made={args.meshes: "extract_meshes"},

@@ -17,7 +17,7 @@ def bonuses(worth: np.ndarray, wanted: np.ndarray, limit: float) -> np.ndarray:
     limit : of a bonus, in both directions.
     """
     bonus = np.zeros(worth.shape[1])
-    scores = np.array(worth, np.float64)
+    scores = worth.copy()
     for _ in range(ROUNDS):
         for k in range(1, len(bonus)):
             scores[:, k] = -np.inf
@@ -29,7 +29,9 @@ def bonuses(worth: np.ndarray, wanted: np.ndarray, limit: float) -> np.ndarray:
 
 def _level(lacking: np.ndarray, number: int, limit: float) -> float:
     """Between what the last of ``number`` voxels lacks and the first that shall not be won."""
-    if not 0 < number < len(lacking):
-        return -limit if number <= 0 else limit
+    if number <= 0:
+        return -limit if (lacking <= 0).any() else 0.0
+    if number >= len(lacking):
+        return limit if (lacking >= 0).any() else 0.0
     last, first = np.partition(lacking, (number - 1, number))[number - 1 : number + 1]
     return float(np.clip((last + min(first, last + limit)) / 2, -limit, limit))

@@ -20,6 +20,8 @@ from .hearts_on_grid import Grid
 log = logging.getLogger(__name__)
 
 HEARTS = 64  # that are looked at, at most
+MOST_VOXELS = 1 << 21  # of them all: a random share of the voxels that could change their class
+DECIMALS = 2  # of what is added: the same on every device
 LIMIT = 1.0  # of what is added to a logit
 
 
@@ -37,8 +39,11 @@ def keeping_volumes(
     if not grid.has_classes or not hearts:
         return weights
     coder = ShapeCoder(options, grid, weights).to(choose_device(options.device))
+    rng = np.random.default_rng(0)
+    chosen = hearts[:: -(-len(hearts) // HEARTS)]
+    share = min(1.0, MOST_VOXELS / (len(chosen) * grid.size**3))
     open_rows, wanted = [], np.zeros(grid.classes + 1)
-    for path in hearts[:: -(-len(hearts) // HEARTS)]:
+    for path in chosen:
         target = load_shape(path, grid)
         mu, _ = coder.encode(target[None])
         logits = coder.decode(mu)[0].flatten(1).T.numpy()
@@ -46,8 +51,10 @@ def keeping_volumes(
         is_open = best[:, 1] - best[:, 0] < 2 * LIMIT  # others keep their class whatever is added
         wanted += np.bincount(target.flatten().numpy(), minlength=len(wanted))
         wanted -= np.bincount(won[~is_open], minlength=len(wanted))
-        open_rows.append(logits[is_open])
-    bonus = bonuses(np.concatenate(open_rows), wanted, LIMIT)
+        open_rows.append(logits[is_open & (rng.random(len(won)) < share)])
+    rows = np.concatenate(open_rows)
+    del open_rows
+    bonus = bonuses(rows, share * wanted, LIMIT).round(DECIMALS)
     texts = (f"{n} {b:+.2f}" for n, b in zip(grid.table.names, bonus[1:]))
     log.info("so that reconstructions keep the volumes, added to the logits: %s", ", ".join(texts))
     coder.model.last_bias.add_(torch.from_numpy(bonus).to(coder.model.last_bias))

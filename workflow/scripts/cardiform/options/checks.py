@@ -99,6 +99,12 @@ def _levels(options: Mapping[str, Any]) -> Iterator[str]:
     if list(coarser) != sorted(set(coarser)):
         listed = ", ".join(map(str, coarser))
         yield f"vqvae_pretrain.coarser is {listed}; list each once, the coarsest first"
+    pretrain = options["vqvae_pretrain"]
+    if not coarser and (pretrain.coarser_steps or pretrain.coarser_voxels):
+        yield (
+            "vqvae_pretrain.coarser is empty, so coarser_steps and coarser_voxels do nothing; list "
+            "coarser resolutions, or take both keys out"
+        )
     if coarser and options["vqvae"].pretrained:
         yield (
             "vqvae_pretrain.coarser is set, but vqvae.pretrained takes the place of stage 0; "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 
 from ..errors import InputError
@@ -25,6 +27,7 @@ TITLES = {
     "ldm/labels/vessels/model": "Vessels of generated hearts",
     "set_diffusion/model": "Diffusion of the VecSet's latents",
 }
+LEVEL = re.compile(r"(?P<training>.*/stage0)_(?P<resolution>\d+)")
 SKIPPED = ("folds", "applied", "search")  # folders with pages and tables of their own
 
 
@@ -34,9 +37,8 @@ def trainings_section(results: Results) -> Section | None:
         path.parent.relative_to(results.folder).as_posix()
         for path in sorted(results.folder.glob("**/metrics.jsonl"))
     ]
-    order = list(TITLES)
     names = [name for name in names if name.split("/")[0] not in SKIPPED]
-    names.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
+    names.sort(key=_rank)
     rows, charts, options = [], [], []
     for name in names:
         options += _options(results, name)
@@ -65,7 +67,23 @@ def trainings_section(results: Results) -> Section | None:
 
 def title_of(name: str) -> str:
     """What people call a training."""
-    return TITLES.get(name, name)
+    whole, resolution = _level(name)
+    title = TITLES.get(whole, whole)
+    return f"{title}, first at {resolution}³" if resolution else title
+
+
+def _level(name: str) -> tuple[str, int]:
+    """A training without its coarser resolution, and that resolution; 0: it has its own."""
+    found = LEVEL.fullmatch(name)
+    return (found["training"], int(found["resolution"])) if found else (name, 0)
+
+
+def _rank(name: str) -> tuple[int, str, float]:
+    """Coarser levels stand before the training that they lead to."""
+    order = list(TITLES)
+    whole, resolution = _level(name)
+    place = order.index(whole) if whole in order else len(order)
+    return place, whole, resolution or math.inf
 
 
 def _options(results: Results, name: str) -> list[Table]:

@@ -27,6 +27,7 @@ NOT_SEARCHED = {
     "coarser": "trials start from random weights",
     "coarser_steps": "trials start from random weights",
     "coarser_voxels": "trials start from random weights",
+    "unfreeze_steps": "trials would be ranked before every level is trained",
 }
 
 
