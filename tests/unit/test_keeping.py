@@ -7,6 +7,7 @@ import pytest
 import torch
 from hearts import FIELD_GRID, GRID, heart
 
+from cardiform.ldm import keeping
 from cardiform.ldm.autoencoder_model import ShapeAutoencoder, ShapeLoss
 from cardiform.ldm.bonus import bonuses
 from cardiform.ldm.coder import ShapeCoder
@@ -65,7 +66,9 @@ def volumes(weights, paths):
     return np.array([np.bincount(x.flatten(), minlength=4)[1:] for x in (made, hearts)])
 
 
-def test_reconstructions_keep_the_volumes(tmp_path):
+@pytest.mark.parametrize("most", [keeping.MOST_VOXELS, 1500])
+def test_reconstructions_keep_the_volumes(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(keeping, "MOST_VOXELS", most)
     weights = learned()
     paths = [tmp_path / f"{k}.nii.gz" for k in range(3)]
     for k, path in enumerate(paths):

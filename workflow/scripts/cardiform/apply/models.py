@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..artefact.layout import CONFIDENCE, FOLDS, SHAPES, TEMPLATE, model_file
+from ..artefact.layout import CONFIDENCE, FOLDS, SHAPES, SHAPES_TEMPLATE, model_file
 from ..errors import InputError, problem
 
 PRESETS = ("cardiform", "near")
@@ -52,7 +52,7 @@ class Models:
     def helpers(self) -> list[Path]:
         """The files that are no networks and decide about results, too."""
         shapes = self.shapes
-        template = shapes and shapes.with_name(TEMPLATE)
+        template = shapes and shapes.with_name(Path(SHAPES_TEMPLATE).name)
         return [p for p in (self.confidence, shapes, template) if p is not None and p.is_file()]
 
     @property

@@ -12,7 +12,6 @@ import torch
 
 from ..artefact.bundle import is_bundle
 from ..artefact.layout import CONFIDENCE as CONFIDENCE_FILE
-from ..artefact.layout import TEMPLATE
 from ..artefact.model import Model, load_model
 from ..coronary.refine import MeanRefiner, Refiner, load_refiner
 from ..errors import InputError, problem, together
@@ -22,6 +21,7 @@ from ..ldm.coder import ShapeCoder
 from ..ldm.complete import Completer
 from ..ldm.together import MeanCompleter
 from ..options.coronary import CoronaryRepairOptions, refinement_faults
+from ..statistics import TEMPLATE
 from ..statistics.scoring import Scorer
 from ..vecset.confidence import CONFIDENCE as SOUND
 from ..vecset.confidence import Sound

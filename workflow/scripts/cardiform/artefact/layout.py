@@ -8,8 +8,8 @@ SUFFIXES = (".pt", ".safetensors")  # of the file "model"
 FOLDS = "folds"  # of a k-fold: a folder of this layout for each
 # Beside a VecSet: what the confidence in new label maps is held against.
 CONFIDENCE = "reconstructions/confidence.json"
-SHAPES = "shape_statistics/model.npz"  # modes of variation
-TEMPLATE = "template.npz"  # beside them
+# Modes of variation, and the heart that they are moved from.
+SHAPES, SHAPES_TEMPLATE = "shape_statistics/model.npz", "shape_statistics/template.npz"
 # family -> folders of its models; of those in one row the first that holds a model counts. "*" is
 # the name of a window, of a refined structure, of a source.
 PLACES: dict[str, tuple[tuple[str, ...], ...]] = {

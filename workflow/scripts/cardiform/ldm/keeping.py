@@ -20,7 +20,7 @@ from .hearts_on_grid import Grid
 log = logging.getLogger(__name__)
 
 HEARTS = 64  # that are looked at, at most
-MOST_VOXELS = 1 << 21  # of them all: a random share of the voxels that could change their class
+MOST_VOXELS = 1 << 21  # of them all that could change their class: beyond it a random share
 DECIMALS = 2  # of what is added: the same on every device
 LIMIT = 1.0  # of what is added to a logit
 
@@ -39,23 +39,45 @@ def keeping_volumes(
     if not grid.has_classes or not hearts:
         return weights
     coder = ShapeCoder(options, grid, weights).to(choose_device(options.device))
-    rng = np.random.default_rng(0)
-    chosen = hearts[:: -(-len(hearts) // HEARTS)]
-    share = min(1.0, MOST_VOXELS / (len(chosen) * grid.size**3))
-    open_rows, wanted = [], np.zeros(grid.classes + 1)
-    for path in chosen:
+    sample = _Sample(grid.classes + 1)
+    for path in hearts[:: -(-len(hearts) // HEARTS)]:
         target = load_shape(path, grid)
         mu, _ = coder.encode(target[None])
-        logits = coder.decode(mu)[0].flatten(1).T.numpy()
-        best, won = np.partition(logits, -2, axis=1)[:, -2:], logits.argmax(axis=1)
-        is_open = best[:, 1] - best[:, 0] < 2 * LIMIT  # others keep their class whatever is added
-        wanted += np.bincount(target.flatten().numpy(), minlength=len(wanted))
-        wanted -= np.bincount(won[~is_open], minlength=len(wanted))
-        open_rows.append(logits[is_open & (rng.random(len(won)) < share)])
-    rows = np.concatenate(open_rows)
-    del open_rows
-    bonus = bonuses(rows, share * wanted, LIMIT).round(DECIMALS)
+        sample.add(coder.decode(mu)[0].flatten(1).T.numpy(), target.flatten().numpy())
+    bonus = bonuses(*sample.taken(), LIMIT).round(DECIMALS)
     texts = (f"{n} {b:+.2f}" for n, b in zip(grid.table.names, bonus[1:]))
     log.info("so that reconstructions keep the volumes, added to the logits: %s", ", ".join(texts))
     coder.model.last_bias.add_(torch.from_numpy(bonus).to(coder.model.last_bias))
     return {name: value.to(weights[name]) for name, value in coder.model.state_dict().items()}
+
+
+class _Sample:
+    """Voxels of several hearts that could change their class by :data:`LIMIT`."""
+
+    def __init__(self, channels: int):
+        self.rng, self.share = np.random.default_rng(0), 1.0
+        self.kept = [(np.empty((0, channels), np.float32), np.empty(0, np.int64), np.empty(0))]
+        self.lacking = np.zeros(channels)  # voxels of each class, beside those that could change
+
+    def add(self, logits: np.ndarray, target: np.ndarray) -> None:
+        """logits : (N, C) float32.    target : (N,) channels."""
+        best, won = np.partition(logits, -2, axis=1)[:, -2:], logits.argmax(axis=1)
+        is_open = best[:, 1] - best[:, 0] < 2 * LIMIT  # others keep their class whatever is added
+        for channels, sign in ((target, 1), (won, -1)):
+            self.lacking += sign * np.bincount(channels[~is_open], minlength=len(self.lacking))
+        drawn = self.rng.random(int(is_open.sum()))
+        self.kept.append((logits[is_open], target[is_open], drawn))
+        while sum(len(row[0]) for row in self.kept) > MOST_VOXELS:
+            self.share /= 2
+            self.kept = [self._thinned(*row) for row in self.kept]
+        self.kept[-1] = self._thinned(*self.kept[-1])
+
+    def taken(self) -> tuple[np.ndarray, np.ndarray]:
+        """(N, C) logits, and the voxels that each class should have of these, (C,)."""
+        logits, target = (np.concatenate([row[k] for row in self.kept]) for k in (0, 1))
+        own = np.bincount(target, minlength=len(self.lacking))
+        return logits, own + self.share * self.lacking
+
+    def _thinned(self, logits, target, drawn):
+        keep = drawn < self.share
+        return logits[keep], target[keep], drawn[keep]

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..artefact.layout import TEMPLATE
 from ..cohort import per_case
 from ..cohort.table import Case
 from ..errors import InputError
@@ -16,7 +15,7 @@ from ..files import sha256_file, write_json
 from ..geometry.meshed import mesh_files
 from ..labels import LabelTable
 from ..options.statistics import ShapeStatisticsOptions
-from . import regression
+from . import TEMPLATE, regression
 from .case import register_case
 from .cohort import (
     NEW,

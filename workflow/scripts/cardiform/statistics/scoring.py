@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..artefact.layout import TEMPLATE
 from ..cohort.table import Case
 from ..errors import InputError, again, problem
 from ..files import sha256_file
 from ..labels import LabelTable
+from . import TEMPLATE
 from .case import RegisteredHeart, registered
 from .hearts import Outline, extent
 from .model import ShapeModel
