@@ -87,7 +87,13 @@ def test_a_script_ends_with_its_caller(program, tmp_path, number):
         f"import os, time\nopen('part', 'w').write(str(os.getpid()))\n"
         f"os.rename('part', {note.name!r})\ntime.sleep(60)"
     )
-    caller = subprocess.Popen([program, script], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    caller = subprocess.Popen(
+        [program, script],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        # a shell that starts the tests in the background has Ctrl-C ignored, and this is inherited
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
     waited_for(note.is_file)
     running = int(note.read_text())
     assert running != caller.pid
