@@ -87,7 +87,7 @@ def pytest_command(environment, rest):
 
 
 def coverage_command(environment, rest):
-    """The tests, watched line by line, which takes them a quarter longer and more."""
+    """The tests, watched line by line, which slows them down."""
     # The floor of coverage (pyproject.toml) holds for the whole suite, not for a part of it.
     floor = ["--cov-fail-under", "0"] if rest else []
     watched = ["--cov", "--cov-report", "term-missing:skip-covered", *floor]
