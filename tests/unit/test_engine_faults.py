@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
+import threading
 
 import pytest
 import torch
+from torch.multiprocessing import reductions
 from toy_training import (
     QUICK,
     Lines,
@@ -184,5 +187,24 @@ def test_a_sample_that_gets_damaged_is_named_without_a_traceback(tmp_path, worke
 def test_a_killed_loader_process_is_told_in_one_line(tmp_path):
     with pytest.raises(TrainingError, match="a loader process was killed, most likely") as caught:
         run(tmp_path, train_set=Damaged(kill=True), workers=2)
+    assert len(caught.value.problems[0].splitlines()) == 1
+    assert not multiprocessing.active_children()
+
+
+def test_a_connection_that_breaks_shortly_before_a_loader_process_has_ended(tmp_path, monkeypatch):
+    taken = reductions.rebuild_storage_fd
+
+    def kill():
+        for process in multiprocessing.active_children():
+            os.kill(process.pid, signal.SIGKILL)
+
+    @functools.wraps(taken)  # pickled by its name
+    def cut_off(*handle):
+        threading.Timer(0.1, kill).start()
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(reductions, "rebuild_storage_fd", cut_off)
+    with pytest.raises(TrainingError, match="a loader process was killed, most likely") as caught:
+        run(tmp_path, workers=2)
     assert len(caught.value.problems[0].splitlines()) == 1
     assert not multiprocessing.active_children()

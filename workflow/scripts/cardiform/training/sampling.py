@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import multiprocessing.connection
 import os
 import random
 import resource
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from ..errors import NO_SHARING, SHARED_MEMORY, InputError, files_fact, problem
+from ..errors import NO_SHARING, SHARED_MEMORY, InputError, files_fact, first_line, problem
 from ..options.training import TrainingOptions
 from .distributed import World
 
@@ -306,14 +307,26 @@ def _started(loader: DataLoader) -> Iterator[Iterator]:
     """The loader's iterator, whose processes end with the block.
 
     An error's traceback keeps the iterator alive, and Python would wait for its processes at
-    exit, forever: they ignore the signal by which it ends them.
+    exit, forever: they ignore the signal by which it ends them. A process that is killed while
+    it hands over a batch breaks a connection; that is the same error as a killed one found later.
     """
     batches = iter(loader)
     try:
         yield batches
+    except (ConnectionError, EOFError) as error:
+        if not _one_ended(batches):
+            raise
+        text = first_line(error)
+        raise RuntimeError(f"DataLoader worker ended while it passed a batch: {text}") from error
     finally:
         if hasattr(batches, "_shutdown_workers"):
             batches._shutdown_workers()
+
+
+def _one_ended(batches: Iterator) -> bool:
+    """Whether a loader process has ended; a killed one closes its files shortly before it has."""
+    sentinels = [process.sentinel for process in getattr(batches, "_workers", ())]
+    return bool(sentinels and multiprocessing.connection.wait(sentinels, timeout=1))
 
 
 def _ignore_stop_signals(worker: int) -> None:
