@@ -206,7 +206,9 @@ def print_record(record: dict) -> None:
                   f"{row['training_mm']:.2f} | {row['specificity_mm']:.2f} |")  # fmt: skip
     for name, found in record["interpolated"].items():
         print(f"valid between two hearts, {name}: {found}")
-    print(f"valid training hearts: {record['valid_training']:.0%}\ncolumns: {record['columns']}")
+    for part in ("training", "held_out"):
+        print(f"valid hearts, {part}: {record[f'valid_{part}']}")
+    print(f"columns: {record['columns']}")
 
 
 def compare_peer(args, out: Path, record: dict) -> None:

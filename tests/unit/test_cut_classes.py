@@ -13,6 +13,7 @@ from points_files import write_points_file
 from thin import CARDIFORM, NEAR, REPAIR, structure
 
 from cardiform.anatomy.beyond import joined
+from cardiform.anatomy.validity import Anatomy
 from cardiform.cohort import per_case
 from cardiform.cohort.checks import check_case, check_cases, judge, notes, summarise
 from cardiform.cohort.manifest import MadeFile
@@ -33,7 +34,7 @@ from cardiform.ldm.encode import statistics_of
 from cardiform.ldm.evaluate import References, evaluate
 from cardiform.ldm.evaluate import table_of_figures as table_of_sets
 from cardiform.ldm.hearts_on_grid import LABELS, Grid, box_case, cut_classes, resample_case
-from cardiform.ldm.set_figures import Anatomy, HeartSet, validity
+from cardiform.ldm.set_figures import HeartSet, validity
 from cardiform.options.ldm import GenerationOptions
 from cardiform.options.vecset import VecsetOptions
 from cardiform.options.vqvae import VqvaeOptions, VqvaePretrainOptions
@@ -276,17 +277,21 @@ def heart(third=(5, 7)) -> np.ndarray:
     return data
 
 
+def learned(hearts, parts) -> Anatomy:
+    return Anatomy.of(zip(hearts.hearts, hearts.known), parts)
+
+
 def test_a_cut_class_is_not_judged_and_teaches_no_rule():
     apart = heart((6, 8))  # the third class seems to touch nothing, but it goes on elsewhere
     train, parts = [heart(), heart(), apart], [range(1, 2)] * 3
-    assert not Anatomy.of(HeartSet.real(train, 3), parts).touching[0, 2]
-    anatomy = Anatomy.of(HeartSet.real(train, 3, [None, None, HIDDEN]), parts)
+    assert not learned(HeartSet.real(train, 3), parts).touching[0, 2]
+    anatomy = learned(HeartSet.real(train, 3, [None, None, HIDDEN]), parts)
     assert anatomy.touching[0, 2] and anatomy.touching[0, 1]
     split = apart.copy()
     split[0, 0, 0] = 3
     assert validity(HeartSet.real([split], 3), anatomy)["valid"] == 0
     assert validity(HeartSet.real([split], 3, [HIDDEN]), anatomy)["valid"] == 1
-    never = Anatomy.of(HeartSet.real([heart()], 3, [HIDDEN]), parts)
+    never = learned(HeartSet.real([heart()], 3, [HIDDEN]), parts)
     assert not never.touching[:, 2].any() and not never.apart[:, 2].any()
 
 

@@ -68,8 +68,7 @@ MAY_IMPORT = {
     "export": GROUND | TORCH_GROUND | FAMILIES | {"cli", "phantom", "apply", "export"},
     "report": GROUND | {"coronary", "report"},
     "measures": GROUND | {"coronary", "measures"},
-    # the anatomy of interpolated hearts is judged as that of generated ones
-    "statistics": GROUND | {"ldm", "statistics"},
+    "statistics": GROUND | {"statistics"},
 } | {family: GROUND | TORCH_GROUND | {"held_out", "completion", family} for family in FAMILIES}
 STANDARD_LIBRARY_ONLY = {
     "errors": True, "options": True, "labels": True, "files": True, "formats": True, "tables": True,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..anatomy.validity import Anatomy
 from ..errors import together
 from ..labels import STACOM_2025, LabelTable
 from ..metrics.summary import mean
@@ -18,7 +19,6 @@ from .copies import Latents, lines_of_copies, memorisation
 from .data import load_shape, warped
 from .hearts_on_grid import Grid
 from .set_figures import (
-    Anatomy,
     Block,
     HeartSet,
     SurfacePoints,
@@ -169,7 +169,7 @@ def evaluate(
     number, classes = references.number(made), len(grid.table)
     draws = draws_of(sets, number, options.seed)
     train = HeartSet.real(references.train, classes, references.cut_train)
-    anatomy = Anatomy.of(train, usual_parts(grid.table))
+    anatomy = Anatomy.of(zip(train.hearts, train.known), usual_parts(grid.table))
     result: dict = {
         "hearts": dict.fromkeys(sets, number),
         "hearts_of": {"generated": len(made), "train": len(train), "test": len(references.test)},

@@ -14,12 +14,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.stats import wasserstein_distance
 
-from ..anatomy.components import count_components
+from ..anatomy.validity import Anatomy
 from ..geometry.mask_surface import blurred, surface_of_mask
 from ..geometry.sampling import SurfaceSampler
 
 COLUMNS_AT_A_TIME = 64  # hearts that are compared at a time: bounds the memory
-ALWAYS, NEVER = 0.9, 0.02  # shares of the training hearts in which two classes touch
 SCREENS = (16, 4)  # one point in so many tells first, and then, which hearts may be the nearest
 FEWEST_POINTS = 32  # that it takes to tell
 # Standard errors between what may be the nearest and what may not, as if points lay at random; they
@@ -304,63 +303,6 @@ def volume_figures(made: np.ndarray, real: np.ndarray) -> dict[str, float | None
 
 
 # --- anatomy -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Anatomy:
-    """What is true of the training hearts.
-
-    parts : of each class, the numbers of connected parts that are nothing unusual.
-    touching, apart : (classes, classes) bool: pairs that always touch, that never do.
-    """
-
-    parts: Sequence[range]
-    touching: np.ndarray
-    apart: np.ndarray
-
-    @classmethod
-    def of(cls, train: HeartSet, parts: Sequence[range]) -> Anatomy:
-        """What is not known of a heart shows no contacts.
-
-        parts : from the label table.
-        """
-        classes = len(parts)
-        touch = np.array([contacts(heart, classes) for heart in train.hearts])
-        return cls.of_contacts(touch, train.known, parts)
-
-    @classmethod
-    def of_contacts(cls, touch: np.ndarray, known: np.ndarray, parts: Sequence[range]) -> Anatomy:
-        """touch : (N, classes, classes) bool, of each heart.    known : (N, classes) bool."""
-        seen = known[:, :, None] & known[:, None]
-        with np.errstate(invalid="ignore"):  # a pair that no heart shows is neither
-            share = (touch & seen).sum(axis=0) / seen.sum(axis=0)
-        return cls(parts, share >= ALWAYS, share <= NEVER)
-
-    def check(self, heart: np.ndarray, known: np.ndarray | None = None) -> dict[str, bool]:
-        """Which of the rules a heart keeps; only its ``known`` classes are looked at."""
-        classes = len(self.parts)
-        known = np.ones(classes, bool) if known is None else known
-        counts = [count_components(heart == k) for k in range(1, classes + 1)]
-        usual = np.array([n in usual for n, usual in zip(counts, self.parts)])
-        touch = contacts(heart, classes)
-        pairs = np.triu(known[:, None] & known, 1)
-        there = np.array(counts) > 0
-        return {
-            "complete": bool(there[known].all()),
-            "connected": bool((usual | ~there)[known].all()),
-            "touching": bool(touch[self.touching & pairs].all()),
-            "apart": not touch[self.apart & pairs].any(),
-        }
-
-
-def contacts(heart: np.ndarray, classes: int) -> np.ndarray:
-    """(classes, classes) bool, symmetric: which classes share the face of a voxel."""
-    found = np.zeros((classes + 1, classes + 1), bool)
-    for axis in range(3):
-        a = np.moveaxis(heart, axis, 0)
-        found[a[:-1].ravel(), a[1:].ravel()] = True
-    found |= found.T
-    return found[1:, 1:]
 
 
 def validity(hearts: HeartSet, anatomy: Anatomy, threads: int = 1) -> dict[str, float]:

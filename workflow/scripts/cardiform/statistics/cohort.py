@@ -142,11 +142,15 @@ def compared(
     check_seen(table, lost, grid_mm=template.spacing)
     truths = {part: [Truth.of(h, template) for h in found] for part, found in hearts.items()}
     # each way of drawing a label map is judged by training hearts that were drawn the same way
-    maps = [
-        label_map(model.parts(heart.vertices), Box.around(heart.vertices), table)
-        for heart in hearts["train"]
-    ]
-    judge = Judge(maps, template.values, table)
+    maps = {
+        part: [
+            label_map(model.parts(heart.vertices), Box.around(heart.vertices), table)
+            for heart in found
+        ]
+        for part, found in hearts.items()
+    }
+    judge = Judge(maps["train"], template.values, table)
+    held_out = [judge.valid(heart) for part in PARTS[1:] for heart in maps[part]]
     fields = (label_map_of(in_mm(heart.distances), template, table) for heart in hearts["train"])
     number = len(hearts["train"])
     both = [rng.choice(number, 2, replace=False) for _ in range(options.pairs)]
@@ -155,7 +159,8 @@ def compared(
         "compared_hearts": {part: len(found) for part, found in hearts.items()},
         "by_modes": {},
         "interpolated": {},
-        "valid_training": float(np.mean([judge.valid(found) for found in maps])),
+        "valid_training": float(np.mean([judge.valid(heart) for heart in maps["train"]])),
+        "valid_held_out": float(np.mean(held_out)) if held_out else None,
     }
     plain = SignedDistances(template, hearts, options.most_modes)
     models: dict[str, tuple[Model, Judge]] = {

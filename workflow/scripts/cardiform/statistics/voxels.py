@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..anatomy.validity import Anatomy
 from ..geometry.surface import Mesh
 from ..labels import LabelTable
-from ..ldm.set_figures import Anatomy, contacts
 from .template import Template, in_mm
 
 VOXEL_MM = 1.0  # with 2 mm, walls that meet along a thin rim share no face of a voxel by chance
@@ -100,7 +100,7 @@ def _between(values: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
 
 
 class Judge:
-    """What is true of the training hearts (:class:`cardiform.ldm.set_figures.Anatomy`), and which
+    """What is true of the training hearts (:class:`cardiform.anatomy.validity.Anatomy`), and which
     hearts keep to it: the ``valid`` of evaluate_samples."""
 
     def __init__(self, hearts: Iterable[np.ndarray], values: Sequence[int], table: LabelTable):
@@ -109,11 +109,9 @@ class Judge:
         self.channels = np.zeros(256, np.uint8)
         self.channels[list(values)] = np.arange(1, len(values) + 1)
         parts = [table[table.values.index(value)].expected for value in values]
-        touch, known = [], []
-        for heart in hearts:
-            touch.append(contacts(self.channels[heart], len(values)))
-            known.append(np.isin(values, heart))
-        self.anatomy = Anatomy.of_contacts(np.array(touch), np.array(known), parts)
+        self.anatomy = Anatomy.of(
+            ((self.channels[heart], np.isin(values, heart)) for heart in hearts), parts
+        )
 
     def check(self, heart: np.ndarray) -> dict[str, bool]:
         """Rule by rule."""
