@@ -94,7 +94,8 @@ def test_room_is_given_until_training_hearts_are_valid_by_the_others():
 def test_many_hearts_are_a_rule_without_room():
     near = boxes(0, 3)  # an edge between them in each
     few, many = learned([near] * 10, TWO), learned([near] * 60, TWO)
-    assert few.apart[0, 1] and many.apart[0, 1], "nothing says that they touch"
+    assert not few.apart[0, 1], "another place of the grid, and they touch"
+    assert many.apart[0, 1]
     mixed = [near] * 120 + [boxes(0)]
     assert learned(mixed, TWO).apart[0, 1], "one of 121"
     assert not learned(mixed[100:], TWO).apart[0, 1], "one of 21"

@@ -24,9 +24,10 @@ class Anatomy:
     """What is true of the training hearts.
 
     That two classes touch in none of ten hearts does not show that they never do, and whether two
-    surfaces that meet share the face of a voxel is partly chance. So the rules are as strict as the
-    training hearts bear: each is judged by the others, and room is given until nearly all are
-    called valid.
+    surfaces that nearly meet share the face of a voxel depends on where the grid lies. So the rules
+    are as strict as the training hearts bear: each is judged by the others, and room is given until
+    nearly all are called valid. Classes that share an edge in some heart are held apart only where
+    many hearts say so.
 
     parts : of each class, the numbers of connected parts that are nothing unusual.
     touching, apart : (C, C) bool: pairs that have to touch, and that must not share a face.
@@ -52,9 +53,9 @@ class Anatomy:
         touch, total = (ways == FACE) & seen, seen.sum(axis=0)
         count, most = touch.sum(axis=0), np.maximum(total - seen, 1)
         wanted = (total > seen) & seen & ((count - touch) / most >= ALWAYS)
-        spare = _spare(lambda far: wanted & (ways > far))
+        spare = _spare(lambda far: wanted & (ways > far), SPARE)
         nearest, others = _nearest(np.where(seen, ways, FAR))
-        room = _spare(lambda far: touch & (others > far))
+        room = _spare(lambda far: touch & (others > far), SPARE[1:])
         expected = (count + 1) / (total + 2)  # by Laplace's rule of succession
         apart = (total > 0) & ((nearest > room) | (expected <= NEVER))
         return cls(parts, (total > 0) & (count >= ALWAYS * total), apart, spare)
@@ -76,12 +77,12 @@ class Anatomy:
         }
 
 
-def _spare(broken: Callable[[int], np.ndarray]) -> int:
-    """The least distance at which few enough hearts break a rule.
+def _spare(broken: Callable[[int], np.ndarray], distances: Sequence[int]) -> int:
+    """The least of some distances at which few enough hearts break a rule, or the last.
 
     broken : distance to (N, C, C) bool, by the rules of the other hearts.
     """
-    for far in SPARE:
+    for far in distances:
         if broken(far).any(axis=(1, 2)).mean() <= MISJUDGED:
             break
     return far
