@@ -154,15 +154,18 @@ def warped(
     )
     size = np.linalg.norm(normals, axis=1, keepdims=True)
     normals = np.where(size > FLAT, normals / np.maximum(size, FLAT), 0)
-    away = away / (warp.stretch(wanted, normals) * band_voxels)
-    kept = np.abs(away) < 1
-    places, source = places[kept], source[kept]
+    new = away / (warp.stretch(wanted, normals) * band_voxels)
+    kept = np.abs(new) <= 1
+    places = places[kept]
     known = np.ones(len(places), np.float32)
     if not values[:, 1].all():
         unknown = np.zeros(shape, np.float32)
         unknown[tuple(inner.T)] = 1 - values[:, 1]
-        known = 1 - unknown[tuple(np.rint(source).astype(np.int64).T)]
-    return places, np.stack([away[kept].astype(np.float32), known], axis=1)
+        # past the old band its outermost voxel along the normal says it
+        beyond = away - np.clip(away, 1 - band_voxels, band_voxels - 1)
+        stored = (source - beyond[:, None] * normals)[kept]
+        known = 1 - unknown[tuple(np.rint(stored).astype(np.int64).T)]
+    return places, np.stack([new[kept].astype(np.float32), known], axis=1)
 
 
 def _candidates(places: np.ndarray) -> np.ndarray:
