@@ -35,6 +35,13 @@ class VqvaeOptions:
         memory="lower",
     )
     augment: bool = option(True, "random mirrors, axis swaps and shifts of the training samples")
+    deformations: tuple[str, ...] = option(
+        (),
+        "also deform the training samples: by any rotation, by up to a tenth of their size, "
+        "by smooth waves; empty: not",
+        choices=("rotation", "scaling", "elastic"),
+        young=True,
+    )
     weight_structure: float = option(0.1, "weight of the structure's cross-entropy", minimum=0.0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -16,6 +16,7 @@ from ..errors import InputError, problem
 from ..files import opened_npz
 from ..geometry.narrowband import SPARSE, NarrowBand, voxel_keys
 from ..sparse.tensor import Structure
+from .augmentation import GROWTH, deformed
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def stored_size(path: Path) -> tuple[int, tuple[int, float]]:
 class VoxelDataset(torch.utils.data.Dataset):
     """``dataset[index, draw]``: one structure; the draw decides its augmentation.
 
-    budget : most voxels of a micro-batch.    costs : (size,) int64 voxels of each sample.
+    budget : most voxels of a micro-batch.    costs : (size,) int64 most voxels of each sample.
+    deformations : kinds of :mod:`cardiform.vqvae.augmentation`.
 
     Raises
     ------
@@ -96,18 +98,28 @@ class VoxelDataset(torch.utils.data.Dataset):
         A structure alone has more voxels than a micro-batch may have, or the resolutions differ.
     """
 
-    def __init__(self, instances: Sequence[Instance], budget: int, *, augment: bool, seed: int = 0):
+    def __init__(
+        self,
+        instances: Sequence[Instance],
+        budget: int,
+        *,
+        augment: bool,
+        deformations: Collection[str] = (),
+        seed: int = 0,
+    ):
         self.instances, self.budget = list(instances), budget
-        self.augment, self.seed = augment, seed
-        self.costs = np.array([i.voxels for i in self.instances], np.int64)
+        self.augment, self.deformations, self.seed = augment, deformations, seed
+        growth = GROWTH if deformations else 1
+        self.costs = np.array([growth * i.voxels for i in self.instances], np.int64)
         problems = [
             problem(
                 i.path,
-                f"has {i.voxels:,} voxels, more than vqvae.max_voxels ({budget:,})",
+                f"has {cost:,} voxels{' when deformed' if deformations else ''}, more than "
+                f"vqvae.max_voxels ({budget:,})",
                 "raise it, or lower voxels.resolution",
             )
-            for i in self.instances
-            if i.voxels > budget
+            for i, cost in zip(self.instances, self.costs.tolist())
+            if cost > budget
         ]
         kinds = {i.kind: i.path for i in self.instances}
         if len(kinds) > 1:
@@ -129,8 +141,12 @@ class VoxelDataset(torch.utils.data.Dataset):
         coords, sdf = band.coords.astype(np.int32), band.sdf.astype(np.float32)
         known = np.ones(len(sdf), bool) if band.known is None else band.known
         values = np.stack([sdf, known], axis=1)
+        rng = np.random.default_rng((self.seed, draw))
+        if self.deformations:
+            # the draws of the symmetries stay those of a training without
+            apart, kind = rng.spawn(1)[0], instance.kind
+            coords, values = deformed(coords, values, *kind, self.deformations, apart)
         if self.augment:
-            rng = np.random.default_rng((self.seed, draw))
             coords, values = augmented(coords, values, band.resolution, rng)
         sdf, known = np.ascontiguousarray(values[:, 0]), values[:, 1] > 0
         cut = {} if band.known is None else {"known": torch.from_numpy(known)}

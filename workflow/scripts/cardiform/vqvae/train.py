@@ -17,6 +17,7 @@ from ..cohort.manifest import cases_of
 from ..errors import InputError, problem
 from ..files import sha256_file, sha256_json, sha256_sources
 from ..labels import LabelTable
+from ..options.field import said
 from ..options.vqvae import (
     VqvaeCodebookOptions,
     VqvaeJointOptions,
@@ -68,7 +69,13 @@ class Sets:
             len(found["validation"]),
         )
         return cls(
-            VoxelDataset(found["train"], options.max_voxels, augment=options.augment, seed=seed),
+            VoxelDataset(
+                found["train"],
+                options.max_voxels,
+                augment=options.augment,
+                deformations=options.deformations,
+                seed=seed,
+            ),
             VoxelDataset(found["validation"], options.max_voxels, augment=False),
             labels,
         )
@@ -214,4 +221,4 @@ def _fitted(
 
 def _shaping(options: VqvaeOptions) -> dict:
     """The options that decide the result; the weights that ``pretrained`` names are hashed."""
-    return {n: v for n, v in vars(options).items() if n not in ("pretrained", "checkpointing")}
+    return {n: v for n, v in said(options) if n not in ("pretrained", "checkpointing")}
