@@ -168,6 +168,7 @@ rule window_ct:
         flags=lambda wildcards: flags(
             "windows",
             windows=(str(WINDOWS[wildcards.window]),),
+            together=False,
             resolution=int(wildcards.resolution),
         ),
         select=chunk_cases,

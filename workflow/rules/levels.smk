@@ -8,9 +8,11 @@ wildcard_constraints:
 
 
 def samples_of_level(wildcards):
-    folder = ROUTES[wildcards.route]
     coarse = wildcards.coarse.removeprefix("_")
-    return manifests(f"{Path(folder).parent}/{coarse}" if coarse else folder)
+    if not coarse:
+        return samples_of_route(wildcards)
+    folders = [Path(folder).parent for folder in ROUTES[wildcards.route]]
+    return [path for folder in folders for path in manifests(f"{folder}/{coarse}")]
 
 
 def model_before(wildcards):

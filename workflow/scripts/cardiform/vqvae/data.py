@@ -16,6 +16,7 @@ from ..errors import InputError, problem
 from ..files import opened_npz
 from ..geometry.narrowband import SPARSE, NarrowBand, voxel_keys
 from ..sparse.tensor import Structure
+from .windows import NO_WINDOWS, WindowSet
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class VoxelBatch(TypedDict):
     resolution: int
     band_voxels: float
     known: NotRequired[Tensor]  # (N,) bool, where the scan cuts one of them
+    window: NotRequired[Tensor]  # (samples,) int64, where several windows are trained together
     structure: NotRequired[Structure]  # of the coords, kept by the task when it is first made
 
 
@@ -89,15 +91,25 @@ class VoxelDataset(torch.utils.data.Dataset):
     """``dataset[index, draw]``: one structure; the draw decides its augmentation.
 
     budget : most voxels of a micro-batch.    costs : (size,) int64 voxels of each sample.
+    windows : the CT windows that are trained together, of which each sample is one.
 
     Raises
     ------
     InputError
-        A structure alone has more voxels than a micro-batch may have, or the resolutions differ.
+        A structure alone has more voxels than a micro-batch may have, the resolutions differ, or
+        one is of no window.
     """
 
-    def __init__(self, instances: Sequence[Instance], budget: int, *, augment: bool, seed: int = 0):
-        self.instances, self.budget = list(instances), budget
+    def __init__(
+        self,
+        instances: Sequence[Instance],
+        budget: int,
+        *,
+        augment: bool,
+        seed: int = 0,
+        windows: WindowSet = NO_WINDOWS,
+    ):
+        self.instances, self.budget, self.windows = list(instances), budget, windows
         self.augment, self.seed = augment, seed
         self.costs = np.array([i.voxels for i in self.instances], np.int64)
         problems = [
@@ -116,11 +128,16 @@ class VoxelDataset(torch.utils.data.Dataset):
                 f"sparse voxels of different resolutions or half-bands: {listed}; name the "
                 "manifests of one setting"
             )
+        problems += foreign_to(windows, self.instances)
         if problems:
             raise InputError(problems)
 
     def __len__(self) -> int:
         return len(self.instances)
+
+    def plain(self) -> VoxelDataset:
+        """The same samples as they are, without augmentation."""
+        return VoxelDataset(self.instances, self.budget, augment=False, windows=self.windows)
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         index, draw = key
@@ -133,7 +150,9 @@ class VoxelDataset(torch.utils.data.Dataset):
             rng = np.random.default_rng((self.seed, draw))
             coords, values = augmented(coords, values, band.resolution, rng)
         sdf, known = np.ascontiguousarray(values[:, 0]), values[:, 1] > 0
-        cut = {} if band.known is None else {"known": torch.from_numpy(known)}
+        more: dict = {} if band.known is None else {"known": torch.from_numpy(known)}
+        if self.windows:
+            more["window"] = self.windows.names.index(instance.name)
         return {
             "case_id": instance.case_id,
             "name": instance.name,
@@ -141,8 +160,16 @@ class VoxelDataset(torch.utils.data.Dataset):
             "sdf": torch.from_numpy(sdf)[:, None],
             "resolution": band.resolution,
             "band_voxels": band.band_voxels,
-            **cut,
+            **more,
         }
+
+
+def foreign_to(windows: WindowSet, instances: Iterable[Instance]) -> list[str]:
+    """Problems of samples that are of none of the windows of a network."""
+    fact = f"is of none of the windows that are trained together ({', '.join(windows.names)})"
+    remedy = "give the manifests of window_ct of these"
+    known = windows.names or None
+    return [problem(i.path, fact, remedy) for i in instances if known and i.name not in known]
 
 
 def augmented(
@@ -176,6 +203,8 @@ def collate(samples: Sequence[dict]) -> VoxelBatch:
         "resolution": samples[0]["resolution"],
         "band_voxels": samples[0]["band_voxels"],
     }
+    if "window" in samples[0]:
+        batch["window"] = torch.tensor([s["window"] for s in samples])
     if any("known" in s for s in samples):
         every = [s.get("known", torch.ones(len(s["sdf"]), dtype=torch.bool)) for s in samples]
         batch["known"] = torch.cat(every)
