@@ -1,10 +1,21 @@
-# Stage 0 by way of coarser resolutions: one job a level. The wildcard coarse is "_128", say, and
-# empty at its own resolution.
+# What a training on a route reads, stage 0 by way of coarser resolutions too: one job a level. The
+# wildcard coarse is "_128", say, and empty at its own resolution.
 COARSER = [f"_{resolution}" for resolution in OPTIONS["vqvae_pretrain"].coarser]
 
 
 wildcard_constraints:
     coarse=f"({'|'.join(COARSER)})?",
+
+
+def samples_of_route(wildcards):
+    return [path for folder in ROUTES[wildcards.route] for path in manifests(folder)]
+
+
+def windows_of_route(wildcards):
+    """The windows that a training is on together: it is given the window of each sample."""
+    if wildcards.route != TOGETHER or not OPTIONS["windows"].together:
+        return ""
+    return f" --windows {shlex.join(map(str, WINDOWS.values()))}"
 
 
 def samples_of_level(wildcards):

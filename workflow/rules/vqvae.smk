@@ -24,17 +24,6 @@ wildcard_constraints:
     route="vqvae|vqvae_windows/[A-Za-z0-9_]+",
 
 
-def samples_of_route(wildcards):
-    return [path for folder in ROUTES[wildcards.route] for path in manifests(folder)]
-
-
-def windows_of_route(wildcards):
-    """The windows that a training is on together: it is given the window of each sample."""
-    if wildcards.route != TOGETHER or not OPTIONS["windows"].together:
-        return ""
-    return f" --windows {shlex.join(map(str, WINDOWS.values()))}"
-
-
 rule vqvae:
     input:
         f"{RESULTS}/vqvae/stage2/model.pt",
