@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from bands import write_windows
@@ -11,6 +12,7 @@ from bands import write_windows
 from cardiform.apply.models import find_models
 from cardiform.artefact.model import save_model
 from cardiform.errors import InputError
+from cardiform.geometry.narrowband import NarrowBand
 from cardiform.labels import LabelTable
 from cardiform.options.vqvae import (
     VqvaeCodebookOptions,
@@ -18,16 +20,19 @@ from cardiform.options.vqvae import (
     VqvaeOptions,
     VqvaePretrainOptions,
 )
+from cardiform.sparse.tensor import Structure
 from cardiform.training.engine import train
 from cardiform.vqvae.codebook import cached_latents, training_usage
 from cardiform.vqvae.data import VoxelDataset, collate, find_instances
 from cardiform.vqvae.model import QUANTISED, SparseVQVAE
+from cardiform.vqvae.reconstruct import BandNetwork
 from cardiform.vqvae.task import VqvaeTask, band_of
 from cardiform.vqvae.trained import load_for_label_maps, load_network
-from cardiform.vqvae.windows import SampleWindows, WindowSet
+from cardiform.vqvae.windows import SampleWindows, SumOfOthers, WindowSet
 
 CPU = torch.device("cpu")
 WINDOWS = WindowSet.parse(["bone=300/1500", "soft=50/400"])
+LINKED = dataclasses.replace(WINDOWS, linked=True)
 NETWORK = VqvaeOptions(channels=(8, 8, 8, 16), blocks=(1, 0, 0, 1), latent_dim=6, max_voxels=20_000)
 QUICK = {
     "steps": 4, "batch_size": 4, "warmup_steps": 1, "validate_every": 2, "checkpoint_every": 2,
@@ -51,10 +56,6 @@ def sets(tmp_path_factory):
 def network(windows=WINDOWS, codebook=CODEBOOK) -> SparseVQVAE:
     torch.manual_seed(0)
     return SparseVQVAE.from_options(NETWORK, codebook, windows)
-
-
-def joint() -> VqvaeTask:
-    return VqvaeTask.joint(network(), NETWORK, VqvaeJointOptions(**QUICK), CODEBOOK)
 
 
 def moved(model: SparseVQVAE) -> SparseVQVAE:
@@ -100,7 +101,7 @@ def test_each_sample_is_given_its_own_window(sets) -> None:
             torch.testing.assert_close(latents.feats[rows], alone.feats)
             found = model.decode(alone, own["structure"], given).field.feats
             torch.testing.assert_close(field.feats[batch["coords"][:, 0] == row], found)
-            other = SampleWindows(1 - given.window)
+            other = SampleWindows(1 - given.window, given.scan)
             assert not torch.allclose(model.encode(band_of(own), other).feats, alone.feats)
             changed = model.decode(alone, own["structure"], other).field.feats
             assert not torch.allclose(changed, found)
@@ -141,17 +142,23 @@ def test_use_of_the_codes_by_window_over_the_training_split(sets, tmp_path) -> N
     assert found["latents"] == len(latents.values)
 
 
-def test_an_interrupted_training_ends_with_the_same_bits(sets, tmp_path) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_an_interrupted_training_ends_with_the_same_bits(sets, scans, tmp_path, linked) -> None:
     def run(out, **changes):
-        task = joint()
+        model = network(LINKED if linked else WINDOWS)
+        task = VqvaeTask.joint(model, NETWORK, VqvaeJointOptions(**QUICK), CODEBOOK)
         options = dataclasses.replace(task.stage, **changes)
-        return train(task, *sets, options=options, out=out, identity={}, collate=collate)
+        given = scans if linked else sets
+        return train(task, *given, options=options, out=out, identity={}, collate=collate)
 
     whole = run(tmp_path / "whole")
     run(tmp_path / "parts", until=2)
     parts = run(tmp_path / "parts", until=0)
     assert all(torch.equal(whole.weights[n], w) for n, w in parts.weights.items())
-    assert whole.weights["encoder_window.embedding"].any()
+    learned = ("embedding", "others") if linked else ("embedding",)
+    assert all(
+        whole.weights[f"{s}_window.{n}"].any() for s in ("encoder", "decoder") for n in learned
+    )
     assert whole.last == parts.last
 
 
@@ -180,3 +187,90 @@ def test_samples_of_no_window_are_refused(sets, tmp_path) -> None:
     manifests = write_windows(tmp_path, {"lung": {"c0": 0.4}})
     with pytest.raises(InputError, match=r"lung.npz: is of none of the windows .*\(bone, soft\)"):
         VoxelDataset(find_instances(manifests, ["c0"]), 20_000, augment=False, windows=WINDOWS)
+
+
+@pytest.fixture(scope="module")
+def scans(sets):
+    """The same, all windows of a scan as one sample."""
+    return [
+        VoxelDataset(s.instances, 40_000, augment=s.augment, seed=3, windows=LINKED) for s in sets
+    ]
+
+
+def linked_network() -> SparseVQVAE:
+    """With conditions that are not zero."""
+    model = moved(network(LINKED))
+    for side in (model.encoder_window, model.decoder_window):
+        torch.nn.init.normal_(side.others, 0, 0.3, generator=torch.Generator().manual_seed(2))
+    return model.eval()
+
+
+def test_linked_windows_are_a_sample_together(scans, sets) -> None:
+    train_set, _ = scans
+    assert len(train_set) == 3 and train_set.costs.sum() == sets[0].costs.sum()
+    batch = collate([train_set[0, 5], train_set[2, 6]])
+    assert batch["case_id"] == ["c0/bone", "c0/soft", "c2/bone", "c2/soft"]
+    assert batch["scan"].tolist() == [0, 0, 1, 1] and batch["window"].tolist() == [0, 1, 0, 1]
+    keys = band_of(batch).structure.keys
+    assert (keys.diff() > 0).all(), "sorted within each window"
+    assert torch.equal(batch["coords"], collate([train_set[0, 5], train_set[2, 6]])["coords"])
+    middles = [batch["coords"][batch["coords"][:, 0] == s][:, 1:].float() for s in range(4)]
+    middles = [(m.amin(0) + m.amax(0)) / 2 for m in middles]
+    torch.testing.assert_close(middles[0], middles[1], msg="moved alike")
+    assert not torch.equal(middles[0], middles[2])
+    with pytest.raises(InputError, match=r"c2: has .* voxels, more than vqvae.max_voxels"):
+        VoxelDataset(
+            scans[0].instances, int(train_set.costs.max()) - 1, augment=False, windows=LINKED
+        )
+
+
+def test_a_latent_is_given_the_others_at_its_place(scans) -> None:
+    batch = collate([scans[0][0, 0], scans[0][1, 1]])
+    structure = band_of(batch).structure.halved.coarse.halved.coarse.halved.coarse
+    samples = SampleWindows.of_batch(batch)
+    rows = samples.rows_of_others(structure, 2)
+    places = [tuple(c) for c in structure.coords.tolist()]
+    partner = {0: 1, 1: 0, 2: 3, 3: 2}
+    for row, (sample, *place) in enumerate(places):
+        other = (partner[sample], *place)
+        wanted = [len(places)] * 2
+        if other in places:
+            wanted[int(samples.window[partner[sample]])] = places.index(other)
+        assert rows[row].tolist() == wanted
+    assert (rows < len(places)).any() and (rows == len(places)).all(dim=1).any()
+    feats = torch.randn(len(places), 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: SumOfOthers.apply(x, rows), feats)
+
+
+def test_linked_windows_start_as_those_that_are_not_and_depend_on_each_other(scans) -> None:
+    batch = collate([scans[1][0, 0]])
+    samples = SampleWindows.of_batch(batch)
+    plain, linked = (network(w)(band_of(batch), samples)[0].field.feats for w in (WINDOWS, LINKED))
+    assert torch.equal(plain, linked)
+    model = linked_network()
+    own = batch["coords"][:, 0] == 0
+    alone = dataclasses.replace(samples, scan=torch.tensor([0, 1]))
+    with torch.no_grad():
+        together, apart = (model(band_of(batch), s)[0].field.feats[own] for s in (samples, alone))
+    assert not torch.allclose(together, apart)
+
+
+def test_linked_windows_are_reconstructed_from_the_codes_of_all(scans) -> None:
+    """The decoder needs no more than the codes of every window."""
+    network_of = BandNetwork(linked_network(), CPU)
+    bands = {i.name: NarrowBand.load(i.path) for i in scans[1].instances}
+    made = network_of.reconstruct(bands)
+    alone = network_of.reconstruct({"soft": bands["soft"]})["soft"]
+    codes = [made[name].codes for name in bands]
+    assert not np.array_equal(codes[1]["indices"], alone.codes["indices"])
+    coarse = Structure.of_samples(
+        [torch.from_numpy(c["coords"].astype(np.int32)) for c in codes], 4
+    )
+    indices = torch.from_numpy(np.concatenate([c["indices"] for c in codes])).long()
+    samples = SampleWindows.of_names(LINKED, list(bands), CPU)
+    with torch.no_grad():
+        field = network_of.model.decode_indices(coarse, indices, samples).field
+    for sample, name in enumerate(bands):
+        rows = field.structure.coords[:, 0] == sample
+        np.testing.assert_array_equal(made[name].coords, field.structure.coords[rows, 1:])
+        np.testing.assert_allclose(made[name].sdf, field.feats[rows, 0], atol=1e-5)

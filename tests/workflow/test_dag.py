@@ -334,17 +334,22 @@ def test_all_windows_in_one_training(project):
     write_config(project, f"{windows}  together: true\n")
     plan = planned(project, "vqvae_windows")
     assert plan == {**dict.fromkeys(STAGES, 1), "vqvae_windows": 1}, "the regions are there"
-    result = snakemake(project, "-n", "-p", "vqvae_windows")
+    result = snakemake(project, "-n", "vqvae_windows")
     for script in ("pretrain_vqvae", "train_codebook", "train_vqvae"):
-        [call] = [line for line in result.stdout.splitlines() if f"{script}.py" in line]
+        call = next(line for line in result.stdout.splitlines() if f"{script}.py" in line)
         assert " --windows bone=300/1500 liver=60/150 " in call + " "
         assert "windows/bone/512/" in call and "windows/liver/512/" in call
         assert f"--out results/acme/{TOGETHER}/stage" in call
-    [call] = [line for line in result.stdout.splitlines() if "reconstruct_vqvae.py" in line]
+    call = next(line for line in result.stdout.splitlines() if "reconstruct_vqvae.py" in line)
     assert "windows/liver/512/" in call and "--windows" not in call
     run(project, "vqvae_windows")
     assert (project / f"results/acme/{TOGETHER}/reconstructions/metrics.json").is_file()
     assert planned(project, "vqvae_windows") == {}
+    write_config(project, f"{windows}  together: true\n  linked: true\n")
+    plan = planned(project, "vqvae_windows")
+    assert plan == {**dict.fromkeys(STAGES, 1), "vqvae_windows": 1}
+    result = snakemake(project, "-n", "vqvae_windows")
+    assert "liver=60/150 --linked" in result.stdout
     write_config(project, f"{windows.replace('60/150', '60/200')}  together: true\n")
     plan = planned(project, "vqvae_windows")
     assert plan["window_ct"] == 4 and all(plan[stage] == 1 for stage in STAGES)

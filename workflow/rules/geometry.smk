@@ -169,6 +169,7 @@ rule window_ct:
             "windows",
             windows=(str(WINDOWS[wildcards.window]),),
             together=False,
+            linked=False,
             resolution=int(wildcards.resolution),
         ),
         select=chunk_cases,

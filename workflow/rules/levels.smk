@@ -15,7 +15,8 @@ def windows_of_route(wildcards):
     """The windows that a training is on together: it is given the window of each sample."""
     if wildcards.route != TOGETHER or not OPTIONS["windows"].together:
         return ""
-    return f" --windows {shlex.join(map(str, WINDOWS.values()))}"
+    linked = " --linked" if OPTIONS["windows"].linked else ""
+    return f" --windows {shlex.join(map(str, WINDOWS.values()))}{linked}"
 
 
 def samples_of_level(wildcards):

@@ -26,6 +26,7 @@ def main() -> None:
     group.add_argument(
         "--windows", nargs="*", default=[], help="CT windows to train together, name=level/width"
     )
+    group.add_argument("--linked", action="store_true", help="each with the others of its scan")
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaePretrainOptions)
     if stage.coarser or stage.coarser_steps or stage.coarser_voxels:
         parser.error(
@@ -37,7 +38,7 @@ def main() -> None:
     from cardiform.vqvae.trained import check_continuous
     from cardiform.vqvae.windows import WindowSet
 
-    windows = WindowSet.parse(args.windows)
+    windows = WindowSet.parse(args.windows, args.linked)
     if args.weights:
         check_continuous(args.weights, options, windows)
     table = labels.load_label_table(args.labels)

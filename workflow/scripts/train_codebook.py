@@ -20,13 +20,14 @@ def main() -> None:
     group.add_argument(
         "--windows", nargs="*", default=[], help="CT windows to train together, name=level/width"
     )
+    group.add_argument("--linked", action="store_true", help="each with the others of its scan")
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaeCodebookOptions)
 
     from cardiform.vqvae.train import Sets, train_codebook
     from cardiform.vqvae.trained import check_start
     from cardiform.vqvae.windows import WindowSet
 
-    windows = WindowSet.parse(args.windows)
+    windows = WindowSet.parse(args.windows, args.linked)
     check_start(args.weights, options, windows, stage)
     table = labels.load_label_table(args.labels)
     sets = Sets.load(

@@ -23,6 +23,7 @@ def main() -> None:
     group.add_argument(
         "--windows", nargs="*", default=[], help="CT windows to train together, name=level/width"
     )
+    group.add_argument("--linked", action="store_true", help="each with the others of its scan")
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaeJointOptions)
     if faults := list(unfreezing_faults(stage)):
         raise InputError(faults)
@@ -31,7 +32,7 @@ def main() -> None:
     from cardiform.vqvae.trained import check_start
     from cardiform.vqvae.windows import WindowSet
 
-    windows = WindowSet.parse(args.windows)
+    windows = WindowSet.parse(args.windows, args.linked)
     check_start(args.weights, options, windows)
     table = labels.load_label_table(args.labels)
     sets = Sets.load(

@@ -155,6 +155,11 @@ def _windows(options: Mapping[str, Any]) -> Iterator[str]:
             f"windows.max_points is {windows.max_points}, below windows.min_points "
             f"({windows.min_points}): no band would be left; raise it"
         )
+    if windows.linked and not windows.together:
+        yield (
+            "windows.linked is true, but each window has a training of its own; set "
+            "windows.together, or linked to false"
+        )
 
 
 def _batches(options: Mapping[str, Any]) -> Iterator[str]:

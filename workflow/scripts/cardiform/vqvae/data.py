@@ -47,6 +47,7 @@ class VoxelBatch(TypedDict):
     band_voxels: float
     known: NotRequired[Tensor]  # (N,) bool, where the scan cuts one of them
     window: NotRequired[Tensor]  # (samples,) int64, where several windows are trained together
+    scan: NotRequired[Tensor]  # (samples,) int64, equal for windows that are linked
     structure: NotRequired[Structure]  # of the coords, kept by the task when it is first made
 
 
@@ -91,7 +92,8 @@ class VoxelDataset(torch.utils.data.Dataset):
     """``dataset[index, draw]``: one structure; the draw decides its augmentation.
 
     budget : most voxels of a micro-batch.    costs : (size,) int64 voxels of each sample.
-    windows : the CT windows that are trained together, of which each sample is one.
+    windows : the CT windows that are trained together, of which each structure is one. Linked
+        ones are a sample together: all that are there of a scan, augmented alike.
 
     Raises
     ------
@@ -111,15 +113,20 @@ class VoxelDataset(torch.utils.data.Dataset):
     ):
         self.instances, self.budget, self.windows = list(instances), budget, windows
         self.augment, self.seed = augment, seed
-        self.costs = np.array([i.voxels for i in self.instances], np.int64)
+        whole = [i.case_id if windows.linked else i.path for i in self.instances]
+        groups: dict[str | Path, list[Instance]] = {}
+        for key, instance in zip(whole, self.instances):
+            groups.setdefault(key, []).append(instance)
+        self.samples = list(groups.values())
+        self.costs = np.array([sum(i.voxels for i in g) for g in self.samples], np.int64)
         problems = [
             problem(
-                i.path,
-                f"has {i.voxels:,} voxels, more than vqvae.max_voxels ({budget:,})",
-                "raise it, or lower voxels.resolution",
+                path,
+                f"has {cost:,} voxels, more than vqvae.max_voxels ({budget:,})",
+                "raise it, or lower the resolution",
             )
-            for i in self.instances
-            if i.voxels > budget
+            for path, cost in zip(groups, self.costs)
+            if cost > budget
         ]
         kinds = {i.kind: i.path for i in self.instances}
         if len(kinds) > 1:
@@ -133,7 +140,7 @@ class VoxelDataset(torch.utils.data.Dataset):
             raise InputError(problems)
 
     def __len__(self) -> int:
-        return len(self.instances)
+        return len(self.samples)
 
     def plain(self) -> VoxelDataset:
         """The same samples as they are, without augmentation."""
@@ -141,14 +148,25 @@ class VoxelDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         index, draw = key
-        instance = self.instances[index]
-        band = NarrowBand.load(instance.path)
-        coords, sdf = band.coords.astype(np.int32), band.sdf.astype(np.float32)
-        known = np.ones(len(sdf), bool) if band.known is None else band.known
-        values = np.stack([sdf, known], axis=1)
+        sample = self.samples[index]
+        bands = [NarrowBand.load(instance.path) for instance in sample]
+        coords = np.concatenate([band.coords for band in bands]).astype(np.int32)
+        sdf = np.concatenate([band.sdf for band in bands]).astype(np.float32)
+        known = np.concatenate([_known(band) for band in bands])
+        part = np.repeat(np.arange(len(bands)), [len(band.sdf) for band in bands])
+        values = np.stack([sdf, known, part], axis=1).astype(np.float32)
         if self.augment:
             rng = np.random.default_rng((self.seed, draw))
-            coords, values = augmented(coords, values, band.resolution, rng)
+            coords, values = augmented(coords, values, bands[0].resolution, rng)
+        parts = []
+        for number, (instance, band) in enumerate(zip(sample, bands)):
+            own = values[:, 2] == number
+            parts.append(self._item(instance, band, coords[own], values[own]))
+        return {"parts": parts} if self.windows.linked else parts[0]
+
+    def _item(
+        self, instance: Instance, band: NarrowBand, coords: np.ndarray, values: np.ndarray
+    ) -> dict:
         sdf, known = np.ascontiguousarray(values[:, 0]), values[:, 1] > 0
         more: dict = {} if band.known is None else {"known": torch.from_numpy(known)}
         if self.windows:
@@ -162,6 +180,10 @@ class VoxelDataset(torch.utils.data.Dataset):
             "band_voxels": band.band_voxels,
             **more,
         }
+
+
+def _known(band: NarrowBand) -> np.ndarray:
+    return np.ones(len(band.sdf), bool) if band.known is None else band.known
 
 
 def foreign_to(windows: WindowSet, instances: Iterable[Instance]) -> list[str]:
@@ -194,6 +216,9 @@ def augmented(
 
 def collate(samples: Sequence[dict]) -> VoxelBatch:
     """The batch of some items of :class:`VoxelDataset`."""
+    parts = [sample.get("parts", [sample]) for sample in samples]
+    scans = [number for number, own in enumerate(parts) for _ in own]
+    samples = [part for own in parts for part in own]
     rows = [torch.nn.functional.pad(s["coords"], (1, 0), value=i) for i, s in enumerate(samples)]
     batch: VoxelBatch = {
         "case_id": [f"{s['case_id']}/{s['name']}" for s in samples],
@@ -205,6 +230,7 @@ def collate(samples: Sequence[dict]) -> VoxelBatch:
     }
     if "window" in samples[0]:
         batch["window"] = torch.tensor([s["window"] for s in samples])
+        batch["scan"] = torch.tensor(scans)
     if any("known" in s for s in samples):
         every = [s.get("known", torch.ones(len(s["sdf"]), dtype=torch.bool)) for s in samples]
         batch["known"] = torch.cat(every)

@@ -20,7 +20,7 @@ from ..sparse.layers import Block, Resample
 from ..sparse.ops import strided_conv, transposed_conv
 from ..sparse.tensor import SparseTensor, Structure
 from .quantizer import CodebookQuantizer, FiniteScalarQuantizer, Quantized, Quantizer
-from .windows import NO_WINDOWS, SampleWindows, WindowEmbedding, WindowSet
+from .windows import NO_WINDOWS, SampleWindows, WindowCondition, WindowSet
 
 CONTINUOUS = Kind("vqvae_continuous", "a continuous autoencoder of sparse voxels", "pretrain_vqvae")
 QUANTISED = Kind("vqvae", "a sparse VQ-VAE with a codebook", "train_codebook or train_vqvae")
@@ -87,8 +87,8 @@ class SparseVQVAE(nn.Module):
         )
         self.head = nn.Sequential(nn.LayerNorm(channels[0]), nn.Linear(channels[0], 1), nn.Tanh())
         if windows:
-            self.encoder_window = WindowEmbedding(len(windows.names), channels[-1])
-            self.decoder_window = WindowEmbedding(len(windows.names), channels[-1])
+            self.encoder_window = WindowCondition(windows, channels[-1])
+            self.decoder_window = WindowCondition(windows, channels[-1])
 
     @classmethod
     def from_options(

@@ -63,30 +63,43 @@ class BandNetwork:
     def reconstruct(self, bands: Mapping[str, NarrowBand]) -> dict[str, DecodedBand]:
         """Encode the bands of a case and decode them without their structure.
 
-        bands : name of a class, or of a CT window, -> its band.
+        bands : name of a class, or of a CT window, -> its band. Linked windows are decoded from
+            the codes of all of them, else each from its own.
         """
-        return {name: self._reconstruct(name, band) for name, band in bands.items()}
+        if self.model.windows.linked:
+            return self._reconstruct(bands)
+        alone = [self._reconstruct({name: band}) for name, band in bands.items()]
+        return {name: made for one in alone for name, made in one.items()}
 
     @torch.no_grad()
-    def _reconstruct(self, name: str, band: NarrowBand) -> DecodedBand:
-        coords = torch.from_numpy(band.coords.astype(np.int32))
-        structure = Structure.of_samples([coords.to(self.device)], band.resolution)
-        sdf = torch.from_numpy(band.sdf.astype(np.float32))[:, None].to(self.device)
-        tensor = SparseTensor(sdf, structure)
-        samples = SampleWindows.of_names(self.model.windows, [name], self.device)
-        codes: dict[str, np.ndarray] = {}
+    def _reconstruct(self, bands: Mapping[str, NarrowBand]) -> dict[str, DecodedBand]:
+        coords = [torch.from_numpy(b.coords.astype(np.int32)) for b in bands.values()]
+        resolution = next(iter(bands.values())).resolution
+        structure = Structure.of_samples([c.to(self.device) for c in coords], resolution)
+        sdf = np.concatenate([b.sdf for b in bands.values()]).astype(np.float32)
+        tensor = SparseTensor(torch.from_numpy(sdf)[:, None].to(self.device), structure)
+        samples = SampleWindows.of_names(self.model.windows, list(bands), self.device)
+        codes: tuple[np.ndarray, ...] | None = None
         if self.model.quantizer is None:
             latents = self.model.encode(tensor, samples)
             decoded = self.model.decode(latents, samples=samples)
         else:
             coarse, indices = self.model.encode_indices(tensor, samples)
             decoded = self.model.decode_indices(coarse, indices, samples)
-            codes = {
-                "coords": coarse.coords[:, 1:].cpu().numpy().astype(np.uint16),
-                "indices": indices.cpu().numpy().astype(np.int32),
-            }
-        found = decoded.field.structure.coords[:, 1:].cpu().numpy()
-        return DecodedBand(found, decoded.field.feats[:, 0].float().cpu().numpy(), codes)
+            codes = (
+                coarse.coords.cpu().numpy().astype(np.uint16),
+                indices.cpu().numpy().astype(np.int32),
+            )
+        found = decoded.field.structure.coords.cpu().numpy()
+        values = decoded.field.feats[:, 0].float().cpu().numpy()
+        made = {}
+        for sample, name in enumerate(bands):
+            rows, own = found[:, 0] == sample, {}
+            if codes is not None:
+                here = codes[0][:, 0] == sample
+                own = {"coords": codes[0][here, 1:], "indices": codes[1][here]}
+            made[name] = DecodedBand(found[rows, 1:], values[rows], own)
+        return made
 
 
 @dataclass(frozen=True)
