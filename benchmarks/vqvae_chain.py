@@ -195,7 +195,7 @@ class Bench:
             found = find_instances([manifest], [case.case_id])
             bands = {i.name: NarrowBand.load(i.path) for i in found}
             truth = Truth.of_labels(case, self.table, self.folder / "meshes")
-            figures = put_through(network, bands, truth, surfaces=False)[1]
+            figures = put_through(network.reconstruct(bands), bands, truth, surfaces=False)[1]
             values = [(f["l1_voxels"], f["dice"]) for f in map(figures.get, bands)]
             thin = figures["coronary"]
             rows.append([*np.mean(values, axis=0), thin["l1_voxels"], thin["dice"]])

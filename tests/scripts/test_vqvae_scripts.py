@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from answers import refused
-from bands import write_cohort, write_part
+from bands import write_cohort, write_part, write_windows
 from inside import run_inside
 
 from cardiform import volumes
@@ -144,6 +144,43 @@ def test_the_given_voxels_are_their_own_best_reconstruction(finished) -> None:
     volume = 4 / 3 * np.pi * radius**3
     assert truth.labels.data.sum() * voxel == pytest.approx(volume, rel=0.03)
     np.testing.assert_allclose(truth.meshes["ball0"].vertices.mean(axis=0), [5, -10, 20], atol=0.1)
+
+
+def test_windows_in_one_training(tmp_path) -> None:
+    """From the trainings to the figures of each window; what does not fit is refused."""
+    stages = Stages(tmp_path)
+    sizes = {"bone": 0.5, "soft": 0.35}
+    radii = {w: {f"c{i}": r + 0.02 * i for i in range(4)} for w, r in sizes.items()}
+    manifests = write_windows(tmp_path, radii)
+    stages.manifest = ("--manifest", *manifests)
+    windows = ("--windows", "bone=300/1500", "soft=50/400")
+    for stage in (stages.stage0, stages.stage1, stages.stage2):
+        result = stage(*windows)
+        assert result.returncode == 0, result.stderr
+    result = stages.reconstruct()
+    assert result.returncode == 0, result.stderr
+    stored = load_model(tmp_path / "stage2" / "model.pt")
+    assert stored.extra == {"windows": ["bone=300/1500", "soft=50/400"]}
+    figures = json.loads((tmp_path / "stage2" / "metrics.json").read_text())
+    for window in sizes:
+        assert 1 <= figures["train"][f"perplexity_{window}"] <= 12
+        held_out = {f"{n}_{window}" for n in ("l1_voxels", "iou", "usage", "perplexity")}
+        assert held_out <= figures["validation"].keys()
+        found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+        assert found["test"]["model"]["mean"][window]["l1_voxels"] > 0
+        labels = volumes.load_label_map(tmp_path / "out" / "c3" / window / "labels.nii.gz")
+        assert set(np.unique(labels.data)) <= {0, 1}
+        codes = load_npz(tmp_path / "out" / "c3" / window / "codes.npz")
+        assert set(codes) == {f"{window}_coords", f"{window}_indices"}
+    result = stages.stage2("--windows", "bone=300/1500", "soft=60/400", out="other")
+    refused(result, "trained on bone=300/1500, soft=50/400, not on bone=300/1500, soft=60/400")
+    refused(stages.stage1(out="other"), "soft=50/400, not on no windows together")
+    result = stages.stage0("--windows", "bone=300/1500", out="other")
+    refused(result, "soft.npz: is of none of the windows that are trained together (bone)")
+    stages.manifest = ("--manifest", write_cohort(tmp_path / "hearts", stages.radii))
+    refused(
+        stages.reconstruct("--out", tmp_path / "hearts"), "ball0.npz: is of none of the windows"
+    )
 
 
 def test_pretrained_weights_of_another_network_are_refused(finished) -> None:

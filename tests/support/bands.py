@@ -38,6 +38,20 @@ def write_cohort(folder: Path, radii: dict[str, list[float]], resolution: int = 
     return folder / "manifest.tsv"
 
 
+def write_windows(folder: Path, radii: dict[str, dict[str, float]], resolution: int = 32) -> list:
+    """window -> case id -> radius of its region; a manifest each, as window_ct writes them."""
+    manifests = []
+    for window, cases in radii.items():
+        rows = []
+        for case_id, radius in cases.items():
+            path = folder / window / case_id / f"{window}.npz"
+            ball_band(radius, resolution).save(path)
+            rows.append([case_id, path, path.stat().st_size, sha256_file(path), "ok"])
+        manifests.append(folder / window / "manifest.tsv")
+        write_manifest(manifests[-1], rows)
+    return manifests
+
+
 def write_part(folder: Path, part: str, names: list[str]) -> Path:
     """A split CSV."""
     cases = [Case(case_id=n, patient_id=n, labels="") for n in names]

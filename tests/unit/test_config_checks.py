@@ -130,6 +130,11 @@ def test_the_defaults_fit():
             {"windows": {"max_points": 50, "min_points": 50}},
         ),
         (
+            {"windows": {"linked": True}},
+            "windows.linked is true, but each window has a training of its own",
+            {"windows": {"linked": True, "together": True}},
+        ),
+        (
             {"vecset": {"batch_size": 4, "accumulate": 3}},
             "vecset.batch_size is 4, no multiple of its accumulate (3)",
             {"training": {"accumulate": 2}},

@@ -77,7 +77,7 @@ def run(task, sets, out, **changes):
 
 def fitted(task, sets, codebook) -> tuple[dict, dict]:
     """Figures before and after."""
-    latents = cached_latents(task.model, sets.train, codebook, CPU)
+    latents = cached_latents(task.model, sets.train, codebook, CPU).values
     return fit_codebook(task, latents, sets.validation, codebook, CPU)
 
 
@@ -181,7 +181,7 @@ def test_kmeans_alone_leaves_the_means(sets) -> None:
         task = quantized(codebook, codebook, trained="quantizer")
         fitted(task, sets, codebook)
         latents = cached_latents(task.model, sets.train, codebook, CPU)
-        codes, _ = kmeans(latents, 16, 15, torch.Generator().manual_seed(0))
+        codes, _ = kmeans(latents.values, 16, 15, torch.Generator().manual_seed(0))
         found[method] = torch.equal(task.model.quantizer.codebook, codes)
     assert found == {"kmeans": True, "kmeans_ema": False}
 
@@ -192,7 +192,8 @@ def test_cached_latents_are_those_of_the_samples_as_they_are(sets) -> None:
     plain = VoxelDataset(sets.train.instances, 20_000, augment=False)
     with torch.no_grad():
         single = [task.model.encode(band_of(collate([plain[i, 0]]))).feats for i in range(8)]
-    torch.testing.assert_close(cached, torch.cat(single))
+    torch.testing.assert_close(cached.values, torch.cat(single))
+    assert cached.window is None
 
 
 def test_a_validation_moves_no_code(sets) -> None:
@@ -281,8 +282,8 @@ def test_validation_figures_of_a_perfect_and_a_blank_decoder(sets, monkeypatch) 
     real = task.model.forward
 
     def decoded_as(change):
-        def forward(band):
-            decoded, latents, codes = real(band)
+        def forward(band, samples):
+            decoded, latents, codes = real(band, samples)
             field = decoded.field.replace(change(band.feats))
             return dataclasses.replace(decoded, field=field), latents, codes
 
@@ -316,7 +317,7 @@ def test_a_preview_is_a_picture_of_what_is_decoded(sets, tmp_path, monkeypatch) 
     )
     real = task.model.decode(task.model.encode(truth), truth.structure)
     perfect = dataclasses.replace(real, field=truth)
-    monkeypatch.setattr(task.model, "decode", lambda latents: perfect)
+    monkeypatch.setattr(task.model, "decode", lambda latents, samples: perfect)
     task.preview([batch], tmp_path, 7)
     # the structure fills the picture but for a margin
     assert torch.from_numpy(shown["points"]).norm(dim=1).mean() == pytest.approx(1 / 1.2, abs=0.04)

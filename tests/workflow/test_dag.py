@@ -51,6 +51,7 @@ def done_with_coronaries(finished_with_coronaries, tmp_path):
 
 ALL = {"write_report": 1, "all": 1}
 VECSET = {"train_vecset": 1, "reconstruct_vecset": 1, **ALL}
+TOGETHER = "vqvae_windows/together"
 STAGES = ("pretrain_vqvae", "train_codebook", "train_vqvae", "reconstruct_vqvae")
 VQVAE = dict.fromkeys(STAGES, 1)
 SAMPLES = ("sample_diffusion", "evaluate_samples", "complete_labels")
@@ -323,6 +324,39 @@ def test_each_window_is_a_training_of_its_own(project):
     write_config(project, windows.replace("60/150", "60/200"))
     plan = planned(project, "vqvae_windows")
     assert plan["window_ct"] == 4 and all(plan[stage] == 1 for stage in STAGES)
+
+
+def test_all_windows_in_one_training(project):
+    windows = 'windows:\n  windows: ["bone=300/1500", "liver=60/150"]\n'
+    write_table(project, 12, "image")
+    write_config(project, windows)
+    run(project, "vqvae_windows")
+    write_config(project, f"{windows}  together: true\n")
+    plan = planned(project, "vqvae_windows")
+    assert plan == {**dict.fromkeys(STAGES, 1), "vqvae_windows": 1}, "the regions are there"
+    result = snakemake(project, "-n", "vqvae_windows")
+    for script in ("pretrain_vqvae", "train_codebook", "train_vqvae"):
+        call = next(line for line in result.stdout.splitlines() if f"{script}.py" in line)
+        assert " --windows bone=300/1500 liver=60/150 " in call + " "
+        assert "windows/bone/512/" in call and "windows/liver/512/" in call
+        assert f"--out results/acme/{TOGETHER}/stage" in call
+    call = next(line for line in result.stdout.splitlines() if "reconstruct_vqvae.py" in line)
+    assert "windows/liver/512/" in call and "--windows" not in call
+    run(project, "vqvae_windows")
+    assert (project / f"results/acme/{TOGETHER}/reconstructions/metrics.json").is_file()
+    assert planned(project, "vqvae_windows") == {}
+    write_config(project, f"{windows}  together: true\n  linked: true\n")
+    plan = planned(project, "vqvae_windows")
+    assert plan == {**dict.fromkeys(STAGES, 1), "vqvae_windows": 1}
+    result = snakemake(project, "-n", "vqvae_windows")
+    assert "liver=60/150 --linked" in result.stdout
+    write_config(project, f"{windows.replace('60/150', '60/200')}  together: true\n")
+    plan = planned(project, "vqvae_windows")
+    assert plan["window_ct"] == 4 and all(plan[stage] == 1 for stage in STAGES)
+    folds = "split:\n  folds: 3\nvqvae_pretrain:\n  coarser: [64]\n"
+    write_config(project, f"{windows}  together: true\n{folds}")
+    plan = planned(project, "vqvae_windows_folds")
+    assert plan["window_ct"] == 8 and plan["pretrain_vqvae"] == 6 and plan["train_vqvae"] == 3
 
 
 def test_a_window_that_is_none(project):

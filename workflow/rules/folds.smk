@@ -26,7 +26,7 @@ rule vqvae_folds:
 
 rule vqvae_windows_folds:
     input:
-        expand(IN_FOLDS, family=[f"vqvae_windows/{window}" for window in WINDOWS]),
+        expand(IN_FOLDS, family=WINDOW_ROUTES),
 
 
 rule coronary_folds:

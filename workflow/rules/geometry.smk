@@ -168,6 +168,8 @@ rule window_ct:
         flags=lambda wildcards: flags(
             "windows",
             windows=(str(WINDOWS[wildcards.window]),),
+            together=False,
+            linked=False,
             resolution=int(wildcards.resolution),
         ),
         select=chunk_cases,

@@ -1,5 +1,5 @@
-# Stage 0 by way of coarser resolutions: one job a level. The wildcard coarse is "_128", say, and
-# empty at its own resolution.
+# What a training on a route reads, stage 0 by way of coarser resolutions too: one job a level. The
+# wildcard coarse is "_128", say, and empty at its own resolution.
 COARSER = [f"_{resolution}" for resolution in OPTIONS["vqvae_pretrain"].coarser]
 
 
@@ -7,10 +7,24 @@ wildcard_constraints:
     coarse=f"({'|'.join(COARSER)})?",
 
 
+def samples_of_route(wildcards):
+    return [path for folder in ROUTES[wildcards.route] for path in manifests(folder)]
+
+
+def windows_of_route(wildcards):
+    """The windows that a training is on together: it is given the window of each sample."""
+    if wildcards.route != TOGETHER or not OPTIONS["windows"].together:
+        return ""
+    linked = " --linked" if OPTIONS["windows"].linked else ""
+    return f" --windows {shlex.join(map(str, WINDOWS.values()))}{linked}"
+
+
 def samples_of_level(wildcards):
-    folder = ROUTES[wildcards.route]
     coarse = wildcards.coarse.removeprefix("_")
-    return manifests(f"{Path(folder).parent}/{coarse}" if coarse else folder)
+    if not coarse:
+        return samples_of_route(wildcards)
+    folders = [Path(folder).parent for folder in ROUTES[wildcards.route]]
+    return [path for folder in folders for path in manifests(f"{folder}/{coarse}")]
 
 
 def model_before(wildcards):

@@ -11,9 +11,7 @@ LEARNED = {
     ],
     "coronary": [f"{THIN}/refined/metrics.json"] if HAS_STRUCTURE else [],
     "fused": [f"{RESULTS}/fused/summary.json"] if HAS_STRUCTURE else [],
-    "vqvae_windows": [
-        f"{RESULTS}/vqvae_windows/{window}/reconstructions/metrics.json" for window in WINDOWS
-    ],
+    "vqvae_windows": [f"{RESULTS}/{route}/reconstructions/metrics.json" for route in WINDOW_ROUTES],
     "vessels": [f"{VESSELS}/model/metrics.json"],
     "set_diffusion": [f"{RESULTS}/set_diffusion/model/metrics.json"],
 }

@@ -1,6 +1,14 @@
-# folder of a route's trainings -> folder of its samples
-ROUTES = {"vqvae": VOXELS} | {
-    f"vqvae_windows/{window}": REGIONS.format(window=window) for window in WINDOWS
+# folder of the trainings on CT windows -> its windows
+TOGETHER = "vqvae_windows/together"
+WINDOW_ROUTES = (
+    {TOGETHER: [*WINDOWS]}
+    if OPTIONS["windows"].together
+    else {f"vqvae_windows/{window}": [window] for window in WINDOWS}
+)
+# folder of a route's trainings -> folders of its samples
+ROUTES = {"vqvae": [VOXELS]} | {
+    route: [REGIONS.format(window=window) for window in windows]
+    for route, windows in WINDOW_ROUTES.items()
 }
 # Label maps and their meshes where there are such; else the voxels themselves are the truth.
 TRUTH = (
@@ -24,8 +32,8 @@ rule vqvae:
 
 rule vqvae_windows:
     input:
-        expand(f"{RESULTS}/vqvae_windows/{{window}}/stage2/model.pt", window=WINDOWS),
-        expand(f"{RESULTS}/vqvae_windows/{{window}}/reconstructions/metrics.json", window=WINDOWS),
+        expand(f"{RESULTS}/{{route}}/stage2/model.pt", route=WINDOW_ROUTES),
+        expand(f"{RESULTS}/{{route}}/reconstructions/metrics.json", route=WINDOW_ROUTES),
 
 
 # As in train_vecset only the final files are outputs: checkpoints must outlive a failure.
@@ -56,7 +64,8 @@ rule pretrain_vqvae:
         script=script("pretrain_vqvae.py"),
         network=lambda wildcards: flags(
             "vqvae", **tried(wildcards, "vqvae") | voxels_of_level(wildcards)
-        ),
+        )
+        + windows_of_route(wildcards),
         flags=lambda wildcards: flags(
             "vqvae_pretrain", **tried(wildcards, "vqvae_pretrain") | of_level(wildcards)
         )
@@ -75,7 +84,7 @@ rule train_codebook:
         or f"{RESULTS}/{wildcards.fold}{wildcards.route}/stage0/model.pt",
         train=f"{OF_SPLIT}split/train.csv",
         validation=f"{OF_SPLIT}split/val.csv",
-        samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
+        samples=samples_of_route,
         trial=trial_file,
     output:
         model=f"{OF_TRIAL}{{route}}/stage1/model.pt",
@@ -95,7 +104,7 @@ rule train_codebook:
     params:
         launcher=script("launch.py"),
         script=script("train_codebook.py"),
-        network=flags("vqvae"),
+        network=lambda wildcards: flags("vqvae") + windows_of_route(wildcards),
         flags=lambda wildcards: flags("vqvae_codebook", **tried(wildcards, "vqvae_codebook")),
         out=folder_and_labels,
     shell:
@@ -111,7 +120,7 @@ rule train_vqvae:
         weights=f"{OF_SPLIT}{{route}}/stage1/model.pt",
         train=f"{OF_SPLIT}split/train.csv",
         validation=f"{OF_SPLIT}split/val.csv",
-        samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
+        samples=samples_of_route,
         trial=trial_file,
     output:
         model=f"{OF_TRIAL}{{route}}/stage2/model.pt",
@@ -131,7 +140,7 @@ rule train_vqvae:
     params:
         launcher=script("launch.py"),
         script=script("train_vqvae.py"),
-        network=flags("vqvae"),
+        network=lambda wildcards: flags("vqvae") + windows_of_route(wildcards),
         flags=lambda wildcards: flags("vqvae_joint", **tried(wildcards, "vqvae_joint")),
         out=folder_and_labels,
     shell:
@@ -150,7 +159,7 @@ rule reconstruct_vqvae:
         continuous=lambda wildcards: OPTIONS["vqvae"].pretrained
         or f"{RESULTS}/{wildcards.fold}{wildcards.route}/stage0/model.pt",
         splits=expand(f"{OF_SPLIT}split/{{part}}.csv", part=["val", "test"], allow_missing=True),
-        samples=lambda wildcards: manifests(ROUTES[wildcards.route]),
+        samples=samples_of_route,
     output:
         f"{OF_SPLIT}{{route}}/reconstructions/metrics.json",
     log:

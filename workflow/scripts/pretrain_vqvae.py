@@ -23,6 +23,10 @@ def main() -> None:
     parser = cli.build_parser(__doc__, VqvaeOptions, VqvaePretrainOptions)
     group = cli.add_training_arguments(parser)
     group.add_argument("--weights", type=Path, help="model.pt to start from; default: random")
+    group.add_argument(
+        "--windows", nargs="*", default=[], help="CT windows to train together, name=level/width"
+    )
+    group.add_argument("--linked", action="store_true", help="each with the others of its scan")
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaePretrainOptions)
     if stage.coarser or stage.coarser_steps or stage.coarser_voxels:
         parser.error(
@@ -32,11 +36,15 @@ def main() -> None:
 
     from cardiform.vqvae.train import Sets, pretrain
     from cardiform.vqvae.trained import check_continuous
+    from cardiform.vqvae.windows import WindowSet
 
+    windows = WindowSet.parse(args.windows, args.linked)
     if args.weights:
-        check_continuous(args.weights, options)
+        check_continuous(args.weights, options, windows)
     table = labels.load_label_table(args.labels)
-    sets = Sets.load(args.manifest, args.train, args.validation, table, options, stage.seed)
+    sets = Sets.load(
+        args.manifest, args.train, args.validation, table, options, stage.seed, windows
+    )
     pretrain(options, stage, sets, args.out, args.weights)
 
 

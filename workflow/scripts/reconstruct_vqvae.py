@@ -22,7 +22,7 @@ from pathlib import Path
 from cardiform import cli, labels
 from cardiform.cohort import per_case, splits
 from cardiform.cohort.table import Case, read_checked_cases
-from cardiform.errors import together
+from cardiform.errors import InputError, together
 from cardiform.options.vqvae import VqvaeReconstructOptions
 
 log = logging.getLogger("reconstruct_vqvae")
@@ -54,7 +54,7 @@ def main() -> None:
     from cardiform.geometry.meshed import mesh_files
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
-    from cardiform.vqvae.data import find_instances
+    from cardiform.vqvae.data import find_instances, foreign_to
     from cardiform.vqvae.reconstruct import METHODS, BandNetwork, reconstruct_case
     from cardiform.vqvae.trained import load_network
 
@@ -72,6 +72,9 @@ def main() -> None:
     instances: dict[str, list] = {}
     for instance in find_instances(args.manifest, [c for p in rows.values() for c, _ in p]):
         instances.setdefault(instance.case_id, []).append(instance)
+    every = [instance for found in instances.values() for instance in found]
+    if foreign := [line for n in loaded for line in foreign_to(n.windows, every)]:
+        raise InputError(dict.fromkeys(foreign))
     names = {part: [c for c, _ in found if c in instances] for part, found in rows.items()}
     held = [row for found in rows.values() for row in found if row[0] in instances]
     if args.cases is None:

@@ -16,15 +16,23 @@ from cardiform.options.vqvae import VqvaeCodebookOptions, VqvaeOptions
 
 def main() -> None:
     parser = cli.build_parser(__doc__, VqvaeOptions, VqvaeCodebookOptions)
-    cli.add_training_arguments(parser, weights="model.pt of stage 0")
+    group = cli.add_training_arguments(parser, weights="model.pt of stage 0")
+    group.add_argument(
+        "--windows", nargs="*", default=[], help="CT windows to train together, name=level/width"
+    )
+    group.add_argument("--linked", action="store_true", help="each with the others of its scan")
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaeCodebookOptions)
 
     from cardiform.vqvae.train import Sets, train_codebook
     from cardiform.vqvae.trained import check_start
+    from cardiform.vqvae.windows import WindowSet
 
-    check_start(args.weights, options, stage)
+    windows = WindowSet.parse(args.windows, args.linked)
+    check_start(args.weights, options, windows, stage)
     table = labels.load_label_table(args.labels)
-    sets = Sets.load(args.manifest, args.train, args.validation, table, options, stage.seed)
+    sets = Sets.load(
+        args.manifest, args.train, args.validation, table, options, stage.seed, windows
+    )
     train_codebook(options, stage, sets, args.weights, args.out)
 
 

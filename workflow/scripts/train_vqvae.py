@@ -19,17 +19,25 @@ from cardiform.options.vqvae import VqvaeJointOptions, VqvaeOptions
 
 def main() -> None:
     parser = cli.build_parser(__doc__, VqvaeOptions, VqvaeJointOptions)
-    cli.add_training_arguments(parser, weights="model.pt of stage 1")
+    group = cli.add_training_arguments(parser, weights="model.pt of stage 1")
+    group.add_argument(
+        "--windows", nargs="*", default=[], help="CT windows to train together, name=level/width"
+    )
+    group.add_argument("--linked", action="store_true", help="each with the others of its scan")
     options, stage, args = cli.parse(parser, VqvaeOptions, VqvaeJointOptions)
     if faults := list(unfreezing_faults(stage)):
         raise InputError(faults)
 
     from cardiform.vqvae.train import Sets, train_jointly
     from cardiform.vqvae.trained import check_start
+    from cardiform.vqvae.windows import WindowSet
 
-    check_start(args.weights, options)
+    windows = WindowSet.parse(args.windows, args.linked)
+    check_start(args.weights, options, windows)
     table = labels.load_label_table(args.labels)
-    sets = Sets.load(args.manifest, args.train, args.validation, table, options, stage.seed)
+    sets = Sets.load(
+        args.manifest, args.train, args.validation, table, options, stage.seed, windows
+    )
     train_jointly(options, stage, sets, args.weights, args.out)
 
 

@@ -23,6 +23,8 @@ def main() -> None:
     parser = cli.build_parser(__doc__, WindowsOptions)
     cli.add_case_arguments(parser)
     options, args = cli.parse(parser, WindowsOptions)
+    if options.together or options.linked:
+        parser.error("--together and --linked are of the workflow: see --windows of the trainings")
     windows = parse_windows(options.windows)
     if len(windows) != 1:
         raise InputError("--windows names several windows; run the script once for each")

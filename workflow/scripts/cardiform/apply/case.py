@@ -161,7 +161,8 @@ def _reconstruct(work: _Work) -> None:
     grid, table = ready.label_map, networks.table
     # of several reconstructions the last one is pictured
     if networks.vqvae:
-        decoded = Decoded.of(networks.vqvae, ready.bands, table, grid)
+        bands = [network.reconstruct(ready.bands) for network in networks.vqvae]
+        decoded = Decoded.of(bands, ready.bands, table, grid)
         work.written += decoded.write(work.out / "vqvae" / work.case_id, grid.affine)
         _measure(work, "vqvae", decoded)
     if networks.vecset:

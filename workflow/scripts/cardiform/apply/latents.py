@@ -44,9 +44,8 @@ def encoded(ready: Ready, networks: Networks) -> dict[str, np.ndarray]:
     for start, vecset in zip(starts, networks.vecset):
         arrays[f"{start}vecset"] = vecset.encode(ready.points, case_id)[0].cpu().numpy()
     for start, vqvae in zip(starts, networks.vqvae):
-        for name, band in ready.bands.items():
-            found = vqvae.reconstruct(band)[2]
-            arrays |= {f"{start}vqvae_{name}_{key}": array for key, array in found.items()}
+        for name, found in vqvae.reconstruct(ready.bands).items():
+            arrays |= {f"{start}vqvae_{name}_{key}": array for key, array in found.codes.items()}
     for fold, (start, coder) in enumerate(zip(starts, networks.coders)):
         path, cut = ready.on_grid(coder.grid, fold)
         options = LatentsOptions(batch_size=ready.stages["latents"].batch_size)

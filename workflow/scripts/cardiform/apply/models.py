@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..artefact.layout import CONFIDENCE, FOLDS, SHAPES, SHAPES_TEMPLATE, model_file
+from ..artefact.layout import CONFIDENCE, FOLDS, SHAPES, SHAPES_TEMPLATE, model_file, model_files
 from ..errors import InputError, problem
 
 PRESETS = ("cardiform", "near")
@@ -77,6 +77,10 @@ def find_models(folder: Path) -> Models:
         remedy = "name a results folder, results/acme say, or a bundle"
         raise InputError(problem(folder, fact, remedy))
     found = _models_in(folder)
+    if not found.files and model_files(folder, "vqvae"):
+        fact = "has models of CT windows alone, and label maps have no windows"
+        remedy = "reconstruct new CTs with window_ct and reconstruct_vqvae (docs/vqvae.md)"
+        raise InputError(problem(folder, fact, remedy))
     if not found.files:
         remedy = "name a results folder in which a training has finished, or a bundle"
         raise InputError(problem(folder, "has no trained model", remedy))

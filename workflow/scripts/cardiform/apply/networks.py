@@ -27,7 +27,7 @@ from ..vecset.confidence import CONFIDENCE as SOUND
 from ..vecset.confidence import Sound
 from ..vecset.reconstruct import Reconstructor
 from ..vqvae.reconstruct import BandNetwork
-from ..vqvae.trained import load_network
+from ..vqvae.trained import load_for_label_maps
 from .models import Models
 from .stages import Stages, find_stages
 from .tasks import usable
@@ -246,7 +246,7 @@ def load_networks(content: Content, tasks: Sequence[str], device: torch.device) 
             Reconstructor.load(m.vecset, options, device) for m in folders if m.vecset
         ]
     if shapes and "vqvae" in have:
-        networks = [load_network(m.vqvae, True, content.table) for m in folders if m.vqvae]
+        networks = [load_for_label_maps(m.vqvae, content.table) for m in folders if m.vqvae]
         made["vqvae"] = [BandNetwork(network.to(device), device) for network in networks]
     if "encode" in wanted and "coder" in have:
         made["coders"] = [ShapeCoder.load(m.coder).to(device) for m in folders if m.coder]

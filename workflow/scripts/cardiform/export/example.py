@@ -80,10 +80,8 @@ def _by_vqvae(path: Path, prepared: Ready) -> dict[str, np.ndarray]:
     if "vqvae_windows" in path.parts:
         return {}  # it reads a CT, which the example has none of
     network = BandNetwork(load_network(path, quantised=True), CPU)
-    solids = {}
-    for name, band in prepared.bands.items():
-        coords, sdf, _ = network.reconstruct(band)
-        solids[name] = solid_of(coords, sdf, band)
+    made = network.reconstruct(prepared.bands)
+    solids = {n: solid_of(made[n].coords, made[n].sdf, b) for n, b in prepared.bands.items()}
     return {"labels": fused(solids, prepared.table, prepared.label_map)}
 
 

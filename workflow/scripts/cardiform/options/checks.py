@@ -155,6 +155,16 @@ def _windows(options: Mapping[str, Any]) -> Iterator[str]:
             f"windows.max_points is {windows.max_points}, below windows.min_points "
             f"({windows.min_points}): no band would be left; raise it"
         )
+    if windows.linked and not windows.together:
+        yield (
+            "windows.linked is true, but each window has a training of its own; set "
+            "windows.together, or linked to false"
+        )
+    if windows.linked and options["vqvae"].deformations:
+        yield (
+            "vqvae.deformations are drawn for each window by itself, and linked windows would no "
+            "longer lie on each other; set windows.linked to false, or deformations to []"
+        )
 
 
 def _batches(options: Mapping[str, Any]) -> Iterator[str]:

@@ -69,6 +69,16 @@ class WindowsOptions:
         "name=level/width of each window, HU",
         filled=True,
     )
+    together: bool = option(
+        False,
+        "one training on all of them, with one codebook, in place of one training each",
+        young=True,
+    )
+    linked: bool = option(
+        False,
+        "there, encode and decode each with what the other windows of its scan have at a place",
+        young=True,
+    )
     volumes: str = option(
         "",
         "folder of dense volumes {case}/windows/{name}_w{width}_l{level}.npy to use instead of "

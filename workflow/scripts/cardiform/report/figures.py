@@ -12,6 +12,7 @@ from .charts import boxes
 from .parts import Cell, Chart, Results, Section, Table, structures, words
 
 FAMILIES = ("vecset", "vqvae")
+WINDOWS = {"together": "all windows together"}  # folder of a route that is of no single one
 PARTS = {"test": "test cases", "validation": "validation cases, which chose the weights"}
 METHODS = {
     "model": "model",
@@ -80,7 +81,7 @@ def dice_of(case: Mapping[str, Any]) -> dict[str, float]:
 def _family(name: str) -> str:
     family, _, window = name.partition("/")
     title = {"vecset": "VecSet"}.get(family, "Sparse VQ-VAE")
-    return f"{title} of the window {window}" if window else title
+    return f"{title} of {WINDOWS.get(window, f'the window {window}')}" if window else title
 
 
 def _table(results: Results, file: str, part: str, labels: LabelTable) -> Table:

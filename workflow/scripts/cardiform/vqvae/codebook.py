@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,10 +19,23 @@ from .data import VoxelDataset, collate
 from .model import SparseVQVAE
 from .quantizer import CodebookQuantizer, kmeans, statistics, usage_figures
 from .task import VqvaeTask, band_of
+from .windows import SampleWindows, WindowFigures
 
 log = logging.getLogger(__name__)
 
 EMA_STREAM = 1  # keeps the draws of the moving means apart from those of k-means
+
+
+@dataclass(frozen=True)
+class CachedLatents:
+    """The latents of every sample of a split, on the CPU.
+
+    values : (N, D) float32.
+    window : (N,) int64 the window of each; None where the network knows of none.
+    """
+
+    values: Tensor
+    window: Tensor | None = None
 
 
 @torch.no_grad()
@@ -38,7 +52,7 @@ def fit_codebook(
     moves a codebook, and k-means minimises just that; gradient steps from random codes end
     with a few of them in use.
 
-    latents : (N, D) of all training samples, on the CPU (:func:`cached_latents`).
+    latents : (N, D) of all training samples, on the CPU (``values`` of :func:`cached_latents`).
 
     Returns
     -------
@@ -72,27 +86,33 @@ def fit_codebook(
 @torch.no_grad()
 def cached_latents(
     model: SparseVQVAE, dataset: VoxelDataset, stage: VqvaeStageOptions, device: torch.device
-) -> Tensor:
-    """(N, D) float32 latents of every sample, on the CPU; without augmentation."""
+) -> CachedLatents:
+    """The latents of every sample, without augmentation."""
     model.to(device).eval()
-    plain = VoxelDataset(dataset.instances, dataset.budget, augment=False)
-    parts = [
-        model.encode(band_of(batch)).feats.float().cpu()
-        for batch in validation_batches(plain, stage, World(0, 1, device), collate)
-    ]
-    return torch.cat(parts)
+    values, windows = [], []
+    for batch in validation_batches(dataset.plain(), stage, World(0, 1, device), collate):
+        samples = SampleWindows.of_batch(batch)
+        latents = model.encode(band_of(batch), samples)
+        values.append(latents.feats.float().cpu())
+        if samples is not None:
+            windows.append(samples.of_rows(latents.structure.coords).cpu())
+    return CachedLatents(torch.cat(values), torch.cat(windows) if windows else None)
 
 
 @torch.no_grad()
-def training_usage(model: SparseVQVAE, latents: Tensor, out: Path) -> dict[str, float]:
-    """usage and perplexity over all (N, D) training latents; usage.png in ``out``."""
+def training_usage(model: SparseVQVAE, latents: CachedLatents, out: Path) -> dict[str, float]:
+    """usage and perplexity over all training latents, and of each window; usage.png in ``out``."""
     quantizer = model.quantizer
     assert quantizer is not None
     device = next(model.parameters()).device
-    indices = [quantizer.encode_indices(rows.to(device)).cpu() for rows in latents.split(1 << 18)]
-    counts = torch.bincount(torch.cat(indices), minlength=quantizer.size)
+    parts = latents.values.split(1 << 18)
+    indices = torch.cat([quantizer.encode_indices(rows.to(device)).cpu() for rows in parts])
+    counts = torch.bincount(indices, minlength=quantizer.size)
     plot_usage(counts.tolist(), out / "usage.png")
-    return {**usage_figures(counts), "latents": len(latents)}
+    by_window = WindowFigures(model.windows)
+    if latents.window is not None:
+        by_window.add_codes(latents.window, indices, quantizer.size)
+    return {**usage_figures(counts), "latents": len(indices), **by_window.figures()}
 
 
 def follow_latents(

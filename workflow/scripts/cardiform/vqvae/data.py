@@ -17,6 +17,7 @@ from ..files import opened_npz
 from ..geometry.narrowband import SPARSE, NarrowBand, voxel_keys
 from ..sparse.tensor import Structure
 from .augmentation import GROWTH, deformed
+from .windows import NO_WINDOWS, WindowSet
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class VoxelBatch(TypedDict):
     resolution: int
     band_voxels: float
     known: NotRequired[Tensor]  # (N,) bool, where the scan cuts one of them
+    window: NotRequired[Tensor]  # (samples,) int64, where several windows are trained together
+    scan: NotRequired[Tensor]  # (samples,) int64, equal for windows that are linked
     structure: NotRequired[Structure]  # of the coords, kept by the task when it is first made
 
 
@@ -91,11 +94,14 @@ class VoxelDataset(torch.utils.data.Dataset):
 
     budget : most voxels of a micro-batch.    costs : (size,) int64 most voxels of each sample.
     deformations : kinds of :mod:`cardiform.vqvae.augmentation`.
+    windows : the CT windows that are trained together, of which each structure is one. Linked
+        ones are a sample together: all that are there of a scan, augmented alike.
 
     Raises
     ------
     InputError
-        A structure alone has more voxels than a micro-batch may have, or the resolutions differ.
+        A structure alone has more voxels than a micro-batch may have, the resolutions differ, or
+        one is of no window.
     """
 
     def __init__(
@@ -106,19 +112,25 @@ class VoxelDataset(torch.utils.data.Dataset):
         augment: bool,
         deformations: Collection[str] = (),
         seed: int = 0,
+        windows: WindowSet = NO_WINDOWS,
     ):
-        self.instances, self.budget = list(instances), budget
+        self.instances, self.budget, self.windows = list(instances), budget, windows
         self.augment, self.deformations, self.seed = augment, deformations, seed
+        whole = [i.case_id if windows.linked else i.path for i in self.instances]
+        groups: dict[str | Path, list[Instance]] = {}
+        for key, instance in zip(whole, self.instances):
+            groups.setdefault(key, []).append(instance)
+        self.samples = list(groups.values())
         growth = GROWTH if deformations else 1
-        self.costs = np.array([growth * i.voxels for i in self.instances], np.int64)
+        self.costs = np.array([growth * sum(i.voxels for i in g) for g in self.samples], np.int64)
         problems = [
             problem(
-                i.path,
+                path,
                 f"has {cost:,} voxels{' when deformed' if deformations else ''}, more than "
                 f"vqvae.max_voxels ({budget:,})",
-                "raise it, or lower voxels.resolution",
+                "raise it, or lower the resolution",
             )
-            for i, cost in zip(self.instances, self.costs.tolist())
+            for path, cost in zip(groups, self.costs.tolist())
             if cost > budget
         ]
         kinds = {i.kind: i.path for i in self.instances}
@@ -128,28 +140,53 @@ class VoxelDataset(torch.utils.data.Dataset):
                 f"sparse voxels of different resolutions or half-bands: {listed}; name the "
                 "manifests of one setting"
             )
+        problems += foreign_to(windows, self.instances)
+        if deformations and windows.linked:
+            problems.append(
+                "vqvae.deformations are drawn for each window by itself, and linked windows would "
+                "no longer lie on each other; leave out one of the two"
+            )
         if problems:
             raise InputError(problems)
 
     def __len__(self) -> int:
-        return len(self.instances)
+        return len(self.samples)
+
+    def plain(self) -> VoxelDataset:
+        """The same samples as they are, without augmentation."""
+        return VoxelDataset(self.instances, self.budget, augment=False, windows=self.windows)
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         index, draw = key
-        instance = self.instances[index]
-        band = NarrowBand.load(instance.path)
-        coords, sdf = band.coords.astype(np.int32), band.sdf.astype(np.float32)
-        known = np.ones(len(sdf), bool) if band.known is None else band.known
-        values = np.stack([sdf, known], axis=1)
+        sample = self.samples[index]
+        bands = [NarrowBand.load(instance.path) for instance in sample]
+        coords = np.concatenate([band.coords for band in bands]).astype(np.int32)
+        sdf = np.concatenate([band.sdf for band in bands]).astype(np.float32)
+        known = np.concatenate([_known(band) for band in bands])
+        part = np.repeat(np.arange(len(bands)), [len(band.sdf) for band in bands])
+        values = np.stack([sdf, known], axis=1).astype(np.float32)
         rng = np.random.default_rng((self.seed, draw))
-        if self.deformations:
+        if self.deformations:  # of one structure: linked windows are refused
             # the draws of the symmetries stay those of a training without
-            apart, kind = rng.spawn(1)[0], instance.kind
+            apart, kind = rng.spawn(1)[0], sample[0].kind
             coords, values = deformed(coords, values, *kind, self.deformations, apart)
+            part = np.zeros(len(coords), int)
+        values = np.column_stack([values, part.astype(np.float32)])
         if self.augment:
-            coords, values = augmented(coords, values, band.resolution, rng)
+            coords, values = augmented(coords, values, bands[0].resolution, rng)
+        parts = []
+        for number, (instance, band) in enumerate(zip(sample, bands)):
+            own = values[:, 2] == number
+            parts.append(self._item(instance, band, coords[own], values[own]))
+        return {"parts": parts} if self.windows.linked else parts[0]
+
+    def _item(
+        self, instance: Instance, band: NarrowBand, coords: np.ndarray, values: np.ndarray
+    ) -> dict:
         sdf, known = np.ascontiguousarray(values[:, 0]), values[:, 1] > 0
-        cut = {} if band.known is None else {"known": torch.from_numpy(known)}
+        more: dict = {} if band.known is None else {"known": torch.from_numpy(known)}
+        if self.windows:
+            more["window"] = self.windows.names.index(instance.name)
         return {
             "case_id": instance.case_id,
             "name": instance.name,
@@ -157,8 +194,20 @@ class VoxelDataset(torch.utils.data.Dataset):
             "sdf": torch.from_numpy(sdf)[:, None],
             "resolution": band.resolution,
             "band_voxels": band.band_voxels,
-            **cut,
+            **more,
         }
+
+
+def _known(band: NarrowBand) -> np.ndarray:
+    return np.ones(len(band.sdf), bool) if band.known is None else band.known
+
+
+def foreign_to(windows: WindowSet, instances: Iterable[Instance]) -> list[str]:
+    """Problems of samples that are of none of the windows of a network."""
+    fact = f"is of none of the windows that are trained together ({', '.join(windows.names)})"
+    remedy = "give the manifests of window_ct of these"
+    known = windows.names or None
+    return [problem(i.path, fact, remedy) for i in instances if known and i.name not in known]
 
 
 def augmented(
@@ -183,6 +232,9 @@ def augmented(
 
 def collate(samples: Sequence[dict]) -> VoxelBatch:
     """The batch of some items of :class:`VoxelDataset`."""
+    parts = [sample.get("parts", [sample]) for sample in samples]
+    scans = [number for number, own in enumerate(parts) for _ in own]
+    samples = [part for own in parts for part in own]
     rows = [torch.nn.functional.pad(s["coords"], (1, 0), value=i) for i, s in enumerate(samples)]
     batch: VoxelBatch = {
         "case_id": [f"{s['case_id']}/{s['name']}" for s in samples],
@@ -192,6 +244,9 @@ def collate(samples: Sequence[dict]) -> VoxelBatch:
         "resolution": samples[0]["resolution"],
         "band_voxels": samples[0]["band_voxels"],
     }
+    if "window" in samples[0]:
+        batch["window"] = torch.tensor([s["window"] for s in samples])
+        batch["scan"] = torch.tensor(scans)
     if any("known" in s for s in samples):
         every = [s.get("known", torch.ones(len(s["sdf"]), dtype=torch.bool)) for s in samples]
         batch["known"] = torch.cat(every)

@@ -20,6 +20,7 @@ from ..sparse.layers import Block, Resample
 from ..sparse.ops import strided_conv, transposed_conv
 from ..sparse.tensor import SparseTensor, Structure
 from .quantizer import CodebookQuantizer, FiniteScalarQuantizer, Quantized, Quantizer
+from .windows import NO_WINDOWS, SampleWindows, WindowCondition, WindowSet
 
 CONTINUOUS = Kind("vqvae_continuous", "a continuous autoencoder of sparse voxels", "pretrain_vqvae")
 QUANTISED = Kind("vqvae", "a sparse VQ-VAE with a codebook", "train_codebook or train_vqvae")
@@ -43,6 +44,8 @@ class SparseVQVAE(nn.Module):
 
     channels : width at full, half, quarter and eighth resolution.
     blocks : residual blocks at each of them, on both sides.
+    windows : the CT windows that it is trained on together. Both sides are given the window of a
+        sample where they meet: before the latents are normalised, and before they are decoded.
     """
 
     def __init__(
@@ -53,11 +56,12 @@ class SparseVQVAE(nn.Module):
         latent_dim: int = 32,
         checkpointing: bool = False,
         backend: str = "torch",
+        windows: WindowSet = NO_WINDOWS,
     ):
         super().__init__()
         if len(channels) != LEVELS + 1 or len(blocks) != LEVELS + 1:
             raise InputError(f"--channels and --blocks need {LEVELS + 1} numbers each")
-        self.checkpointing = checkpointing
+        self.checkpointing, self.windows = checkpointing, windows
 
         def stage(level: int) -> nn.ModuleList:
             return nn.ModuleList(Block(channels[level], backend) for _ in range(blocks[level]))
@@ -82,14 +86,21 @@ class SparseVQVAE(nn.Module):
             for level in range(LEVELS)
         )
         self.head = nn.Sequential(nn.LayerNorm(channels[0]), nn.Linear(channels[0], 1), nn.Tanh())
+        if windows:
+            self.encoder_window = WindowCondition(windows, channels[-1])
+            self.decoder_window = WindowCondition(windows, channels[-1])
 
     @classmethod
     def from_options(
-        cls, options: VqvaeOptions, codebook: VqvaeCodebookOptions | None = None
+        cls,
+        options: VqvaeOptions,
+        codebook: VqvaeCodebookOptions | None = None,
+        windows: WindowSet = NO_WINDOWS,
     ) -> SparseVQVAE:
         """The network that the options describe, with random weights.
 
         codebook : None: a continuous autoencoder, without a quantiser.
+        windows : the CT windows that it is trained on together; none: it is given no window.
         """
         return cls(
             None if codebook is None else build_quantizer(codebook, options.latent_dim),
@@ -98,6 +109,7 @@ class SparseVQVAE(nn.Module):
             options.latent_dim,
             options.checkpointing,
             options.backend,
+            windows,
         )
 
     def autoencoder_parameters(self) -> list[nn.Parameter]:
@@ -113,23 +125,36 @@ class SparseVQVAE(nn.Module):
             parts += [self.subdivision[finer - 1]] if finer else []
         return [p for part in parts for p in part.parameters()]
 
-    def encode(self, band: SparseTensor) -> SparseTensor:
-        """(N, 1) distances in half-bands to (M, D) latents of an eighth of the resolution."""
+    def encode(self, band: SparseTensor, samples: SampleWindows | None = None) -> SparseTensor:
+        """(N, 1) distances in half-bands to (M, D) latents of an eighth of the resolution.
+
+        samples : the windows of the samples, where the network is trained on several.
+        """
         x = band.replace(self.stem(band.feats))
         for level in range(LEVELS):
             x = self._run(self.encoder[level], x)
             halving = x.structure.halved
             x = SparseTensor(self.down[level](x.feats, halving), halving.coarse)
         x = self._run(self.encoder[LEVELS], x)
+        if self.windows:
+            x = self.encoder_window(x, samples)
         return x.replace(self.narrow(x.feats))
 
-    def decode(self, latents: SparseTensor, truth: Structure | None = None) -> Decoded:
+    def decode(
+        self,
+        latents: SparseTensor,
+        truth: Structure | None = None,
+        samples: SampleWindows | None = None,
+    ) -> Decoded:
         """Distances from latents or codes.
 
         truth : the structure of full resolution that the latents were made from: its voxels
             are decoded. None: the voxels that the network itself predicts.
+        samples : as of :meth:`encode`.
         """
         x = latents.replace(self.widen(latents.feats))
+        if self.windows:
+            x = self.decoder_window(x, samples)
         fine = [] if truth is None else _finer_levels(truth)
         logits = []
         for level in reversed(range(LEVELS)):
@@ -140,23 +165,30 @@ class SparseVQVAE(nn.Module):
         x = self._run(self.decoder[0], x)
         return Decoded(x.replace(self.head(x.feats)), logits)
 
-    def forward(self, band: SparseTensor) -> tuple[Decoded, SparseTensor, Quantized | None]:
+    def forward(
+        self, band: SparseTensor, samples: SampleWindows | None = None
+    ) -> tuple[Decoded, SparseTensor, Quantized | None]:
         """Encode and decode on the true structure; the latents; their codes (None: continuous)."""
-        latents = self.encode(band)
+        latents = self.encode(band, samples)
         codes = None if self.quantizer is None else self.quantizer(latents.feats)
         passed = latents if codes is None else latents.replace(codes.values)
-        return self.decode(passed, band.structure), latents, codes
+        return self.decode(passed, band.structure, samples), latents, codes
 
-    def encode_indices(self, band: SparseTensor) -> tuple[Structure, Tensor]:
+    def encode_indices(
+        self, band: SparseTensor, samples: SampleWindows | None = None
+    ) -> tuple[Structure, Tensor]:
         """The structure of the codes and the (M,) int64 code of each of its voxels."""
         assert self.quantizer is not None, "a continuous autoencoder has no codes"
-        latents = self.encode(band)
+        latents = self.encode(band, samples)
         return latents.structure, self.quantizer.encode_indices(latents.feats)
 
-    def decode_indices(self, structure: Structure, indices: Tensor) -> Decoded:
+    def decode_indices(
+        self, structure: Structure, indices: Tensor, samples: SampleWindows | None = None
+    ) -> Decoded:
         """Free-running decoding of codes: the inverse of :meth:`encode_indices`."""
         assert self.quantizer is not None, "a continuous autoencoder has no codes"
-        return self.decode(SparseTensor(self.quantizer.decode_indices(indices), structure))
+        codes = SparseTensor(self.quantizer.decode_indices(indices), structure)
+        return self.decode(codes, samples=samples)
 
     def _run(self, blocks: nn.Module, x: SparseTensor) -> SparseTensor:
         for block in blocks.children():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cc3d
 import numpy as np
@@ -27,6 +28,7 @@ from ..volumes import LabelMap, load_label_map, save_label_map
 from .data import Instance
 from .model import SparseVQVAE
 from .task import CROSSED_VOXELS
+from .windows import SampleWindows
 
 CODES = Format(
     "codes",
@@ -38,6 +40,19 @@ CODES = Format(
 METHODS = ("model", "stage1", "continuous")
 
 
+class DecodedBand(NamedTuple):
+    """What a network makes of one structure.
+
+    coords, sdf : (V, 3) voxels, (V,) float32 distances in half-bands.
+    codes : arrays ``coords`` (M, 3) uint16 and ``indices`` (M,) int32; empty for a continuous
+        network.
+    """
+
+    coords: np.ndarray
+    sdf: np.ndarray
+    codes: dict[str, np.ndarray]
+
+
 @dataclass(frozen=True)
 class BandNetwork:
     """A SparseVQVAE, quantised or continuous, and where it runs."""
@@ -45,31 +60,46 @@ class BandNetwork:
     model: SparseVQVAE
     device: torch.device
 
-    @torch.no_grad()
-    def reconstruct(self, band: NarrowBand) -> tuple[np.ndarray, np.ndarray, dict]:
-        """Encode a band and decode it without its structure.
+    def reconstruct(self, bands: Mapping[str, NarrowBand]) -> dict[str, DecodedBand]:
+        """Encode the bands of a case and decode them without their structure.
 
-        Returns
-        -------
-        (V, 3) voxels, (V,) float32 distances in half-bands, and the codes: arrays ``coords``
-        (M, 3) uint16 and ``indices`` (M,) int32, empty for a continuous network.
+        bands : name of a class, or of a CT window, -> its band. Linked windows are decoded from
+            the codes of all of them, else each from its own.
         """
-        coords = torch.from_numpy(band.coords.astype(np.int32))
-        structure = Structure.of_samples([coords.to(self.device)], band.resolution)
-        sdf = torch.from_numpy(band.sdf.astype(np.float32))[:, None].to(self.device)
-        tensor = SparseTensor(sdf, structure)
-        codes: dict[str, np.ndarray] = {}
+        if self.model.windows.linked:
+            return self._reconstruct(bands)
+        alone = [self._reconstruct({name: band}) for name, band in bands.items()]
+        return {name: made for one in alone for name, made in one.items()}
+
+    @torch.no_grad()
+    def _reconstruct(self, bands: Mapping[str, NarrowBand]) -> dict[str, DecodedBand]:
+        coords = [torch.from_numpy(b.coords.astype(np.int32)) for b in bands.values()]
+        resolution = next(iter(bands.values())).resolution
+        structure = Structure.of_samples([c.to(self.device) for c in coords], resolution)
+        sdf = np.concatenate([b.sdf for b in bands.values()]).astype(np.float32)
+        tensor = SparseTensor(torch.from_numpy(sdf)[:, None].to(self.device), structure)
+        samples = SampleWindows.of_names(self.model.windows, list(bands), self.device)
+        codes: tuple[np.ndarray, ...] | None = None
         if self.model.quantizer is None:
-            decoded = self.model.decode(self.model.encode(tensor))
+            latents = self.model.encode(tensor, samples)
+            decoded = self.model.decode(latents, samples=samples)
         else:
-            coarse, indices = self.model.encode_indices(tensor)
-            decoded = self.model.decode_indices(coarse, indices)
-            codes = {
-                "coords": coarse.coords[:, 1:].cpu().numpy().astype(np.uint16),
-                "indices": indices.cpu().numpy().astype(np.int32),
-            }
-        found = decoded.field.structure.coords[:, 1:].cpu().numpy()
-        return found, decoded.field.feats[:, 0].float().cpu().numpy(), codes
+            coarse, indices = self.model.encode_indices(tensor, samples)
+            decoded = self.model.decode_indices(coarse, indices, samples)
+            codes = (
+                coarse.coords.cpu().numpy().astype(np.uint16),
+                indices.cpu().numpy().astype(np.int32),
+            )
+        found = decoded.field.structure.coords.cpu().numpy()
+        values = decoded.field.feats[:, 0].float().cpu().numpy()
+        made = {}
+        for sample, name in enumerate(bands):
+            rows, own = found[:, 0] == sample, {}
+            if codes is not None:
+                here = codes[0][:, 0] == sample
+                own = {"coords": codes[0][here, 1:], "indices": codes[1][here]}
+            made[name] = DecodedBand(found[rows, 1:], values[rows], own)
+        return made
 
 
 @dataclass(frozen=True)
@@ -99,17 +129,22 @@ class Truth:
     def of_bands(cls, bands: Mapping[str, NarrowBand]) -> Truth:
         """The given bands themselves, where no label map is behind them."""
         first = next(iter(bands.values()))
-        table = LabelTable(
-            tuple(
-                LabelClass(value=i, name=name, title=name, color="#c8a882")
-                for i, name in enumerate(bands, start=1)
-            )
-        )
+        table = table_of_bands(bands)
         solids = {n: solid_of(b.coords, b.sdf, b) for n, b in bands.items()}
         grid = np.zeros((first.resolution,) * 3, np.uint8)
         affine = voxel_affine(first.resolution, first.frame)
         labels = fused(solids, table, LabelMap(grid, affine))
         return cls(LabelMap(labels, affine), {n: s.surface() for n, s in solids.items()}, table)
+
+
+def table_of_bands(names: Iterable[str]) -> LabelTable:
+    """A label table of structures that no label map is behind."""
+    return LabelTable(
+        tuple(
+            LabelClass(value=i, name=name, title=name, color="#c8a882")
+            for i, name in enumerate(names, start=1)
+        )
+    )
 
 
 def reconstruct_case(
@@ -123,6 +158,9 @@ def reconstruct_case(
 ) -> list[Path]:
     """Write codes.npz, labels.nii.gz, <class>.ply, compare.png and figures.json of a case.
 
+    CT windows that are trained together overlap, so each is measured by itself, and the first
+    three are in a folder of its name.
+
     instances : case id -> its structures.    networks : method -> network.
     meshes : folder of extract_meshes; None: the given voxels themselves are the truth.
 
@@ -132,10 +170,12 @@ def reconstruct_case(
     """
     folder = out / case.case_id
     bands = {i.name: NarrowBand.load(i.path) for i in instances[case.case_id]}
+    if networks["model"].model.windows:
+        return _reconstruct_windows(case.case_id, bands, networks, folder)
     truth = Truth.of_bands(bands) if meshes is None else Truth.of_labels(case, table, meshes)
     made = {
         # stage 1 is there to see what the joint training brings: its surfaces are not measured
-        method: put_through(network, bands, truth, surfaces=method != "stage1")
+        method: put_through(network.reconstruct(bands), bands, truth, surfaces=method != "stage1")
         for method, network in networks.items()
     }
     best = made["model"][0]
@@ -145,17 +185,54 @@ def reconstruct_case(
         for method in made:  # it has no band
             without_figures(figures[method], unplaced(truth.cuts, truth.table))
     written = best.write(folder, truth.labels.affine)
-    written += [folder / "compare.png", folder / "figures.json"]
     shown = LabelTable(tuple(label for label in truth.table if label.name in bands))
-    true, decoded = ([side[name] for name in shown.names] for side in (truth.meshes, best.meshes))
-    draw_comparison(written[-2], case.case_id, shown, true, decoded, figures)
-    write_json(written[-1], figures)
+    sides = truth.meshes, best.meshes
+    return written + _write_figures(case.case_id, shown, sides, figures, folder)
+
+
+def _reconstruct_windows(
+    case_id: str,
+    bands: Mapping[str, NarrowBand],
+    networks: Mapping[str, BandNetwork],
+    folder: Path,
+) -> list[Path]:
+    """The same of the windows of a CT."""
+    made = {method: network.reconstruct(bands) for method, network in networks.items()}
+    figures: dict[str, dict] = {method: {} for method in made}
+    meshes: tuple[dict, dict] = {}, {}
+    written: list[Path] = []
+    for name, band in bands.items():
+        alone = {name: band}
+        truth = Truth.of_bands(alone)
+        for method, found in made.items():
+            decoded, measured = put_through(found, alone, truth, surfaces=method != "stage1")
+            figures[method] |= measured
+            if method == "model":
+                written += decoded.write(folder / name, truth.labels.affine)
+                for side, surfaces in zip(meshes, (truth.meshes, decoded.meshes)):
+                    side |= surfaces
+    shown = table_of_bands(bands)
+    return written + _write_figures(case_id, shown, meshes, figures, folder)
+
+
+def _write_figures(
+    case_id: str,
+    shown: LabelTable,
+    sides: Sequence[Mapping[str, Mesh]],
+    figures: Mapping,
+    folder: Path,
+) -> list[Path]:
+    """compare.png and figures.json; ``sides`` are the meshes of the truth and of the model."""
+    written = [folder / "compare.png", folder / "figures.json"]
+    true, decoded = ([side[name] for name in shown.names] for side in sides)
+    draw_comparison(written[0], case_id, shown, true, decoded, figures)
+    write_json(written[1], figures)
     return written
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What one network makes of the structures of a case, or several together.
+    """The structures of a case as one network makes them, or several together.
 
     labels : (X, Y, Z) uint8 on the case's grid.
     meshes : structure -> surface, RAS mm, of the mean of the networks' distances.
@@ -175,24 +252,24 @@ class Decoded:
     @classmethod
     def of(
         cls,
-        networks: Sequence[BandNetwork],
+        made: Sequence[Mapping[str, DecodedBand]],
         bands: Mapping[str, NarrowBand],
         table: LabelTable,
         grid: LabelMap,
     ) -> Decoded:
-        """Encode and decode every structure, and put it on the grid of a label map."""
+        """What each network made of every structure, on the grid of a label map."""
         codes: list[dict[str, np.ndarray]] = []
         solids: list[dict[str, Solid]] = []
         voxels: dict[str, np.ndarray] = {}
-        for network in networks:
+        for found_by_one in made:
             codes.append({})
             solids.append({})
             for name, band in bands.items():
-                coords, sdf, found = network.reconstruct(band)
+                coords, sdf, found = found_by_one[name]
                 voxels.setdefault(name, coords)
                 solids[-1][name] = solid_of(coords, sdf, band)
                 codes[-1] |= {f"{name}_{key}": array for key, array in found.items()}
-        several = len(networks) > 1
+        several = len(made) > 1
         mean = {n: mean_solid([s[n] for s in solids]) for n in bands} if several else solids[0]
         single = [fused(own, table, grid) for own in solids] if several else []
         meshes = {name: solid.surface() for name, solid in mean.items()}
@@ -209,15 +286,19 @@ class Decoded:
 
 
 def put_through(
-    network: BandNetwork, bands: Mapping[str, NarrowBand], truth: Truth, *, surfaces: bool
+    found: Mapping[str, DecodedBand],
+    bands: Mapping[str, NarrowBand],
+    truth: Truth,
+    *,
+    surfaces: bool,
 ) -> tuple[Decoded, dict[str, dict]]:
-    """Encode and decode every structure, and measure it: figures by class.
+    """Solids, surfaces and labels of what a network made of each structure; figures by class.
 
     surfaces : measure the distances between the surfaces too.
 
     Only labels, meshes and codes are kept: several methods would fill the memory.
     """
-    made = Decoded.of([network], bands, truth.table, truth.labels)
+    made = Decoded.of([found], bands, truth.table, truth.labels)
     seen = seen_only(made.labels, truth.labels.affine, truth.cuts)
     figures: dict[str, dict] = overlap(truth.labels.data, seen, truth.table)
     values = dict(zip(truth.table.names, truth.table.values))

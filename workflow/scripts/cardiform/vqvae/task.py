@@ -20,6 +20,7 @@ from ..sparse.tensor import SparseTensor, Structure
 from .data import VoxelBatch
 from .model import LEVELS, Decoded, SparseVQVAE
 from .quantizer import CodebookQuantizer, Quantized, Quantizer, statistics, usage_figures
+from .windows import SampleWindows, WindowFigures
 
 UNIT = Frame(np.zeros(3), 1.0)
 PREVIEW_MARGIN = 1.2
@@ -94,7 +95,7 @@ class VqvaeTask:
 
     def loss(self, batch: VoxelBatch, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted sum of the terms (0-d) and each term, detached."""
-        decoded, latents, codes = self.model(band_of(batch))
+        decoded, latents, codes = self.model(band_of(batch), SampleWindows.of_batch(batch))
         terms = self._terms(batch, decoded, codes)
         total = self._weighted(terms)
         figures = {"loss": total, **terms}
@@ -125,26 +126,30 @@ class VqvaeTask:
 
         The decoder is given the true structure here; what it does without is measured by
         reconstruct_vqvae. ``iou`` is that of the inside, among voxels within 1.5 of the surface.
+        With several windows the error, ``iou`` and the codes' use are those of each, too.
         """
         sums: dict[str, float] = {}
         hits = torch.zeros(LEVELS, 3, dtype=torch.float64)
         counts = None
+        by_window = WindowFigures(self.model.windows)
         for batch in batches:
-            decoded, _, codes = self.model(band_of(batch))
+            samples = SampleWindows.of_batch(batch)
+            decoded, latents, codes = self.model(band_of(batch), samples)
             terms = self._terms(batch, decoded, codes)
-            predicted, truth = decoded.field.feats.float(), batch["sdf"]
+            predicted, truth, coords = decoded.field.feats.float(), batch["sdf"], batch["coords"]
             if "known" in batch:
-                predicted, truth = predicted[batch["known"]], truth[batch["known"]]
+                predicted, truth, coords = (x[batch["known"]] for x in (predicted, truth, coords))
             if not len(truth):
                 continue
             near = truth.abs() * batch["band_voxels"] < CROSSED_VOXELS
             inside, wanted = (predicted < 0) & near, (truth < 0) & near
             voxels = len(truth)
+            error = (predicted - truth).abs()
             found = {
                 "voxels": voxels,
                 "both": (inside & wanted).sum(),
                 "either": (inside | wanted).sum(),
-                "l1_voxels": voxels * batch["band_voxels"] * (predicted - truth).abs().mean(),
+                "l1_voxels": voxels * batch["band_voxels"] * error.mean(),
                 "loss": voxels * self._weighted(terms),
                 **{name: voxels * value for name, value in terms.items()},
             }
@@ -154,7 +159,18 @@ class VqvaeTask:
             if codes is not None and self.quantizer is not None:
                 used = torch.bincount(codes.indices, minlength=self.quantizer.size).cpu()
                 counts = used if counts is None else counts + used
-        return _validation_figures(sums, hits, counts)
+            if samples is not None:
+                by_window.add(
+                    samples.of_rows(coords),
+                    voxels=torch.ones_like(error[:, 0]),
+                    error=batch["band_voxels"] * error[:, 0],
+                    both=(inside & wanted)[:, 0],
+                    either=(inside | wanted)[:, 0],
+                )
+                if codes is not None and self.quantizer is not None:
+                    of_latents = samples.of_rows(latents.structure.coords)
+                    by_window.add_codes(of_latents, codes.indices, self.quantizer.size)
+        return _validation_figures(sums, hits, counts) | by_window.figures()
 
     @torch.no_grad()
     def preview(self, batches: Iterable[VoxelBatch], folder: Path, step: int) -> None:
@@ -164,10 +180,12 @@ class VqvaeTask:
         rows = batch["coords"][:, 0] == 0
         coords, sdf = batch["coords"][rows][:, 1:], batch["sdf"][rows]
         resolution = batch["resolution"]
-        latents = self.model.encode(SparseTensor(sdf, Structure.of_samples([coords], resolution)))
+        samples = SampleWindows.of_batch(batch)
+        band = SparseTensor(sdf, Structure.of_samples([coords], resolution))
+        latents = self.model.encode(band, samples)
         if self.quantizer is not None:
             latents = latents.replace(self.quantizer(latents.feats).values)
-        field = self.model.decode(latents).field
+        field = self.model.decode(latents, samples=samples).field
         solid = Solid.of_band(
             field.structure.coords[:, 1:].cpu().numpy(),
             field.feats[:, 0].float().cpu().numpy(),

@@ -28,11 +28,12 @@ from ..options.vqvae import (
 from ..training import job
 from ..training.distributed import choose_device, is_main
 from ..training.engine import Outcome
-from .codebook import cached_latents, check_usage, fit_codebook, training_usage
+from .codebook import CachedLatents, cached_latents, check_usage, fit_codebook, training_usage
 from .data import VoxelDataset, collate, find_instances
 from .model import CONTINUOUS, QUANTISED, SparseVQVAE
 from .task import VqvaeTask
 from .trained import load_quantized, load_weights
+from .windows import NO_WINDOWS, WindowSet
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,11 @@ class Sets:
     validation: VoxelDataset
     labels: LabelTable
 
+    @property
+    def windows(self) -> WindowSet:
+        """The CT windows that are trained together; none in every other route."""
+        return self.train.windows
+
     @classmethod
     def load(
         cls,
@@ -54,6 +60,7 @@ class Sets:
         labels: LabelTable,
         options: VqvaeOptions,
         seed: int,
+        windows: WindowSet = NO_WINDOWS,
     ) -> Sets:
         """From manifests and two split CSVs; InputError where nothing can be trained on."""
         rows = splits.read_splits({"train": train, "validation": validation})
@@ -68,17 +75,18 @@ class Sets:
             f"{sum(i.voxels for i in found['train']):,}",
             len(found["validation"]),
         )
-        return cls(
-            VoxelDataset(
-                found["train"],
-                options.max_voxels,
-                augment=options.augment,
-                deformations=options.deformations,
-                seed=seed,
-            ),
-            VoxelDataset(found["validation"], options.max_voxels, augment=False),
-            labels,
+        validated = VoxelDataset(
+            found["validation"], options.max_voxels, augment=False, windows=windows
         )
+        trained = VoxelDataset(
+            found["train"],
+            options.max_voxels,
+            augment=options.augment,
+            deformations=options.deformations,
+            seed=seed,
+            windows=windows,
+        )
+        return cls(trained, validated, labels)
 
     def identity(self) -> dict[str, str]:
         """Hashes of both: a change starts a training from scratch."""
@@ -100,7 +108,7 @@ def pretrain(
     weights : model.pt of any resolution to start from; None: random weights.
     """
     torch.manual_seed(stage.seed)
-    model = SparseVQVAE.from_options(options)
+    model = SparseVQVAE.from_options(options, windows=sets.windows)
     if weights is not None:
         load_weights(model, weights)
     task = VqvaeTask(model, options, stage)
@@ -120,7 +128,7 @@ def train_codebook(
         Fewer of the codes are used than ``stage.min_usage``: model.pt is not written.
     """
     torch.manual_seed(stage.seed)
-    model = SparseVQVAE.from_options(options, stage)
+    model = SparseVQVAE.from_options(options, stage, sets.windows)
     load_weights(model, weights)
     task = VqvaeTask(model, options, stage, stage, trained="quantizer")
     made = _job(QUANTISED, task, sets, stage, {"vqvae_codebook": stage}, weights)
@@ -130,7 +138,7 @@ def train_codebook(
         model.load_state_dict(outcome.weights)
         return checked_usage(outcome, cached_latents(model, sets.train, stage, device))
 
-    def checked_usage(outcome: Outcome, latents: Tensor) -> dict[str, float]:
+    def checked_usage(outcome: Outcome, latents: CachedLatents) -> dict[str, float]:
         figures = training_usage(model, latents, outcome.out)
         check_usage(figures["usage"], stage.min_usage, outcome.out)
         return figures
@@ -140,7 +148,7 @@ def train_codebook(
     elif is_main():
         job.refuse_foreign(out, stage)
         latents = cached_latents(model, sets.train, stage, device)
-        outcome = _fitted(task, latents, sets.validation, stage, device, out)
+        outcome = _fitted(task, latents.values, sets.validation, stage, device, out)
         job.write_results(made, outcome, checked_usage(outcome, latents))
 
 
@@ -151,7 +159,7 @@ def train_jointly(
 
     weights : model.pt of stage 1.
     """
-    model, codebook = load_quantized(weights, options)
+    model, codebook = load_quantized(weights, options, sets.windows)
     task = VqvaeTask.joint(model, options, stage, codebook)
 
     def usage(outcome: Outcome) -> dict[str, float]:
@@ -177,6 +185,7 @@ def _job(
 ) -> job.Job:
     """weights : the model.pt that the stage starts from."""
     start = {} if weights is None else {"weights": sha256_file(weights)}
+    of_windows = sets.windows.stored()
     return job.Job(
         kind=kind,
         task=task,
@@ -188,8 +197,9 @@ def _job(
         labels=sets.labels,
         train_cases=cases_of(sets.train.instances),
         validation_cases=cases_of(sets.validation.instances),
-        identity={"vqvae": _shaping(task.options), **sets.identity(), **start},
+        identity={"vqvae": _shaping(task.options), **sets.identity(), **start, **of_windows},
         collate=collate,
+        extra=of_windows,
     )
 
 
