@@ -218,7 +218,7 @@ def compare_peer(args, out: Path, record: dict) -> None:
     from cardiform.labels import LabelTable
     from cardiform.options.statistics import ShapeStatisticsOptions
     from cardiform.statistics.cohort import Cohort, compared
-    from cardiform.statistics.quality import Truth
+    from cardiform.statistics.quality import GridTruth
     from cardiform.statistics.template import Template
 
     template = Template.load(out / "template.npz")
@@ -228,7 +228,7 @@ def compare_peer(args, out: Path, record: dict) -> None:
     labels, hearts, seconds = template.vertex_labels, {}, 0.0
     rng = np.random.default_rng(0)
     for case_id, heart in cohort.hearts.items():
-        truth = Truth.of(cohort.on_grid(case_id), template)
+        truth = GridTruth.of(cohort.on_grid(case_id), template)
         moved = template.mesh.vertices.copy()
         started = time.process_time()
         for value in template.values:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -88,8 +89,15 @@ def outlines(cases: Iterable[Case], table: LabelTable, meshes: Path) -> list[Out
     return together(*(functools.partial(Outline.of, case, table, meshes) for case in good))
 
 
+class Seen(Protocol):
+    """A heart of which it is known which classes are whole, (C,) bool."""
+
+    @property
+    def whole(self) -> np.ndarray: ...
+
+
 def chosen_classes(
-    train: Sequence[Outline], table: LabelTable, options: ShapeStatisticsOptions
+    train: Sequence[Seen], table: LabelTable, options: ShapeStatisticsOptions
 ) -> list[int]:
     """Channels of the model's classes.
 
@@ -136,7 +144,7 @@ def split_off(
     return kept, reasons
 
 
-def check_enough(train: Sequence[Outline], of: int, names: Sequence[str]) -> None:
+def check_enough(train: Sequence[object], of: int, names: Sequence[str]) -> None:
     """InputError where too few hearts are left to learn from."""
     if len(train) < LEAST_HEARTS:
         raise InputError(
