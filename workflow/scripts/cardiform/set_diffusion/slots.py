@@ -18,8 +18,8 @@ import numpy as np
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
-from ..errors import again
-from ..files import save_npz
+from ..errors import InputError, again, problem
+from ..files import save_npz, sha256_file
 from ..formats import Format
 
 SLOTS = Format(
@@ -88,6 +88,16 @@ def load_slots(path: str | Path) -> tuple[Slots, tuple[str, ...], str]:
     columns = tuple(str(name) for name in arrays["columns"])
     slots = Slots(arrays["places"], arrays["channels"])
     return slots, columns, str(arrays["vecset_sha256"])
+
+
+def check_made_by(path: Path, made_by: str, vecset: Path) -> None:
+    """InputError where slots, and so the latents in them, are of another VecSet.
+
+    path, made_by : file of the slots, and the hash in it.    vecset : model.pt.
+    """
+    if made_by != sha256_file(vecset):
+        fact = "is of another VecSet than --vecset"
+        raise InputError(problem(path, fact, again("encode_set_latents")))
 
 
 def _matched(places: np.ndarray, points: np.ndarray) -> np.ndarray:

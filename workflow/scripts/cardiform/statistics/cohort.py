@@ -253,7 +253,7 @@ def summary_lines(record: Mapping) -> list[str]:
         text = "no held-out hearts" if held_out is None else f"held-out hearts {held_out:.2f} mm"
         lines.append(
             f"{name}: {last['modes']} modes, {text}, specificity {last['specificity_mm']:.2f} mm, "
-            f"valid between two hearts {_share(record['interpolated'][name]['valid'])}"
+            f"valid between two hearts {share_text(record['interpolated'][name]['valid'])}"
         )
     for name, found in record["columns"].items():
         lines.append(
@@ -263,7 +263,7 @@ def summary_lines(record: Mapping) -> list[str]:
     return lines
 
 
-def _share(value: float | None) -> str:
+def share_text(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
 
 

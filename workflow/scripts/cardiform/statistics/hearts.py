@@ -14,7 +14,7 @@ from ..cohort.table import OK, Case
 from ..errors import InputError, again, problem, together
 from ..geometry.meshed import MeshedCase
 from ..labels import LabelTable
-from ..options.statistics import ShapeStatisticsOptions
+from ..options.statistics import ModesOptions
 from .poses import common_middles, middles_pose
 
 LEAST_HEARTS = 3
@@ -96,9 +96,7 @@ class Seen(Protocol):
     def whole(self) -> np.ndarray: ...
 
 
-def chosen_classes(
-    train: Sequence[Seen], table: LabelTable, options: ShapeStatisticsOptions
-) -> list[int]:
+def chosen_classes(train: Sequence[Seen], table: LabelTable, options: ModesOptions) -> list[int]:
     """Channels of the model's classes.
 
     Raises
