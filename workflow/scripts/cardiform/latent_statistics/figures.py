@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..geometry.coarse_to_fine import sample_field
+from ..geometry.frame import Frame
 from ..geometry.surface import Mesh
 from ..labels import LabelTable
 from ..set_diffusion.encode import as_encoded, chosen
@@ -28,15 +29,15 @@ class Decoder:
     table: LabelTable
     mesh_mm: float
 
-    def surfaces(self, heart: PosedHeart) -> dict[int, Mesh]:
-        """Class value -> surface, mm in the pose of the mean."""
-        latents = torch.from_numpy(heart.latents)[None].to(self.network.device)
-        field = self.network.field(as_encoded(latents, self.network))
-        size = int(np.ceil(2 / heart.frame.scale / self.mesh_mm)) + 1
+    def surfaces(self, latents: np.ndarray, frame: Frame) -> dict[int, Mesh]:
+        """Class value -> surface, mm in the pose of the mean, of (M, W) latents."""
+        rows = torch.from_numpy(latents)[None].to(self.network.device)
+        field = self.network.field(as_encoded(rows, self.network))
+        size = int(np.ceil(2 / frame.scale / self.mesh_mm)) + 1
         affine = np.diag([self.mesh_mm] * 3 + [1.0])
-        affine[:3, 3] = heart.frame.center - self.mesh_mm * (size - 1) / 2
+        affine[:3, 3] = frame.center - self.mesh_mm * (size - 1) / 2
         own = chosen(field, self.network.table, self.table)
-        found = sample_field(own, (size,) * 3, affine, heart.frame.to_unit)
+        found = sample_field(own, (size,) * 3, affine, frame.to_unit)
         return {value: found.surface(k) for k, value in enumerate(self.table.values)}
 
     def labels(self, parts: Mapping[int, Mesh]) -> np.ndarray:
@@ -65,13 +66,13 @@ class LatentModes:
         return self.codes[part][number]
 
     def surfaces(self, scores: np.ndarray, number: int, part: str) -> dict[int, Mesh]:
-        return self.decoder.surfaces(self.model.heart(scores))
+        return self.decoder.surfaces(*self.model.heart(scores))
 
     def nearest(self, scores: np.ndarray) -> int:
         return nearest(self.train, scores, self.shares)
 
     def labels(self, scores: np.ndarray, table: LabelTable) -> np.ndarray:
-        return self.decoder.labels(self.decoder.surfaces(self.model.heart(scores)))
+        return self.decoder.labels(self.decoder.surfaces(*self.model.heart(scores)))
 
     def at(self, mode: int, deviations: float) -> dict[int, Mesh]:
         """Class value -> surface of the mean heart, changed in one mode; classes that are lost have
@@ -80,7 +81,7 @@ class LatentModes:
         scores[mode] = round(float(deviations), 6)
         key = tuple(scores.tolist())
         if key not in self._drawn:
-            found = self.decoder.surfaces(self.model.heart(scores))
+            found = self.decoder.surfaces(*self.model.heart(scores))
             self._drawn[key] = {value: mesh for value, mesh in found.items() if len(mesh.faces)}
         return self._drawn[key]
 
@@ -95,7 +96,9 @@ def ceiling(
     errors: dict[str, list[float]] = {}
     for part, found in hearts.items():
         own = list(zip(found, truths[part]))[: most_training if part == "train" else None]
-        errors[part] = [truth.distance(decoder.surfaces(heart)) for heart, truth in own]
+        errors[part] = [
+            truth.distance(decoder.surfaces(heart.latents, heart.frame)) for heart, truth in own
+        ]
     held_out = [*errors.get("val", []), *errors.get("test", [])]
     return {
         "held_out_mm": float(np.mean(held_out)) if held_out else None,

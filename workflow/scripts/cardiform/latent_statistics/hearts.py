@@ -13,14 +13,15 @@ from scipy.spatial import cKDTree
 
 from ..cohort.manifest import made_files
 from ..errors import together
-from ..geometry.frame import Frame
+from ..geometry.frame import UNIT_RADIUS, Frame
 from ..geometry.sampling import POINTS
 from ..geometry.surface import Mesh
-from ..labels import LabelTable
+from ..labels import LabelTable, channel_of_value
+from ..set_diffusion.encode import surface_of
 from ..set_diffusion.latents import PLACE, SetLatents, frame_of, load_in_slots
 from ..set_diffusion.slots import Slots
 from ..statistics.case import to_planes, to_surface
-from ..statistics.poses import Pose
+from ..statistics.poses import Pose, best_pose
 from ..statistics.quality import POINTS as POINTS_OF_A_CLASS
 from ..statistics.quality import lost
 from ..vecset.reconstruct import Reconstructor
@@ -48,11 +49,6 @@ class StoredHeart:
         whole = found.present & np.isfinite(found.volumes)
         whole &= np.isin(np.arange(len(whole)), slots.channels)
         return cls(case_id, points, found.latents, frame_of(found.frame), whole, found.present)
-
-    @property
-    def places(self) -> np.ndarray:
-        """(M, 3) float64 mm of the slots."""
-        return self.frame.to_world(self.latents[:, :PLACE].astype(np.float64))
 
 
 def stored_hearts(
@@ -85,36 +81,74 @@ def stored_hearts(
 
 
 @dataclass(frozen=True)
+class Surface:
+    """What the slots get of the surface of a heart, which is turned like the mean heart.
+
+    turn : (3, 3) from the unit frame of the heart.
+    places : (M, 3) float64 mm, about the middle of the frame.    normals : (M, 3) means of unit
+        vectors, shorter where the surface bends.
+    """
+
+    turn: np.ndarray
+    places: np.ndarray
+    normals: np.ndarray
+
+    @classmethod
+    def of(cls, heart: StoredHeart, slots: Slots, values: Sequence[int]) -> Surface:
+        """Of all surface points, not of the few that are encoded.
+
+        values : of the classes, channel by channel.
+        """
+        found = POINTS.load(heart.points)
+        turn = best_pose(heart.latents[:, :PLACE], slots.places).turn
+        points, normals = (found[f"surface_{key}"] @ turn.T for key in ("points", "normals"))
+        channels = np.array(channel_of_value(values))[found["surface_labels"]]
+        means = slots.means(points, channels, np.concatenate([points, normals], axis=1))
+        return cls(turn, means[:, :PLACE] / heart.frame.scale, means[:, PLACE:])
+
+    def pose(self, heart: StoredHeart, pose: Pose) -> Pose:
+        """From the cube of the heart to where ``pose`` brings the places."""
+        turn = pose.turn @ self.turn
+        return Pose(turn, pose.shift - pose.scale * turn @ heart.frame.center, pose.scale)
+
+
+@dataclass(frozen=True)
 class PosedHeart:
     """A heart in the pose of the mean.
 
     latents : (M, W) float32, unit frame.    frame : from there to mm in that pose.
+    places, normals : (M, 3) float64 of its surface there.
     """
 
     latents: np.ndarray
     frame: Frame
+    places: np.ndarray
+    normals: np.ndarray
 
 
-def turned(frame: Frame, pose: Pose) -> Frame:
-    """The frame of a heart whose unit frame was turned as ``pose`` turns it."""
-    return Frame(pose(frame.center), frame.scale / pose.scale)
-
-
-def encoded(heart: StoredHeart, pose: Pose, network: Reconstructor) -> PosedHeart:
+def encoded(
+    heart: StoredHeart, surface: Surface, onto: Pose, slots: Slots, network: Reconstructor
+) -> PosedHeart:
     """A heart, turned before it is encoded: the codes of a VecSet do not turn along with it.
 
-    The latents begin at the surface points where they began in the heart as it is.
-
-    pose : from the cube of the heart to the mean.
+    onto : from the places of the surface to those of the mean.
     """
+    pose = surface.pose(heart, onto)
     drawn, _ = network.inputs(heart.points, heart.case_id)
-    tree = cKDTree(drawn[0, :, :PLACE].cpu().numpy())
-    rows = torch.from_numpy(tree.query(heart.latents[:, :PLACE])[1])[None].to(drawn.device)
     turn = torch.from_numpy(pose.turn.astype(np.float32)).to(drawn.device)
     drawn = torch.cat([drawn[..., :PLACE] @ turn.T, drawn[..., PLACE:]], dim=-1)
+    places = onto(surface.places)
+    frame = Frame(pose(heart.frame.center), heart.frame.scale / pose.scale)
+    points, channels = surface_of(drawn)
+    apart = 2.0 * UNIT_RADIUS  # no point of another class is as near
+    tree = cKDTree(np.column_stack([points, 2 * apart * channels]))
+    wanted = np.column_stack([frame.to_unit(places), 2 * apart * slots.channels])
+    rows = torch.from_numpy(tree.query(wanted)[1])[None].to(drawn.device)
     with torch.no_grad():
         latents = network.model.encode(drawn, rows)
-    return PosedHeart(latents[0].float().cpu().numpy(), turned(heart.frame, pose))
+    return PosedHeart(
+        latents[0].float().cpu().numpy(), frame, places, surface.normals @ onto.turn.T
+    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from ..statistics.voxels import Judge
 from ..training.distributed import choose_device
 from ..vecset.reconstruct import Reconstructor
 from .figures import Decoder, LatentModes, ceiling
-from .hearts import PosedHeart, StoredHeart, SurfaceTruth, encoded, reasons, stored_hearts
+from .hearts import PosedHeart, StoredHeart, Surface, SurfaceTruth, encoded, reasons, stored_hearts
 from .model import LatentModel
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,10 @@ class Files:
 
 @dataclass(frozen=True)
 class Posed:
-    """The hearts of the model, of each part of the split, stored and in the pose of the mean."""
+    """The hearts of the model, of each part of the split, stored and in the pose of the mean.
+
+    poses : from the cube of each heart to the mean.
+    """
 
     stored: Mapping[str, Sequence[StoredHeart]]
     poses: Mapping[str, Sequence[Pose]]
@@ -57,21 +60,23 @@ class Posed:
     def of(
         cls,
         stored: Mapping[str, Sequence[StoredHeart]],
-        kept: np.ndarray,
+        slots: Slots,
         network: Reconstructor,
         with_scale: bool,
     ) -> Posed:
-        """kept : (M,) bool, the slots of the model."""
-        places = {part: [h.places[kept] for h in found] for part, found in stored.items()}
-        mean, _ = aligned(np.stack(places["train"]), with_scale=with_scale)
-        poses = {
-            part: [best_pose(own, mean, with_scale=with_scale) for own in found]
-            for part, found in places.items()
-        }
+        """slots : of the classes of the model, and no others."""
+        values = network.table.values
+        surfaces = {p: [Surface.of(h, slots, values) for h in own] for p, own in stored.items()}
+        train = np.stack([surface.places for surface in surfaces["train"]])
+        mean, _ = aligned(train, with_scale=with_scale)
+        poses: dict[str, list[Pose]] = {}
         hearts: dict[str, list[PosedHeart]] = {}
         for part, found in stored.items():
-            made = [encoded(heart, pose, network) for heart, pose in zip(found, poses[part])]
-            hearts[part] = [PosedHeart(h.latents[kept], h.frame) for h in made]
+            poses[part], hearts[part] = [], []
+            for heart, surface in zip(found, surfaces[part]):
+                onto = best_pose(surface.places, mean, with_scale=with_scale)
+                poses[part].append(surface.pose(heart, onto))
+                hearts[part].append(encoded(heart, surface, onto, slots, network))
         return cls(stored, poses, hearts)
 
     def compared(self, rng: np.random.Generator) -> Posed:
@@ -115,14 +120,19 @@ def make_model(
     left_out = reasons([h for found in stored.values() for h in found], channels, network.table)
     for case_id, reason in left_out.items():
         log.info("%s: no part of the model (%s)", case_id, reason)
+    kept = np.isin(slots.channels, channels)
     whole = {
-        part: [heart for heart in found if heart.case_id not in left_out]
+        part: [
+            replace(heart, latents=heart.latents[kept])
+            for heart in found
+            if heart.case_id not in left_out
+        ]
         for part, found in stored.items()
     }
     check_enough(whole["train"], len(stored["train"]), names)
     log.info("classes of the model: %s", ", ".join(names))
-    kept = np.isin(slots.channels, channels)
-    posed = Posed.of(whole, kept, network, options.remove_size)
+    own = Slots(slots.places[kept], slots.channels[kept])
+    posed = Posed.of(whole, own, network, options.remove_size)
     model = LatentModel.fit(posed.hearts["train"], options)
     log.info("%d hearts encoded in one pose", sum(map(len, whole.values())))
     decoder = Decoder(network, table, options.mesh_mm)
@@ -133,8 +143,7 @@ def make_model(
         "hearts": {part: len(whole[part]) for part in PARTS},
         "left_out": left_out,
         "options": asdict(options),
-        "slots": int(kept.sum()),
-        "code_mm": model.code_mm,
+        "slots": len(own.places),
         "explained": [float(share) for share in model.explained],
         **figures,
     }
@@ -145,8 +154,9 @@ def make_model(
         {heart.case_id: part for part, found in whole.items() for heart in found},
     )
     made_by = sha256_file(files.vecset)
-    own = slots.channels[kept]
-    model.save(files.out / "model.npz", own, network.table.names, options.remove_size, made_by)
+    model.save(
+        files.out / "model.npz", own.channels, network.table.names, options.remove_size, made_by
+    )
     write_json(files.out / "statistics.json", record)
     for line in summary_lines(record):
         log.info("%s", line)
@@ -178,7 +188,7 @@ def load_network(
 
 def check_mean(decoder: Decoder, model: LatentModel, vecset: Path) -> None:
     """InputError where a VecSet makes no surface of some class of the mean heart."""
-    parts = decoder.surfaces(model.heart(np.zeros(0)))
+    parts = decoder.surfaces(*model.heart(np.zeros(0)))
     if lost := [decoder.table.names[k] for k, m in enumerate(parts.values()) if not len(m.faces)]:
         fact = f"makes no {', '.join(lost)} of the mean heart"
         remedy = "train it for longer, or name other classes in shape_statistics.classes"
@@ -203,7 +213,7 @@ def compared(
     some = posed.compared(rng)
     truths = some.truths(decoder.table.values)
     # as of correspondences: judged by training hearts whose label maps were drawn the same way
-    maps = [decoder.labels(decoder.surfaces(heart)) for heart in some.hearts["train"]]
+    maps = [decoder.labels(decoder.surfaces(h.latents, h.frame)) for h in some.hearts["train"]]
     judge = Judge(maps, decoder.table.values, decoder.table)
     number = len(maps)
     both = [rng.choice(number, 2, replace=False) for _ in range(options.pairs)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from .field import SEED_MAX, device_option, option, redefault
 from .set_diffusion import SetLatentsOptions
@@ -80,22 +80,9 @@ class ShapeStatisticsOptions(ModesOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LatentStatisticsOptions(ModesOptions):
-    """Modes of a VecSet's latents (target latent_statistics): the config sections shape_statistics
-    and set_latents."""
+    """Modes of a VecSet's latents (target latent_statistics). In a config its keys are those of the
+    sections shape_statistics and set_latents."""
 
     input_points: int = redefault(SetLatentsOptions, "input_points", 0)
     query_batch: int = redefault(SetLatentsOptions, "query_batch", 4096)
     device: str = device_option()
-
-    @classmethod
-    def of(
-        cls, modes: ShapeStatisticsOptions, latents: SetLatentsOptions
-    ) -> LatentStatisticsOptions:
-        """Of the sections."""
-        common = {field.name: getattr(modes, field.name) for field in fields(ModesOptions)}
-        return cls(
-            **common,
-            input_points=latents.input_points,
-            query_batch=latents.query_batch,
-            device=latents.device,
-        )
