@@ -49,6 +49,7 @@ class Hearts(Trainings):
         for name in self.NAMES:
             put(folder / name, OTHERS)
         self.make_models()
+        self.make_balls()
         self.must(*self.other("sample_diffusion", folder / "samples"))
         self.must(*self.other("fuse_labels", folder / "fused"))
         self.make("trace_coronary.py", "coronary_trace")
@@ -169,6 +170,7 @@ class Hearts(Trainings):
                 *self.flags("generation"),
             ],
             "encode_set_latents": self.encode_sets(out)[1:],
+            "latent_statistics": self.latent_statistics(out)[1:],
             "sample_set_diffusion": [
                 *("--model", self.model("set_diffusion"), "--out", out),
                 *self.flags("set_sampling"),
@@ -265,6 +267,7 @@ OTHER_SCRIPTS = {
     "sample_diffusion": ("--num-samples", 1),
     "encode_set_latents": ("--seed", 5),
     "sample_set_diffusion": ("--num-samples", 1),
+    "latent_statistics": ("--seed", 5),
     "evaluate_samples": ("--seed", 5),
     "complete_labels": ("--seed", 5),
     "complete_labels of files": ("--seed", 5),

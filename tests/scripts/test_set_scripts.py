@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from answers import refused
@@ -14,6 +15,7 @@ from tiny_trainings import Trainings
 
 from cardiform import labels
 from cardiform.artefact.model import load_model
+from cardiform.latent_statistics.model import LATENT_MODEL
 from cardiform.set_diffusion.latents import SetLatents
 from cardiform.set_diffusion.slots import Slots, load_slots
 from cardiform.volumes import load_label_map
@@ -57,6 +59,7 @@ def stages(tmp_path_factory):
     made.must(*made.encoding("--columns", "x_age", "--table", made.table))
     made.must(*made.command("set_diffusion", made.folder / "set_diffusion"))
     made.must(*made.sampling("samples"))
+    made.make_balls()
     return made
 
 
@@ -217,3 +220,51 @@ def test_a_vecset_whose_latents_have_no_places_is_refused(stages, tmp_path):
     torch.save(content, tmp_path / "small.pt")
     result = run_inside(*stages.encoding("--vecset", tmp_path / "small.pt"))
     refused(result, "keeps its latents at no places (preset small)")
+
+
+def test_modes_of_latents_have_scores_figures_and_meshes(stages, tmp_path):
+    """Of a VecSet that makes a ball of every class, as large as the heart."""
+    stages.must(*stages.latent_statistics(tmp_path / "modes", "--pairs", 1))
+    scores = pd.read_csv(tmp_path / "modes" / "scores.csv")
+    assert list(scores) == ["case_id", "part", "mode_1", "residual_mm"]
+    assert scores["mode_1"].mean() == pytest.approx(0, abs=1e-3)
+    assert scores["mode_1"].std() == pytest.approx(1, abs=1e-3)
+    model = LATENT_MODEL.load(tmp_path / "modes" / "model.npz")
+    assert set(model["channels"].tolist()) == {2, 4}, "of the slots of two classes"
+    found = json.loads((tmp_path / "modes" / "statistics.json").read_text())
+    assert found["hearts"] == {"train": 3, "val": 0, "test": 0}
+    assert found["explained"] == pytest.approx(model["explained"].tolist())
+    assert found["ceiling"]["held_out_mm"] is None and found["ceiling"]["training_mm"] > 1
+    [row] = found["by_modes"]["latents"]
+    assert row["modes"] == 1 and 0.3 < row["compactness"] < 1
+    assert found["interpolated"]["latents"]["hearts"] == 3
+    ends = []
+    for step in ("-3", "+3"):
+        text = (tmp_path / "modes" / "modes" / f"mode_01_{step}.vtp").read_bytes()
+        assert b"3 left_ventricle, 5 right_ventricle" in text
+        ends.append(text)
+    assert ends[0] != ends[1]
+    for name in ("modes.png", "modes.gif"):
+        assert (tmp_path / "modes" / "modes" / name).stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("more", "fact"),
+    [
+        (lambda s: ["--vecset", s.model("vecset")], "slots.npz: is of another VecSet than"),
+        (lambda s: ["--classes", "coronary"], "coronary is whole in no training heart"),
+        (lambda s: ["--train", s.folder / "train.csv"], "2 of 2 training hearts have left_ventric"),
+    ],
+)
+def test_what_latent_statistics_cannot_do_is_one_line(stages, tmp_path, more, fact):
+    result = run_inside(*stages.latent_statistics(tmp_path / "no", *more(stages)))
+    assert fact in refused(result)
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_vecset_that_makes_no_surface_is_named(stages, tmp_path):
+    latents = stages.folder / "set_latents"
+    files = ("--vecset", stages.model("vecset"), "--latents", latents / "manifest.tsv")
+    files += ("--slots", latents / "slots.npz")
+    result = run_inside(*stages.latent_statistics(tmp_path / "no", *files))
+    assert "makes no left_ventricle, right_ventricle of the mean heart" in refused(result)
