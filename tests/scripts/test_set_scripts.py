@@ -258,7 +258,7 @@ def test_modes_of_latents_have_scores_figures_and_meshes(stages, tmp_path):
 )
 def test_what_latent_statistics_cannot_do_is_one_line(stages, tmp_path, more, fact):
     result = run_inside(*stages.latent_statistics(tmp_path / "no", *more(stages)))
-    assert fact in refused(result)
+    refused(result, fact)
     assert not (tmp_path / "no").exists()
 
 
@@ -267,4 +267,4 @@ def test_a_vecset_that_makes_no_surface_is_named(stages, tmp_path):
     files = ("--vecset", stages.model("vecset"), "--latents", latents / "manifest.tsv")
     files += ("--slots", latents / "slots.npz")
     result = run_inside(*stages.latent_statistics(tmp_path / "no", *files))
-    assert "makes no left_ventricle, right_ventricle of the mean heart" in refused(result)
+    refused(result, "makes no left_ventricle, right_ventricle of the mean heart")

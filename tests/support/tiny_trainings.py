@@ -129,13 +129,8 @@ class Trainings:
     def encode_sets(self, out: Path, vecset: Path | None = None) -> list:
         """Script and arguments that encode the hearts by a VecSet; None: by the trained one."""
         files = ("--voxels", self.manifest("ldm"), "--grid", self.folder / "ldm" / "grid.json")
-        files += (
-            "--vecset",
-            vecset or self.model("vecset"),
-            *self.split,
-            "--test",
-            self.folder / "test.csv",
-        )
+        files += ("--vecset", vecset or self.model("vecset"))
+        files += (*self.split, "--test", self.folder / "test.csv")
         files += ("--out", out, "--manifest", out / "manifest.tsv")
         return ["encode_set_latents.py", *files, *self.flags("set_latents")]
 

@@ -88,7 +88,8 @@ MAY_USE_TORCH = {
     "export.shapes": False, "export.classes": False, "export.dicom": False,
     "export.regions": False,
     "vecset": True, "vqvae": True, "coronary": True, "ldm": True,
-    "apply": True, "latent_statistics": True, "set_diffusion": True, "set_diffusion.option_checks": False,
+    "apply": True, "set_diffusion": True, "set_diffusion.option_checks": False,
+    "latent_statistics": True,
     # what the geometry environment runs
     "coronary.repair_case": False, "coronary.thin_structure": False, "coronary.field": False,
     "coronary.links": False, "coronary.figures": False,
