@@ -212,22 +212,31 @@ def compared(
     rng = np.random.default_rng(options.seed)
     some = posed.compared(rng)
     truths = some.truths(decoder.table.values)
-    # as of correspondences: judged by training hearts whose label maps were drawn the same way
-    maps = [decoder.labels(decoder.surfaces(h.latents, h.frame)) for h in some.hearts["train"]]
-    judge = Judge(maps, decoder.table.values, decoder.table)
-    number = len(maps)
-    both = [rng.choice(number, 2, replace=False) for _ in range(options.pairs)]
     modes = LatentModes(model, decoder, some.hearts)
+    pairs = [rng.choice(len(modes.train), 2, replace=False) for _ in range(options.pairs)]
     figures = {
         "compared_hearts": {part: len(found) for part, found in some.hearts.items()},
         "ceiling": ceiling(decoder, some.hearts, truths, MOST_TRAINING),
         "by_modes": {"latents": quality(modes, truths, options.samples, options.seed)},
-        "interpolated": {
-            "latents": between(modes, [(int(a), int(b)) for a, b in both], judge, decoder.table)
-        },
-        "valid_training": float(np.mean([judge.valid(found) for found in maps])),
+        **interpolated(modes, some.hearts["train"], [(int(a), int(b)) for a, b in pairs]),
     }
     return modes, figures
+
+
+def interpolated(
+    modes: LatentModes, train: Sequence[PosedHeart], pairs: Sequence[tuple[int, int]]
+) -> dict:
+    """Which hearts between pairs of training hearts are valid, and which training hearts."""
+    if not pairs:
+        return {"interpolated": {"latents": {"hearts": 0, "valid": None}}, "valid_training": None}
+    decoder, table = modes.decoder, modes.decoder.table
+    # as of correspondences: judged by training hearts whose label maps were drawn the same way
+    maps = [decoder.labels(decoder.surfaces(h.latents, h.frame)) for h in train]
+    judge = Judge(maps, table.values, table)
+    return {
+        "interpolated": {"latents": between(modes, pairs, judge, table)},
+        "valid_training": float(np.mean([judge.valid(found) for found in maps])),
+    }
 
 
 def summary_lines(record: Mapping) -> list[str]:
