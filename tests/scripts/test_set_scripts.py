@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,18 @@ import pytest
 import torch
 from answers import refused
 from inside import run_inside
+from scipy.spatial.transform import Rotation
 from tiny_trainings import Trainings
 
 from cardiform import labels
 from cardiform.artefact.model import load_model
+from cardiform.cohort import splits
+from cardiform.files import load_npz, save_npz
+from cardiform.geometry.frame import Frame
+from cardiform.latent_statistics.hearts import SurfaceTruth, stored_hearts
+from cardiform.latent_statistics.make import Files, Posed, load_network
 from cardiform.latent_statistics.model import LATENT_MODEL
+from cardiform.options.statistics import LatentStatisticsOptions
 from cardiform.set_diffusion.latents import SetLatents
 from cardiform.set_diffusion.slots import Slots, load_slots
 from cardiform.volumes import load_label_map
@@ -268,3 +276,30 @@ def test_a_vecset_that_makes_no_surface_is_named(stages, tmp_path):
     files += ("--slots", latents / "slots.npz")
     result = run_inside(*stages.latent_statistics(tmp_path / "no", *files))
     refused(result, "makes no left_ventricle, right_ventricle of the mean heart")
+
+
+def test_a_heart_that_lies_turned_is_the_same_heart(stages, tmp_path):
+    """Turned by 25 degrees, with its points file: the same latents in the pose of the mean."""
+    place = stages.folder / "balls"
+    files = Files(place / "latents" / "manifest.tsv", place / "latents" / "slots.npz",
+                  place / "model.pt", tmp_path)  # fmt: skip
+    network, slots, columns = load_network(files, LatentStatisticsOptions(device="cpu"))
+    rows = splits.read_splits({"train": place / "train.csv"})
+    hearts = stored_hearts(files.latents, rows, slots, columns, len(network.table))["train"]
+    turn = Rotation.from_euler("z", 25, degrees=True).as_matrix()
+    content = load_npz(hearts[0].points)
+    for key in ("surface_points", "surface_normals"):
+        content[key] = (content[key] @ turn.T).astype(np.float32)
+    save_npz(tmp_path / "turned.npz", **content)
+    latents = hearts[0].latents.copy()
+    latents[:, :3] = latents[:, :3] @ turn.T
+    frame = Frame(hearts[0].frame.center + 5, hearts[0].frame.scale)
+    turned = replace(hearts[0], points=tmp_path / "turned.npz", latents=latents, frame=frame)
+    posed = Posed.of({"train": [*hearts, turned]}, slots, network, with_scale=False)
+    first, last = posed.hearts["train"][0], posed.hearts["train"][-1]
+    np.testing.assert_allclose(last.places, first.places, atol=0.01)
+    np.testing.assert_allclose(last.frame.center, first.frame.center, atol=0.01)
+    np.testing.assert_allclose(last.normals, first.normals, atol=1e-3)
+    np.testing.assert_allclose(last.latents, first.latents, atol=0.01)
+    truths = [SurfaceTruth.of(h, p, (3,)) for h, p in zip([*hearts, turned], posed.poses["train"])]
+    np.testing.assert_allclose(truths[-1].points[3], truths[0].points[3], atol=0.02)
