@@ -361,6 +361,8 @@ def test_a_folder_of_an_earlier_version_is_taken_over(first, hearts, tmp_path):
     name, out, files = first
     if name in ("complete_labels of files", "complete_vecset of files"):
         pytest.skip("nothing but the label maps, which may be anybody's")
+    if name == "latent_statistics":
+        pytest.skip("no earlier version has it: its folders always had a list")
     folder = tmp_path / "out"
     shutil.copytree(out, folder)
     for path in files:
