@@ -3,6 +3,7 @@
     python benchmarks/shape_statistics.py designed --out /tmp/designed
     python benchmarks/shape_statistics.py drawn --out /tmp/drawn --hearts 36
     python benchmarks/shape_statistics.py designed --out /tmp/designed --peer /tmp/pycpd
+    python benchmarks/shape_statistics.py designed --out /tmp/designed --vecset-steps 900
 
 `designed`: three measures vary, each on its own (size, atria, elongation of the left ventricle: its
 length times the measure, its radius by the root of it); `long`: the length of the left ventricle
@@ -10,7 +11,8 @@ alone in place of the last, which makes the heart larger, too; `drawn`: all of t
 Digitises the hearts, runs check_cohort, extract_meshes and shape_statistics as the rules do, and
 prints how the scores go along with the measures, the figures of statistics.json, and the time.
 --peer: a folder with pycpd (pip install --target /tmp/pycpd pycpd), whose coherent point drift then
-puts the template onto the same hearts. A finished step is not done again.
+puts the template onto the same hearts. --vecset-steps: trains a VecSet of the preset demo on the
+training hearts and prints the same of the modes of its latents. A finished step is not done again.
 """
 
 from __future__ import annotations
@@ -36,6 +38,15 @@ DESIGN = {
 }
 # of the logarithm
 SPREAD = {"size": 0.10, "atria": 0.12, "lv_elongation": 0.05, "lv_length": 0.07}
+POINTS = (
+    "--surface-points", 20_000, "--min-class-points", 800, "--near-points", 20_000,
+    "--volume-points", 20_000,
+)  # fmt: skip
+VECSET = (
+    "--preset", "demo", "--input-points", 2048, "--volume-queries", 512, "--near-queries", 768,
+    "--surface-queries", 256, "--weight-eikonal", 0, "--weight-volume", 10, "--batch-size", 4,
+    "--lr", 4e-3, "--warmup-steps", 30, "--ema-decay", 0.98, "--preview-every", 0, "--workers", 0,
+)  # fmt: skip
 PEER_POINTS = 250  # of each class; its cost grows with their square
 
 
@@ -50,6 +61,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of measures and poses (default: 1)")
     parser.add_argument("--spacing-mm", type=float, default=2.0)
     parser.add_argument("--peer", type=Path, help="folder in which pycpd is installed")
+    parser.add_argument("--vecset-steps", type=int, default=0, help="0: no modes of latents")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--grid-mm", help="as of shape_statistics.py")
     parser.add_argument("--leave-out", help="as of shape_statistics.py")
@@ -71,6 +83,13 @@ def main() -> None:
     print_record(record)
     if args.peer:
         compare_peer(args, out, record)
+    if args.vecset_steps:
+        out = make_latent_modes(args.out, args.vecset_steps, args.leave_out, args.variance)
+        print_scores(pd.read_csv(out / "scores.csv", dtype={"case_id": str}), measures)
+        record = json.loads((out / "statistics.json").read_text())
+        print(f"explained: {', '.join(f'{share:.3f}' for share in record['explained'])}")
+        print_modes(record)
+        print(f"without modes: {record['ceiling']}")
 
 
 def write_cohort(args) -> pd.DataFrame:
@@ -153,6 +172,45 @@ def run_stages(args, out: Path, more: list[str]) -> None:
     )  # fmt: skip
 
 
+def make_latent_modes(
+    folder: Path, steps: int, leave_out: str | None, variance: str | None
+) -> Path:
+    """Points, a VecSet, its latents and their statistics, as the rules make them; the folder."""
+    cases, meshes, points = folder / "cases.tsv", folder / "meshes", folder / "points"
+    run("sample_sdf.py", "--cases", cases, "--meshes", meshes, *manifest(points), *POINTS)
+    for part in ("train", "val", "test"):
+        rows = (folder / "split" / f"{part}.csv").read_text().splitlines()
+        names = [row.split(",")[0] for row in rows[1:]]
+        lines = [rows[0], *(f"{name},{name},{points / name}.npz" for name in names)]
+        path = folder / "points_split" / f"{part}.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
+    flags = ("--train", "--validation", "--test")
+    files = [folder / "points_split" / f"{part}.csv" for part in ("train", "val", "test")]
+    split = [word for pair in zip(flags, files) for word in pair]
+    vecset = folder / "vecset"
+    if not (vecset / "model.pt").exists():
+        more = ("--steps", steps, "--validate-every", steps // 2, "--checkpoint-every", steps)
+        run("train_vecset.py", *split[:4], "--out", vecset, *VECSET, *more)
+    voxels, latents, out = folder / "voxels", folder / "latents", folder / "latent_statistics"
+    size = ("--voxel-size", 48)
+    run("resample_labels.py", "--cases", cases, *manifest(voxels), "--sources", "labels", *size)
+    grid = ("--voxels", voxels / "manifest.tsv", "--grid", voxels / "grid.json")
+    model = ("--vecset", vecset / "model.pt", *split)
+    run("encode_set_latents.py", *model, *grid, *manifest(latents), *size)
+    given = {"--leave-out": leave_out, "--variance": variance}
+    run(
+        "latent_statistics.py", *model, "--latents", latents / "manifest.tsv",
+        "--slots", latents / "slots.npz", "--out", out,
+        *(word for flag, value in given.items() if value for word in (flag, value)),
+    )  # fmt: skip
+    return out
+
+
+def manifest(folder: Path) -> tuple:
+    return "--out", folder, "--manifest", folder / "manifest.tsv"
+
+
 def run(script: str, *arguments) -> None:
     started = time.perf_counter()
     subprocess.run([sys.executable, str(SCRIPTS / script), *map(str, arguments)], check=True)
@@ -196,6 +254,11 @@ def print_record(record: dict) -> None:
           f"{place['folded_share']:.2%}")  # fmt: skip
     print(", ".join(f"{k} {v:.2f}" for k, v in place["by_class_mm"].items()))
     print(f"explained: {', '.join(f'{share:.3f}' for share in record['explained'])}\n")
+    print_modes(record)
+    print(f"columns: {record['columns']}")
+
+
+def print_modes(record: dict) -> None:
     print("| model | modes | compactness | held out (mm) | training (mm) | specificity (mm) |")
     print("|---|---:|---:|---:|---:|---:|")
     for name, rows in record["by_modes"].items():
@@ -208,7 +271,6 @@ def print_record(record: dict) -> None:
         print(f"valid between two hearts, {name}: {found}")
     for part in ("training", "held_out"):
         print(f"valid hearts, {part}: {record[f'valid_{part}']}")
-    print(f"columns: {record['columns']}")
 
 
 def compare_peer(args, out: Path, record: dict) -> None:
@@ -220,7 +282,7 @@ def compare_peer(args, out: Path, record: dict) -> None:
     from cardiform.labels import LabelTable
     from cardiform.options.statistics import ShapeStatisticsOptions
     from cardiform.statistics.cohort import Cohort, compared
-    from cardiform.statistics.quality import Truth
+    from cardiform.statistics.quality import GridTruth
     from cardiform.statistics.template import Template
 
     template = Template.load(out / "template.npz")
@@ -230,7 +292,7 @@ def compare_peer(args, out: Path, record: dict) -> None:
     labels, hearts, seconds = template.vertex_labels, {}, 0.0
     rng = np.random.default_rng(0)
     for case_id, heart in cohort.hearts.items():
-        truth = Truth.of(cohort.on_grid(case_id), template)
+        truth = GridTruth.of(cohort.on_grid(case_id), template)
         moved = template.mesh.vertices.copy()
         started = time.process_time()
         for value in template.values:

@@ -43,6 +43,7 @@ PLAN = {
     "coronary": (16.5, 3, 1.9, "refinement of\nthin structures"),
     "measures": (9.0, 4, 2.1, "measures, norms,\ngroups"),
     "statistics": (6.7, 4, 2.1, "modes of variation,\nscores, paths"),
+    "latent_statistics": (0.0, 4, 2.7, "modes of\nVecSet latents"),
     "set_diffusion": (4.2, 4, 2.3, "diffusion of\nVecSet latents"),
     "apply": (11.3, 4, 2.0, "trained models\non new cases"),
     "export": (13.6, 4, 2.1, "bundles of\ntrained models"),

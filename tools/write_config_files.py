@@ -79,8 +79,9 @@ LABEL_TABLE = "cohort.labels"  # the one key that other rules than its section's
 def reruns() -> dict[str, list[str]]:
     """Section -> the rules that a changed key runs again, in the order of the rules.
 
-    Read from the rules: a rule takes a section by ``flags("section")``, or by the name of
-    something at the head of a file that is made of such calls.
+    Read from the rules: a rule takes a section by ``flags("section")``, some keys of several by
+    ``shared_flags``, or sections by the name of something at the head of a file that is made of
+    such calls.
     """
     blocks = [
         block
@@ -107,6 +108,8 @@ def reruns() -> dict[str, list[str]]:
 
 def _sections_in(text: str, named: dict[str, set[str]]) -> set[str]:
     sections = set(re.findall(r"""\bflags\(\s*['"](\w+)""", text))
+    for several in re.findall(r"""\bshared_flags\(\s*\w+,([^)]*)\)""", text):
+        sections |= set(re.findall(r"\w+", several))
     return sections.union(*(named[word] for word in set(re.findall(r"\w+", text)) & named.keys()))
 
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from answers import refused
 from inside import run_inside
+from scipy.spatial.transform import Rotation
 from tiny_trainings import Trainings
 
 from cardiform import labels
 from cardiform.artefact.model import load_model
+from cardiform.cohort import splits
+from cardiform.files import load_npz, save_npz
+from cardiform.geometry.frame import Frame
+from cardiform.latent_statistics.hearts import SurfaceTruth, stored_hearts
+from cardiform.latent_statistics.make import Files, Posed, load_network
+from cardiform.latent_statistics.model import LATENT_MODEL
+from cardiform.options.statistics import LatentStatisticsOptions
 from cardiform.set_diffusion.latents import SetLatents
 from cardiform.set_diffusion.slots import Slots, load_slots
 from cardiform.volumes import load_label_map
@@ -57,6 +67,7 @@ def stages(tmp_path_factory):
     made.must(*made.encoding("--columns", "x_age", "--table", made.table))
     made.must(*made.command("set_diffusion", made.folder / "set_diffusion"))
     made.must(*made.sampling("samples"))
+    made.make_balls()
     return made
 
 
@@ -217,3 +228,78 @@ def test_a_vecset_whose_latents_have_no_places_is_refused(stages, tmp_path):
     torch.save(content, tmp_path / "small.pt")
     result = run_inside(*stages.encoding("--vecset", tmp_path / "small.pt"))
     refused(result, "keeps its latents at no places (preset small)")
+
+
+def test_modes_of_latents_have_scores_figures_and_meshes(stages, tmp_path):
+    """Of a VecSet that makes a ball of every class, as large as the heart."""
+    stages.must(*stages.latent_statistics(tmp_path / "modes", "--pairs", 1))
+    scores = pd.read_csv(tmp_path / "modes" / "scores.csv")
+    assert list(scores) == ["case_id", "part", "mode_1", "residual_mm"]
+    assert scores["mode_1"].mean() == pytest.approx(0, abs=1e-3)
+    assert scores["mode_1"].std() == pytest.approx(1, abs=1e-3)
+    model = LATENT_MODEL.load(tmp_path / "modes" / "model.npz")
+    assert set(model["channels"].tolist()) == {2, 4}, "of the slots of two classes"
+    found = json.loads((tmp_path / "modes" / "statistics.json").read_text())
+    assert found["hearts"] == {"train": 3, "val": 0, "test": 0}
+    assert found["explained"] == pytest.approx(model["explained"].tolist())
+    assert found["ceiling"]["held_out_mm"] is None and found["ceiling"]["training_mm"] > 1
+    [row] = found["by_modes"]["latents"]
+    assert row["modes"] == 1 and 0.3 < row["compactness"] < 1
+    assert found["interpolated"]["latents"]["hearts"] == 3
+    ends = []
+    for step in ("-3", "+3"):
+        text = (tmp_path / "modes" / "modes" / f"mode_01_{step}.vtp").read_bytes()
+        assert b"3 left_ventricle, 5 right_ventricle" in text
+        ends.append(text)
+    assert ends[0] != ends[1]
+    for name in ("modes.png", "modes.gif"):
+        assert (tmp_path / "modes" / "modes" / name).is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "fact"),
+    [
+        (lambda s: ["--vecset", s.model("vecset")], "slots.npz: is of another VecSet than"),
+        (lambda s: ["--classes", "coronary"], "coronary is whole in no training heart"),
+        (lambda s: ["--train", s.folder / "train.csv"], "2 of 2 training hearts have left_ventric"),
+    ],
+)
+def test_what_latent_statistics_cannot_do_is_one_line(stages, tmp_path, more, fact):
+    result = run_inside(*stages.latent_statistics(tmp_path / "no", *more(stages)))
+    refused(result, fact)
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_vecset_that_makes_no_surface_is_named(stages, tmp_path):
+    latents = stages.folder / "set_latents"
+    files = ("--vecset", stages.model("vecset"), "--latents", latents / "manifest.tsv")
+    files += ("--slots", latents / "slots.npz")
+    result = run_inside(*stages.latent_statistics(tmp_path / "no", *files))
+    refused(result, "makes no left_ventricle, right_ventricle of the mean heart")
+
+
+def test_a_heart_that_lies_turned_is_the_same_heart(stages, tmp_path):
+    """Turned by 25 degrees, with its points file: the same latents in the pose of the mean."""
+    place = stages.folder / "balls"
+    files = Files(place / "latents" / "manifest.tsv", place / "latents" / "slots.npz",
+                  place / "model.pt", tmp_path)  # fmt: skip
+    network, slots, columns = load_network(files, LatentStatisticsOptions(device="cpu"))
+    rows = splits.read_splits({"train": place / "train.csv"})
+    hearts = stored_hearts(files.latents, rows, slots, columns, len(network.table))["train"]
+    turn = Rotation.from_euler("z", 25, degrees=True).as_matrix()
+    content = load_npz(hearts[0].points)
+    for key in ("surface_points", "surface_normals"):
+        content[key] = (content[key] @ turn.T).astype(np.float32)
+    save_npz(tmp_path / "turned.npz", **content)
+    latents = hearts[0].latents.copy()
+    latents[:, :3] = latents[:, :3] @ turn.T
+    frame = Frame(hearts[0].frame.center + 5, hearts[0].frame.scale)
+    turned = replace(hearts[0], points=tmp_path / "turned.npz", latents=latents, frame=frame)
+    posed = Posed.of({"train": [*hearts, turned]}, slots, network, with_scale=False)
+    first, last = posed.hearts["train"][0], posed.hearts["train"][-1]
+    np.testing.assert_allclose(last.places, first.places, atol=0.01)
+    np.testing.assert_allclose(last.frame.center, first.frame.center, atol=0.01)
+    np.testing.assert_allclose(last.normals, first.normals, atol=1e-3)
+    np.testing.assert_allclose(last.latents, first.latents, atol=0.01)
+    truths = [SurfaceTruth.of(h, p, (3,)) for h, p in zip([*hearts, turned], posed.poses["train"])]
+    np.testing.assert_allclose(truths[-1].points[3], truths[0].points[3], atol=0.02)

@@ -44,6 +44,9 @@ elif name == "collect_measures":
 elif name == "shape_statistics":
     for part in ("model.npz", "template.npz", "scores.csv", "statistics.json"):
         put(out / part)
+elif name == "latent_statistics":
+    for part in ("model.npz", "scores.csv", "statistics.json"):
+        put(out / part)
 elif name.startswith(("train_", "pretrain_")):
     put(out / "model.pt"); put(out / "metrics.json")
     if "--until" in arguments:  # a trial: its figure follows from its settings

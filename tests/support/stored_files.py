@@ -32,6 +32,8 @@ from cardiform.fusion import summary
 from cardiform.fusion.cases import fuse_case
 from cardiform.geometry import cases, fields, meshed, narrowband, sampling
 from cardiform.labels import LabelTable
+from cardiform.latent_statistics import hearts as latent_hearts
+from cardiform.latent_statistics import model as latent_model
 from cardiform.ldm import data, diffusion_model, encode, hearts_on_grid, samples
 from cardiform.ldm.autoencoder_model import ShapeAutoencoder
 from cardiform.ldm.coder import ShapeCoder
@@ -49,6 +51,7 @@ from cardiform.options.fusion import FusionOptions
 from cardiform.options.geometry import MeshesOptions, PointsOptions, VoxelsOptions
 from cardiform.options.ldm import AutoencoderOptions, LatentsOptions, LdmOptions, SamplingOptions
 from cardiform.options.measures import MeasuresOptions
+from cardiform.options.statistics import LatentStatisticsOptions
 from cardiform.options.training import TrainingOptions
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.options.vessels import VesselDrawingOptions
@@ -104,6 +107,7 @@ STORED = (
     Stored(shape_model.MODEL, "Shape model", "statistics/model.npz"),
     Stored(shape_template.TEMPLATE, "Template", "statistics/template.npz"),
     Stored(shape_case.REGISTERED, "Registered heart", "statistics/a.npz"),
+    Stored(latent_model.LATENT_MODEL, "Latent model", "latent_statistics/model.npz"),
     Stored(set_slots.SLOTS, "Slots", "sets/slots.npz"),
     Stored(set_latents.SET_LATENTS, "Set latents", "sets/a.npz"),
     Stored(set_samples.SET_SAMPLE, "Set sample", "sets/samples/sample_0000.npz"),
@@ -330,6 +334,12 @@ def _write_sets(folder: Path, case: table.Case, network) -> None:
     heart = set_latents.SetLatents.load(out / "a.npz")
     made = set_samples.Made(heart.latents, heart.frame)
     set_samples.save_made(out / "samples" / "sample_0000.npz", made, "key")
+    places = np.random.default_rng(0).normal(size=(3, len(slots.places), 3))
+    frame = set_latents.frame_of(heart.frame)
+    hearts = [latent_hearts.PosedHeart(heart.latents, frame, p, np.ones_like(p)) for p in places]
+    model = latent_model.LatentModel.fit(hearts, LatentStatisticsOptions())
+    out, names = folder / "latent_statistics" / "model.npz", network.table.names
+    model.save(out, slots.channels, names, False, "0" * 64)
 
 
 def _write_vqvae(folder: Path) -> vqvae_reconstruct.BandNetwork:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import torch
 from inside import run_inside
 from tiny_config import TINY
 
@@ -125,12 +126,39 @@ class Trainings:
                 self.must("encode_latents.py", *files, *self.flags("latents"))
             self.must(*self.command(name, self.folder / name, *more))
 
-    def encode_sets(self, out: Path) -> list:
-        """Script and arguments that encode the hearts by the VecSet."""
+    def encode_sets(self, out: Path, vecset: Path | None = None) -> list:
+        """Script and arguments that encode the hearts by a VecSet; None: by the trained one."""
         files = ("--voxels", self.manifest("ldm"), "--grid", self.folder / "ldm" / "grid.json")
-        files += ("--vecset", self.model("vecset"), *self.split, "--test", self.folder / "test.csv")
+        files += ("--vecset", vecset or self.model("vecset"))
+        files += (*self.split, "--test", self.folder / "test.csv")
         files += ("--out", out, "--manifest", out / "manifest.tsv")
         return ["encode_set_latents.py", *files, *self.flags("set_latents")]
+
+    def make_balls(self) -> None:
+        """``balls/model.pt``, a VecSet that makes a ball of every class, as large as its heart: one
+        of two steps makes no surface. With latents, and a split that learns from all hearts."""
+        place = self.folder / "balls"
+        place.mkdir()
+        content = torch.load(self.model("vecset"), weights_only=True)
+        content["weights"]["head.bias"].fill_(-0.05)
+        torch.save(content, place / "model.pt")
+        self.must(*self.encode_sets(place / "latents", place / "model.pt"))
+        names = {"train": (*TRAIN, HELD_OUT), "validation": (), "test": ()}
+        for part, own in names.items():
+            rows = [f"{n},{n},{self.folder / 'points' / n}.npz" for n in own]
+            lines = ["case_id,patient_id,path", *rows]
+            (place / f"{part}.csv").write_text("\n".join(lines) + "\n")
+
+    def latent_statistics(self, out: Path, *more) -> list:
+        """Script and arguments, of the hearts of :meth:`make_balls`."""
+        place = self.folder / "balls"
+        split = [w for p in ("train", "validation", "test") for w in (f"--{p}", place / f"{p}.csv")]
+        return [
+            *("latent_statistics.py", "--vecset", place / "model.pt", *split, "--out", out),
+            *("--latents", place / "latents" / "manifest.tsv", "--device", "cpu"),
+            *("--slots", place / "latents" / "slots.npz", "--mesh-mm", 20, "--most-modes", 1),
+            *("--classes", "left_ventricle,right_ventricle", "--pairs", 0, "--samples", 1, *more),
+        ]
 
     def _vqvae(self, stage: str, weights: str = "") -> list:
         start = ["--weights", self.model(weights)] if weights else []

@@ -135,6 +135,14 @@ def test_the_defaults_fit():
             {"windows": {"linked": True, "together": True}},
         ),
         (
+            {
+                "windows": {"linked": True, "together": True},
+                "vqvae": {"deformations": ["rotation"]},
+            },
+            "vqvae.deformations are drawn for each window by itself",
+            {"windows": {"together": True}, "vqvae": {"deformations": ["rotation"]}},
+        ),
+        (
             {"vecset": {"batch_size": 4, "accumulate": 3}},
             "vecset.batch_size is 4, no multiple of its accumulate (3)",
             {"training": {"accumulate": 2}},

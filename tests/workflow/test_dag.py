@@ -447,6 +447,22 @@ def test_statistics_are_a_target_of_their_own(project):
     assert wanted in refused.stdout + refused.stderr
 
 
+def test_statistics_of_latents_follow_the_latents_and_the_options_that_they_share(project):
+    write_config(project, "vecset:\n  preset: demo\n")
+    run(project)
+    assert "latent_statistics" not in planned(project)
+    new = ("resample_set_labels", "encode_set_latents", "latent_statistics")
+    assert planned(project, "latent_statistics") == dict.fromkeys(new, 1)
+    run(project, "latent_statistics")
+    for section, first in (
+        ("shape_statistics:\n  most_modes: 5\n", 2),
+        ("shape_statistics:\n  grid_mm: 5\n", 3),
+        ("set_latents:\n  input_points: 999\n", 1),
+    ):
+        write_config(project, "vecset:\n  preset: demo\n" + section)
+        assert planned(project, "latent_statistics") == dict.fromkeys(new[first:], 1)
+
+
 def test_exports_are_a_target_of_their_own(project):
     jobs = {"export_shapes": 4}
     plan = {"check_cases": 4, "check_cohort": 1, "extract_meshes": 4, **jobs, "exports": 1}

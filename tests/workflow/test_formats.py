@@ -81,6 +81,7 @@ REMEDIES = {
     "Shape model": AGAIN.format("shape_statistics"),
     "Template": AGAIN.format("shape_statistics"),
     "Registered heart": AGAIN.format("shape_statistics"),
+    "Latent model": AGAIN.format("latent_statistics"),
     "VecSet latents": AGAIN.format("reconstruct_vecset"),
     "Slots": AGAIN.format("encode_set_latents"),
     "Set latents": AGAIN.format("encode_set_latents"),

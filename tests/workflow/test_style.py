@@ -60,6 +60,9 @@ MAY_IMPORT = {
     # they stand above the families
     "set_diffusion": GROUND | TORCH_GROUND | {"vecset", "ldm", "set_diffusion"},
     "set_diffusion.option_checks": {"errors", "options"},
+    "latent_statistics": GROUND
+    | TORCH_GROUND
+    | {"vecset", "set_diffusion", "statistics", "latent_statistics"},
     "apply": GROUND
     | TORCH_GROUND
     | FAMILIES
@@ -85,6 +88,7 @@ MAY_USE_TORCH = {
     "export.regions": False,
     "vecset": True, "vqvae": True, "coronary": True, "ldm": True,
     "apply": True, "set_diffusion": True, "set_diffusion.option_checks": False,
+    "latent_statistics": True,
     # what the geometry environment runs
     "coronary.repair_case": False, "coronary.thin_structure": False, "coronary.field": False,
     "coronary.links": False, "coronary.figures": False,

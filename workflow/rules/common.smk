@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -45,6 +45,7 @@ from cardiform.options.checks import (
 )
 from cardiform.options.config_files import check_repeats, typed
 from cardiform.options.sections import SECTIONS
+from cardiform.options.statistics import LatentStatisticsOptions
 from cardiform.set_diffusion.option_checks import (
     check_nothing_known,
     check_preset,
@@ -79,6 +80,15 @@ def one_process(arguments):
 def flags(section, **changes):
     """The options of a config section as sorted command-line flags."""
     return cli.flags(replace(OPTIONS[section], **changes))
+
+
+def shared_flags(options, *sections):
+    """The flags of a script that takes keys of several config sections; the first that has a key
+    holds."""
+    values = {}
+    for section in reversed(sections):
+        values |= vars(OPTIONS[section])
+    return cli.flags(options(**{field.name: values[field.name] for field in fields(options)}))
 
 
 def existing(paths):

@@ -94,6 +94,7 @@ def granted(cluster, tmp_path_factory):
         "all",
         "fused",
         "set_diffusion",
+        "latent_statistics",
         *windows,
         *arrays,
         profile=profile,
@@ -110,7 +111,7 @@ def granted(cluster, tmp_path_factory):
 def test_gpu_rules_are_granted_their_gpus_memory_and_time(granted):
     found, settings = granted
     rules = {n: r for n, r in settings["set-resources"].items() if n not in ("one_gpu", "gpus")}
-    assert len(rules) == 17 and rules["train_vecset"]["gpu"] == 4
+    assert len(rules) == 18 and rules["train_vecset"]["gpu"] == 4
     for name, asked in rules.items():
         assert name in found, f"{name} never ran"
         for job in map(described, found[name]):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .field import SEED_MAX, option
+from .field import SEED_MAX, device_option, option, redefault
+from .set_diffusion import SetLatentsOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShapeStatisticsOptions:
-    """Modes of variation, scores of every heart, paths between hearts (target statistics)."""
+class ModesOptions:
+    """What modes of variation of every kind have in common."""
 
     classes: tuple[str, ...] = option(
         (),
@@ -26,22 +27,11 @@ class ShapeStatisticsOptions:
     remove_size: bool = option(
         False, "hearts are brought to one size first; otherwise size is part of the shape"
     )
-    grid_mm: float = option(
-        3.0,
-        "voxel edge of the grid on which hearts are registered, mm; finer takes longer",
+    mesh_mm: float = option(
+        2.5,
+        "edge of the triangles of the template, and of hearts that are made of latents, mm",
         minimum=0.5,
         maximum=20.0,
-        memory="raise",
-    )
-    mesh_mm: float = option(
-        2.5, "edge of the triangles of the template, mm", minimum=0.5, maximum=20.0
-    )
-    smoothing_mm: float = option(
-        4.5,
-        "over so many mm neighbouring points move alike; less follows finer details and folds "
-        "sooner",
-        minimum=0.5,
-        maximum=50.0,
     )
     variance: float = option(
         0.95, "share of the variance that the modes keep", minimum=0.01, maximum=1.0
@@ -52,6 +42,27 @@ class ShapeStatisticsOptions:
     )
     pairs: int = option(
         8, "pairs of hearts, between which the anatomy is looked at", minimum=0, maximum=10_000
+    )
+    seed: int = option(0, "seed of all that is drawn", minimum=0, maximum=SEED_MAX)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeStatisticsOptions(ModesOptions):
+    """Modes of variation, scores of every heart, paths between hearts (target statistics)."""
+
+    grid_mm: float = option(
+        3.0,
+        "voxel edge of the grid on which hearts are registered, mm; finer takes longer",
+        minimum=0.5,
+        maximum=20.0,
+        memory="raise",
+    )
+    smoothing_mm: float = option(
+        4.5,
+        "over so many mm neighbouring points move alike; less follows finer details and folds "
+        "sooner",
+        minimum=0.5,
+        maximum=50.0,
     )
     path: tuple[str, ...] = option(
         (), "two cases: the hearts between them are written as meshes and label maps"
@@ -65,4 +76,13 @@ class ShapeStatisticsOptions:
     permutations: int = option(
         999, "random orders of the hearts that such a column is held against", minimum=99
     )
-    seed: int = option(0, "seed of all that is drawn", minimum=0, maximum=SEED_MAX)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentStatisticsOptions(ModesOptions):
+    """Modes of a VecSet's latents (target latent_statistics). In a config its keys are those of the
+    sections shape_statistics and set_latents."""
+
+    input_points: int = redefault(SetLatentsOptions, "input_points", 0)
+    query_batch: int = redefault(SetLatentsOptions, "query_batch", 4096)
+    device: str = device_option()

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ..cohort.free_columns import read_numbers
 from ..cohort.table import Case
 from ..errors import InputError, problem, together
 from ..files import save_npz
 from ..geometry.coarse_to_fine import FieldFunction
-from ..geometry.frame import apply_affine
+from ..geometry.frame import Frame, apply_affine
 from ..labels import LabelTable
 from ..ldm.hearts_on_grid import Grid
 from ..vecset.reconstruct import Reconstructor, load_frame, sampled_on
 from ..volumes import LabelMap, load_label_map, save_label_map
-from .latents import SET_LATENTS
+from .latents import PLACE, SET_LATENTS, numbers_of
 from .mean_heart import MOST_HEARTS, mean_heart
 from .slots import Slots, Surface
 
@@ -134,7 +135,7 @@ def encode_case(
     save_npz(
         written[0],
         latents=latents[0].cpu().numpy(),
-        frame=np.array([*(frame.center - middle), -np.log(frame.scale)]),
+        frame=numbers_of(Frame(frame.center - middle, frame.scale)),
         present=present,
         volumes=_volumes(heart, cut.get(name), grid, table),
         columns=columns[name],
@@ -142,6 +143,15 @@ def encode_case(
     )
     save_label_map(written[1], made.labels(grid.table.values), heart.affine)
     return written
+
+
+def as_encoded(latents: torch.Tensor, network: Reconstructor) -> torch.Tensor:
+    """(..., M, W) latents as the VecSet's bottleneck could have made them."""
+    if network.training.bottleneck != "normalized":
+        return latents
+    codes = latents[..., PLACE:]
+    codes = F.layer_norm(codes, codes.shape[-1:], eps=network.model.shape.code_eps)
+    return torch.cat([latents[..., :PLACE], codes], dim=-1)
 
 
 def chosen(field: FieldFunction, table: LabelTable, wanted: LabelTable) -> FieldFunction:

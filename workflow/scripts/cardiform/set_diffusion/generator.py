@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..artefact.model import load_model
@@ -22,7 +21,7 @@ from ..options.set_diffusion import SetDiffusionOptions
 from ..options.vecset import VecsetOptions, VecsetReconstructOptions
 from ..vecset.model import VecSet
 from ..vecset.reconstruct import Reconstructor
-from .encode import chosen
+from .encode import as_encoded, chosen
 from .latents import FRAME, SetLatents, frame_of
 from .model import (
     SET_DIFFUSION,
@@ -35,7 +34,7 @@ from .model import (
     settled,
 )
 from .slots import Slots, load_slots
-from .statistics import PLACE, Asked, Statistics
+from .statistics import Asked, Statistics
 from .task import network_of, noise_shape, starts_of
 
 log = logging.getLogger(__name__)
@@ -253,12 +252,7 @@ class SetGenerator:
     def hearts(self, rows: Tensor) -> tuple[Tensor, np.ndarray]:
         """(N, M, W) latents that the VecSet's bottleneck could have made, and (N, 4) frames."""
         latents, frames = self.statistics.hearts(rows)
-        if self.decoder.training.bottleneck == "normalized":
-            codes = latents[..., PLACE:]
-            eps = self.decoder.model.shape.code_eps
-            codes = F.layer_norm(codes, codes.shape[-1:], eps=eps)
-            latents = torch.cat([latents[..., :PLACE], codes], dim=-1)
-        return latents.cpu(), frames.double().cpu().numpy()
+        return as_encoded(latents, self.decoder).cpu(), frames.double().cpu().numpy()
 
     def decode(self, latents: Tensor, frame: np.ndarray) -> SampledField:
         """(M, W) latents and the (4,) frame of a heart to its field in the cube, of the classes of

@@ -23,8 +23,8 @@ def check_preset(preset: str) -> None:
     """InputError where a VecSet's latents would have no places."""
     if preset not in ANCHORED:
         raise InputError(
-            f"vecset.preset is {preset}, whose latents have no places: target set_diffusion needs "
-            f"{', '.join(ANCHORED)}"
+            f"vecset.preset is {preset}, whose latents have no places: targets set_diffusion and "
+            f"latent_statistics need {', '.join(ANCHORED)}"
         )
 
 

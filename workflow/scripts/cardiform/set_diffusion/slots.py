@@ -18,8 +18,8 @@ import numpy as np
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
-from ..errors import again
-from ..files import save_npz
+from ..errors import InputError, again, problem
+from ..files import save_npz, sha256_file
 from ..formats import Format
 
 SLOTS = Format(
@@ -64,6 +64,21 @@ class Slots:
                 result[own] = KDTree(points).query(self.places[own])[1]
         return result
 
+    def means(self, points: np.ndarray, channels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """(M, D) float64 means of (N, D) numbers of a surface over what each slot gets of it.
+
+        Where the heart has no such class, NaN. Unlike the one point of :meth:`rows`, the mean does
+        not hop from point to point.
+
+        points, channels : (N, 3) and (N,) of the surface.
+        """
+        result = np.full((len(self.places), numbers.shape[1]), np.nan)
+        for channel in np.intersect1d(self.channels, channels):
+            own = np.flatnonzero(self.channels == channel)
+            members = np.flatnonzero(channels == channel)
+            result[own] = _shares(self.places[own], points[members]) @ numbers[members]
+        return result
+
     def digest(self) -> str:
         """Hex digest."""
         state = hashlib.sha256(np.ascontiguousarray(self.places).data)
@@ -90,13 +105,28 @@ def load_slots(path: str | Path) -> tuple[Slots, tuple[str, ...], str]:
     return slots, columns, str(arrays["vecset_sha256"])
 
 
+def check_made_by(path: Path, made_by: str, vecset: Path) -> None:
+    """InputError where slots, and so the latents in them, are of another VecSet.
+
+    path, made_by : file of the slots, and the hash in it.    vecset : model.pt.
+    """
+    if made_by != sha256_file(vecset):
+        fact = "is of another VecSet than --vecset"
+        raise InputError(problem(path, fact, again("encode_set_latents")))
+
+
 def _matched(places: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(Q,) rows of (N, 3) points, one for each of (Q, 3) places of the mean heart.
+    """(Q,) rows of (N, 3) points, one for each of (Q, 3) places of the mean heart: the point
+    nearest to the middle of what the place gets of them."""
+    return KDTree(points).query(_shares(places, points) @ points)[1]
+
+
+def _shares(places: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(Q, N) how much of each place of the mean heart is each of (N, 3) points; rows add up to 1.
 
     Both sets are moved to one middle and scaled to one size; then all points are dealt out to the
     places, each of which gets as much of the surface as the others, with the least sum of squared
-    ways (entropic optimal transport; Cuturi, NeurIPS 2013). The point nearest to the middle of what
-    a place gets is its own.
+    ways (entropic optimal transport; Cuturi, NeurIPS 2013).
     """
     wanted = _normal(places)
     ways = cdist(wanted, _normal(points), "sqeuclidean")
@@ -108,8 +138,7 @@ def _matched(places: np.ndarray, points: np.ndarray) -> np.ndarray:
         of_places = 1 / (len(places) * (kernel @ of_points))
         of_points = 1 / (len(points) * (of_places @ kernel))
     shares = of_places[:, None] * kernel * of_points
-    middles = shares @ points / shares.sum(axis=1, keepdims=True)
-    return KDTree(points).query(middles)[1]
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def _normal(points: np.ndarray) -> np.ndarray:

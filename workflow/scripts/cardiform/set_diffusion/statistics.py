@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 from ..options.set_diffusion import MOST_MODES
-from .latents import FRAME, SetLatents
+from .latents import FRAME, PLACE, SetLatents
 
-PLACE = 3  # the first channels of a latent
 LEAST_STD = 1e-6
 LEAST_SPARE = 0.05  # of the variance of what is asked for, that no mode tells
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from ..options.set_diffusion import SetDiffusionOptions
 from .data import SetBatch
-from .latents import FRAME
+from .latents import FRAME, PLACE
 from .model import SetDenoiser, process_of, settled
 from .slots import Slots
-from .statistics import PLACE, Asked, Statistics
+from .statistics import Asked, Statistics
 
 FIXED_TIMES = 8  # at which every validation heart is looked at
 

@@ -12,7 +12,7 @@ import torch
 from ..artefact.model import load_model
 from ..cohort import splits
 from ..cohort.manifest import MadeFile, cases_of, made_files
-from ..errors import InputError, again, problem, together
+from ..errors import InputError, problem, together
 from ..files import sha256_file, sha256_json
 from ..ldm.hearts_on_grid import load_grid
 from ..options.set_diffusion import SetDiffusionOptions
@@ -22,10 +22,10 @@ from ..training.engine import Outcome
 from ..training.job import Job
 from ..vecset.model import VECSET
 from .data import SetBatch, SetDataset
-from .latents import SetLatents
+from .latents import SetLatents, load_in_slots
 from .model import SET_DIFFUSION, frozen_weights
 from .option_checks import check_set_diffusion
-from .slots import Slots, load_slots
+from .slots import Slots, check_made_by, load_slots
 from .statistics import Statistics
 from .task import SetDiffusionTask
 
@@ -59,9 +59,7 @@ def set_diffusion_job(
         lambda: load_model(vecset, VECSET),
         lambda: load_grid(grid_file),
     )
-    if made_by != sha256_file(vecset):
-        fact = "is of another VecSet than --vecset"
-        raise InputError(problem(slots_file, fact, again("encode_set_latents")))
+    check_made_by(slots_file, made_by, vecset)
     hearts = _hearts(manifest, train, validation, slots, len(columns), len(stored.table))
     statistics = Statistics.of([heart for _, heart in hearts["train"]], options.modes)
     torch.manual_seed(options.seed)
@@ -130,7 +128,7 @@ def _hearts(
 ) -> Hearts:
     """Part of the split -> files and latents of the cases that have every class of the slots."""
     rows = splits.read_splits({"train": train, "validation": validation})
-    load = functools.partial(_load, slots=slots, columns=columns, classes=classes)
+    load = functools.partial(load_in_slots, slots=slots, columns=columns, classes=classes)
     needed = sorted(set(slots.channels.tolist()))
     result = {}
     for part, found in rows.items():
@@ -144,14 +142,3 @@ def _hearts(
         fact = f"has {len(result['train'])} whole cases in {manifest}; two are needed at least"
         raise InputError(problem(train, fact, "lower split.validation or .test, or add cases"))
     return result
-
-
-def _load(path: Path, slots: Slots, columns: int, classes: int) -> SetLatents:
-    """The latents of a case; InputError where they are of other slots."""
-    heart = SetLatents.load(path)
-    found = len(heart.latents), len(heart.columns), len(heart.present)
-    if found != (len(slots.places), columns, classes):
-        fact = f"has {found[0]} latents, {found[1]} columns and {found[2]} classes, the slots have "
-        fact += f"{len(slots.places)}, {columns} and {classes}"
-        raise InputError(problem(path, fact, again("encode_set_latents")))
-    return heart

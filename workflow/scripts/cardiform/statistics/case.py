@@ -222,12 +222,16 @@ def surface_distances(
 
 def to_surface(points: np.ndarray, mesh: Mesh) -> np.ndarray:
     """(N,) mm from some of the points to the plane of the nearest triangle of a mesh."""
-    points = points[:: max(len(points) // CHECK_POINTS, 1)].astype(np.float64)
     normals = face_vectors(mesh)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    centres = mesh.vertices[mesh.faces].mean(axis=1, dtype=np.float64)
-    nearest = cKDTree(centres).query(points)[1]
-    return np.abs(((points - centres[nearest]) * normals[nearest]).sum(axis=1))
+    return to_planes(points, mesh.vertices[mesh.faces].mean(axis=1, dtype=np.float64), normals)
+
+
+def to_planes(points: np.ndarray, middles: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """(N,) mm from some of the points to the nearest of (F, 3) middles, along its normal."""
+    points = points[:: max(len(points) // CHECK_POINTS, 1)].astype(np.float64)
+    nearest = cKDTree(middles).query(points)[1]
+    return np.abs(((points - middles[nearest]) * normals[nearest]).sum(axis=1))
 
 
 def _own_distances(

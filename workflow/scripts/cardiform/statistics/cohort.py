@@ -22,7 +22,7 @@ from . import regression
 from .case import RegisteredHeart, registered_path
 from .drawing import write_surfaces
 from .model import ShapeModel
-from .quality import Correspondences, Model, SignedDistances, Truth, between, quality
+from .quality import Correspondences, GridTruth, Model, SignedDistances, between, quality
 from .scoring import scores_of
 from .template import Template, check_seen, in_mm, on_grid
 from .voxels import Box, Judge, label_map, label_map_of
@@ -140,7 +140,7 @@ def compared(
             for value in np.array(template.values)[~on_grid(heart.distances)].tolist():
                 lost.setdefault(value, []).append(case_id)
     check_seen(table, lost, grid_mm=template.spacing)
-    truths = {part: [Truth.of(h, template) for h in found] for part, found in hearts.items()}
+    truths = {part: [GridTruth.of(h, template) for h in found] for part, found in hearts.items()}
     # each way of drawing a label map is judged by training hearts that were drawn the same way
     maps = {
         part: [
@@ -168,7 +168,7 @@ def compared(
         "signed_distances": (plain, Judge(fields, template.values, table)),
     }
     for name, (own, by) in models.items():
-        figures["by_modes"][name] = quality(own, template, truths, options.samples, options.seed)
+        figures["by_modes"][name] = quality(own, truths, options.samples, options.seed)
         figures["interpolated"][name] = between(own, pairs, by, table)
     return figures, judge
 
@@ -258,7 +258,7 @@ def summary_lines(record: Mapping) -> list[str]:
         text = "no held-out hearts" if held_out is None else f"held-out hearts {held_out:.2f} mm"
         lines.append(
             f"{name}: {last['modes']} modes, {text}, specificity {last['specificity_mm']:.2f} mm, "
-            f"valid between two hearts {_share(record['interpolated'][name]['valid'])}"
+            f"valid between two hearts {share_text(record['interpolated'][name]['valid'])}"
         )
     for name, found in record["columns"].items():
         lines.append(
@@ -268,7 +268,7 @@ def summary_lines(record: Mapping) -> list[str]:
     return lines
 
 
-def _share(value: float | None) -> str:
+def share_text(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
 
 

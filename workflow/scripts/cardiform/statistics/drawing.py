@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from ..geometry.vtp import PolyData, write_vtp
 from ..labels import LabelTable
 from ..pictures import figures
 from ..pictures.rasteriser import ANTERIOR, Camera, PicturedMesh
-from .model import ShapeModel
 from .template import joined
 
 STEPS = (-3, -2, -1, 0, 1, 2, 3)  # standard deviations
@@ -22,9 +22,20 @@ MOST_SHOWN = 4  # modes of the picture and of the animation
 FRAMES, FRAME_MS, SIZE, COLORS = 16, 90, 260, 128
 
 
-def at(model: ShapeModel, mode: int, deviations: float) -> np.ndarray:
-    """(V, 3) vertices of the mean heart, changed in one mode."""
-    return model.vertices + np.float32(deviations) * model.components[mode]
+class Modes(Protocol):
+    """What is drawn: a model of some kind."""
+
+    @property
+    def modes(self) -> int: ...
+
+    @property
+    def explained(self) -> np.ndarray:
+        """(K,) shares of the variance."""
+        ...
+
+    def at(self, mode: int, deviations: float) -> dict[int, Mesh]:
+        """Class value -> surface of the mean heart, changed in one mode."""
+        ...
 
 
 def write_surfaces(path: Path, parts: Mapping[int, Mesh], table: LabelTable) -> None:
@@ -45,22 +56,23 @@ def write_surfaces(path: Path, parts: Mapping[int, Mesh], table: LabelTable) -> 
     write_vtp(path, data, binary=True)
 
 
-def write_modes(folder: Path, model: ShapeModel, table: LabelTable) -> list[Path]:
+def write_modes(folder: Path, model: Modes, table: LabelTable) -> list[Path]:
     """Write mode_01_-3.vtp ... of every mode, modes.png and modes.gif; returns the meshes."""
     paths = []
     for mode in range(model.modes):
         for step in STEPS:
             paths.append(folder / f"mode_{mode + 1:02d}_{step:+d}.vtp")
-            write_surfaces(paths[-1], model.parts(at(model, mode, step)), table)
+            write_surfaces(paths[-1], model.at(mode, step), table)
     shown = range(min(model.modes, MOST_SHOWN))
     hearts = {
         f"mode {mode + 1} ({model.explained[mode]:.0%}), {step:+d} sd": pictured(
-            model.parts(at(model, mode, step)), table
+            model.at(mode, step), table
         )
         for mode in shown
         for step in SHOWN
     }
-    classes = [label for label in table if label.value in set(model.labels.tolist())]
+    parts = model.at(0, 0)
+    classes = [label for label in table if label.value in parts]
     legend = {label.title or label.name: label.color for label in classes}
     figures.sheet_picture(
         folder / "modes.png", hearts, legend=legend, columns=len(SHOWN), size=SIZE
@@ -74,16 +86,16 @@ def pictured(parts: Mapping[int, Mesh], table: LabelTable) -> list[PicturedMesh]
     return [(mesh.vertices, mesh.faces, known[v].color, 1.0) for v, mesh in parts.items()]
 
 
-def _animate(path: Path, model: ShapeModel, shown: Sequence[int], table: LabelTable) -> None:
+def _animate(path: Path, model: Modes, shown: Sequence[int], table: LabelTable) -> None:
     """The first modes side by side, there and back between -3 and 3 standard deviations."""
     from PIL import Image
 
-    ends = [at(model, mode, step) for mode in shown for step in (-3, 3)]
+    ends = [part.vertices for m in shown for step in (-3, 3) for part in model.at(m, step).values()]
     camera = Camera.around(np.concatenate(ends), ANTERIOR)
     frames = []
     for frame in range(FRAMES):
         deviations = 3 * np.sin(2 * np.pi * frame / FRAMES)
-        rows = [pictured(model.parts(at(model, mode, deviations)), table) for mode in shown]
+        rows = [pictured(model.at(mode, deviations), table) for mode in shown]
         views = [figures.render_meshes(row, size=SIZE, camera=camera) for row in rows]
         frames.append(Image.fromarray(np.concatenate(views, axis=1)).quantize(COLORS))
     with atomic_path(path) as temporary:

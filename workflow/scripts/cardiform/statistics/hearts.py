@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ..cohort.table import OK, Case
 from ..errors import InputError, again, problem, together
 from ..geometry.meshed import MeshedCase
 from ..labels import LabelTable
-from ..options.statistics import ShapeStatisticsOptions
+from ..options.statistics import ModesOptions
 from .poses import common_middles, middles_pose
 
 LEAST_HEARTS = 3
@@ -88,9 +89,14 @@ def outlines(cases: Iterable[Case], table: LabelTable, meshes: Path) -> list[Out
     return together(*(functools.partial(Outline.of, case, table, meshes) for case in good))
 
 
-def chosen_classes(
-    train: Sequence[Outline], table: LabelTable, options: ShapeStatisticsOptions
-) -> list[int]:
+class Seen(Protocol):
+    """A heart of which it is known which classes are whole, (C,) bool."""
+
+    @property
+    def whole(self) -> np.ndarray: ...
+
+
+def chosen_classes(train: Sequence[Seen], table: LabelTable, options: ModesOptions) -> list[int]:
     """Channels of the model's classes.
 
     Raises
@@ -136,7 +142,7 @@ def split_off(
     return kept, reasons
 
 
-def check_enough(train: Sequence[Outline], of: int, names: Sequence[str]) -> None:
+def check_enough(train: Sequence[object], of: int, names: Sequence[str]) -> None:
     """InputError where too few hearts are left to learn from."""
     if len(train) < LEAST_HEARTS:
         raise InputError(

@@ -17,6 +17,7 @@ from ..errors import InputError, again, problem
 from ..files import save_npz
 from ..formats import Format
 from ..geometry.surface import Mesh
+from .components import Components
 from .poses import aligned, best_pose, onto_mean
 
 MODEL = Format(
@@ -33,7 +34,6 @@ MODEL = Format(
     again("shape_statistics"),
     marked=False,
 )
-LEAST_SHARE = 1e-9  # of the variance: less is rounding
 LEAST_SD_MM = 1e-3  # by which vertices vary: less is rounding, too
 NOISE_MM2 = 0.01  # of what no mode explains, where only a part of a heart is known
 
@@ -83,21 +83,14 @@ class ShapeModel:
         mean, moved = aligned(shapes, with_scale=remove_size)
         rest = (moved - mean).reshape(len(moved), -1).astype(np.float64)
         rest -= rest.mean(axis=0)
-        # of many vertices and few hearts, by the inner products of the hearts
-        values, vectors = np.linalg.eigh(rest @ rest.T / (len(rest) - 1))
-        values, vectors = values[::-1], vectors[:, ::-1]
-        total = values[values > 0].sum()
-        if total < LEAST_SD_MM**2 * shapes.shape[1]:
+        found = Components.of(rest, variance=variance, most=most_modes)
+        if found.total < LEAST_SD_MM**2 * shapes.shape[1]:
             size = " but for their size" if remove_size else ""
             raise InputError(
                 f"shape_statistics: the {len(shapes)} training hearts are all the same{size}, so "
                 "there are no modes; add cases that differ"
             )
-        shares = values / total
-        enough = int((np.cumsum(shares) < variance - 1e-12).sum()) + 1
-        number = min(enough, most_modes, int((shares > LEAST_SHARE).sum()))
-        parts = vectors[:, :number].T @ rest / np.sqrt(len(rest) - 1)
-        components = parts.reshape(number, -1, 3)
+        components = found.directions(rest).reshape(len(found.shares), -1, 3)
         # a mode may point either way: the vertex that it moves most moves outward
         for mode in components:
             place = int((mode**2).sum(axis=1).argmax())
@@ -108,7 +101,7 @@ class ShapeModel:
             faces.astype(np.int32),
             labels.astype(np.uint8),
             components.astype(np.float32),
-            shares[:number].astype(np.float32),
+            found.shares.astype(np.float32),
             remove_size,
         )
 
@@ -140,6 +133,10 @@ class ShapeModel:
         """(V, 3) float32 vertices of scores; of fewer than K, of the first modes alone."""
         scores = np.asarray(scores, np.float32)
         return self.vertices + np.tensordot(scores, self.components[: len(scores)], axes=1)
+
+    def at(self, mode: int, deviations: float) -> dict[int, Mesh]:
+        """Class value -> surface of the mean heart, changed in one mode."""
+        return self.parts(self.vertices + np.float32(deviations) * self.components[mode])
 
     @functools.cached_property
     def _pieces(self) -> list[tuple[int, np.ndarray, np.ndarray]]:

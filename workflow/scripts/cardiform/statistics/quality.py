@@ -16,6 +16,7 @@ import numpy as np
 from ..geometry.surface import Mesh, extract_surface
 from ..labels import LabelTable
 from .case import RegisteredHeart, to_surface
+from .components import Components, nearest
 from .model import ShapeModel
 from .poses import best_pose
 from .template import Template, in_mm
@@ -24,10 +25,19 @@ from .voxels import Box, Judge, distances_of, label_map, label_map_of
 
 POINTS = 1000  # of each class of a real heart, by which its distance is measured
 MOST_TRAINING = 12  # training hearts that are rebuilt
+LEAST_SHARE = 1e-6  # of the variance of float32 distances: less is rounding
+
+
+class Truth(Protocol):
+    """A real heart, in the frame that models make surfaces in."""
+
+    def distance(self, parts: Mapping[int, Mesh]) -> float:
+        """mm to other surfaces, class value -> surface."""
+        ...
 
 
 @dataclass(frozen=True)
-class Truth:
+class GridTruth:
     """A real heart, in the frame of the template.
 
     distances : (X, Y, Z, C) int8 steps.    points : class value -> (N, 3) mm of its surface.
@@ -35,25 +45,31 @@ class Truth:
 
     distances: np.ndarray
     points: Mapping[int, np.ndarray]
+    template: Template
 
     @classmethod
-    def of(cls, heart: RegisteredHeart, template: Template) -> Truth:
+    def of(cls, heart: RegisteredHeart, template: Template) -> GridTruth:
         found = surfaces_of(distances_of(heart.distances), template)
         points = {v: m.vertices[:: max(len(m.vertices) // POINTS, 1)] for v, m in found.items()}
-        return cls(heart.distances, points)
+        return cls(heart.distances, points, template)
 
-    def distance(self, parts: Mapping[int, Mesh], template: Template) -> float:
+    def distance(self, parts: Mapping[int, Mesh]) -> float:
         """mm to other surfaces: the mean of both ways, then over the classes."""
-        rows = []
+        rows, template = [], self.template
         for channel, value in enumerate(template.values):
             mesh = parts[value]
-            if not len(mesh.faces):  # the class is lost
-                rows.append(float(np.ptp(self.points[value], axis=0).max()) / 2)
+            if not len(mesh.faces):
+                rows.append(lost(self.points[value]))
                 continue
             field = in_mm(self.distances[..., channel, None])
             there = np.abs(rows_at(field, template.index(mesh.vertices))).mean()
             rows.append((float(there) + float(to_surface(self.points[value], mesh).mean())) / 2)
         return float(np.mean(rows))
+
+
+def lost(points: np.ndarray) -> float:
+    """mm that a class counts as, of (N, 3) points, where it is not there at all: half its edge."""
+    return float(np.ptp(points, axis=0).max()) / 2
 
 
 def surfaces_of(distances: np.ndarray, template: Template) -> dict[int, Mesh]:
@@ -119,9 +135,7 @@ class Correspondences:
         return self.model.parts(pose(self.model.shape(scores).astype(np.float64)))
 
     def nearest(self, scores: np.ndarray) -> int:
-        sizes = np.sqrt(self.shares[: len(scores)])
-        far = (((self.train[:, : len(scores)] - scores) * sizes) ** 2).sum(axis=1)
-        return int(far.argmin())
+        return nearest(self.train, scores, self.shares)
 
     def labels(self, scores: np.ndarray, table: LabelTable) -> np.ndarray:
         vertices = self.model.shape(scores)
@@ -137,12 +151,9 @@ class SignedDistances:
         rows = np.stack([heart.distances.ravel() for heart in hearts["train"]])
         self.mean = rows.mean(axis=0, dtype=np.float32)
         rest = rows - self.mean
-        values, vectors = np.linalg.eigh(rest @ rest.T / (len(rest) - 1))
-        values, vectors = values[::-1].clip(0), vectors[:, ::-1]
-        self.modes = min(modes, len(rows) - 1, int((values > 1e-6 * values[0]).sum()))
-        self.shares = values[: self.modes] / max(float(values.sum()), 1e-12)
-        chosen = vectors[:, : self.modes] / np.sqrt(len(rest) - 1)
-        self.components = chosen.T.astype(np.float32) @ rest
+        found = Components.of(rest, variance=1.0, most=modes, least=LEAST_SHARE)
+        self.modes, self.shares = len(found.shares), found.shares
+        self.components = found.directions(rest)
         self.norms = np.einsum("km,km->k", self.components, self.components)
         self.train = (rest @ self.components.T) / self.norms
 
@@ -161,9 +172,7 @@ class SignedDistances:
         return surfaces_of(self.field(scores), self.template)
 
     def nearest(self, scores: np.ndarray) -> int:
-        sizes = np.sqrt(self.shares[: len(scores)])
-        far = (((self.train[:, : len(scores)] - scores) * sizes) ** 2).sum(axis=1)
-        return int(far.argmin())
+        return nearest(self.train, scores, self.shares)
 
     def labels(self, scores: np.ndarray, table: LabelTable) -> np.ndarray:
         return label_map_of(self.field(scores), self.template, table)
@@ -175,7 +184,7 @@ def numbers_of_modes(modes: int) -> list[int]:
 
 
 def quality(
-    model: Model, template: Template, truths: Mapping[str, Sequence[Truth]], samples: int, seed: int
+    model: Model, truths: Mapping[str, Sequence[Truth]], samples: int, seed: int
 ) -> list[dict]:
     """A row for some numbers of modes.
 
@@ -192,7 +201,7 @@ def quality(
     for modes in numbers_of_modes(model.modes):
         errors = {
             part: [
-                truths[part][n].distance(model.surfaces(codes[part][n][:modes], n, part), template)
+                truths[part][n].distance(model.surfaces(codes[part][n][:modes], n, part))
                 for n in numbers
             ]
             for part, numbers in parts.items()
@@ -202,7 +211,7 @@ def quality(
         for scores in drawn[:, :modes]:
             number = model.nearest(scores)
             found = model.surfaces(scores, number, "train")
-            special.append(truths["train"][number].distance(found, template))
+            special.append(truths["train"][number].distance(found))
         rows.append(
             {
                 "modes": modes,

@@ -1,0 +1,1 @@
+"""How the hearts of a cohort vary, by the latents of a VecSet."""
