@@ -43,6 +43,7 @@ LIBRARIES = (
     "skimage.morphology", "tensorboardX", "torch", "torch._dynamo", "torch.distributed",
     "torch.nn.parallel", "torch.utils.checkpoint", "torch.utils.data", "trimesh", "yaml",
 )  # fmt: skip
+COARSE = (*LIBRARIES, "coarse")  # pictures and distances are coarse: see coarse.py
 
 
 def install(program: Path, python: Path | str, libraries: Sequence[str] = LIBRARIES) -> None:
