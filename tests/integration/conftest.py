@@ -25,7 +25,7 @@ BIN = Path(sys.executable).parent
 def forked(tmp_path_factory):
     """A folder with a ``python`` that has the large libraries imported when a script begins."""
     folder = tmp_path_factory.mktemp("forked")
-    forked_python.install(folder / "python", BIN / "python")
+    forked_python.install(folder / "python", BIN / "python", forked_python.COARSE)
     return folder
 
 

@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 
+from cardiform.metrics import surface
 from cardiform.pictures import figures
 
 
@@ -32,9 +33,11 @@ def undrawn(figure, path, **_) -> None:
 def plain_pictures():
     """Drawing takes most of the time of some scripts, and no test here looks at what is drawn.
 
-    tests/unit/test_pictures.py does, and tests/integration/test_workflow.py draws for real.
+    tests/unit/test_pictures.py does, and tests/integration/test_workflow.py draws for real. So it
+    is with distances between surfaces, and with tests/unit/test_surface_metrics.py.
     """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(surface, "SAMPLES", 1000)
         patch.setattr(figures, "render_meshes", white)
         patch.setattr("matplotlib.figure.Figure.savefig", undrawn)
         yield

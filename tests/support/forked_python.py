@@ -4,9 +4,9 @@ Their import takes longer than most jobs of a tiny cohort. ``install(program, py
 program that asks a server for a fork, which becomes the script. The first call starts the server;
 it ends when it has had nothing to do for a while. It is the ``python`` that the call would have
 been, so that what its environment lacks is missing still. Anything but ``program script.py ...``
-is given to that Python as it is, and so is a call whose variables PYTHON... are not those that
-``install`` saw. A script ends with its caller, also where that is killed. One thing is not as it
-would be: all forks of a server have the same seed of string hashes.
+and ``program -m snakemake ...`` is given to that Python as it is, and so is a call whose variables
+PYTHON... are not those that ``install`` saw. A script ends with its caller, also where that is
+killed. One thing is not as it would be: all forks of a server have the same seed of string hashes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
+MODULE = ["-m", "snakemake"]
 IDLE_S = 60
 START_S = 120
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # handed on to the script
@@ -43,6 +44,7 @@ LIBRARIES = (
     "skimage.morphology", "tensorboardX", "torch", "torch._dynamo", "torch.distributed",
     "torch.nn.parallel", "torch.utils.checkpoint", "torch.utils.data", "trimesh", "yaml",
 )  # fmt: skip
+COARSE = (*LIBRARIES, "coarse")  # pictures and distances are coarse: see coarse.py
 
 
 def install(program: Path, python: Path | str, libraries: Sequence[str] = LIBRARIES) -> None:
@@ -68,9 +70,10 @@ def python_variables() -> dict[str, str]:
 
 def call(program: str, python: str, libraries: Sequence[str], variables: dict[str, str]) -> None:
     """Have a fork of the server run the script, and end as it does."""
-    script, address = next(iter(sys.argv[1:]), ""), f"{program}.socket"
-    if not script.endswith(".py") or python_variables() != variables:
-        os.execv(python, [python, *sys.argv[1:]])
+    arguments, address = sys.argv[1:], f"{program}.socket"
+    forks = arguments[:2] == MODULE or "".join(arguments[:1]).endswith(".py")
+    if not forks or python_variables() != variables:
+        os.execv(python, [python, *arguments])
     child, early = 0, []
 
     def hand_on(number: int, _frame) -> None:
@@ -84,7 +87,7 @@ def call(program: str, python: str, libraries: Sequence[str], variables: dict[st
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, hand_on)
-        request = {"arguments": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}
+        request = {"arguments": arguments, "cwd": os.getcwd(), "env": dict(os.environ)}
         message = json.dumps(request | {"program": program}).encode()
         socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(message)
@@ -203,13 +206,14 @@ def become(request: dict, streams: list[int]) -> None:
     os.environ.update(request["env"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.executable, sys.argv = request["program"], request["arguments"]
-    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+    module = sys.argv[:2] == MODULE
+    sys.path[0] = os.getcwd() if module else os.path.dirname(os.path.abspath(sys.argv[0]))
     random.seed()
     if numpy := sys.modules.get("numpy"):  # all forks have the server's state
         numpy.random.seed()
     if torch := sys.modules.get("torch"):  # read when it was imported
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    code = run_script()
+    code = run_script(module)
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -220,12 +224,16 @@ def become(request: dict, streams: list[int]) -> None:
     os._exit(code)
 
 
-def run_script() -> int:
-    """The exit code of the script; that of a signal is below zero."""
+def run_script(module: bool) -> int:
+    """The exit code of the script or the module; that of a signal is below zero."""
     script = sys.argv[0]
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        runpy.run_path(script, run_name="__main__")
+        if module:
+            del sys.argv[0]
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(script, run_name="__main__")
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return (end.code or 0) & 0xFF

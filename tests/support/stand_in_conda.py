@@ -67,7 +67,7 @@ def create(file: Path, prefix: Path) -> None:
     venv.EnvBuilder(symlinks=True, with_pip=False).create(prefix)
     python = prefix / "bin" / "python-of-venv"
     (prefix / "bin" / "python").rename(python)
-    forked_python.install(prefix / "bin" / "python", python)
+    forked_python.install(prefix / "bin" / "python", python, forked_python.COARSE)
     site = sysconfig.get_path("purelib", "venv", {"base": str(prefix)})
     link_packages(closure(names), Path(site))
 

@@ -56,6 +56,15 @@ def test_a_script_ends_as_in_a_python_of_its_own(program, tmp_path, name):
     )
 
 
+def test_snakemake_is_a_fork_too(program, tmp_path):
+    (tmp_path / "Snakefile").write_text(
+        "import sys\nprint('wave' in sys.modules, sys.executable)\nrule all:\n    input: []\n"
+    )
+    words = [program, "-m", "snakemake", "-n", "--quiet"]
+    said = subprocess.run(words, capture_output=True, cwd=tmp_path, text=True)
+    assert said.returncode == 0 and said.stdout.split()[:2] == ["True", str(program)], said.stderr
+
+
 def test_what_python_reads_at_its_start_takes_a_python_of_its_own(program, tmp_path):
     script = tmp_path / "script.py"
     script.write_text("import sys\nprint('wave' in sys.modules, hash('text'))")

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,12 @@ def test_the_changelog_is_dated_and_by_kind():
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
     assert any(name.startswith(f"[{version}] ") for name in releases[1:])
+
+
+def test_every_folder_of_tests_is_run():
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    holding = {path.relative_to(ROOT).parts[1] for path in (ROOT / "tests").rglob("test_*.py")}
+    assert {f"tests/{name}" for name in holding} == set(named["testpaths"])
 
 
 def test_every_mutant_is_another_program(monkeypatch):

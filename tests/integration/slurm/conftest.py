@@ -62,12 +62,18 @@ class Cluster:
         ]
         return sorted(found, key=lambda job: int(job["JobId"]))
 
-    def snakemake(self, folder: Path, config: dict, *arguments, profile="slurm", **environment):
-        """Start Snakemake with a profile and the project's Snakefile in ``folder``."""
+    def snakemake(
+        self, folder: Path, config: dict, *arguments, profile="slurm", python=None, **environment
+    ):
+        """Start Snakemake with a profile and the project's Snakefile in ``folder``.
+
+        python : the program that runs it, and that its jobs take for their Snakemake too.
+        """
         (folder / "mine.yaml").write_text(yaml.safe_dump(config))
         executor = [] if profile == "default" else POLLING
+        program = [BIN / "snakemake"] if python is None else [python, "-m", "snakemake"]
         return subprocess.Popen(
-            [*self.enter, "env", f"--chdir={folder}", str(BIN / "snakemake"), *arguments]
+            [*self.enter, "env", f"--chdir={folder}", *map(str, program), *arguments]
             + ["-s", str(ROOT / "workflow" / "Snakefile"), "--latency-wait", "5"]
             + ["--profile", str(ROOT / "profiles" / profile), *executor]
             + ["--configfile", "mine.yaml"],

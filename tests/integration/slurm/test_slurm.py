@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from pathlib import Path
 
+import forked_python
 import pytest
 import torch
 import yaml
+from planner import LATER
 from scontrol import described, megabytes, minutes
 from stand_in import write_stand_in
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
+
+SNAKEMAKE = (
+    "snakemake.cli", "snakemake_executor_plugin_slurm", "snakemake_executor_plugin_slurm_jobstep",
+    *LATER,
+)  # fmt: skip
 
 # Each job notes what SLURM granted it.
 NOTE = """
@@ -82,12 +90,10 @@ def granted(cluster, tmp_path_factory):
     windows = [f"results/acme/windows/{w}/512/manifest/a.tsv" for w in ("bone", "brain")]
     profile = with_site(tmp_path_factory.mktemp("profile"))
     arrays = ["--slurm-array-jobs", "window_ct"]
-    # Half of Snakemake's start is pandas, for reports and for tables among the parameters, and
-    # there is neither; each job starts it twice.
-    (folder / "light").mkdir()
-    (folder / "light" / "pandas.py").write_text("DataFrame = Series = Index = ()\n")
+    # Each job starts Snakemake twice, whose import takes longer than what the job does.
+    python = folder / "python"
+    forked_python.install(python, sys.executable, SNAKEMAKE)
     environment = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-    environment["PYTHONPATH"] = str(folder / "light")
     run = cluster.snakemake(
         folder,
         config,
@@ -98,6 +104,7 @@ def granted(cluster, tmp_path_factory):
         *windows,
         *arrays,
         profile=profile,
+        python=python,
         **environment,
     )
     finish(run)
