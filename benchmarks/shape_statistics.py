@@ -269,8 +269,8 @@ def print_modes(record: dict) -> None:
                   f"{row['training_mm']:.2f} | {row['specificity_mm']:.2f} |")  # fmt: skip
     for name, found in record["interpolated"].items():
         print(f"valid between two hearts, {name}: {found}")
-    for part in ("training", "held_out"):
-        print(f"valid hearts, {part}: {record[f'valid_{part}']}")
+    for key in ("valid_training", "valid_held_out"):
+        print(f"{key}: {record.get(key)}")
 
 
 def compare_peer(args, out: Path, record: dict) -> None:
