@@ -82,7 +82,7 @@ def cohort(args, values, names) -> np.ndarray:
     """(N, S, S, S) uint8 channels of hearts, in cubes of one edge as resample_labels makes them."""
     path = args.out / f"hearts_{args.hearts}_{args.voxels}.npy"
     if path.exists():
-        return np.load(path)
+        return np.load(path, allow_pickle=False)
     maps = [digitised(seed) for seed in range(args.hearts)]
     middles = [class_centroids(m, dict(zip(names, values))) for m in maps]
     centers = heart_centers(middles, names)

@@ -145,6 +145,9 @@ def test_files_and_figures(cohort):
         assert rows[-1]["generalisation_mm"] < 1.2 and rows[-1]["specificity_mm"] > 0
     assert rows[0]["training_mm"] > rows[-1]["training_mm"]
     assert record["valid_training"] == 1
+    held_out = sum(record["compared_hearts"][part] for part in ("val", "test"))
+    assert (record["valid_held_out"] is None) == (not held_out)
+    assert not held_out or 0 <= record["valid_held_out"] <= 1
     assert record["interpolated"]["correspondences"]["valid"] == 1
     modes = len(model["explained"])
     assert len(list((out / "modes").glob("mode_*.vtp"))) == 7 * modes

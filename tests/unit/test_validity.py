@@ -26,14 +26,15 @@ def boxes(between: int, aside: int = 0) -> np.ndarray:
     return data
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_distances_are_those_of_a_distance_transform(seed):
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("seed", range(3))
+def test_distances_are_those_of_a_distance_transform(seed, order):
     rng = np.random.default_rng(seed)
     data = np.zeros((12, 9, 10), np.uint8)
     for channel in range(1, 6):  # blocks that may cover each other
         corner = rng.integers(0, 8, 3)
         data[tuple(slice(c, c + rng.integers(1, 4)) for c in corner)] = channel
-    found = gaps(data, 5)
+    found = gaps(np.asarray(data, order=order), 5)
     for a in range(1, 6):
         away = distance_transform_edt(data != a)
         for b in set(range(1, 6)) - {a}:
@@ -64,6 +65,12 @@ def test_a_contact_that_a_training_heart_lacks_by_an_edge_is_no_fault_in_another
     assert not anatomy.check(boxes(1))["touching"], "a voxel lies between"
     assert learned(train[:-1], TWO).spare == FACE
     assert not learned([*train[1:], *[boxes(2)] * 3], TWO).touching[0, 1], f"below {ALWAYS:.0%}"
+
+
+def test_a_heart_that_no_room_makes_valid_is_no_reason_to_give_some():
+    anatomy = learned([boxes(0)] * 19 + [boxes(3)], TWO)
+    assert anatomy.touching[0, 1] and anatomy.spare == FACE
+    assert not anatomy.check(boxes(1))["touching"]
 
 
 def test_classes_that_come_near_in_some_hearts_are_not_held_apart_by_few():

@@ -155,6 +155,8 @@ def test_the_draw_decides_the_deformation(tmp_path) -> None:
     assert torch.equal(one["coords"], same["coords"]) and torch.equal(one["sdf"], same["sdf"])
     assert not torch.equal(one["coords"], other["coords"])
     assert all(len(data[0, draw]["sdf"]) <= data.costs[0] for draw in range(10))
+    plain = VoxelDataset(instances, 10**5, augment=False, deformations=KINDS, seed=1)
+    assert {data[0, 5]["coords"].dtype, plain[0, 5]["coords"].dtype} == {torch.int32}
     with pytest.raises(InputError, match=r"has [\d,]+ voxels when deformed, more than .*max_voxel"):
         VoxelDataset(instances, instances[0].voxels, augment=True, deformations=["scaling"])
     VoxelDataset(instances, instances[0].voxels, augment=True)

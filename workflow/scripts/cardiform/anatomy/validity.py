@@ -78,14 +78,14 @@ class Anatomy:
 
 
 def _spare(broken: Callable[[int], np.ndarray], distances: Sequence[int]) -> int:
-    """The least of some distances at which few enough hearts break a rule, or the last.
+    """The least of some distances at which few enough hearts break a rule, or as few as at any:
+    a heart that no room makes valid is no reason to give some.
 
     broken : distance to (N, C, C) bool, by the rules of the other hearts.
     """
-    for far in distances:
-        if broken(far).any(axis=(1, 2)).mean() <= MISJUDGED:
-            break
-    return far
+    shares = [float(broken(far).any(axis=(1, 2)).mean()) for far in distances]
+    enough = max(MISJUDGED, min(shares))
+    return next(far for far, share in zip(distances, shares) if share <= enough)
 
 
 def _nearest(ways: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +105,7 @@ def gaps(heart: np.ndarray, classes: int) -> np.ndarray:
     """
     found = np.full((classes + 1, classes + 1), FAR, np.uint8)
     rim = _REACH.stop - 1
-    padded = np.pad(heart, rim)
+    padded = np.pad(np.ascontiguousarray(heart), rim)  # places and strides in one order
     places = np.flatnonzero(_surface(padded))
     flat = padded.ravel()
     own = flat[places]

@@ -117,7 +117,7 @@ def deformed(
     low, high = moved.min(axis=0), moved.max(axis=0)
     if (high - low >= resolution).any():
         return coords, values
-    return moved + np.clip(0, -low, resolution - 1 - high), made
+    return (moved + np.clip(0, -low, resolution - 1 - high)).astype(coords.dtype), made
 
 
 def warped(
