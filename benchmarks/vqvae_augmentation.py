@@ -14,7 +14,8 @@ twice  : symmetries alone, twice the voxels in a step: about as many as union ha
 Prints the CPU seconds of stage 0 and, free-running on the held-out hearts: L1 (voxels) of all
 classes, L1 and Dice of chambers and vessels, and of the coronaries; from the codes L1 of all
 classes; codes that the training uses and their perplexity; L1 of all classes on hearts of the
-training. --cost times a sample instead, at 64^3 and 128^3.
+training. --cost times a sample instead, at 64^3 and 128^3; --shell a sphere of that radius (voxels)
+at 512^3 under all three kinds, and prints how much memory the process took at most.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import resource
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +35,7 @@ from vqvae_chain import COARSE, FINE, TRAINED, VALIDATED, Bench, make_hearts
 
 from cardiform.geometry.closed_band import fill_sign
 from cardiform.geometry.narrowband import NarrowBand
+from cardiform.vqvae.augmentation import deformed
 from cardiform.vqvae.data import VoxelDataset, find_instances
 from cardiform.vqvae.reconstruct import BandNetwork, Truth, band_figures, put_through, solid_of
 from cardiform.vqvae.train import Sets, pretrain, train_codebook
@@ -48,15 +52,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--folder", type=Path, required=True, help="hearts and models; kept")
+    parser.add_argument("--folder", type=Path, help="hearts and models; kept")
     parser.add_argument("--trained", type=int, default=8, help="hearts to train on, at most 16")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--shell", type=float, help="voxels; needs no --folder")
     args = parser.parse_args()
 
     torch.set_num_threads(1)
+    if args.shell:
+        print_shell(args.shell)
+        return
+    if not args.folder:
+        parser.error("--folder is needed")
     if not (args.folder / "cases.tsv").exists():
         make_hearts(args.folder, 24)
     bench = Ways(args.folder, args.trained, args.steps)
@@ -194,6 +204,31 @@ def solid(coords: np.ndarray, sdf: np.ndarray, edge: int) -> np.ndarray:
     values = np.where(fill_sign(coords, sdf < 0, (edge,) * 3), -1, 1).astype(np.float32)
     values[tuple(coords.T)] = sdf
     return values
+
+
+def print_shell(radius: float, resolution: int = 512, band: float = 3.0) -> None:
+    """Time and memory of one deformation of a sphere."""
+    far = range(int(resolution / 2 - radius - band) - 1, int(resolution / 2 + radius + band) + 2)
+    plane = np.stack(np.meshgrid(far, far, indexing="ij"), axis=-1) - resolution / 2
+    coords, values = [], []
+    for x in far:
+        away = np.sqrt((plane**2).sum(axis=-1) + (x - resolution / 2) ** 2) - radius
+        y, z = np.nonzero(np.abs(away) < band)
+        coords.append(np.stack([np.full(len(y), x), y + far[0], z + far[0]], axis=1))
+        values.append(away[y, z] / band)
+    places = np.concatenate(coords).astype(np.int32)
+    stored = np.column_stack([np.concatenate(values), np.ones(len(places))]).astype(np.float32)
+    before = peak_gb()
+    started = time.process_time()
+    made, _ = deformed(places, stored, resolution, band, KINDS, np.random.default_rng(0))
+    print(
+        f"{len(places):,} voxels, {len(made):,} after: {time.process_time() - started:.1f} CPU s, "
+        f"peak {peak_gb():.2f} GB, {before:.2f} GB before"
+    )
+
+
+def peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 if __name__ == "__main__":
