@@ -130,6 +130,11 @@ def test_the_defaults_fit():
             {"windows": {"max_points": 50, "min_points": 50}},
         ),
         (
+            {"windows": {"windows": ["bone=300/1500", "together=50/400"]}},
+            "windows.windows names a window together",
+            {"windows": {"windows": ["bone=300/1500", "all=50/400"]}},
+        ),
+        (
             {"windows": {"linked": True}},
             "windows.linked is true, but each window has a training of its own",
             {"windows": {"linked": True, "together": True}},

@@ -155,6 +155,8 @@ def _windows(options: Mapping[str, Any]) -> Iterator[str]:
             f"windows.max_points is {windows.max_points}, below windows.min_points "
             f"({windows.min_points}): no band would be left; raise it"
         )
+    if any(text.partition("=")[0].strip() == "together" for text in windows.windows):
+        yield "windows.windows names a window together, like the training on all of them; rename it"
     if windows.linked and not windows.together:
         yield (
             "windows.linked is true, but each window has a training of its own; set "
