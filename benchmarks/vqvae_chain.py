@@ -63,13 +63,13 @@ def main() -> None:
         for name, steps, seconds, model in (bench.joint if args.stage2 else bench.ways)(
             args.seconds, seed
         ):
-            l1, dice, thin_l1, thin = bench.held_out(model)
+            l1, dice, thin_l1, thin = bench.held_out(model, args.stage2)
             cells = f"{steps} | {seconds:.0f} | {l1:.3f} | {dice:.3f} | {thin_l1:.3f} | {thin:.3f}"
             print(f"| {seed} | {name} | {cells} |", flush=True)
 
 
-def make_hearts(folder: Path, cases: int) -> None:
-    """Label maps, meshes and sparse voxels at both resolutions."""
+def make_hearts(folder: Path, cases: int, resolutions=(COARSE, FINE)) -> None:
+    """Label maps, meshes and sparse voxels."""
 
     def run(script: str, *arguments) -> None:
         command = [sys.executable, ROOT / "workflow" / "scripts" / script, *arguments]
@@ -80,7 +80,7 @@ def make_hearts(folder: Path, cases: int) -> None:
     run("check_cohort.py", "--table", folder / "cases.tsv", "--out", folder / "results")
     meshes = ("--meshes", folder / "meshes")
     run("extract_meshes.py", *read, "--out", folder / "meshes", "--manifest", folder / "m.tsv")
-    for resolution in (COARSE, FINE):
+    for resolution in resolutions:
         out = folder / str(resolution)
         places = ("--out", out, "--manifest", out / "manifest.tsv", "--resolution", resolution)
         run("voxelize_labels.py", *read, *meshes, *places)
@@ -89,12 +89,13 @@ def make_hearts(folder: Path, cases: int) -> None:
 class Bench:
     """The hearts, the options of the demo, and trainings of so many seconds."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, trained: int = TRAINED, validated: int = VALIDATED):
         from cardiform import cli, labels
         from cardiform.cohort.table import read_checked_cases
         from cardiform.options.sections import SECTIONS
 
         self.folder, self.table = folder, labels.load_label_table("")
+        self.trained, self.validated = trained, validated
         self.cases = read_checked_cases(folder / "results" / "cases.tsv")
         config = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
         self.options = cli.from_config(SECTIONS, config)
@@ -106,7 +107,8 @@ class Bench:
         from cardiform.vqvae.train import Sets
 
         names = [case.case_id for case in self.cases]
-        parts = names[:TRAINED], names[TRAINED : TRAINED + VALIDATED]
+        last = self.trained + self.validated
+        parts = names[: self.trained], names[self.trained : last]
         manifest = self.folder / str(resolution) / "manifest.tsv"
         train, validation = (find_instances([manifest], part) for part in parts)
         budget = VOXELS[resolution]
@@ -175,19 +177,20 @@ class Bench:
             found = self.training("vqvae_joint", seconds, seed, name.replace(" ", "_"), train, sets)
             yield name, *found
 
-    def held_out(self, model: Path) -> tuple[float, float, float, float]:
+    def held_out(self, model: Path, quantised: bool = False) -> tuple[float, float, float, float]:
         """Figures of the hearts that are held out."""
-        return self.figures(model, self.cases[TRAINED + VALIDATED :])
+        return self.figures(model, self.cases[self.trained + self.validated :], quantised)
 
-    def figures(self, model: Path, cases) -> tuple[float, float, float, float]:
-        """L1 and Dice over all classes, and of the coronaries."""
+    def figures(
+        self, model: Path, cases, quantised: bool = False
+    ) -> tuple[float, float, float, float]:
+        """L1 and Dice over all classes, and of the coronaries; from codes where ``quantised``."""
         import torch
 
         from cardiform.vqvae.data import find_instances
         from cardiform.vqvae.reconstruct import BandNetwork, NarrowBand, Truth, put_through
         from cardiform.vqvae.trained import load_network
 
-        quantised = model.parent.name in ("unfreezing", "all_levels")
         network = BandNetwork(load_network(model, quantised), torch.device("cpu"))
         rows = []
         for case in cases:

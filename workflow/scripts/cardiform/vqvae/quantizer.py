@@ -213,9 +213,9 @@ def statistics(latents: Tensor, indices: Tensor, size: int) -> tuple[Tensor, Ten
 def kmeans(
     latents: Tensor, size: int, iterations: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Lloyd's algorithm from random latents: (K, D) codes and (K,) latents of each.
+    """k-means from random latents: (K, D) codes and (K,) latents of each.
 
-    A code without latents takes one of the latents that lie farthest from their code.
+    k-means++ was tried as the start (docs/vqvae.md).
 
     Raises
     ------
@@ -224,9 +224,17 @@ def kmeans(
     """
     if len(latents) < size:
         raise ValueError(f"{len(latents)} latents for {size} codes")
-    latents = latents.float()
     chosen = torch.randperm(len(latents), generator=generator)[:size].to(latents.device)
-    codes, before = latents[chosen].clone(), math.inf
+    return lloyd(latents.float(), latents[chosen].float(), iterations)
+
+
+@torch.no_grad()
+def lloyd(latents: Tensor, codes: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Lloyd's algorithm on (N, D) latents from (K, D) codes: the codes, and (K,) latents of each.
+
+    A code without latents takes one of the latents that lie farthest from their code.
+    """
+    size, before = len(codes), math.inf
     for _ in range(iterations):
         indices = nearest(latents, codes)
         counts, sums = statistics(latents, indices, size)
