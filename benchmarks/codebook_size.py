@@ -4,11 +4,11 @@
 
 Hearts with true coronaries at 128^3, each class a structure, the demo's network. Stage 0 is trained
 once. From it codebooks of --sizes codes are made by k-means from random latents, the largest by
-k-means++ as well, each with and without the moving means that follow; stage 2 goes on from those with
-moving means. Over held-out hearts, which nothing was chosen by: L1 (voxels) and IoU of the inside with
-the true structure given, then free-running L1 and Dice, also of the coronaries alone. Over the training
-hearts: the share of the codes that they use, and their perplexity. What is finished in the folder is
-not trained again.
+k-means++ as well, each with and without the moving means that follow; stage 2 goes on from those
+with moving means. Over held-out hearts, which nothing was chosen by: L1 (voxels) and IoU of the
+inside with the true structure given, then free-running L1 and Dice, also of the coronaries alone.
+Over the training hearts: the share of the codes that they use, and their perplexity. What is
+finished in the folder is not trained again.
 """
 
 from __future__ import annotations
@@ -105,13 +105,12 @@ class Sizes(Bench):
             patches.enter_context(mock.patch.object(train, "cached_latents", self.kept_latents))
             if first == PLUS_PLUS:
                 patches.enter_context(mock.patch.object(codebook, "kmeans", kmeans_plus_plus))
-            return self.finished(
-                out, train.train_codebook, self.network, stage, self.data, weights
-            )
+            return self.finished(out, train.train_codebook, self.network, stage, self.data, weights)
 
     def kept_latents(self, model, dataset, stage, device):
         """Those of stage 0, which every stage 1 has."""
         import torch
+
         from cardiform.vqvae.codebook import CachedLatents, cached_latents
 
         path = self.folder / "latents.pt"
@@ -133,7 +132,11 @@ class Sizes(Bench):
         seen, train = figures["validation"], figures.get("train", {})
         cells = [stage, str(codes), start, f"{seconds:.0f}"]
         cells += [f"{seen['l1_voxels']:.3f}", f"{seen['iou']:.3f}"]
-        cells += [f"{train['usage']:.1%}", f"{train['perplexity']:.0f}"] if "usage" in train else ["", ""]
+        cells += (
+            [f"{train['usage']:.1%}", f"{train['perplexity']:.0f}"]
+            if "usage" in train
+            else ["", ""]
+        )
         cells += [f"{value:.3f}" for value in self.free_running(model, quantised)]
         return f"| {' | '.join(cells)} |"
 
@@ -151,6 +154,7 @@ def kmeans_plus_plus(latents, size: int, iterations: int, generator):
     Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding" (2007).
     """
     import torch
+
     from cardiform.vqvae.quantizer import lloyd
 
     latents = latents.float()
