@@ -118,7 +118,7 @@ def chosen_classes(train: Sequence[Seen], table: LabelTable, options: ModesOptio
     if not channels:
         shares = ", ".join(f"{name} {part:.0%}" for name, part in zip(table.names, share))
         raise InputError(
-            f"shape_statistics: no class is whole in more than half of {len(train)} training "
+            f"no class is whole in more than half of {len(train)} training "
             f"hearts ({shares}); name some in shape_statistics.classes"
         )
     return channels
@@ -146,7 +146,7 @@ def check_enough(train: Sequence[object], of: int, names: Sequence[str]) -> None
     """InputError where too few hearts are left to learn from."""
     if len(train) < LEAST_HEARTS:
         raise InputError(
-            f"shape_statistics: {len(train)} of {of} training hearts have {', '.join(names)} "
+            f"{len(train)} of {of} training hearts have {', '.join(names)} "
             f"whole, a model takes {LEAST_HEARTS}; add cases, or name fewer classes in "
             "shape_statistics.classes"
         )
