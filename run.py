@@ -27,7 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+BIN = VENV / "bin"
 PYTHON = BIN / "python"
 STAMP = VENV / "cardiform-setup.txt"
 REQUIREMENTS = (ROOT / "requirements" / "lock.txt", ROOT / "requirements" / "torch.txt")
@@ -35,6 +35,11 @@ OLDEST = (3, 11)
 
 
 def main():
+    if os.name == "nt":
+        fail(
+            "Cardiform runs on Linux and macOS. On Windows install WSL (wsl --install) and call "
+            "this in its Linux shell, in a clone inside of it"
+        )
     if sys.version_info < OLDEST:
         fail(
             f"Python {sys.version_info[0]}.{sys.version_info[1]} is too old: Cardiform needs "
@@ -132,8 +137,6 @@ def hand_over(arguments, environment):
     if program is None:
         fail(f"{arguments[0]}: no such program in .venv or on PATH; see python3 run.py --help")
     sys.stdout.flush()
-    if os.name == "nt":  # there, exec returns to the shell before the command ends
-        return subprocess.call([program, *arguments[1:]], env=environment)
     os.execve(program, arguments, environment)
 
 
@@ -155,7 +158,7 @@ def set_up(index):
         STAMP.unlink(missing_ok=True)
         if not usable:
             shutil.rmtree(VENV, ignore_errors=True)
-            venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(VENV)
+            venv.EnvBuilder(with_pip=False, symlinks=True).create(VENV)
         pip = pip_command()
         say("  1 of 2: packages of requirements/lock.txt")
         install(pip, ["--require-hashes", "--no-deps", "-r", str(REQUIREMENTS[0])])
@@ -223,10 +226,9 @@ def torch_index(rest):
 def exclusive(path):
     """Only one set-up at a time; the lock goes with the process."""
     with path.open("w") as stream:
-        if os.name != "nt":
-            import fcntl
+        import fcntl
 
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 

@@ -41,6 +41,14 @@ def test_old_python_is_told(run, monkeypatch, capsys):
     assert "Python 3.9 is too old" in capsys.readouterr().err
 
 
+def test_windows_itself_is_told_of_wsl(run, monkeypatch, capsys):
+    monkeypatch.setattr(run.os, "name", "nt")
+    with pytest.raises(SystemExit):
+        run.main()
+    monkeypatch.undo()
+    assert "On Windows install WSL" in capsys.readouterr().err
+
+
 def test_a_failed_installation_is_told_and_not_stamped(run, monkeypatch, capsys):
     calls = []
 

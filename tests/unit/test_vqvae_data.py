@@ -15,6 +15,7 @@ from cardiform.options.training import TrainingOptions
 from cardiform.training.distributed import World
 from cardiform.training.sampling import BudgetSampler, training_batches, validation_batches
 from cardiform.vqvae.data import VoxelDataset, augmented, collate, find_instances, stored_size
+from cardiform.vqvae.train import described
 
 CPU = torch.device("cpu")
 
@@ -32,6 +33,17 @@ def test_instances_are_found_in_order_with_their_sizes(tmp_path, caplog) -> None
     assert [(i.case_id, i.name) for i in found] == [("a", "ball0"), ("b", "ball0"), ("b", "ball1")]
     for instance in found:
         assert instance.voxels == len(NarrowBand.load(instance.path).sdf)
+
+
+def test_a_log_says_what_is_trained_on(tmp_path) -> None:
+    manifest = write_cohort(tmp_path, {"b": [0.5, 0.3], "a": [0.4]})
+    found = find_instances([manifest], ["a", "b"])
+    voxels = [len(NarrowBand.load(i.path).sdf) for i in found]
+    band = NarrowBand.load(found[0].path)
+    sizes = f"{sum(voxels):,} voxels, {min(voxels):,} to {max(voxels):,} each"
+    expected = f"3 at {band.resolution}^3 with {sizes} (ball0 2, ball1 1)"
+    assert described(found) == expected
+    assert described([]) == "none"
 
 
 def test_filtered_and_skipped_rows_are_left_out(tmp_path) -> None:

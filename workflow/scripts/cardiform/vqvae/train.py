@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from ..training import job
 from ..training.distributed import choose_device, is_main
 from ..training.engine import Outcome
 from .codebook import CachedLatents, cached_latents, check_usage, fit_codebook, training_usage
-from .data import VoxelDataset, collate, find_instances
+from .data import Instance, VoxelDataset, collate, find_instances
 from .model import CONTINUOUS, QUANTISED, SparseVQVAE
 from .task import VqvaeTask
 from .trained import load_quantized, load_weights
@@ -69,12 +70,8 @@ class Sets:
             fact = "has no case with sparse voxels"
             remedy = "look at the manifests for the reasons, or lower the split's shares"
             raise InputError(problem(train, fact, remedy))
-        log.info(
-            "%d training samples with %s voxels, %d validation samples",
-            len(found["train"]),
-            f"{sum(i.voxels for i in found['train']):,}",
-            len(found["validation"]),
-        )
+        log.info("training samples: %s", described(found["train"]))
+        log.info("validation samples: %s", described(found["validation"]))
         validated = VoxelDataset(
             found["validation"], options.max_voxels, augment=False, windows=windows
         )
@@ -94,6 +91,20 @@ class Sets:
             name: sha256_json([[i.case_id, i.name, i.sha256] for i in part.instances])
             for name, part in (("training data", self.train), ("validation data", self.validation))
         }
+
+
+def described(samples: Sequence[Instance]) -> str:
+    """Samples in words: how many there are of each structure or window, and their voxels."""
+    if not samples:
+        return "none"
+    names = Counter(sample.name for sample in samples)
+    sizes = [sample.voxels for sample in samples]
+    grid = ", ".join(f"{r}^3" for r in sorted({sample.kind[0] for sample in samples}))
+    each = ", ".join(f"{name} {count}" for name, count in names.items())
+    return (
+        f"{len(samples)} at {grid} with {sum(sizes):,} voxels, {min(sizes):,} to {max(sizes):,} "
+        f"each ({each})"
+    )
 
 
 def pretrain(
