@@ -5,10 +5,10 @@
 Hearts with true coronaries at 128^3, each class a structure, the demo's network. Stage 0 is trained
 once. From it codebooks of --sizes codes are made by k-means from random latents, the largest by
 k-means++ as well, each with and without the moving means that follow; stage 2 goes on from random
-latents and moving means. Over held-out hearts, which nothing was chosen by: L1 (voxels) and IoU of the
-inside with the true structure given, then free-running L1 and Dice, also of the coronaries alone.
-Over the training hearts: the share of the codes that they use, and their perplexity. What is
-finished in the folder is not trained again.
+latents and moving means. Over held-out hearts, which nothing was chosen by: L1 (voxels) and IoU of
+the inside with the true structure given, then free-running L1 and Dice, also of the coronaries
+alone. Over the training hearts: the share of the codes that they use, and their perplexity. What
+is finished in the folder is not trained again.
 """
 
 from __future__ import annotations
