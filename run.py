@@ -165,6 +165,7 @@ def set_up(index):
         say("  2 of 2: PyTorch, requirements/torch.txt")
         source = ["--index-url", index] if index else []
         install(pip, [*source, "-r", str(REQUIREMENTS[1])])
+        compile_all()
         STAMP.write_text(wanted)
         say("  done")
 
@@ -208,12 +209,20 @@ def pip_command():
 
 
 def install(pip, arguments):
-    command = [*pip, "install", "--quiet", "--no-input", "--disable-pip-version-check", *arguments]
+    quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-compile"]
+    command = [*pip, "install", *quiet, *arguments]
     if subprocess.run(command).returncode:
         fail(
             "the installation failed (see pip's message above); if it is the network or a "
             "proxy, fix that and run the same command again: what was downloaded is kept"
         )
+
+
+def compile_all():
+    """Bytecode on all cores; pip would take one, for a minute."""
+    command = [str(PYTHON), "-m", "compileall", "-q", "-j", "0", str(VENV / "lib")]
+    # some packages hold files that are no Python of this version: nobody imports them
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def torch_index(rest):

@@ -81,6 +81,7 @@ def test_second_setup_does_nothing_until_the_requirements_change(run, monkeypatc
     monkeypatch.setattr(run, "usable_interpreter", lambda: True)
     monkeypatch.setattr(run, "pip_command", lambda: ["pip"])
     monkeypatch.setattr(run, "install", lambda pip, arguments: installed.append(arguments))
+    monkeypatch.setattr(run, "compile_all", lambda: None)
     run.VENV.mkdir()
     run.set_up(None)
     run.set_up(None)
@@ -94,6 +95,16 @@ def test_second_setup_does_nothing_until_the_requirements_change(run, monkeypatc
     assert installed[-1][:2] == ["--index-url", "https://example.org/cpu"]
     run.set_up(None)  # keeps the chosen PyTorch
     assert len(installed) == 6
+
+
+def test_what_is_installed_is_compiled_but_for_what_is_no_python(run, monkeypatch):
+    folder = run.VENV / "lib" / "site-packages" / "package"
+    folder.mkdir(parents=True)
+    (folder / "good.py").write_text("x = 1\n")
+    (folder / "template.py").write_text("{{ name }} is\n")
+    monkeypatch.setattr(run, "PYTHON", Path(sys.executable))
+    run.compile_all()
+    assert [path.name.split(".")[0] for path in folder.rglob("*.pyc")] == ["good"]
 
 
 def test_environment_comes_first_on_path(run, monkeypatch):
