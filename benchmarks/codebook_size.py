@@ -3,12 +3,12 @@
     python benchmarks/codebook_size.py --folder /tmp/codebook_size
 
 Hearts with true coronaries at 128^3, each class a structure, the demo's network. Stage 0 is trained
-once. From it codebooks of --sizes codes are made by k-means from random latents, the largest by
-k-means++ as well, each with and without the moving means that follow; stage 2 goes on from random
-latents and moving means. Over held-out hearts, which nothing was chosen by: L1 (voxels) and IoU of
-the inside with the true structure given, then free-running L1 and Dice, also of the coronaries
-alone. Over the training hearts: the share of the codes that they use, and their perplexity. What
-is finished in the folder is not trained again.
+once. From it codebooks of --sizes codes are made by k-means from random latents and moving means,
+the largest from k-means++ as well; stage 2 goes on from those of random latents. Over held-out
+hearts, which nothing was chosen by: L1 (voxels) and IoU of the inside with the true structure
+given, then free-running L1 and Dice, also of the coronaries alone. Over the training hearts: the
+share of the codes that they use, and their perplexity. What is finished in the folder is not
+trained again.
 """
 
 from __future__ import annotations
@@ -54,12 +54,8 @@ def main() -> None:
     print(f"| {' | '.join(titles)} |\n|---|---:|---|{'---:|' * (len(titles) - 3)}", flush=True)
     start = bench.continuous(args.steps)
     print(bench.row("0", "", "", start, quantised=False), flush=True)
-    ways = [(size, "random", epochs) for size in args.sizes for epochs in (0, None)]
-    ways += [(max(args.sizes), PLUS_PLUS, epochs) for epochs in (0, None)]
-    for size, first, epochs in ways:
-        model = bench.codes(size, first, epochs, start)
-        name = first if epochs is None else f"{first}, k-means alone"
-        print(bench.row("1", size, name, model), flush=True)
+    for size, first in [*((n, "random") for n in args.sizes), (max(args.sizes), PLUS_PLUS)]:
+        print(bench.row("1", size, first, bench.codes(size, first, start)), flush=True)
     for size in args.sizes:
         model = bench.joint(size, "random", args.joint_steps)
         print(bench.row("2", size, "random", model), flush=True)
@@ -92,14 +88,13 @@ class Sizes(Bench):
         stage = self.staged("vqvae_pretrain", steps=steps)
         return self.finished(self.out("0"), pretrain, self.network, stage, self.data)
 
-    def codes(self, size: int, first: str, epochs: int | None, weights: Path) -> Path:
-        """Stage 1; ``epochs`` of moving means, None: as many as by default."""
+    def codes(self, size: int, first: str, weights: Path) -> Path:
+        """Stage 1."""
         from cardiform.vqvae import codebook, train
 
-        changes = {} if epochs is None else {"ema_epochs": epochs}
-        stage = self.staged("vqvae_codebook", codebook_size=size, min_usage=0.0, **changes)
-        stage = dataclasses.replace(stage, revive_below=0.05)
-        out = self.out("1", size, first, "plain" if epochs == 0 else "means")
+        changes = {"codebook_size": size, "min_usage": 0.0, "revive_below": 0.05}
+        stage = self.staged("vqvae_codebook", **changes)
+        out = self.out("1", size, first)
         with ExitStack() as patches:
             patches.enter_context(mock.patch.object(train, "cached_latents", self.kept_latents))
             if first == PLUS_PLUS:
@@ -120,7 +115,7 @@ class Sizes(Bench):
     def joint(self, size: int, first: str, steps: int) -> Path:
         from cardiform.vqvae.train import train_jointly
 
-        weights = self.out("1", size, first, "means") / "model.pt"
+        weights = self.out("1", size, first) / "model.pt"
         stage = self.staged("vqvae_joint", steps=steps)
         out = self.out("2", size, first)
         return self.finished(out, train_jointly, self.network, stage, self.data, weights)
