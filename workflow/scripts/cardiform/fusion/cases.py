@@ -53,10 +53,9 @@ def fuse_case(
     base = load_label_map(case.labels)
     values = dict(zip(table.names, table.values))
     given = {name: path for name, path in mask_files(case, masks).items() if path.is_file()}
-    replacing = {values[name]: load_label_map(path) for name, path in given.items()}
-    for name, path in given.items():
-        for doubt in check_mask(path, replacing[values[name]], base, values[name], name):
-            log.warning("%s: %s", path, doubt)
+    replacing = {
+        values[name]: _mask(path, base, values[name], name) for name, path in given.items()
+    }
     merged = fused(base, replacing, table)
     if not merged.any():
         fact = "nothing is labelled after the fusion"
@@ -104,6 +103,15 @@ def fuse_case(
 def mask_files(case: Case, masks: Mapping[str, Path]) -> dict[str, Path]:
     """Class name -> the case's mask file, whether it is there or not."""
     return {name: folder / f"{case.case_id}.nii.gz" for name, folder in masks.items()}
+
+
+def _mask(path: Path, base: LabelMap, value: int, name: str) -> LabelMap:
+    """A mask that takes the place of a class of the label map; what is doubtful about it is
+    logged."""
+    mask = load_label_map(path)
+    for doubt in check_mask(path, mask, base, value, name):
+        log.warning("%s: %s", path, doubt)
+    return mask
 
 
 def _meshes(label_map: LabelMap, table: LabelTable, opaque: set[str]):
