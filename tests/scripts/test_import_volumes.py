@@ -127,3 +127,21 @@ def test_arrays_that_are_no_label_maps(folder, content, words):
     put("volumes/a.npy", content)
     call = ("import_volumes.py", "--volumes", "volumes", "--spacing", 1, "--out", "labels")
     refused(run_inside(*call), f"volumes/a.npy: {words}")
+
+
+def test_a_header_that_claims_more_than_its_file_holds_takes_no_memory(folder):
+    put("volumes/a.npy")
+    content = Path("volumes/a.npy").read_bytes()
+    huge = content.replace(b"(4, 5, 6), }", b"(9999999,9999999,9), }")
+    Path("volumes/a.npy").write_bytes(huge[: len(content)])
+    call = ("import_volumes.py", "--volumes", "volumes", "--spacing", 1, "--out", "labels")
+    refused(run_inside(*call), "volumes/a.npy: is no .npy file (it is shorter than its header says")
+
+
+def test_two_spacings_of_a_case_are_refused(folder):
+    put("volumes/a.npy")
+    Path("volumes/metadata.csv").write_text("case_id,spacing_mm\na,0.8\na,0.80\n")
+    assert imported("--volumes", "volumes")["a"].spacing == pytest.approx([0.8] * 3)
+    Path("volumes/metadata.csv").write_text("case_id,spacing_mm\na,0.8\nb,1\na,0.4\n")
+    call = ("import_volumes.py", "--volumes", "volumes", "--out", "labels")
+    refused(run_inside(*call), "metadata.csv:4: gives case a another spacing than a line above")

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from answers import refused
 from inside import run_inside
 from nifti_files import AFFINE, scan, write_nifti
 
@@ -179,3 +180,55 @@ def test_other_voxels_of_a_pair_are_new_input(tmp_path):
     classes, files = made()
     assert all(list(found) == ["myocardium"] for found in classes)
     assert files.count("myocardium.ply") == 2 and "left_ventricle.ply" not in files
+
+
+@pytest.fixture
+def fuse(tmp_path):
+    """fuse_labels of one case; the masks' folders are called like their classes."""
+    write_nifti(tmp_path / "a.nii.gz", heart(value=2))
+    (tmp_path / "cohort.tsv").write_text("case_id\tlabels\na\ta.nii.gz\n")
+    places = ["--table", tmp_path / "cohort.tsv", "--out", tmp_path]
+    assert run_inside("check_cohort.py", *places).returncode == 0
+    files = ["--cases", tmp_path / "cases.tsv", "--out", tmp_path / "fused"]
+    files += ["--manifest", tmp_path / "fused.tsv"]
+    return lambda *masks: run_inside("fuse_labels.py", *files, "--masks", *masks)
+
+
+def test_a_mask_far_from_the_heart_is_refused_and_nothing_is_lost(tmp_path, fuse):
+    away = AFFINE.copy()
+    away[0, 3] += 500
+    write_nifti(tmp_path / "left_atrium" / "a.nii.gz", heart(), away)
+    result = fuse(f"left_atrium={tmp_path / 'left_atrium'}")
+    refused(result, "left_atrium/a.nii.gz: lies ", "beside all structures of the label map")
+    assert not (tmp_path / "fused" / "a.nii.gz").exists()
+
+
+def test_folders_of_masks_that_are_none_or_one_too_many_are_refused(tmp_path, fuse):
+    (tmp_path / "masks").mkdir()
+    there = f"coronary={tmp_path / 'masks'}"
+    refused(fuse(f"coronary={tmp_path / 'gone'}"), "gone: is no folder; correct --masks")
+    refused(fuse(there, there), "--masks names coronary twice")
+    result = fuse(there)
+    assert result.returncode == 0, result.stderr
+    assert "masks: has no mask <case>.nii.gz of 1 of 1 cases, which keep" in result.stderr
+
+
+def test_meshes_without_an_inside_are_skipped_before_they_are_voxelized(tmp_path):
+    """And one of another unit is told; beside a label map nothing is made of meshes."""
+    import trimesh
+
+    ball = trimesh.creation.icosphere(subdivisions=2, radius=30)
+    ball.export(tmp_path / "good.ply")
+    trimesh.creation.icosphere(subdivisions=2, radius=0.03).export(tmp_path / "metres.ply")
+    half = ball.copy()
+    half.update_faces(ball.triangles_center[:, 2] > 0)
+    half.export(tmp_path / "open.ply")
+    rows = [(name, f"{name}.ply") for name in ("good", "metres", "open")]
+    result = check(tmp_path, rows, "case_id\tmeshes")
+    assert result.returncode == 0, result.stderr
+    assert f"skipped: open: {tmp_path / 'open.ply'}: is open: closing it takes" in result.stderr
+    assert "a mesh spans less than 5 mm: are its numbers millimetres?: 1 of" in result.stderr
+    assert "2 of 3 cases are usable" in result.stderr
+    write_nifti(tmp_path / "labels.nii.gz", heart())
+    result = check(tmp_path, [("a", "labels.nii.gz", "open.ply")], "case_id\tlabels\tmeshes")
+    assert "1 of 1 cases are usable" in result.stderr

@@ -26,6 +26,7 @@ def write_nifti(
 
     path : .nii, .nii.gz, .hdr or .img (either of a pair, with kind Nifti1Pair).
     """
+    path.parent.mkdir(exist_ok=True)
     image = kind(
         heart() if data is None else data, affine, dtype=None if data is None else data.dtype
     )

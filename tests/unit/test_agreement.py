@@ -10,7 +10,7 @@ import pytest
 from cardiform.errors import InputError
 from cardiform.labels import LabelTable
 from cardiform.phantom.scans import draw_scan, noisy_coronaries
-from cardiform.volumes import LabelMap, check_truth, spacing_of
+from cardiform.volumes import LabelMap, check_mask, check_truth, spacing_of
 
 TABLE = LabelTable()
 NAMES = dict(zip(TABLE.values, TABLE.names))
@@ -126,3 +126,37 @@ def test_a_class_that_the_label_map_counts_to_another_is_a_warning() -> None:
     data = np.where(noisy().data == 8, 2, noisy().data)
     found = check_truth("truth.nii.gz", heart(), LabelMap(data, noisy().affine), NAMES)
     assert found == ["truth: left_atrial_appendage (8) lies in left_atrium of the label map"]
+
+
+def mask_doubts(mask, labels=None):
+    return check_mask("mask.nii.gz", mask, labels or noisy(), CORONARY, "coronary")
+
+
+@pytest.mark.parametrize("value", [1, 9, 255])
+def test_a_mask_of_a_structure_is_accepted_on_any_grid(value) -> None:
+    assert mask_doubts(alone(new=value)) == []
+    assert mask_doubts(finer(alone(new=value))) == []
+    without = LabelMap(noisy().data * (noisy().data != CORONARY), noisy().affine)
+    assert mask_doubts(alone(new=value), without) == [], "there was none"
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (lambda: moved(alone(new=1), (500, 0, 0)), "mm beside all structures of the label map"),
+        (lambda: moved(alone(new=1), (0, 0, -900)), "give the mask the place in space"),
+        (heart, "holds labels 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, not one structure"),
+    ],
+)
+def test_a_mask_that_would_take_the_class_away_or_all_others_is_refused(mask, words) -> None:
+    with pytest.raises(InputError) as caught:
+        mask_doubts(mask())
+    (line,) = caught.value.problems
+    assert line.startswith("mask.nii.gz: ") and words in line
+
+
+def test_an_empty_mask_and_one_beside_the_label_are_doubtful() -> None:
+    empty = LabelMap(np.zeros_like(heart().data), heart().affine)
+    assert mask_doubts(empty) == ["holds nothing: the case is left without coronary"]
+    (line,) = mask_doubts(moved(alone(new=1), (0, 25, 0)))
+    assert line.startswith("coronary is not where the label map has it (Dice 0.0")

@@ -353,3 +353,20 @@ def test_zeroed_rows_of_variable_length_are_refused_before_hdf5_looks_for_them(w
     for judge in (lambda path: CloudFile(path, options()), cloud_of_case):
         with pytest.raises(InputError, match=r"clouds\.h5: .*rows of variable length are lost"):
             judge(path)
+
+
+@pytest.mark.parametrize("chunks", [(1, 10**5, 3), (100, 1000, 3)])
+def test_samples_that_the_file_cannot_hold_are_refused_at_once(write, chunks):
+    """Ten million samples of nothing would be looked at one by one."""
+    path = write(lambda a: a.create_dataset("points", (10**7, 10**5, 3), "f8", chunks=chunks))
+    for judge in (lambda p: CloudFile(p, options()), cloud_of_case):
+        with pytest.raises(InputError, match=r"more than its file can hold\); export it again"):
+            judge(path)
+
+
+@pytest.mark.parametrize(("factor", "words"), [(1e-3, "less than 5 mm"), (1e3, "more than 1000")])
+def test_another_unit_is_noted(write, factor, words):
+    path = write(lambda a: a.create_dataset("points", data=POINTS[0] * factor))
+    assert words in sample(path).note and words in cloud_of_case(path).note
+    file = CloudFile(path, options(unit_mm=1 / factor))
+    assert file.read(file.only()).note == ""

@@ -249,3 +249,24 @@ def test_the_reader_of_stl_logs_no_traceback_of_normals_that_nobody_needs(tmp_pa
     (tmp_path / "a.stl").write_text(re.sub("normal [^ ]+", "normal x", text, count=1))
     assert is_watertight(read_mesh(tmp_path / "a.stl"))
     assert not caplog.records
+
+
+@pytest.mark.parametrize("lost", [1, 5])
+def test_a_text_that_lacks_rows_is_not_taken_for_the_whole(tmp_path, lost):
+    """Less than a tenth of the surface would pass as a hole, and be closed."""
+    ball = trimesh.creation.icosphere(subdivisions=3)
+    content = ball.export(file_type="ply", encoding="ascii").splitlines()
+    path = tmp_path / "a.ply"
+    path.write_bytes(b"\r\n".join([*content, b"", b""]))
+    assert len(read_mesh(path).faces) == 1280
+    path.write_bytes(b"\n".join(content[:-lost]) + b"\n")
+    with pytest.raises(InputError, match=f"it is cut short: {1922 - lost} of 1922 rows"):
+        read_mesh(path)
+
+
+def test_a_number_of_triangles_that_is_not_that_of_the_file_is_named(tmp_path, box):
+    stl(tmp_path / "a.stl", box, "")
+    content = (tmp_path / "a.stl").read_bytes()
+    (tmp_path / "a.stl").write_bytes(content + bytes(30))
+    with pytest.raises(InputError, match=rf"it has {len(content) + 30} bytes, {len(content)} by"):
+        read_mesh(tmp_path / "a.stl")

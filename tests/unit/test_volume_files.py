@@ -215,3 +215,24 @@ def test_what_another_format_holds_must_be_numbers_too(tmp_path, monkeypatch):
     monkeypatch.setitem(files.FORMATS, ".odd", files.VolumeFormat(Complex, None, None))
     for reader in (volumes.load_label_map, volumes.load_image):
         assert "holds complex64 values" in refusal(tmp_path / "a.odd", reader)
+
+
+@pytest.mark.parametrize("name", ["a.NII.GZ", "a.nii.Gz", "a.NII", "a.nii"])
+def test_a_name_in_capitals_is_written_as_it_is_read(tmp_path, name):
+    volumes.save_label_map(tmp_path / name, heart(), AFFINE)
+    assert (volumes.load_label_map(tmp_path / name).data == heart()).all()
+    volumes.save_like(tmp_path / f"b{name}", heart() // 3, tmp_path / name)
+    assert (volumes.load_label_map(tmp_path / f"b{name}").data == heart() // 3).all()
+
+
+@pytest.mark.parametrize("name", ["a.mgz", "a.mgh", "a.hdr", "a.img", "a.nii.bz2", "a"])
+def test_nothing_is_written_under_the_name_of_another_format(tmp_path, name):
+    with pytest.raises(InputError, match=r"let it end in \.nii or \.nii\.gz"):
+        volumes.save_label_map(tmp_path / name, heart(), AFFINE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_classes_that_the_type_of_a_file_cannot_hold_are_written_all_the_same(tmp_path):
+    like = write_nifti(tmp_path / "like.nii", heart(np.int8))
+    volumes.save_like(tmp_path / "out.nii", heart() * 80, like)
+    assert (volumes.load_label_map(tmp_path / "out.nii").data == heart() * 80).all()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from answers import refused
 from inside import run_inside
+from nifti_files import write_nifti
 
 from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.splits import read_split
@@ -81,8 +82,35 @@ def test_all_faults_are_reported_together(tmp_path):
         "wide.nii.gz: has voxels of 2, the first file of",
         "flat.nii.gz: has voxels of 1 x 1 x 2.5",
         "labels.nii.gz: has integers where others have floats",
-        "many.nii.gz: holds float32 of the shape 16x16x16x2",
+        "many.nii.gz: shape 16x16x16x2 is not one 3-D volume",
         "torn.nii.gz: is not a readable NIfTI file",
+    )
+
+
+def test_headers_are_read_as_those_of_label_maps(tmp_path):
+    """The unit, the checksum, the length, the place: one reader for all NIfTI files."""
+    folder, millimetres = tmp_path / "in", np.diag([2.0, 2.0, 2.0, 1.0])
+    micrometres = np.diag([2000.0, 2000.0, 2000.0, 1.0])
+    write(folder / "mm.nii.gz", density(), millimetres)
+    write_nifti(folder / "micron.nii.gz", density(), micrometres, xyzt_units=3)
+    result = convert(tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "out" / "grid.json").read_text())["spacing_mm"] == 2.0
+    sound = write_nifti(folder / "crc.nii.gz", density(), millimetres)
+    content = sound.read_bytes()
+    sound.write_bytes(content[:-8] + b"\1\2\3\4" + content[-4:])
+    dim = [3, 30000, 30000, 3000, 1, 1, 1, 1]
+    write_nifti(folder / "huge.nii.gz", density(), millimetres, dim=dim)
+    write_nifti(folder / "nowhere.nii.gz", density(), millimetres, sform=0, qform=0)
+    write_nifti(folder / "two.nii.gz", density(), millimetres, srow_x=[-2, 0, 0, 30])
+    write_nifti(folder / "one.nii.gz", density()[None], dim=[4, 1, 30000, 30000, 3000, 1, 1, 1])
+    refused(
+        convert(tmp_path),
+        "crc.nii.gz: cannot be read to its end (CRC check failed",
+        "huge.nii.gz: cannot be read to its end (it is shorter than its header says",
+        "nowhere.nii.gz: has neither sform nor qform",
+        "two.nii.gz: sform and qform differ",
+        "one.nii.gz: cannot be read to its end (it is shorter than its header says",
     )
 
 

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "launching": {"errors"},
     "cli": {"cohort", "errors", "files", "options", "outputs"},
     "volumes": {"errors", "files", "volumes"},
-    "volumes.clouds": {"errors", "options"},
+    "volumes.clouds": {"errors", "options", "volumes"},
     "search": LIGHT | {"metrics", "search"},
     "search.space": {"errors", "options"},
     "search.rungs": {"errors", "files", "formats", "options"},

@@ -21,7 +21,7 @@ def main() -> None:
     (args,) = cli.parse(parser)
 
     from cardiform.cohort.checks import check_cases, late_files
-    from cardiform.geometry.mesh_files import read_mesh
+    from cardiform.geometry.mesh_repair import look_at_mesh
 
     cases = read_case_table(args.cases, args.select)
     if late := late_files(cases, args.labels):
@@ -32,7 +32,7 @@ def main() -> None:
         out=args.out,
         manifest=args.manifest,
         processes=args.processes,
-        read_mesh=read_mesh,
+        look_at_mesh=look_at_mesh,
     )
 
 

@@ -32,7 +32,7 @@ def main() -> None:
 
     from cardiform.cohort.checks import check_cases, judge, late_files, notes, summarise
     from cardiform.cohort.contents import warn_of_shared_files
-    from cardiform.geometry.mesh_files import read_mesh
+    from cardiform.geometry.mesh_repair import look_at_mesh
 
     cases = read_case_table(options.table)
     table = labels.load_label_table(options.labels)
@@ -44,7 +44,7 @@ def main() -> None:
             out=args.out / "qc",
             manifest=args.manifest[0],
             processes=args.processes,
-            read_mesh=read_mesh,
+            look_at_mesh=look_at_mesh,
         )
     found = {
         row["case_id"]: Path(row["path"]) for row in read_manifests(args.manifest) if row["path"]

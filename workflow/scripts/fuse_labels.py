@@ -13,26 +13,46 @@ JSON judges each rule and both label maps by it.
 from __future__ import annotations
 
 import functools
+import logging
 from pathlib import Path
 
 from cardiform import cli, labels
 from cardiform.cohort import per_case
-from cardiform.errors import InputError, together
+from cardiform.cohort.table import OK, Case
+from cardiform.errors import InputError, problem, together
 from cardiform.options.checks import check_classes
 from cardiform.options.fusion import FusionOptions
 
+log = logging.getLogger("fuse_labels")
+
 
 def parse_masks(words: list[str], table: labels.LabelTable) -> dict[str, Path]:
-    """``class=folder`` words; InputError where any is none, or names no class."""
+    """``class=folder`` words; InputError where any is none, names no class, or no folder, or two
+    are of one class."""
 
     def parsed(word: str) -> tuple[str, Path]:
         name, equals, folder = word.partition("=")
         if not equals or not folder:
             raise InputError(f"--masks {word}: write class=folder")
         table.channel(name)
+        if not Path(folder).is_dir():
+            raise InputError(problem(folder, "is no folder", f"correct --masks {word}"))
         return name, Path(folder)
 
-    return dict(together(*(functools.partial(parsed, word) for word in words)))
+    found = together(*(functools.partial(parsed, word) for word in words))
+    names = [name for name, _ in found]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise InputError(f"--masks names {', '.join(twice)} twice; name one folder of each class")
+    return dict(found)
+
+
+def warn_of_missing(cases: list[Case], masks: dict[str, Path]) -> None:
+    """A line for each folder that lacks masks of some cases: these keep their own labels."""
+    for name, folder in masks.items():
+        kept = [c.case_id for c in cases if not (folder / f"{c.case_id}.nii.gz").is_file()]
+        if kept:
+            text = "%s: has no mask <case>.nii.gz of %d of %d cases, which keep their own %s: %s"
+            log.warning(text, folder, len(kept), len(cases), name, ", ".join(kept[:5]))
 
 
 def main() -> None:
@@ -48,8 +68,10 @@ def main() -> None:
     check_classes({"fusion": options}, table.names, args.labels, labels.BUILT_IN)
     check_rules(options)
     masks = parse_masks(args.masks, table)
+    run = cli.case_run(args)
+    warn_of_missing([case for case in run.cases if case.status == OK], masks)
     per_case.run_cases(
-        cli.case_run(args),
+        run,
         functools.partial(fuse_case, table=table, options=options, masks=masks, out=args.out),
         inputs=lambda case: [
             case.labels,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ from ..volumes import (
 )
 from . import per_case
 from .contents import (
-    check_meshes,
+    LookAtMesh,
     check_point_cloud,
     extent_problems,
     image_doubts,
     judged,
+    mesh_doubts,
     truth_doubts,
 )
 from .table import OK, Case
@@ -72,12 +73,13 @@ def check_case(
     table: LabelTable,
     folder: Path,
     unknown: str = UNKNOWN_LABEL,
-    read_mesh: Callable[[str], Any] = str,
+    look_at_mesh: LookAtMesh | None = None,
 ) -> list[Path]:
     """Check one case and write ``folder/<case_id>.json``; never raises for bad input.
 
     unknown : what to do about a label that the table lacks.
-    read_mesh : reads a mesh file, or raises InputError; not given: meshes are not looked into.
+    look_at_mesh : what is doubtful about a mesh file, or InputError; None: nobody looks into them.
+        Its second argument: whether the inside is needed, as it is where there is no label map.
 
     The report holds ``sha256`` of the files (so a changed one is another report, a moved one
     is not), ``problems`` (the case cannot be used) and then ``files``, ``warnings``; of a label
@@ -94,9 +96,9 @@ def check_case(
     problems: list[str] = report["problems"]
     problems += _cut_problems(case, table)
     labels = judged(load_label_map, case.labels, problems) if case.labels else None
-    for path in case.mesh_files:
-        judged(functools.partial(check_meshes, read=read_mesh), path, problems)
-    doubts = [
+    look = functools.partial(mesh_doubts, look=look_at_mesh, inside=not case.labels)
+    doubts = [judged(look, path, problems) or [] for path in case.mesh_files]
+    doubts += [
         judged(check, path, problems) or []
         for path, check in (
             (case.image, functools.partial(image_doubts, labels=labels)),
@@ -128,7 +130,7 @@ def check_cases(
     manifest: Path,
     processes: int,
     unknown: str = UNKNOWN_LABEL,
-    read_mesh: Callable[[str], Any] = str,
+    look_at_mesh: LookAtMesh | None = None,
     quiet: bool = False,
 ) -> None:
     """Check cases, finished ones excepted: ``out/cases/<case_id>.json`` and the manifest."""
@@ -137,7 +139,7 @@ def check_cases(
     per_case.run_cases(
         per_case.CaseRun(cases, out, manifest, processes),
         functools.partial(
-            check_case, table=table, folder=folder, unknown=unknown, read_mesh=read_mesh
+            check_case, table=table, folder=folder, unknown=unknown, look_at_mesh=look_at_mesh
         ),
         inputs=lambda case: list(filter(_is_readable, case.files)),
         parameters={"labels": table.as_dicts()},

@@ -30,6 +30,7 @@ from .table import Case
 
 log = logging.getLogger(__name__)
 
+LookAtMesh = Callable[[str, bool], list[str]]  # of geometry, which this room does not know
 COLUMNS = ("label map", "image", "point cloud", "truth")  # as the reports have their hashes
 NAMED = 3  # patients that a warning names
 
@@ -85,12 +86,16 @@ def truth_doubts(path: str | Path, labels: LabelMap | None, table: LabelTable) -
     return check_truth(path, load_label_map(path), labels, dict(zip(table.values, table.names)))
 
 
-def check_meshes(path: str | Path, read: Callable[[str], Any]) -> None:
-    """InputError where a mesh file cannot be read, or ``path`` is a folder that holds none."""
+def mesh_doubts(path: str | Path, look: LookAtMesh | None, inside: bool) -> list[str]:
+    """What is odd about a mesh file; InputError where it is unfit, or ``path`` is a folder that
+    holds none.
+
+    look : looks into the file; None: nobody does.    inside : its inside must be defined.
+    """
     if os.path.isdir(path):
         fact = f"has no file that ends in {', '.join(MESHES)}"
         raise InputError(problem(path, fact, "correct the column meshes"))
-    read(str(path))
+    return look(str(path), inside) if look else []
 
 
 def check_point_cloud(path: str | Path, table: LabelTable) -> list[str]:

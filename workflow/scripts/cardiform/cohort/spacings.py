@@ -50,15 +50,17 @@ def read_metadata(path: Path) -> dict[str, Spacing]:
     if not named or not (whole or len(columns) == 3):
         fact = f"has no spacings of cases in {' | '.join(header) or 'an empty header'}"
         raise InputError(problem(path, fact, REMEDY))
-    found, problems = {}, []
+    found: dict[str, Spacing] = {}
+    problems: list[str] = []
     for line, row in rows:
         text = " ".join(row[c] for c in columns)
         spacing = spacing_of_text(text)
         if spacing is None:
             fact = f"{' '.join(columns)} {text!r} is no spacing"
             problems.append(problem(f"{path}:{line}", fact, "write one edge in mm, or three"))
-        else:
-            found[row[named]] = spacing
+        elif found.setdefault(row[named], spacing) != spacing:
+            fact = f"gives case {row[named]} another spacing than a line above"
+            problems.append(problem(f"{path}:{line}", fact, "keep the right one"))
     if problems:
         raise InputError(problems)
     return found

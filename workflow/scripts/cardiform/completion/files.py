@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +26,9 @@ from ..volumes import (
 
 log = logging.getLogger(__name__)
 
+# Of files that are read and not written: FreeSurfer's, pairs, other compression.
+OTHER_ENDING = re.compile(r"\.(mgh|mgz|(nii|hdr|img)(\.gz|\.bz2)?)$", re.IGNORECASE)
+
 
 class LabelMapCompleter(Protocol):
     """A model that makes missing classes of label maps."""
@@ -40,12 +44,20 @@ class LabelMapCompleter(Protocol):
         the others, in the place of background alone."""
 
 
+def output_name(path: Path) -> str:
+    """What a label map is called when it is done: as before, or with .nii.gz in place of the ending
+    of another format or of a pair of files."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return path.name
+    return f"{OTHER_ENDING.sub('', path.name)}.nii.gz"
+
+
 def check_names(paths: Sequence[Path], out: Path) -> None:
     """InputError where two label maps would be one file of ``out``, or one lies there already."""
     first: dict[str, Path] = {}
     problems = []
     for path in paths:
-        other = first.setdefault(path.name, path)
+        other = first.setdefault(output_name(path), path)
         if other is not path:
             problems.append(problem(path, f"is called like {other}", "give it another --out"))
     problems += outputs.problems_of(out / name for name in first)
@@ -56,7 +68,8 @@ def check_names(paths: Sequence[Path], out: Path) -> None:
 def complete_files(
     paths: Sequence[Path], out: Path, complete: Callable[[Path, Path], Path]
 ) -> None:
-    """``complete(path, out / its name)`` for each; the others are done where one cannot be.
+    """``complete(path, out / output_name(path))`` for each; the others are done where one cannot
+    be.
 
     Raises
     ------
@@ -66,7 +79,7 @@ def complete_files(
     problems = []
     for path in paths:
         try:
-            log.info("%s", complete(path, out / path.name))
+            log.info("%s", complete(path, out / output_name(path)))
         except InputError as error:
             problems += error.problems
     if problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from ..geometry.sdf import class_boxes, smooth_distance
 from ..labels import LabelTable
 from ..options.fusion import FusionOptions
 from ..pictures.figures import compare_picture
-from ..volumes import LabelMap, load_label_map, save_like
+from ..volumes import LabelMap, check_mask, load_label_map, save_like
 from .merge import fused
 from .rules import changes, consistent
 from .truth import against_truth, truth_of
+
+log = logging.getLogger(__name__)
 
 HAZE, HAZE_VOXELS = 0.15, 96  # opacity and detail of what stands around in a picture
 SMOOTHING_VOX = 1.0  # of what a picture shows
@@ -44,12 +47,15 @@ def fuse_case(
     Raises
     ------
     InputError
-        An unusable label map, mask or truth, or nothing is labelled after the fusion.
+        An unusable label map, mask or truth, a mask that is none of its class
+        (:func:`cardiform.volumes.check_mask`), or nothing is labelled after the fusion.
     """
     base = load_label_map(case.labels)
     values = dict(zip(table.names, table.values))
     given = {name: path for name, path in mask_files(case, masks).items() if path.is_file()}
-    replacing = {values[name]: load_label_map(path) for name, path in given.items()}
+    replacing = {
+        values[name]: _mask(path, base, values[name], name) for name, path in given.items()
+    }
     merged = fused(base, replacing, table)
     if not merged.any():
         fact = "nothing is labelled after the fusion"
@@ -97,6 +103,15 @@ def fuse_case(
 def mask_files(case: Case, masks: Mapping[str, Path]) -> dict[str, Path]:
     """Class name -> the case's mask file, whether it is there or not."""
     return {name: folder / f"{case.case_id}.nii.gz" for name, folder in masks.items()}
+
+
+def _mask(path: Path, base: LabelMap, value: int, name: str) -> LabelMap:
+    """A mask that takes the place of a class of the label map; what is doubtful about it is
+    logged."""
+    mask = load_label_map(path)
+    for doubt in check_mask(path, mask, base, value, name):
+        log.warning("%s: %s", path, doubt)
+    return mask
 
 
 def _meshes(label_map: LabelMap, table: LabelTable, opaque: set[str]):

@@ -12,6 +12,7 @@ from ..errors import InputError, problem
 from ..labels import LabelClass, LabelTable
 from ..options.geometry import MeshesOptions, WindowsOptions
 from ..volumes import LabelMap, check_hounsfield, labels_on, load_image, load_label_map
+from ..volumes.dense import read_npy
 from .closed_band import voxel_affine
 from .frame import Frame, apply_affine
 from .grids import box_corners
@@ -74,12 +75,7 @@ def volume_region(path: Path) -> tuple[LabelMap, Frame]:
     InputError
         The file is no .npy of a cube of zeros and ones.
     """
-    try:
-        with path.open("rb") as stream:
-            volume = np.lib.format.read_array(stream, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        fact = f"is no .npy file ({error})"
-        raise InputError(problem(path, fact, "write it with numpy.save")) from None
+    volume = read_npy(path)
     if volume.ndim != 3 or len(set(volume.shape)) != 1 or not np.isin(volume, (0, 1)).all():
         fact = f"is no cube of zeros and ones: shape {volume.shape}, type {volume.dtype}"
         raise InputError(problem(path, fact, "save the binarised volume"))

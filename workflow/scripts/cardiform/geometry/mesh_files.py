@@ -117,10 +117,23 @@ def _triangles(faces) -> np.ndarray:
 def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
     from trimesh.exchange.ply import load_ply
 
+    _check_rows(path)
     # Short of a Trimesh object, whose copies and reference cycles hold ten times the memory.
     with path.open("rb") as stream:
         found = load_ply(stream, skip_materials=True)
     return found.get("vertices", np.zeros((0, 3))), found.get("faces", ())
+
+
+def _check_rows(path: Path) -> None:
+    """ValueError where text is cut short: trimesh takes what is left of it for the whole."""
+    if b"format ascii" not in _head(path).partition(b"end_header")[0]:
+        return
+    head, _, body = path.read_bytes().partition(b"end_header")
+    counts = re.findall(rb"^\s*element\s+\S+\s+([0-9]+)", head, re.MULTILINE)
+    announced = sum(map(int, counts))
+    rows = sum(bool(line.strip()) for line in body.splitlines()[1:])
+    if rows < announced:
+        raise ValueError(f"it is cut short: {rows} of {announced} rows")
 
 
 def _write_ply(mesh: Mesh) -> bytes:
@@ -188,6 +201,8 @@ def _read_stl(path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError("it is cut short: it has no endsolid")
     elif len(content) < max(announced, 84):
         raise ValueError(f"it is cut short: {len(content)} of {announced} bytes")
+    elif len(content) > announced and b"facet" not in content[:HEADER_BYTES]:
+        raise ValueError(f"it has {len(content)} bytes, {announced} by its number of triangles")
     return _read_any(path)
 
 

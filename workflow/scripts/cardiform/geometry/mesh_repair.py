@@ -8,6 +8,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from ..errors import InputError, problem
+from ..volumes.extent import size_doubt
+from .mesh_files import read_mesh
 from .surface import Mesh, face_vectors, signed_volume, surface_area
 
 # Beyond this share of the surface a hole is no flaw: nobody knows what was there.
@@ -55,6 +57,23 @@ def repaired(mesh: Mesh, where: str) -> tuple[Mesh, list[str]]:
         fact = "encloses no volume: its inside is not defined"
         raise InputError(problem(where, fact, "export the closed surface of the structure"))
     return mesh, done
+
+
+def look_at_mesh(path: str, inside: bool) -> list[str]:
+    """What is doubtful about a mesh file.
+
+    inside : whether it is to be voxelized, so that its inside must be defined.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or its inside is needed and not defined.
+    """
+    mesh = read_mesh(path)
+    if inside:
+        mesh, _ = repaired(mesh, path)
+    doubt = size_doubt("a mesh", float(np.ptp(mesh.vertices, axis=0).max()))
+    return [doubt] if doubt else []
 
 
 def library():

@@ -15,6 +15,7 @@ from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import write_json
 from ..options.geometry import VoxelsOptions
+from ..volumes.extent import size_doubt
 from .frame import Frame
 from .mesh_files import read_mesh
 from .mesh_repair import library, repaired
@@ -51,7 +52,10 @@ def voxelize_meshes(case: Case, *, options: VoxelsOptions, out: Path) -> list[Pa
             problems += error.problems
     if problems:
         raise InputError(problems)
-    frame = Frame.around(np.concatenate([mesh.vertices for _, mesh, _ in found.values()]))
+    vertices = np.concatenate([mesh.vertices for _, mesh, _ in found.values()])
+    if doubt := size_doubt("what it holds", float(np.ptp(vertices, axis=0).max())):
+        log.warning("%s: %s", case.meshes, doubt)
+    frame = Frame.around(vertices)
     folder = out / case.case_id
     written = []
     for name, (path, mesh, repairs) in found.items():

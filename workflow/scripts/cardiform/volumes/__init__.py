@@ -1,7 +1,7 @@
 """Label maps and images, whatever file format they come in: the one door to volume files."""
 
 from .affines import axes_like, corners_apart_mm, place_tolerance_mm, spacing_of
-from .agreement import check_truth
+from .agreement import check_mask, check_truth
 from .extent import check_extent, check_in_view, class_boxes, labelled_box
 from .files import (
     LabelMap,
@@ -20,6 +20,7 @@ __all__ = [
     "check_extent",
     "check_hounsfield",
     "check_in_view",
+    "check_mask",
     "check_truth",
     "class_boxes",
     "corners_apart_mm",

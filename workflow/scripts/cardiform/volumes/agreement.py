@@ -17,6 +17,7 @@ OTHER_SHARE = 0.25  # of a class within other ones: it has another number
 
 NUMBERS = "give the structures of the truth their values of the label table, or name no truth"
 PLACE = "give the truth the place in space (affine) of the label map, or name no truth"
+MASK_PLACE = "give the mask the place in space (affine) of the label map"
 
 
 def check_truth(
@@ -65,6 +66,37 @@ def check_truth(
             raise InputError(problem(path, fact, PLACE))
         raise InputError([problem(path, fact, remedy) for fact, remedy in facts.values()])
     return doubts + [f"truth: {fact}" for fact, _ in facts.values()]
+
+
+def check_mask(
+    path: str | Path, mask: LabelMap, labels: LabelMap, value: int, name: str
+) -> list[str]:
+    """What is doubtful about a mask that takes the place of a class; their grids may differ.
+
+    value, name : of the class.
+
+    Raises
+    ------
+    InputError
+        It holds several values, or lies beside all structures of the label map: the class would
+        be lost, or take the place of the others.
+    """
+    found = list(mask.boxes)
+    if len(found) > 1:
+        fact = f"holds labels {', '.join(map(str, found))}, not one structure"
+        raise InputError(problem(path, fact, f"give a mask of {name} alone"))
+    if not found:
+        return [f"holds nothing: the case is left without {name}"]
+    if labels.boxes and (away := _apart_mm(mask, labels)):
+        fact = f"lies {away:.3g} mm beside all structures of the label map"
+        raise InputError(problem(path, fact, MASK_PLACE))
+    if value not in labels.boxes:
+        return []
+    own, given = _sizes(mask)[found[0]], _sizes(labels)[value]
+    dice = 2 * _shares(mask, labels, found)[found[0]][value] * own / (own + given)
+    if dice < LEAST_DICE:
+        return [f"{name} is not where the label map has it (Dice {dice:.2f})"]
+    return []
 
 
 def _sizes(label_map: LabelMap) -> dict[int, float]:

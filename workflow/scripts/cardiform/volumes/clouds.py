@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import InputError, first_line, problem
 from ..options.ldm import PointcloudsOptions
+from .extent import size_doubt
 
 # A point this many times as far from the middle as half of the points is noted, ...
 FAR = 10.0
@@ -124,6 +125,7 @@ class CloudFile:
         key = self.options.key
         found = archive.get(key)
         if isinstance(found, h5py.Dataset):
+            _check_size(found, found.nbytes)
             text = h5py.check_string_dtype(found.dtype) is not None
             if h5py.check_vlen_dtype(found.dtype) and found.ndim == 1 and not text:
                 return "ragged", _numbered(found.shape[0])
@@ -151,10 +153,7 @@ class CloudFile:
         if isinstance(found, h5py.Group):
             raise TypeError("a group in place of a dataset")
         whole = self.layout not in ("stack", "ragged")
-        claimed = found.nbytes if whole else found.nbytes // max(len(found), 1)
-        elsewhere = found.is_virtual or found.external
-        if not elsewhere and claimed > DENSEST * os.path.getsize(found.file.filename):
-            raise ValueError(f"{claimed / 1e9:.1f} GB, more than its file can hold")
+        _check_size(found, found.nbytes if whole else found.nbytes // max(len(found), 1))
         return found[()] if whole else _as_stored(found[self.names.index(name)], found.dtype)
 
     def _classes(self, labels, count: int, where: str) -> np.ndarray | None:
@@ -174,6 +173,14 @@ class CloudFile:
         if labels.min() < 0 or labels.max() > 255:
             raise InputError(problem(where, "has classes outside of 0-255", remedy))
         return labels.astype(np.uint8)
+
+
+def _check_size(found: h5py.Dataset, claimed: int) -> None:
+    """ValueError where so many bytes cannot be in the file: it would be filled with zeros, and of
+    millions of samples that are not there each would be looked at."""
+    elsewhere = found.is_virtual or found.external
+    if not elsewhere and claimed > DENSEST * os.path.getsize(found.file.filename):
+        raise ValueError(f"{claimed / 1e9:.1f} GB, more than its file can hold")
 
 
 def _check_heaps(path: Path) -> None:
@@ -270,7 +277,7 @@ def note_on_extent(points: np.ndarray, where: str) -> str:
         raise InputError(problem(where, fact, AGAIN))
     away, usual = _distances(points, points)
     if away.max() <= FAR * usual:
-        return ""
+        return size_doubt("what it holds", float(np.ptp(points, axis=0).max()))
     # clouds of one length may be padded with copies of a point
     away, usual = _distances(points, np.unique(points, axis=0))
     far = int((away > FAR * usual).sum())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Box = tuple[slice, slice, slice]
 # Distances are exact to a tenth of a voxel. Of what spans less nothing could be learned.
 LEAST_SPAN_VOX = 3
+PLAUSIBLE_MM = (5.0, 1000.0)  # of what is a structure of a heart at least, a body at most
 SLAB_VOXELS = 1 << 22  # looked at together: of noise every voxel is a run
 
 
@@ -33,6 +34,16 @@ def check_extent(path: str | Path, size: Sequence[int], spacing: np.ndarray) -> 
         text = " x ".join(map(str, size))
         fact = f"spans {text} voxels only: too little for surfaces and distances"
         raise InputError(problem(path, fact, "segment it on a finer grid, or leave the case out"))
+
+
+def size_doubt(what: str, size_mm: float) -> str:
+    """That something is of no size that a heart has; empty: it may be. Without figures: one line
+    tells it of all cases."""
+    least, most = PLAUSIBLE_MM
+    if least <= size_mm <= most:
+        return ""
+    how = f"less than {least:g}" if size_mm < least else f"more than {most:g}"
+    return f"{what} spans {how} mm: are its numbers millimetres?"
 
 
 def check_in_view(path: str | Path, label_map: LabelMap) -> None:

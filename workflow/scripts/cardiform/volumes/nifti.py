@@ -37,11 +37,15 @@ DECOMPRESS: dict[str, Any] = {".gz": gzip.open, ".mgz": gzip.open, ".bz2": bz2.o
 NOT_NUMBERS = {"V": "colours (RGB)", "c": "complex numbers"}  # by numpy's kind
 READABLE = "is not a readable NIfTI file"
 WHOLE = "cannot be read to its end"
+WRITTEN = (".nii", ".nii.gz")  # names of what is written, in any case
 KEPT_BYTES, KEPT_ITEM = 1 << 28, 2  # of a decompressed file, of a voxel
 
 
 class NiftiVolume:
     """A file that was opened: its header is read, its values are not.
+
+    channel_first : one channel may stand before the axes, (1, X, Y, Z), as MONAI stores it.
+    leading : whether it does; the header of such a file knows no place.
 
     Raises
     ------
@@ -49,7 +53,7 @@ class NiftiVolume:
         Missing, unreadable or of another format; not one 3-D volume of numbers.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, channel_first: bool = False):
         self.path, self.files, self.qform_fault = path, parts_of(path), ""
         check_present(path)
         kind = _kind_of(path)
@@ -57,11 +61,13 @@ class NiftiVolume:
             with ImageOpener(self.files[0]) as stream:
                 self.header = self._read_header(kind.header_class, cast(BinaryIO, stream))
             self.voxels = ArrayProxy(self.files[-1], self.header, mmap=False, keep_file_open=True)
+        shape = self.voxels.shape
+        self.leading = channel_first and len(shape) == 4 and shape[0] == 1 != shape[3]
         self._check_shape_and_type()
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self.voxels.shape[:3]
+        return self.voxels.shape[self.leading :][:3]
 
     def values(self) -> StoredValues:
         """(X, Y, Z) values with slope and intercept applied, read where they are indexed.
@@ -71,7 +77,7 @@ class NiftiVolume:
         InputError
             The file is cut off, or a checksum is not that of its bytes.
         """
-        return StoredValues(self.path, self._whole())
+        return StoredValues(self.path, self._whole(), self.leading)
 
     def affine(self) -> np.ndarray:
         """(4, 4) float64, voxel indices to RAS mm.
@@ -103,7 +109,7 @@ class NiftiVolume:
         return header
 
     def _check_shape_and_type(self) -> None:
-        shape, kind = self.voxels.shape, self.voxels.dtype.kind
+        shape, kind = self.voxels.shape[self.leading :], self.voxels.dtype.kind
         if len(shape) < 3 or min(shape) < 1 or any(n != 1 for n in shape[3:]):
             fact = f"shape {'x'.join(map(str, shape))} is not one 3-D volume"
             raise InputError(problem(self.path, fact, "export a single volume"))
@@ -138,12 +144,14 @@ class StoredValues:
     shape : (X, Y, Z).
     """
 
-    def __init__(self, path: str | Path, voxels: ArrayProxy):
-        self.path, self.voxels, self.shape = path, voxels, voxels.shape[:3]
+    def __init__(self, path: str | Path, voxels: ArrayProxy, leading: bool = False):
+        self.path, self.voxels, self.leading = path, voxels, (0,) * leading
+        self.shape = voxels.shape[leading:][:3]
 
     def __getitem__(self, part: tuple[slice, ...]) -> np.ndarray:
         with one_line(self.path, WHOLE, "copy or export the file again"):
-            return np.asarray(self.voxels[part + (0,) * (self.voxels.ndim - 3)])
+            trailing = (0,) * (self.voxels.ndim - 3 - len(self.leading))
+            return np.asarray(self.voxels[self.leading + part + trailing])
 
 
 def save(path: str | Path, data: np.ndarray, affine: np.ndarray) -> None:
@@ -165,10 +173,13 @@ def save_like(path: str | Path, data: np.ndarray, like: str | Path) -> None:
     """
     volume = NiftiVolume(like)
     kind, header = volume.voxels.dtype, volume.header.copy()
+    if kind == np.int8 and data.max() > 127:  # it had an intercept, or no such class
+        kind = np.dtype(np.uint8)
     if not isinstance(header, nib.Nifti1Header):
         save(path, data.astype(kind), volume.affine())
         return
     header.set_slope_inter(1, 0)
+    header.set_data_dtype(kind)
     # in the header's own unit, which stays
     affine = header.get_best_affine()
     _save(nib.Nifti1Image(data.reshape(volume.voxels.shape).astype(kind), affine, header), path)
@@ -256,11 +267,15 @@ def _length(path: str) -> int:
 
 
 def _save(image, path) -> None:
+    name = str(path).lower()
+    if not name.endswith(WRITTEN):
+        fact = "is written as NIfTI, which its name does not say"
+        raise InputError(problem(path, fact, f"let it end in {' or '.join(WRITTEN)}"))
     # The gzip header would carry the temporary name and the time: the same content shall
     # always be the same bytes.
     with atomic_path(path) as temporary:
         content = image.to_bytes()
-        if str(path).endswith(".gz"):
+        if name.endswith(".gz"):
             compressor = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
             content = compressor.compress(content) + compressor.flush()
         temporary.write_bytes(content)

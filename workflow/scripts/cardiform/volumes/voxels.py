@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from ..errors import InputError, problem
-from .nifti import READABLE, check_present, one_line
+from .affines import spacing_of
+from .nifti import NiftiVolume
 
 UNEVEN = 0.01  # of the edge of a voxel: edges that differ by more are no cube's
 
@@ -19,7 +19,8 @@ UNEVEN = 0.01  # of the edge of a voxel: edges that differ by more are no cube's
 class Voxels:
     """data : (X, Y, Z), integers or floats as they are stored, the axes nearest to RAS.
 
-    spacing : edge of a voxel, in the unit of the header.
+    spacing : edge of a voxel: mm by the unit of the header, or as it stands there where it names
+        none.
     """
 
     data: np.ndarray
@@ -39,22 +40,17 @@ def load_voxels(path: str | Path) -> Voxels:
     Raises
     ------
     InputError
-        Unreadable, of another shape, not numbers, or voxels that are no cubes.
+        As of a label map (:func:`cardiform.volumes.load_label_map`), but for the values; voxels
+        that are no cubes.
     """
-    check_present(path)
-    with one_line(path, READABLE, "export the file again"):
-        image: Any = nib.load(path)
-        channel_first = len(image.shape) == 4 and image.shape[0] == 1 and image.shape[3] != 1
-        if not channel_first:
-            image = nib.as_closest_canonical(image)
-        data = np.asanyarray(image.dataobj)
-    edges = np.ones(3) if channel_first else nib.affines.voxel_sizes(image.affine)
-    if data.ndim == 4 and 1 in (data.shape[0], data.shape[3]):
-        data = data[0] if channel_first else data[..., 0]
-    if data.ndim != 3 or data.dtype.kind not in "iufb":
-        fact = f"holds {data.dtype} of the shape {'x'.join(map(str, image.shape))}"
-        raise InputError(problem(path, fact, "store one volume of numbers"))
-    if np.ptp(edges) > UNEVEN * edges.max() or not edges.all():
+    volume = NiftiVolume(path, channel_first=True)
+    data = volume.values()[:, :, :]
+    if volume.leading:
+        return Voxels(data, 1.0)
+    affine = volume.affine()
+    edges = spacing_of(affine)
+    if np.ptp(edges) > UNEVEN * edges.max():
         fact = f"has voxels of {' x '.join(f'{e:.3g}' for e in edges)}"
         raise InputError(problem(path, fact, "resample it to cubes"))
+    data = nib.orientations.apply_orientation(data, nib.orientations.io_orientation(affine))
     return Voxels(data, float(edges.mean()))
