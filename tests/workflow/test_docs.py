@@ -362,7 +362,9 @@ def check_snakemake(words: list[str], where) -> list[str]:
         elif re.match(r"--?[a-zA-Z]", word):
             option = word.split("=")[0]
             assert option in options_of_snakemake(), f"{where}: snakemake has no {option}"
-        elif option == "--configfile" and word.endswith(".yaml"):
+        elif option == "--configfile" and word not in ("...", "…"):
+            # It takes every word up to the next option: a target behind it would be no target.
+            assert word.endswith(".yaml"), f"{where}: {word} belongs before --configfile"
             assert word in OWN_FILES or (ROOT / word).is_file(), f"{where}: no file {word}"
         elif option == "--config" and "=" in word:
             section, values = word.split("=", 1)
@@ -461,6 +463,7 @@ def test_snakemake_can_plan_every_target_of_the_pages(tmp_path):
         "snakemake no_such_target",
         "snakemake --forcerun no_such_rule",
         "snakemake --configfile config/no_such.yaml",
+        "snakemake --configfile config/demo.yaml meshes",
         "snakemake --config 'cohort={no_such_key: 1}' points",
         "python3 run.py no_such_program",
         "tmux new 'snakemake no_such_target'",
