@@ -122,7 +122,10 @@ def check_configs(arguments):
             try:
                 Path(word).read_bytes().decode("utf-8")
             except OSError as error:
-                problems.append(f"{word}: cannot be read ({error.strerror}); correct --configfile")
+                remedy = "correct --configfile"
+                if not word.endswith((".yaml", ".yml", ".json")):
+                    remedy += "; if it is a target, put it before --configfile"
+                problems.append(f"{word}: cannot be read ({error.strerror}); {remedy}")
             except UnicodeDecodeError as error:
                 line = error.object[: error.start].count(b"\n") + 1
                 fact = f"is no UTF-8 text (byte 0x{error.object[error.start]:02x})"

@@ -136,6 +136,16 @@ def test_config_files_that_cannot_be_read_are_told_before_snakemake_starts(run, 
         text = capsys.readouterr().err
         assert f"error: {latin}:2: is no UTF-8 text (byte 0xfc); save it as UTF-8" in text
         assert f"error: {none}: cannot be read (No such file or directory); correct" in text
+        assert "target" not in text
+
+
+def test_a_target_behind_configfile_is_told_where_it_belongs(run, tmp_path, capsys):
+    (tmp_path / "good.yaml").write_text("{}\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        run.check_configs(["-n", "--configfile", str(tmp_path / "good.yaml"), "meshes"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: meshes: cannot be read")
+    assert line.endswith("if it is a target, put it before --configfile")
 
 
 def test_unknown_program_is_told(run, capsys):

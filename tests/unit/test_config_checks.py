@@ -179,6 +179,13 @@ def test_sections_that_do_not_fit(config, start, good):
     assert lines(check_sections, options(**good)) == []
 
 
+@pytest.mark.parametrize("section", ["training", "vecset"])
+def test_a_rehearsal_is_no_part_of_the_workflow(section):
+    (line,) = lines(check_sections, options(**{section: {"fast_dev_run": 3}}))
+    assert line.startswith(f"{section}.fast_dev_run is 3: a rehearsal makes no model.pt")
+    assert "--fast-dev-run" in line
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [

@@ -10,6 +10,7 @@ import re
 import shutil
 
 import pytest
+import yaml
 from config_tool import load_tool
 from dag import ROOT, make_project, planned, run, snakemake, write_config, write_table
 
@@ -568,6 +569,18 @@ def test_the_sites_of_the_cluster_guide(project, number, wanted, one):
         found = set(line.split(", "))
         assert set(resources.split(", ")) <= found, line
         assert ("slurm_extra=--signal=TERM@120" in found) == (rule == "train_vecset"), line
+
+
+def test_every_rule_with_a_gpu_is_in_the_slurm_profile():
+    """Else its jobs would go to the partition without GPUs, past the lines of "Your site"."""
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["set-resources"]
+    rules = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    blocks = re.split(r"^rule (\w+):$", rules, flags=re.M)[1:]
+    wanted = {name for name, text in zip(blocks[::2], blocks[1::2]) if "        gpu=1,\n" in text}
+    assert len(wanted) > 15
+    shared = {"one_gpu", "gpus"}
+    assert set(profile) - shared == wanted
+    assert all(profile[name].keys() >= profile["one_gpu"].keys() for name in wanted)
 
 
 def test_rulegraph(project):

@@ -17,18 +17,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 import yaml
 from dag import make_project, snakemake
 from env_files import read_rules
 from planner import planner
 
 from cardiform import cli
+from cardiform.artefact.model import save_model
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
-from cardiform.labels import NEEDED, STORED
+from cardiform.geometry.mesh_files import write_mesh
+from cardiform.geometry.surface import Mesh
+from cardiform.labels import NEEDED, STORED, LabelTable
 from cardiform.options.sections import SECTIONS
 from cardiform.options.vecset import VecsetOptions
 from cardiform.options.vqvae import VqvaeOptions
+from cardiform.vecset.model import VECSET
+from cardiform.volumes import save_label_map
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "workflow" / "scripts" / "cardiform"
@@ -144,9 +150,41 @@ def _statistics() -> dict:
     return {}
 
 
+def _python() -> dict:
+    """A case, a surface and a model, where the page reads them."""
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    ventricle = np.zeros((8, 8, 8), np.uint8)
+    ventricle[2:6, 2:6, 2:6] = 3
+    folder = Path("results/acme/vecset/reconstructions/case001")
+    folder.mkdir(parents=True)
+    Path("labels").mkdir()
+    for path in ("labels/case001.nii.gz", folder / "labels.nii.gz"):
+        save_label_map(path, ventricle, affine)
+    Path("cohort.tsv").write_text("case_id\tlabels\ncase001\tlabels/case001.nii.gz\n")
+    rows = ["\t".join(str(row[name]) for name in STORED) for row in LabelTable().as_dicts()]
+    Path("labels.tsv").write_text("\n".join(["\t".join(STORED), *rows]) + "\n")
+    Path("results/acme/meshes/case001").mkdir(parents=True)
+    ball = trimesh.creation.icosphere(radius=5.0)
+    surface = Mesh(ball.vertices.astype(np.float32), ball.faces.astype(np.int32))
+    for path in (folder, Path("results/acme/meshes/case001")):
+        write_mesh(path / "left_ventricle.ply", surface)
+    save_model(
+        "results/acme/vecset/model.pt",
+        VECSET,
+        {},
+        options={"vecset": VecsetOptions()},
+        labels=LabelTable(),
+        figures={"validation": {"loss": 1.0}},
+        training_cases=["case001"],
+        source_sha256="",
+    )
+    return {}
+
+
 SCORES = (("a", 80, False, 2.5), ("b", 52, False, -1.0), ("c", 41, True, ""))
 NAMES = {
     "docs/measures.md": _measures,
+    "docs/python.md": _python,
     "docs/statistics.md": _statistics,
     "docs/vecset.md": _vecset,
     "docs/vqvae.md": _vqvae,
@@ -168,7 +206,10 @@ def test_python_runs(page, tmp_path, monkeypatch):
         assert list(names["far"].case_id) == ["a"] and len(names["wide"]) == 3
     if "unlike_most" in names:
         assert list(names["unlike_most"].case_id) == ["007"]
-    if "distances" in names:
+    if "volumes_ml" in names:
+        assert names["volumes_ml"]["case001", "left_ventricle"] == pytest.approx(0.512)
+        assert names["dice"]["left_ventricle"] == 1 and names["distances"]["assd_mm"] < 0.1
+    elif "distances" in names:
         assert names["distances"].shape == (2, 5, 10)
 
 
@@ -362,7 +403,9 @@ def check_snakemake(words: list[str], where) -> list[str]:
         elif re.match(r"--?[a-zA-Z]", word):
             option = word.split("=")[0]
             assert option in options_of_snakemake(), f"{where}: snakemake has no {option}"
-        elif option == "--configfile" and word.endswith(".yaml"):
+        elif option == "--configfile" and word not in ("...", "…"):
+            # It takes every word up to the next option: a target behind it would be no target.
+            assert word.endswith(".yaml"), f"{where}: {word} belongs before --configfile"
             assert word in OWN_FILES or (ROOT / word).is_file(), f"{where}: no file {word}"
         elif option == "--config" and "=" in word:
             section, values = word.split("=", 1)
@@ -461,6 +504,7 @@ def test_snakemake_can_plan_every_target_of_the_pages(tmp_path):
         "snakemake no_such_target",
         "snakemake --forcerun no_such_rule",
         "snakemake --configfile config/no_such.yaml",
+        "snakemake --configfile config/demo.yaml meshes",
         "snakemake --config 'cohort={no_such_key: 1}' points",
         "python3 run.py no_such_program",
         "tmux new 'snakemake no_such_target'",

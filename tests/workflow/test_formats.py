@@ -161,6 +161,20 @@ def test_the_page_has_every_format():
     assert declared == len(known) + 2, "two are what all checkpoints and all metrics.json share"
 
 
+def test_the_page_has_every_kind_of_model():
+    library = PAGE.parents[1] / "workflow" / "scripts" / "cardiform"
+    code = "".join(path.read_text(encoding="utf-8") for path in library.rglob("*.py"))
+    kinds = set(re.findall(r'\bKind\("(\w+)"', code))
+    (row,) = re.findall(r"^\| `kind` \| text \| \| what it is: (.*) \|$", PAGE.read_text(), re.M)
+    assert len(kinds) > 5 and set(re.findall(r"`(\w+)`", row)) == kinds
+
+
+def test_no_key_is_twice_in_a_table():
+    for part in re.split(r"^#+ ", PAGE.read_text(encoding="utf-8"), flags=re.M):
+        keys = re.findall(r"^\| `([^`]+)` \|", part, re.M)
+        assert len(keys) == len(set(keys)), part.splitlines()[0]
+
+
 @pytest.mark.parametrize("stored", (*STORED, *TABLES), ids=lambda s: s.heading)
 def test_the_page_says_what_the_readers_check(stored):
     assert rows(stored.heading) == dict(stored.form.keys)

@@ -29,7 +29,7 @@ def check_sections(options: Mapping[str, Any]) -> None:
 
     options : section -> its options, of all sections.
     """
-    checks = (_vecset, _volume, _vqvae, _coronary, _windows, _batches)
+    checks = (_vecset, _volume, _vqvae, _coronary, _windows, _batches, _rehearsals)
     if problems := [line for check in checks for line in check(options)]:
         raise InputError(problems)
 
@@ -176,6 +176,18 @@ def _batches(options: Mapping[str, Any]) -> Iterator[str]:
         unused = section == "coronary_near" and options["coronary_refine"].preset != "near"
         if heir and not unused and section not in ASKED_FOR:
             yield from _batch(section, training)
+
+
+def _rehearsals(options: Mapping[str, Any]) -> Iterator[str]:
+    """They make no model.pt: a rule would delete the one that is there, run, and fail."""
+    trainings = {name: o for name, o in options.items() if isinstance(o, TrainingOptions)}
+    if asked := [name for name, values in trainings.items() if values.fast_dev_run]:
+        key = "training" if set(asked) >= {n for n in trainings if n != "training"} else asked[0]
+        yield (
+            f"{key}.fast_dev_run is {trainings[asked[0]].fast_dev_run}: a rehearsal makes no "
+            "model.pt, which the workflow waits for; set it to 0, and give --fast-dev-run to the "
+            "script of the training"
+        )
 
 
 def check_batch(section: str, training: TrainingOptions) -> None:
