@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .. import outputs
@@ -31,6 +32,7 @@ from .encode import volumes_ml
 from .generator import ShapeGenerator
 from .hearts_on_grid import Grid
 from .ridge import on_ridge
+from .specks import without_specks
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +61,6 @@ def sampled_latents(
 
     key : of everything that decides a sample beside its number.
     """
-    import torch
-
     stored = {n: _stored(folder / f"{sample_name(n)}.npz", key) for n in range(options.num_samples)}
     found = {n: latents for n, latents in stored.items() if latents is not None}
     missing = [n for n in stored if n not in found]
@@ -100,6 +100,9 @@ def write_samples(
     for number in range(len(latents)):
         name = sample_name(number)
         logits = generator.decode(latents[number : number + 1])
+        if generator.grid.has_classes:
+            table, share = generator.grid.table, options.speck_share
+            logits = torch.from_numpy(without_specks(logits[0].numpy(), table, share))[None]
         meshes = write_sample(number, logits[0], generator.grid, options, out)
         volumes[name] = volumes_ml(channels_of(logits), generator.grid)[0].numpy()
         if number < MOST_IN_OVERVIEW:
@@ -285,8 +288,6 @@ def spread(volumes: Mapping[str, np.ndarray], table: LabelTable) -> dict:
 
 def _stored(path: Path, key: str) -> Tensor | None:
     """The latents of a finished sample; None where there is none of this key."""
-    import torch
-
     if not path.is_file():
         return None
     try:

@@ -221,6 +221,14 @@ class SamplingOptions:
     threshold: float = option(
         0.5, "fields without classes: what is inside", minimum=0.0, maximum=1.0
     )
+    speck_share: float = option(
+        0.05,
+        "parts beyond the number that the label table expects belong to what surrounds them where "
+        "they hold less than this share of their class (0: they stay)",
+        minimum=0.0,
+        maximum=1.0,
+        young=True,
+    )
     seed: int = option(0, "seed of the noise", minimum=0, maximum=SEED_MAX)
     device: str = device_option()
 
