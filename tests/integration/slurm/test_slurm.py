@@ -81,11 +81,16 @@ def granted(cluster, tmp_path_factory):
     for name in ("labels.nii.gz", "image.nii.gz"):
         (folder / name).write_text(name)
     (folder / "cohort.tsv").write_text("case_id\tlabels\timage\na\tlabels.nii.gz\timage.nii.gz\n")
+    (folder / "new.csv").write_text("case_id,labels\nb,labels.nii.gz\n")
+    (folder / "shared" / "vecset").mkdir(parents=True)
+    (folder / "shared" / "vecset" / "model.pt").write_text("a model")
     config = {
         "cohort": {"name": "acme", "table": "cohort.tsv"},
         "windows": {"windows": ["bone=300/1500", "brain=40/80"]},
         "split": {"validation": 0.0, "test": 0.0},
         "vecset": {"hidden_share": 0.5, "preset": "demo"},
+        "ldm": {"drop_classes": ["coronary"]},
+        "apply": {"table": "new.csv", "models": ["shared"]},
     }
     windows = [f"results/acme/windows/{w}/512/manifest/a.tsv" for w in ("bone", "brain")]
     profile = with_site(tmp_path_factory.mktemp("profile"))
@@ -101,6 +106,8 @@ def granted(cluster, tmp_path_factory):
         "fused",
         "set_diffusion",
         "latent_statistics",
+        "vessels",
+        "apply",
         *windows,
         *arrays,
         profile=profile,
@@ -118,7 +125,8 @@ def granted(cluster, tmp_path_factory):
 def test_gpu_rules_are_granted_their_gpus_memory_and_time(granted):
     found, settings = granted
     rules = {n: r for n, r in settings["set-resources"].items() if n not in ("one_gpu", "gpus")}
-    assert len(rules) == 18 and rules["train_vecset"]["gpu"] == 4
+    threads = {**dict.fromkeys(rules, 8), "apply_models": 4, **settings["set-threads"]}
+    assert len(rules) == 21 and rules["train_vecset"]["gpu"] == 4
     for name, asked in rules.items():
         assert name in found, f"{name} never ran"
         for job in map(described, found[name]):
@@ -126,7 +134,7 @@ def test_gpu_rules_are_granted_their_gpus_memory_and_time(granted):
             assert len(job["Devices"].split(",")) == asked["gpu"], name
             assert minutes(job["TimeLimit"]) == asked["runtime"], name
             assert megabytes(job["MinMemoryNode"]) == asked["mem_mb"], name
-            assert job["CPUs/Task"] == str(settings["set-threads"].get(name, 8)), name
+            assert job["CPUs/Task"] == str(threads[name]), name
             assert job["NumNodes"] == "1" and job["Partition"] == "main" and job["Requeue"] == "1"
 
 
@@ -139,7 +147,7 @@ def test_other_rules_are_granted_no_gpu_but_memory_and_time(granted):
             assert "TresPerJob" not in job and "TresPerNode" not in job, name
             assert job["Devices"] == "none" and job["Requeue"] == "1", name
             assert minutes(job["TimeLimit"]) in (60, 240), name
-            assert 1500 <= megabytes(job["MinMemoryNode"]) <= 16_000, name
+            assert 1500 <= megabytes(job["MinMemoryNode"]) <= 24_000, name
 
 
 def test_chunks_may_be_a_job_array(granted):
