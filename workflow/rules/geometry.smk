@@ -100,7 +100,7 @@ if FROM_MESHES:
         benchmark:
             f"{LOGS}/benchmark/voxelize_meshes/{{resolution}}/{{chunk}}.tsv"
         conda:
-            "../envs/meshes.yaml"
+            "../envs/geometry.yaml"
         threads: chunk_threads
         resources:
             mem_mb=lambda wildcards, threads, attempt: 3000 * threads * attempt,
