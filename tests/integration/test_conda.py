@@ -18,13 +18,11 @@ from tiny_config import TINY, changed
 RULES, _ = read_rules()
 DEMO = changed(TINY, "demo", cases=8, spacing_mm=5.0)
 # What the Python that runs the tests has, and an environment must not have.
-FOREIGN = (
-    "snakemake", "pytest", "yaml", "spconv", "igl", "mlflow", "wandb", "highdicom", "pydicom",
-)  # fmt: skip
+FOREIGN = ("snakemake", "pytest", "yaml", "spconv", "mlflow", "wandb", "highdicom", "pydicom")
 FOREIGN_TO = {
     "geometry": ("torch", "monai", "tensorboardX", "fpsample", "safetensors", *FOREIGN),
-    "torch": ("monai", "einops", "h5py", "pandas", *FOREIGN),
-    "ldm": ("fpsample", "pandas", *FOREIGN),
+    "torch": ("igl", "monai", "einops", "h5py", "pandas", *FOREIGN),
+    "ldm": ("igl", "fpsample", "pandas", *FOREIGN),
 }
 LOOK = """
 import importlib, importlib.util, json, sys
