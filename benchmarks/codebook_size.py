@@ -47,7 +47,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if not (args.folder / str(FINE) / "manifest.tsv").exists():
         make_hearts(args.folder, args.train + args.held_out, (FINE,))
-    # the held-out hearts are what a training validates; it does so once, at its end
+    # the held-out hearts are the validation cases: they are looked at before and after a training
     bench = Sizes(args.folder, args.train, args.held_out)
     titles = ("stage", "codes", "start", "CPU s", "L1", "IoU", "used", "perplexity")
     titles += ("free-running: L1", "Dice", "coronaries: L1", "Dice")
@@ -79,7 +79,6 @@ class Sizes(Bench):
 
     @property
     def data(self):
-        # of held-out hearts nothing is trained or chosen: they stand where validation cases do
         return self.sets(FINE, 0)
 
     def continuous(self, steps: int) -> Path:
