@@ -13,10 +13,15 @@ workflow: labels are the true ones (demo.coronary_noise does nothing), the last 
 validate (split does nothing), and section training is not read. What is in --out is not made
 again; what other settings, hearts or weights made is refused.
 
+--set KEY=VALUE ...  options of the VecSet beside the config's, and --name, the folder of this
+                  training: several trainings share the cohort
+--test N          asks about N procedural hearts, too, that are not trained on
+
 --tune HEART ...  trains the network further on these hearts (--steps), and a fresh network for as
                   many steps, and asks both about the other hearts
---complete HEART ...  trains the network further on its cohort with classes hidden (--steps), and
-                  asks for each class of these hearts from the others
+--complete HEART ...  trains the network further on its cohort with classes hidden (--steps; with 0
+                  it must have learned so: --set hidden_share=0.5), and asks for each class of these
+                  hearts from the others
 """
 
 from __future__ import annotations
@@ -27,7 +32,9 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +66,7 @@ GROUPS = {
     "coronaries": ("coronary",),
 }
 VALIDATION = 3  # hearts of the cohort that choose the weights
+QUERIES = 16_384  # points that a network is asked about at once
 
 
 def main() -> None:
@@ -77,22 +85,38 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="of the further training")
     parser.add_argument("--volumes", action="store_true", help="of the classes, and no more")
     parser.add_argument("--complete", nargs="+", default=[], help="hearts to complete")
+    parser.add_argument("--name", default="vecset", help="folder of the training")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of the VecSet")
+    parser.add_argument("--test", type=int, default=0, help="procedural hearts that are asked, too")
+    parser.add_argument("--processes", type=int, default=1, help="hearts prepared at a time")
+    parser.add_argument("--workers", type=int, default=0, help="loaders of a training")
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     sections = merged(args.config)
+    for given in args.set:
+        key, value = given.split("=", 1)
+        sections["vecset"][key] = yaml.safe_load(value)
     hearts = real_cases(args)
     folder = args.out / args.config[-1].stem
+    cohort = drawn(args, sections, folder)
     if args.volumes:
-        print_volumes({"real": hearts, args.config[-1].stem: drawn(sections, folder)})
+        print_volumes({"real": hearts, args.config[-1].stem: cohort})
         return
-    model = trained(args, sections, folder)
-    how = VecsetReconstructOptions(device="cpu", latents=args.latents, input_points=args.points)
-    show("trained on phantoms", model, hearts, folder, how)
+    cohort, test = cohort[: len(cohort) - args.test], cohort[len(cohort) - args.test :]
+    model = trained(args, sections, cohort, folder)
+    how = VecsetReconstructOptions(
+        device=args.device, latents=args.latents, input_points=args.points, query_batch=QUERIES
+    )
+    show("trained on phantoms", model, hearts, model.parent, how)
+    if test:
+        show("trained on phantoms, other phantoms", model, test, model.parent / "test", how)
     if args.complete:
-        completer = completing(args, sections, model, folder)
-        wanted = [(case, points) for case, points in hearts if case.case_id in args.complete]
-        report("each class from the others", completed(completer, wanted, folder / "made", how))
+        completer = completing(args, sections, model, cohort) if args.steps else model
+        wanted = [(c, p) for c, p in hearts + test if c.case_id in args.complete]
+        made = completed(completer, wanted, completer.parent / "made", how)
+        report("each class from the others", made)
     if args.tune:
         tuned(args, sections, model, hearts, how)
 
@@ -108,12 +132,13 @@ def merged(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
 
 def real_cases(args) -> list[tuple[Case, Path]]:
     """The real hearts with their points files (points as by default, not by the config)."""
-    found = []
+    cases = []
     for path in sorted(args.hearts.glob("*.nii.gz")):
         name = path.name.removesuffix(".nii.gz")
-        case = Case(case_id=name, patient_id=name, labels=str(path))
-        found.append((case, points_of(case, args.out / "real", PointsOptions())))
-    return found
+        cases.append(Case(case_id=name, patient_id=name, labels=str(path)))
+    make = partial(points_of, folder=args.out / "real", options=PointsOptions())
+    with ProcessPoolExecutor(args.processes) as pool:
+        return list(zip(cases, pool.map(make, cases)))
 
 
 def digest(path: Path) -> str:
@@ -149,20 +174,25 @@ def points_of(case: Case, folder: Path, options: PointsOptions) -> Path:
     return path
 
 
-def drawn(sections: Mapping[str, Mapping], folder: Path) -> list[tuple[Case, Path]]:
-    """The procedural hearts of a config with their points files."""
+def drawn(args, sections: Mapping[str, Mapping], folder: Path) -> list[tuple[Case, Path]]:
+    """The procedural hearts of a config, and those of --test, with their points files."""
     demo = DemoOptions(**sections.get("demo", {}))
     points = PointsOptions(**sections.get("points", {}))
-    found = []
-    for number in range(demo.cases):
-        name = f"phantom_{number:03d}"
-        path = folder / "labels" / f"{name}.nii.gz"
-        case = Case(case_id=name, patient_id=name, labels=str(path))
-        settings = (number, demo.spacing_mm, demo.seed, demo.variety)
-        if to_make(path, drawn=settings):
-            save_label_map(path, *draw_scan(*settings))
-        found.append((case, points_of(case, folder, points)))
-    return found
+    make = partial(draw_one, folder=folder, demo=demo, points=points)
+    with ProcessPoolExecutor(args.processes) as pool:
+        return list(pool.map(make, range(demo.cases + args.test)))
+
+
+def draw_one(
+    number: int, folder: Path, demo: DemoOptions, points: PointsOptions
+) -> tuple[Case, Path]:
+    name = f"phantom_{number:03d}"
+    path = folder / "labels" / f"{name}.nii.gz"
+    case = Case(case_id=name, patient_id=name, labels=str(path))
+    settings = (number, demo.spacing_mm, demo.seed, demo.variety)
+    if to_make(path, drawn=settings):
+        save_label_map(path, *draw_scan(*settings))
+    return case, points_of(case, folder, points)
 
 
 def print_volumes(cohorts: Mapping[str, Sequence[tuple[Case, Path]]]) -> None:
@@ -182,13 +212,16 @@ def print_volumes(cohorts: Mapping[str, Sequence[tuple[Case, Path]]]) -> None:
             print(f"{title} {name}: {low:.0f} {middle:.0f} {high:.0f} ml, {len(there)} hearts")
 
 
-def trained(args, sections: Mapping[str, Mapping], folder: Path) -> Path:
+def trained(args, sections: Mapping[str, Mapping], cohort, folder: Path) -> Path:
     """model.pt of the config's training."""
-    cases = [case for case, _ in drawn(sections, folder)]
     given = dict(sections["vecset"]) | ({"pretrained": args.start} if args.start else {})
-    options = VecsetOptions(**given, workers=0, device="cpu")
-    parts = {"train": cases[:-VALIDATION], "val": cases[-VALIDATION:]}
-    return train(parts, folder / "points", options, folder / "vecset")
+    options = VecsetOptions(**given, workers=args.workers, device=args.device)
+    return train(parts_of(cohort), folder / "points", options, folder / args.name)
+
+
+def parts_of(cohort: Sequence[tuple[Case, Path]]) -> dict[str, list[Case]]:
+    cases = [case for case, _ in cohort]
+    return {"train": cases[:-VALIDATION], "val": cases[-VALIDATION:]}
 
 
 def train(parts, points: Path, options: VecsetOptions, out: Path) -> Path:
@@ -200,11 +233,12 @@ def train(parts, points: Path, options: VecsetOptions, out: Path) -> Path:
     if to_make(model, options=settings, start=began, hearts=hearts):
         for part, cases in parts.items():
             write_split(out / f"{part}.csv", cases, points)
-        begin = time.process_time()
+        begin, clock = time.process_time(), time.monotonic()
         job = vecset_job(options, TABLE, out / "train.csv", out / "val.csv", out / "shared")
         run(job, out, chosen=level_chooser(job, options))
-        seconds = time.process_time() - begin
-        print(f"{out}: {len(parts['train'])} hearts, {options.steps} steps, {seconds:.0f} CPU s")
+        seconds, wall = time.process_time() - begin, time.monotonic() - clock
+        length = f"{options.steps} steps, {seconds:.0f} CPU s, {wall:.0f} s"
+        print(f"{out}: {len(parts['train'])} hearts, {length}", flush=True)
     return model
 
 
@@ -212,8 +246,9 @@ def asked(
     model: Path, hearts: Sequence[tuple[Case, Path]], out: Path, how: VecsetReconstructOptions
 ) -> dict[str, dict]:
     """Heart -> class -> Dice of its reconstruction on its own grid; label maps go to ``out``."""
-    network = Reconstructor.load(model, how, torch.device("cpu"))
+    network = Reconstructor.load(model, how, torch.device(how.device))
     rows, weights, asking = {}, digest(model), asdict(how)
+    out.mkdir(parents=True, exist_ok=True)
     for case, points in hearts:
         truth, kept = load_label_map(case.labels), out / f"{case.case_id}.nii.gz"
         if to_make(kept, model=weights, options=asking, points=digest(points)):
@@ -269,7 +304,7 @@ def completed(
     model: Path, hearts: Sequence[tuple[Case, Path]], out: Path, how: VecsetReconstructOptions
 ) -> dict[str, dict]:
     """Heart -> class -> Dice of what is made of the class from the heart's other classes."""
-    network = Reconstructor.load(model, how, torch.device("cpu"))
+    network = Reconstructor.load(model, how, torch.device(how.device))
     completer = PartCompleter.of(network, model, MeshesOptions(), PointsOptions())
     rows = {}
     for case, _ in hearts:
@@ -290,16 +325,15 @@ def shorter(args, sections: Mapping[str, Mapping]) -> VecsetOptions:
         "checkpoint_every": args.steps, "eikonal_start": args.steps // 5,
     }  # fmt: skip
     given = dict(sections["vecset"]) | length
-    return VecsetOptions(**given, workers=0, device="cpu")
+    return VecsetOptions(**given, workers=args.workers, device=args.device)
 
 
-def completing(args, sections: Mapping[str, Mapping], model: Path, folder: Path) -> Path:
+def completing(args, sections: Mapping[str, Mapping], model: Path, cohort) -> Path:
     """The network trained further to complete hearts."""
     base = shorter(args, sections)
     options = replace(base, pretrained=str(model), lr=base.lr / 2, hidden_share=0.5)
-    cases = [case for case, _ in drawn(sections, folder)]
-    parts = {"train": cases[:-VALIDATION], "val": cases[-VALIDATION:]}
-    return train(parts, folder / "points", options, folder / "completing")
+    folder = model.parent.parent
+    return train(parts_of(cohort), folder / "points", options, folder / f"{args.name}_completing")
 
 
 def tuned(args, sections, model: Path, hearts, how: VecsetReconstructOptions) -> None:
@@ -312,7 +346,7 @@ def tuned(args, sections, model: Path, hearts, how: VecsetReconstructOptions) ->
         "from scratch": replace(base, pretrained=""),
     }
     for name, options in ways.items():
-        out = model.parent.parent / name.replace(" ", "_")
+        out = model.parent.parent / f"{args.name}_{name.replace(' ', '_')}"
         parts = {"train": chosen, "val": chosen}  # validate_every 0: these choose nothing
         made = train(parts, args.out / "real" / "points", options, out)
         show(name, made, others, out, how)
