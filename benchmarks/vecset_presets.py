@@ -7,10 +7,11 @@
 Groups of runs, each of ``--seconds`` CPU seconds on one thread and of every seed:
 
 presets  demo, and local, small and base cut to what so little time can train (CUT)
-curve    demo on 10, 30 and 100 hearts
+curve    demo on 10, 30, 100 and 300 hearts
 volume   demo with volume points in the cube, in the ball of radius 1.05, and half of these
          within the classes
 input    demo with 8,192 and 16,384 encoded points
+normals  demo, and small, cut, whose points come with the outward normals of the surface
 long     demo and local, cut, for more seconds
 
 A seed chooses the hearts, the weights and the draws; at one seed all runs of as many hearts have
@@ -22,15 +23,19 @@ them alone.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import itertools
 import json
 import logging
 import statistics
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -49,6 +54,8 @@ from cardiform.training.distributed import World
 from cardiform.training.job import Job, run
 from cardiform.training.runlog import Window
 from cardiform.training.steps import Stepper
+from cardiform.vecset import data, model, reconstruct
+from cardiform.vecset.attention import PointEmbedding
 from cardiform.vecset.model import PRESETS
 from cardiform.vecset.reconstruct import Reconstructor, load_frame
 from cardiform.vecset.train import vecset_job
@@ -56,7 +63,8 @@ from cardiform.volumes import load_label_map, save_label_map
 
 TABLE = LabelTable()
 LARGE = TABLE.names[:7]  # chambers and great vessels
-MOST, HELD_OUT, VALIDATION = 100, 4, 2  # hearts: to train on, to measure, to choose weights by
+# Hearts: to train on (first the hundred, then the rest), to choose weights by, to measure.
+HUNDRED, VALIDATION, MORE = 100, 2, 200
 SPACING_MM = 2.5
 TRIED = 6  # steps that are timed before a run, after two of warm-up
 POINTS = PointsOptions(
@@ -89,6 +97,7 @@ class Run:
     preset: str = "demo"
     hearts: int = 30
     way: str = "cube"
+    normals: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -99,9 +108,10 @@ GROUPS: dict[str, dict[str, Run]] = {
         "small, cut": Run("small"),
         "base, cut": Run("base"),
     },
-    "curve": {f"{n} hearts": Run(hearts=n) for n in (10, 30, 100)},
+    "curve": {f"{n} hearts": Run(hearts=n) for n in (10, 30, 100, 300)},
     "volume": {way: Run(way=way) for way in WAYS},
     "input": {f"{n:,} points": Run(options={"input_points": n}) for n in (8192, 16384)},
+    "normals": {"demo, normals": Run(normals=True), "small, normals": Run("small", normals=True)},
     "long": {"demo, long": Run(), "local, cut, long": Run("local")},
 }
 
@@ -113,6 +123,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder for files")
     parser.add_argument("--seconds", type=float, default=100.0, help="CPU seconds of a training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--held-out", type=int, default=8, help="hearts to measure, up to 20")
     parser.add_argument("--groups", nargs="+", choices=tuple(GROUPS), default=["presets", "curve"])
     parser.add_argument("--only", nargs="+", default=[], help="runs of the groups, by their names")
     parser.add_argument("--table", action="store_true", help="print what is finished, no more")
@@ -138,6 +149,7 @@ def main() -> None:
 def record_of(args: argparse.Namespace, wanted: Run, seed: int) -> Path:
     """Where the figures of a run are: runs that several groups share have one file."""
     words = [wanted.preset, f"{wanted.hearts}", wanted.way, *map(str, wanted.options.values())]
+    words += ["normals"] if wanted.normals else []
     return args.out / "runs" / f"{'_'.join(words)}_{args.seconds:g}s_{seed}.json"
 
 
@@ -163,32 +175,38 @@ def spread(rows: list[dict], key: str, form: str) -> str:
     return f"{mean} ({low} to {high})"
 
 
+def numbers_of(args: argparse.Namespace, wanted: Run, seed: int) -> dict[str, list[int]]:
+    """The hearts of a run: "train", "val" and "test"."""
+    order = np.random.default_rng(seed).permutation(HUNDRED).tolist()
+    first, last = HUNDRED + VALIDATION, HUNDRED + VALIDATION + 20
+    order += range(last, last + MORE)
+    return {
+        "train": order[: wanted.hearts],
+        "val": list(range(HUNDRED, first)),
+        "test": list(range(first, first + args.held_out)),
+    }
+
+
 def measured(args: argparse.Namespace, wanted: Run, seed: int) -> dict:
     """Train, reconstruct the held-out hearts; Dice on their label maps' grids."""
-    chosen = np.random.default_rng(seed).permutation(MOST)[: wanted.hearts]
-    validation = [MOST + k for k in range(VALIDATION)]
-    held_out = [MOST + VALIDATION + k for k in range(HELD_OUT)]
+    numbers = numbers_of(args, wanted, seed)
     folder = args.out / "trainings" / record_of(args, wanted, seed).stem
     folder.mkdir(parents=True, exist_ok=True)
-    for part, numbers in (("train", chosen), ("val", validation)):
-        cases = [case_of(args, int(k)) for k in numbers]
+    paths = [points_of(args, case_of(args, k), "cube") for k in numbers["test"]]
+    for part in ("train", "val"):
+        cases = [case_of(args, k) for k in numbers[part]]
         points = [points_of(args, case, wanted.way) for case in cases]
         write_split(folder / f"{part}.csv", cases, points[0].parent)
-    job, tried = fitted_job(folder, wanted, seed, args.seconds)
-    start = time.process_time()
-    run(job, folder)
-    seconds = time.process_time() - start
-    options = VecsetReconstructOptions(device="cpu")
-    network = Reconstructor.load(folder / "model.pt", options, torch.device("cpu"))
-    start, rows = time.process_time(), []
-    for number in held_out:
-        case = case_of(args, number)
-        points, truth = points_of(args, case, "cube"), load_label_map(case.labels)
-        made = network.sample(
-            network.encode(points, case.case_id), load_frame(points), truth
-        ).labels(TABLE.values)
-        found = overlap(truth.data, made, TABLE)
-        rows.append({name: found[name]["dice"] for name in TABLE.names})
+        paths += points
+    with with_normals(paths) if wanted.normals else nullcontext():
+        job, tried = fitted_job(folder, wanted, seed, args.seconds)
+        start = time.process_time()
+        run(job, folder)
+        seconds = time.process_time() - start
+        options = VecsetReconstructOptions(device="cpu")
+        network = Reconstructor.load(folder / "model.pt", options, torch.device("cpu"))
+        start = time.process_time()
+        rows = [asked(args, network, number) for number in numbers["test"]]
     dice = {name: float(np.mean([row[name] for row in rows])) for name in TABLE.names}
     return {
         "weights": sum(p.numel() for p in job.network.parameters()),
@@ -201,6 +219,53 @@ def measured(args: argparse.Namespace, wanted: Run, seed: int) -> dict:
         "all": float(np.mean(list(dice.values()))),
         "dice": dice,
     }
+
+
+def asked(args: argparse.Namespace, network: Reconstructor, number: int) -> dict[str, float]:
+    """Dice of the classes of a held-out heart."""
+    case = case_of(args, number)
+    points, truth = points_of(args, case, "cube"), load_label_map(case.labels)
+    latents = network.encode(points, case.case_id)
+    made = network.sample(latents, load_frame(points), truth).labels(TABLE.values)
+    found = overlap(truth.data, made, TABLE)
+    return {name: found[name]["dice"] for name in TABLE.names}
+
+
+@contextmanager
+def with_normals(paths: Iterable[Path]) -> Iterator[None]:
+    """Networks made within see the outward normals of the points of these files, too.
+
+    Normals were tried and are no option of the library (docs/benchmarks.md), so they are put over
+    it here.
+    """
+    normals = {}
+    for path in paths:
+        with np.load(path, allow_pickle=False) as arrays:
+            normals[arrays["surface_points"][0].tobytes()] = arrays["surface_normals"]
+    draw, encoded = data.draw_input, data.PointDataset.encoded
+
+    class Embedding(PointEmbedding):
+        def __init__(self, dim: int, octaves: int, extra: int = 0):
+            super().__init__(dim, octaves, extra + 3 if extra else 0)  # queries have no class
+
+    def draw_input(surface, classes, *, rng, **how):
+        rows = surface.draw(how["input_points"], how["balanced"], copy.deepcopy(rng))  # the same
+        points, starts = draw(surface, classes, rng=rng, **how)
+        more = normals[surface.points[0].tobytes()][rows].astype(np.float32)
+        return np.concatenate([points, more], axis=1), starts
+
+    def turned(self, surface, number, move, rng):
+        points, starts, move = encoded(self, surface, number, move, rng)
+        points[:, -3:] = points[:, -3:] @ move.rotation.T.astype(np.float32)
+        return points, starts, move
+
+    with (
+        patch.object(model, "PointEmbedding", Embedding),
+        patch.object(data, "draw_input", draw_input),
+        patch.object(reconstruct, "draw_input", draw_input),
+        patch.object(data.PointDataset, "encoded", turned),
+    ):
+        yield
 
 
 def fitted_job(folder: Path, wanted: Run, seed: int, seconds: float) -> tuple[Job, float]:
