@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from thin import CARDIFORM, NEAR, REPAIR, cohort_of, structure
 from tubes import SPACING, tube
 
 from cardiform.anatomy.centreline import Centreline
-from cardiform.anatomy.repair import distance_to
 from cardiform.coronary.data import (
     Cells,
     NearDataset,
@@ -22,6 +22,7 @@ from cardiform.coronary.data import (
 )
 from cardiform.coronary.thin_structure import PackedMask, ThinStructure
 from cardiform.errors import InputError
+from cardiform.geometry.distances import distance_to, signed_distance
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +198,46 @@ def test_unit_points_end_at_the_middles_of_the_border_voxels():
     points = np.array([[0, 0, 0], [9, 4, 6], [4.5, 2, 3]], np.float32)
     found = unit_points(points, (10, 5, 7))
     np.testing.assert_allclose(found, [[-1, -1, -1], [1, 1, 1], [0, 0, 0]], atol=1e-6)
+
+
+def test_a_part_of_a_packed_mask_is_that_of_the_whole():
+    rng = np.random.default_rng(3)
+    mask = rng.random((7, 5, 9)) < 0.4  # planes that do not begin at a byte
+    packed = PackedMask(np.packbits(mask), mask.shape, 0.6, np.zeros((0, 3), np.int16))
+
+    for _ in range(50):
+        low = rng.integers(0, mask.shape)
+        high = rng.integers(low, mask.shape) + 1
+        part = tuple(map(slice, low, high))
+        np.testing.assert_array_equal(packed.part(low, high), mask[part])
+    assert packed.part(np.zeros(3, int), np.zeros(3, int)).shape == (0, 0, 0)
+
+
+def test_inputs_of_cells_are_smoothed_distances_of_the_whole_grid():
+    rng = np.random.default_rng(1)
+    label = np.zeros((24, 62, 50), bool)
+    label[:, 29:33, 28:32] = True  # a vessel through all of the first axis
+    label &= rng.random(label.shape) < 0.8
+    repaired = label.copy()
+    repaired[5:15, 30:32, 29:31] = True
+    cells = Cells.of(label, repaired, SPACING, CARDIFORM)
+
+    limit = CARDIFORM.truncation_mm
+    raw = [
+        np.clip(signed_distance(m, SPACING, 100.0), -limit, limit) / limit
+        for m in (label, repaired)
+    ]
+    channels = raw + [
+        ndimage.gaussian_filter(values, scale / SPACING, truncate=3.0, mode="nearest")
+        for scale in CARDIFORM.scales_mm
+        for values in raw
+    ]
+    expected = np.stack([*channels, channels[3]])[(slice(None), *cells.coords.T)].T
+    near = ndimage.distance_transform_edt(~(label | repaired), sampling=(SPACING,) * 3)
+    np.testing.assert_array_equal(cells.coords, np.argwhere(near <= CARDIFORM.reach_mm))
+    np.testing.assert_allclose(cells.inputs, expected, atol=1e-6)
+
+
+def test_there_are_no_cells_of_nothing():
+    cells = Cells.of(np.zeros((9, 9, 9), bool), np.zeros((9, 9, 9), bool), SPACING, CARDIFORM)
+    assert cells.coords.shape == (0, 3) and cells.inputs.shape == (0, Cells.channels(CARDIFORM))

@@ -24,9 +24,9 @@ from cardiform.coronary.repair_case import repair_case
 from cardiform.coronary.thin_structure import ThinStructure
 from cardiform.errors import InputError
 from cardiform.fusion.cases import fuse_case
+from cardiform.geometry.distances import signed_distance
 from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.interpolation import trilinear
-from cardiform.geometry.isotropic import signed_distance
 from cardiform.labels import LabelTable
 from cardiform.options.coronary import CoronaryRefineOptions
 from cardiform.options.fusion import FusionOptions

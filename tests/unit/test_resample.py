@@ -5,12 +5,12 @@ import pytest
 from tubes import SPACING, broken_tube
 
 from cardiform.anatomy.components import count_components
+from cardiform.geometry.distances import signed_distance
 from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.isotropic import (
     distance_on_grid,
     isotropic_mask,
     mask_of,
-    signed_distance,
     voxels_near,
 )
 from cardiform.geometry.resample import resample_mask

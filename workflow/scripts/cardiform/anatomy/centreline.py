@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import edt
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from skimage.morphology import skeletonize
+
+from ..geometry.distances import box_about, depth_in
 
 NEIGHBOUR_VOX = 1.8  # more than the diagonal of a voxel, less than two edges
 WALK_MM = 5.0  # length over which the direction and the radius of an end are taken
@@ -20,12 +21,11 @@ WALK_MM = 5.0  # length over which the direction and the radius of an end are ta
 class Centreline:
     """The skeleton of a mask as a graph of its voxels.
 
-    index : (N, 3) int voxels.    radius : (N,) float64 mm, distance to the wall.
-    spacing : voxel edge, mm.
+    mask : (X, Y, Z) bool.    index : (N, 3) int voxels.    spacing : voxel edge, mm.
     """
 
+    mask: np.ndarray
     index: np.ndarray
-    radius: np.ndarray
     spacing: float
 
     @classmethod
@@ -34,9 +34,7 @@ class Centreline:
 
         Lee et al. (1994) thinning, as implemented in scikit-image.
         """
-        line = np.argwhere(skeleton(mask))
-        depth = edt.edt(mask, anisotropy=(spacing,) * 3)
-        return cls(line, depth[tuple(line.T)].astype(np.float64), spacing)
+        return cls(mask, np.argwhere(skeleton(mask)), spacing)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -45,6 +43,11 @@ class Centreline:
     def points(self) -> np.ndarray:
         """(N, 3) float64 mm from the first voxel's centre."""
         return self.index * float(self.spacing)
+
+    @cached_property
+    def radius(self) -> np.ndarray:
+        """(N,) float64 mm, distance to the wall."""
+        return depth_in(self.mask, self.spacing)[tuple(self.index.T)].astype(np.float64)
 
     @cached_property
     def pairs(self) -> np.ndarray:
@@ -105,8 +108,7 @@ class Centreline:
 def skeleton(mask: np.ndarray) -> np.ndarray:
     """(X, Y, Z) bool thinning of a mask; only its own box is walked."""
     result = np.zeros(mask.shape, bool)
-    filled = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {a}))) for a in range(3)]
-    if len(filled[0]):
-        box = tuple(slice(f[0], f[-1] + 1) for f in filled)
+    box = box_about(mask, 0)
+    if box is not None:
         result[box] = skeletonize(np.pad(mask[box], 1))[1:-1, 1:-1, 1:-1] > 0
     return result

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import itertools
 
-import edt
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from ..geometry.distances import depth_in, distance_to
 from ..options.coronary import CoronaryRepairOptions
 from .bridging import Bridge, Limits, bridges, draw
 from .centreline import Centreline
@@ -71,8 +71,8 @@ def closed(mask: np.ndarray, spacing: float, radius: float) -> np.ndarray:
     if radius <= 0 or not mask.any():
         return mask
     rim = int(np.ceil(radius / spacing)) + 1
-    grown = distance_to(np.pad(mask, rim), spacing) <= radius
-    return (distance_to(~grown, spacing) > radius)[(slice(rim, -rim),) * 3]
+    grown = distance_to(np.pad(mask, rim), spacing, radius) <= radius
+    return (depth_in(grown, spacing) > radius)[(slice(rim, -rim),) * 3]
 
 
 def closed_along(mask: np.ndarray, spacing: float, radius: float) -> np.ndarray:
@@ -152,7 +152,10 @@ def smoothed(mask: np.ndarray, spacing: float, sigma: float) -> np.ndarray:
     if sigma <= 0 or not number:
         return mask
     blurred = ndimage.gaussian_filter(mask.astype(np.float32), sigma / spacing, truncate=3.0)
-    level = np.clip(np.partition(blurred, -number, axis=None)[-number], LOWEST_LEVEL, 0.5)
+    high = blurred[blurred >= LOWEST_LEVEL]
+    level = np.float32(LOWEST_LEVEL)
+    if len(high) >= number:
+        level = np.minimum(np.partition(high, -number)[-number], np.float32(0.5))
     more, fewer = blurred >= level, blurred > level
     # the level of a straight vessel is that of many voxels at once
     return more if more.sum() - number <= number - fewer.sum() else fewer
@@ -197,13 +200,6 @@ def without_fragments(
         near = np.bincount(labelled[supported], minlength=len(voxels)) > 0
         keep &= near | (volume >= options.certain_mm3)
     return kept(labelled, keep)
-
-
-def distance_to(mask: np.ndarray, spacing: float) -> np.ndarray:
-    """(X, Y, Z) float32 mm to the nearest voxel of ``mask``; inf where there is none."""
-    if not mask.any():
-        return np.full(mask.shape, np.inf, np.float32)
-    return edt.edt(~mask, anisotropy=(spacing,) * 3)
 
 
 def _length(course: np.ndarray) -> float:

@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import edt
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.spatial import cKDTree
 
+from ..geometry.distances import depth_in
 from ..geometry.frame import apply_affine
 from .components import components
 
@@ -79,7 +79,7 @@ class VoxelGraph:
         index = np.argwhere(mask)
         inside = tuple(index.T)
         # the wall runs half a voxel before the nearest centre outside
-        depth = edt.edt(np.pad(mask, 1), anisotropy=(spacing,) * 3)[1:-1, 1:-1, 1:-1][inside]
+        depth = depth_in(np.pad(mask, 1), spacing)[1:-1, 1:-1, 1:-1][inside]
         depth = np.maximum(depth.astype(np.float64) - spacing / 2, spacing / 4)
         number = np.full(np.array(mask.shape) + 2, -1)
         number[tuple((index + 1).T)] = np.arange(len(index))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..anatomy.corruption import corrupt
-from ..anatomy.repair import distance_to, repair
+from ..anatomy.repair import repair
 from ..cohort.manifest import MadeFile, made_files
 from ..errors import InputError, again
+from ..geometry.distances import box_about, depth_in, distance_to, signed_distance
 from ..geometry.interpolation import trilinear
-from ..geometry.isotropic import signed_distance
 from ..options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
 from ..sparse.tensor import Structure
 from ..training.shared import Kept
@@ -73,8 +74,13 @@ class Cells:
         cls, label: np.ndarray, repaired: np.ndarray, spacing: float, options: CoronaryOptions
     ) -> Cells:
         """Of (X, Y, Z) bool masks on an isotropic grid."""
-        active = distance_to(label | repaired, spacing) <= options.reach_mm
         limit = options.truncation_mm
+        # at its border the distances are at their limit, as they are all the way beyond
+        box = box_about(label | repaired, math.ceil(max(limit, options.reach_mm) / spacing) + 1)
+        if box is None:
+            return cls(np.zeros((0, 3), np.int32), np.zeros((0, cls.channels(options)), np.float32))
+        label, repaired = label[box], repaired[box]
+        active = distance_to(label | repaired, spacing, options.reach_mm) <= options.reach_mm
         raw = [signed_distance(mask, spacing, limit) / limit for mask in (label, repaired)]
         channels = raw + [
             ndimage.gaussian_filter(values, scale / spacing, truncate=3.0, mode="nearest")
@@ -84,7 +90,8 @@ class Cells:
         # the smoothed repair stands after the smoothed label
         channels.append(channels[3] if options.scales_mm else channels[1])
         values = np.stack([channel[active] for channel in channels], axis=1)
-        return cls(np.argwhere(active).astype(np.int32), values.astype(np.float32))
+        coords = np.argwhere(active) + [side.start for side in box]
+        return cls(coords.astype(np.int32), values.astype(np.float32))
 
     @staticmethod
     def channels(options: CoronaryOptions) -> int:
@@ -158,13 +165,12 @@ class PatchDataset(torch.utils.data.Dataset):
         The mask, and how deep each voxel lies before the planes that cut it, (X, Y, Z) float32
         mm; None where nothing is cut.
         """
-        mask, line = case.mask(), case.line
-        edge = self.options.patch
-        middle = line[rng.integers(len(line))] if len(line) else np.array(mask.shape) // 2
+        line, edge = case.line, self.options.patch
+        middle = line[rng.integers(len(line))] if len(line) else np.array(case.shape) // 2
         start = middle + rng.integers(-OFF_CENTRE, OFF_CENTRE + 1, 3) - edge // 2
         result = np.zeros((edge,) * 3, bool)
-        low, high = np.maximum(start, 0), np.minimum(start + edge, mask.shape)
-        result[tuple(map(slice, low - start, high - start))] = mask[tuple(map(slice, low, high))]
+        low, high = np.maximum(start, 0), np.minimum(start + edge, case.shape)
+        result[tuple(map(slice, low - start, high - start))] = case.part(low, high)
         parts = [result]
         if case.slopes is not None:
             places = np.indices(result.shape).reshape(3, -1).T + start
@@ -288,7 +294,7 @@ def packed_mask(file: MadeFile, name: str) -> dict[str, np.ndarray]:
 
 def wall_band(mask: np.ndarray, voxels: int) -> np.ndarray:
     """(N, 3) voxels of the dilation that are not in the erosion, by balls of ``voxels``."""
-    outside, inside = distance_to(mask, 1.0), distance_to(~mask, 1.0)
+    outside, inside = distance_to(mask, 1.0, voxels), depth_in(mask, 1.0)
     return np.argwhere((outside <= voxels) & (inside <= voxels))
 
 

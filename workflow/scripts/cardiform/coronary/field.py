@@ -8,8 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from ..geometry.distances import signed_distance
 from ..geometry.interpolation import trilinear
-from ..geometry.isotropic import signed_distance, voxels_near
+from ..geometry.isotropic import voxels_near
 from ..options.coronary import CoronaryRepairOptions
 from .links import joined_as, without_lost
 from .thin_structure import ThinStructure

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..geometry.distances import signed_distance
 from ..geometry.grids import cropped_affine
-from ..geometry.isotropic import mask_of, room_for, signed_distance
+from ..geometry.isotropic import mask_of, room_for
 from ..geometry.mask_surface import surface_of_mask
 from ..geometry.surface import Mesh
 from ..metrics.own_grid import own_grid_figures

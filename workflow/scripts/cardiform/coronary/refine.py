@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..anatomy.bridging import draw
 from ..anatomy.components import without_small
-from ..anatomy.repair import bridged, distance_to, trees_apart, without_fragments
+from ..anatomy.repair import bridged, trees_apart, without_fragments
 from ..artefact.model import Model, case_hash, load_model
+from ..geometry.distances import distance_to, signed_distance
 from ..geometry.interpolation import trilinear
-from ..geometry.isotropic import signed_distance
 from ..options.coronary import (
     CoronaryOptions,
     CoronaryRefineOptions,
@@ -223,7 +223,7 @@ class NearRefiner(Refiner):
             return -_in_parts(logits, unit_points(points, thin.label.shape)) * thin.spacing
 
         # what it predicts far from the label is left out: that is to its advantage, and faster
-        active = distance_to(thin.label, thin.spacing) <= NEAR_REACH_MM
+        active = distance_to(thin.label, thin.spacing, NEAR_REACH_MM) <= NEAR_REACH_MM
         return CaseField(distances, active, thin)
 
     def _vector(self, case_id: str, thin: ThinStructure) -> Tensor:

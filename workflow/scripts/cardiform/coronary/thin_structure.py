@@ -139,6 +139,14 @@ class PackedMask:
         """(X, Y, Z) bool."""
         return _unpacked(self.bits, self.shape)
 
+    def part(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """The mask from voxel ``low`` to before ``high``, (3,) int each, within the grid."""
+        plane = self.shape[1] * self.shape[2]
+        first, last = int(low[0]) * plane, int(high[0]) * plane  # no other plane is unpacked
+        bits = np.unpackbits(self.bits[first // 8 : (last + 7) // 8])
+        planes = bits[first % 8 :][: last - first].reshape(-1, *self.shape[1:])
+        return planes[:, low[1] : high[1], low[2] : high[2]] > 0
+
 
 def _unpacked(bits: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return np.unpackbits(bits, count=int(np.prod(shape))).reshape(tuple(shape)) > 0

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import edt
 import numpy as np
 from scipy import ndimage
 
 from ..anatomy.components import components, count_components, kept
 from ..errors import InputError
+from ..geometry.distances import distance_to
 from ..geometry.sdf import class_boxes
 from ..labels import LabelTable
 from ..options.fusion import FusionOptions
@@ -178,9 +178,7 @@ class _Parts:
         return self._having(self._gap(kept(self.labelled, chosen)) <= limits)
 
     def _gap(self, mask: np.ndarray) -> np.ndarray:
-        if not mask.any():
-            return np.full(mask.shape, np.inf)
-        return edt.edt(~mask, anisotropy=tuple(self.spacing))
+        return distance_to(mask, self.spacing)
 
     def _limit(self, reach):
         # between centres; faces of neighbours are a voxel's diagonal nearer at most

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-import edt
 import numpy as np
 from scipy import ndimage
 
 from ..volumes import LabelMap
+from .distances import distance_to
 from .frame import apply_affine
 from .grids import box_corners, cropped_affine
 from .resample import resample_mask
@@ -84,18 +84,7 @@ def distance_on_grid(
     if not there.any():
         return None
     spacing = float(np.linalg.norm(affine[:3, 0]))
-    return edt.edt(there == 0, anisotropy=(spacing,) * 3)
-
-
-def signed_distance(mask: np.ndarray, spacing: float, limit: float) -> np.ndarray:
-    """(X, Y, Z) float32 mm to the faces between the voxels of a mask and the others.
-
-    mask : (X, Y, Z) bool, isotropic.    limit : distances are clipped at this, mm.
-    """
-    distance = edt.edt(mask.view(np.uint8) + np.uint8(1), anisotropy=(spacing,) * 3)
-    distance -= np.float32(spacing / 2)
-    np.negative(distance, out=distance, where=mask)
-    return np.clip(distance, -limit, limit)
+    return distance_to(there > 0, spacing)
 
 
 def voxels_near(

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import edt
 import numpy as np
 
 from ..anatomy.tree import Branch, Forest, trace
+from ..geometry.distances import depth_in
 from ..geometry.field_of_view import Cut
 from ..geometry.isotropic import isotropic_mask
 from ..geometry.sdf import class_boxes
@@ -183,4 +183,4 @@ def _deepest(label_map: LabelMap, value: int) -> float:
     if box is None:
         return 0.0
     inside = np.pad(label_map.data[box] == value, 1)
-    return float(edt.edt(inside, anisotropy=tuple(map(float, label_map.spacing))).max())
+    return float(depth_in(inside, label_map.spacing).max())

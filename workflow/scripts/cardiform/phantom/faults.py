@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-import edt
 import numpy as np
 from scipy import ndimage
 
+from ..geometry.distances import distance_to
 from .painting import LABELS
 
 CORONARY = LABELS[LABELS.channel("coronary")].value
@@ -45,7 +45,7 @@ def _islands(labels, spacing, rng):
     """Balls of a structure far from it, in the background or in another structure."""
     given = labels.copy()
     for value in _values(given):
-        far = edt.edt(given != value, anisotropy=tuple(spacing)) > APART_MM
+        far = distance_to(given == value, spacing, APART_MM) > APART_MM
         for place in _drawn(far, ISLANDS, rng):
             window, ball = _ball(labels.shape, spacing, place, rng.uniform(*ISLAND_MM))
             labels[window][ball & far[window]] = value
