@@ -23,19 +23,15 @@ them alone.
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
 import itertools
 import json
 import logging
 import statistics
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -54,8 +50,6 @@ from cardiform.training.distributed import World
 from cardiform.training.job import Job, run
 from cardiform.training.runlog import Window
 from cardiform.training.steps import Stepper
-from cardiform.vecset import data, model, reconstruct
-from cardiform.vecset.attention import PointEmbedding
 from cardiform.vecset.model import PRESETS
 from cardiform.vecset.reconstruct import Reconstructor, load_frame
 from cardiform.vecset.train import vecset_job
@@ -97,7 +91,6 @@ class Run:
     preset: str = "demo"
     hearts: int = 30
     way: str = "cube"
-    normals: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -111,7 +104,9 @@ GROUPS: dict[str, dict[str, Run]] = {
     "curve": {f"{n} hearts": Run(hearts=n) for n in (10, 30, 100, 300)},
     "volume": {way: Run(way=way) for way in WAYS},
     "input": {f"{n:,} points": Run(options={"input_points": n}) for n in (8192, 16384)},
-    "normals": {"demo, normals": Run(normals=True), "small, normals": Run("small", normals=True)},
+    "normals": {
+        f"{preset}, normals": Run(preset, options={"normals": True}) for preset in ("demo", "small")
+    },
     "long": {"demo, long": Run(), "local, cut, long": Run("local")},
 }
 
@@ -148,8 +143,12 @@ def main() -> None:
 
 def record_of(args: argparse.Namespace, wanted: Run, seed: int) -> Path:
     """Where the figures of a run are: runs that several groups share have one file."""
-    words = [wanted.preset, f"{wanted.hearts}", wanted.way, *map(str, wanted.options.values())]
-    words += ["normals"] if wanted.normals else []
+    words = [
+        wanted.preset,
+        f"{wanted.hearts}",
+        wanted.way,
+        *(f"{k}_{v}" if v is True else f"{v}" for k, v in wanted.options.items()),
+    ]
     return args.out / "runs" / f"{'_'.join(words)}_{args.seconds:g}s_{seed}.json"
 
 
@@ -192,21 +191,18 @@ def measured(args: argparse.Namespace, wanted: Run, seed: int) -> dict:
     numbers = numbers_of(args, wanted, seed)
     folder = args.out / "trainings" / record_of(args, wanted, seed).stem
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [points_of(args, case_of(args, k), "cube") for k in numbers["test"]]
     for part in ("train", "val"):
         cases = [case_of(args, k) for k in numbers[part]]
         points = [points_of(args, case, wanted.way) for case in cases]
         write_split(folder / f"{part}.csv", cases, points[0].parent)
-        paths += points
-    with with_normals(paths) if wanted.normals else nullcontext():
-        job, tried = fitted_job(folder, wanted, seed, args.seconds)
-        start = time.process_time()
-        run(job, folder)
-        seconds = time.process_time() - start
-        options = VecsetReconstructOptions(device="cpu")
-        network = Reconstructor.load(folder / "model.pt", options, torch.device("cpu"))
-        start = time.process_time()
-        rows = [asked(args, network, number) for number in numbers["test"]]
+    job, tried = fitted_job(folder, wanted, seed, args.seconds)
+    start = time.process_time()
+    run(job, folder)
+    seconds = time.process_time() - start
+    options = VecsetReconstructOptions(device="cpu")
+    network = Reconstructor.load(folder / "model.pt", options, torch.device("cpu"))
+    start = time.process_time()
+    rows = [asked(args, network, number) for number in numbers["test"]]
     dice = {name: float(np.mean([row[name] for row in rows])) for name in TABLE.names}
     return {
         "weights": sum(p.numel() for p in job.network.parameters()),
@@ -229,43 +225,6 @@ def asked(args: argparse.Namespace, network: Reconstructor, number: int) -> dict
     made = network.sample(latents, load_frame(points), truth).labels(TABLE.values)
     found = overlap(truth.data, made, TABLE)
     return {name: found[name]["dice"] for name in TABLE.names}
-
-
-@contextmanager
-def with_normals(paths: Iterable[Path]) -> Iterator[None]:
-    """Networks made within see the outward normals of the points of these files, too.
-
-    Normals were tried and are no option of the library (docs/benchmarks.md), so they are put over
-    it here.
-    """
-    normals = {}
-    for path in paths:
-        with np.load(path, allow_pickle=False) as arrays:
-            normals[arrays["surface_points"][0].tobytes()] = arrays["surface_normals"]
-    draw, encoded = data.draw_input, data.PointDataset.encoded
-
-    class Embedding(PointEmbedding):
-        def __init__(self, dim: int, octaves: int, extra: int = 0):
-            super().__init__(dim, octaves, extra + 3 if extra else 0)  # queries have no class
-
-    def draw_input(surface, classes, *, rng, **how):
-        rows = surface.draw(how["input_points"], how["balanced"], copy.deepcopy(rng))  # the same
-        points, starts = draw(surface, classes, rng=rng, **how)
-        more = normals[surface.points[0].tobytes()][rows].astype(np.float32)
-        return np.concatenate([points, more], axis=1), starts
-
-    def turned(self, surface, number, move, rng):
-        points, starts, move = encoded(self, surface, number, move, rng)
-        points[:, -3:] = points[:, -3:] @ move.rotation.T.astype(np.float32)
-        return points, starts, move
-
-    with (
-        patch.object(model, "PointEmbedding", Embedding),
-        patch.object(data, "draw_input", draw_input),
-        patch.object(reconstruct, "draw_input", draw_input),
-        patch.object(data.PointDataset, "encoded", turned),
-    ):
-        yield
 
 
 def fitted_job(folder: Path, wanted: Run, seed: int, seconds: float) -> tuple[Job, float]:

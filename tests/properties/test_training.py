@@ -16,7 +16,7 @@ from cardiform.sparse import ops
 from cardiform.sparse.tensor import Structure
 from cardiform.training.distributed import World
 from cardiform.training.sampling import BudgetSampler, StepSampler, filled
-from cardiform.vecset.data import farthest_points
+from cardiform.vecset.inputs import farthest_points
 
 
 def world(rank: int, size: int) -> World:

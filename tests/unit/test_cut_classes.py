@@ -38,7 +38,8 @@ from cardiform.ldm.set_figures import HeartSet, validity
 from cardiform.options.ldm import GenerationOptions
 from cardiform.options.vecset import VecsetOptions
 from cardiform.options.vqvae import VqvaeOptions, VqvaePretrainOptions
-from cardiform.vecset.data import CasePoints, Draw, Labelled, PointDataset, load_case_points
+from cardiform.vecset.data import CasePoints, Draw, PointDataset, load_case_points
+from cardiform.vecset.inputs import Labelled
 from cardiform.vecset.train import planes_of
 from cardiform.volumes import LabelMap, save_label_map
 from cardiform.vqvae.data import VoxelDataset, collate, find_instances

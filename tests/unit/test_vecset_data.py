@@ -9,17 +9,14 @@ from points_files import write_points_file
 from cardiform.errors import InputError
 from cardiform.files import save_npz
 from cardiform.labels import STACOM_2025, LabelTable
-from cardiform.vecset import data
+from cardiform.vecset import inputs
 from cardiform.vecset.data import (
     Draw,
-    Labelled,
     PointDataset,
     Similarity,
-    draw_input,
-    farthest_points,
-    labelled_points,
     load_case_points,
 )
+from cardiform.vecset.inputs import Labelled, draw_input, farthest_points, labelled_points
 
 TABLE = LabelTable(STACOM_2025[:3])
 
@@ -92,7 +89,7 @@ def test_an_item_is_decided_by_seed_and_draw(tmp_path):
 
 def test_no_farthest_points_where_latents_are_learned(tmp_path, monkeypatch):
     with_starts, without = dataset(tmp_path)[0, 3], dataset(tmp_path, latents=0, input_points=64)
-    monkeypatch.setattr(data, "farthest_points", None)
+    monkeypatch.setattr(inputs, "farthest_points", None)
     item = without[0, 3]
     assert item["fps"].shape == (0,) and item["fps"].dtype == np.int64
     assert same({**item, "fps": 0}, {**with_starts, "fps": 0})

@@ -19,7 +19,8 @@ from cardiform.geometry.frame import UNIT_RADIUS, Frame, apply_affine
 from cardiform.labels import STACOM_2025, LabelTable
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
 from cardiform.vecset.complete import PartCompleter, UsualShapes, evaluate_case
-from cardiform.vecset.data import CasePoints, Draw, Labelled, PointDataset
+from cardiform.vecset.data import CasePoints, Draw, PointDataset
+from cardiform.vecset.inputs import Labelled
 from cardiform.vecset.levels import chosen_levels
 from cardiform.vecset.parts import (
     GUESS,

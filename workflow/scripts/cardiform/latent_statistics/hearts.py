@@ -136,10 +136,15 @@ def encoded(
     pose = surface.pose(heart, onto)
     drawn, _ = network.inputs(heart.points, heart.case_id)
     turn = torch.from_numpy(pose.turn.astype(np.float32)).to(drawn.device)
-    drawn = torch.cat([drawn[..., :PLACE] @ turn.T, drawn[..., PLACE:]], dim=-1)
+    classes = len(network.table)
+    parts = list(drawn.split([PLACE, classes, drawn.shape[-1] - PLACE - classes], dim=-1))
+    parts[0] = parts[0] @ turn.T
+    if network.training.normals:
+        parts[2] = parts[2] @ turn.T
+    drawn = torch.cat(parts, dim=-1)
     places = onto(surface.places)
     frame = Frame(pose(heart.frame.center), heart.frame.scale / pose.scale)
-    points, channels = surface_of(drawn)
+    points, channels = surface_of(drawn, classes)
     apart = 2.0 * UNIT_RADIUS  # no point of another class is as near
     tree = cKDTree(np.column_stack([points, 2 * apart * channels]))
     wanted = np.column_stack([frame.to_unit(places), 2 * apart * slots.channels])

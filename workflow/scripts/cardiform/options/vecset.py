@@ -47,6 +47,11 @@ class VecsetOptions(TrainingOptions):
         young=True,
     )
     input_points: int = option(8_192, "surface points that are encoded", minimum=16, memory="lower")
+    normals: bool = option(
+        False,
+        "encode the outward normals of the points too, three more channels",
+        young=True,
+    )
     balanced: float = option(
         0.5,
         "share of the points that is drawn evenly over the classes (input: more of thin ones; "

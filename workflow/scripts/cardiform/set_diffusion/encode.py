@@ -41,7 +41,7 @@ class Encoder:
     def latents(self, points: Path, case_id: str) -> tuple[torch.Tensor, np.ndarray]:
         """(1, M, W) latents in the order of the slots, and (C,) bool: the classes there are."""
         drawn, _ = self.network.inputs(points, case_id)
-        places, channels = surface_of(drawn)
+        places, channels = surface_of(drawn, len(self.network.table))
         rows = torch.from_numpy(self.slots.rows(places, channels))[None]
         with torch.no_grad():
             latents = self.network.model.encode(drawn, rows.to(drawn.device))
@@ -49,10 +49,10 @@ class Encoder:
         return latents, np.isin(np.arange(classes), channels)
 
 
-def surface_of(drawn: torch.Tensor) -> Surface:
-    """Points and channels of the network's input, (1, N, 3 + C)."""
+def surface_of(drawn: torch.Tensor, classes: int) -> Surface:
+    """Points and channels of the network's input, (1, N, 3 + C), with normals 3 more."""
     found = drawn[0].cpu().numpy()
-    return found[:, :3], found[:, 3:].argmax(axis=1)
+    return found[:, :3], found[:, 3 : 3 + classes].argmax(axis=1)
 
 
 def refuse_unplaced(network: Reconstructor, path: Path) -> None:
@@ -76,7 +76,7 @@ def slots_of(network: Reconstructor, points: Mapping[str, Path]) -> Slots:
     """
     names = list(points)[:MOST_HEARTS]
     hearts = together(*(functools.partial(network.inputs, points[n], n) for n in names))
-    surfaces = [surface_of(drawn) for drawn, _ in hearts]
+    surfaces = [surface_of(drawn, len(network.table)) for drawn, _ in hearts]
     if not surfaces:
         raise InputError("--train: lists no case; give the split of the cases of --voxels")
     whole, present = alike(surfaces)

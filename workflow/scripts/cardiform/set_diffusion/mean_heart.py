@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..vecset.data import farthest_points, labelled_points
+from ..vecset.inputs import farthest_points, labelled_points
 from .slots import Slots, Surface
 
 ROUNDS = 3  # of matching and averaging

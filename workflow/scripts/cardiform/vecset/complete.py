@@ -21,7 +21,8 @@ from ..geometry.sdf import each_class_field
 from ..labels import LabelTable, channel_of_value
 from ..options.geometry import MeshesOptions, PointsOptions
 from ..volumes import LabelMap, load_label_map
-from .data import Draw, Labelled, load_case_points, surface_of
+from .data import Draw, load_case_points, surface_of
+from .inputs import Labelled
 from .parts import FIRST, Usual, drawn_part, placed, without
 from .reconstruct import (
     MEAN_SHAPE_CASES,
@@ -111,7 +112,7 @@ class PartCompleter:
         rng = np.random.default_rng(options.seed)
         arrays, _ = case_points(fields, surfaces, frame, self.table, options, rng, cuts)
         channel = np.array(channel_of_value(self.table.values), np.uint8)
-        return surface_of(arrays, channel), frame
+        return surface_of(arrays, channel, self.network.training.normals), frame
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ def evaluate_case(
     """
     table, path = completer.table, points[case.case_id]
     again = MadeAgain(case, table)
-    surface = load_case_points(path, case.case_id, table, keep=1).surface
+    normals = completer.network.training.normals
+    surface = load_case_points(path, case.case_id, table, keep=1, normals=normals).surface
     frame = load_frame(path)
     for [name] in again.requests:
         made, at = completer.made(surface, frame, again.label_map, [name])

@@ -16,6 +16,7 @@ from ..errors import InputError, problem
 from ..geometry.sampling import POINTS
 from ..labels import LabelTable, channel_of_value
 from ..options.vecset import VecsetOptions
+from .inputs import Labelled, draw_input, moved
 from .similarity import Similarity
 
 # Half a voxel of a coarse case, unit frame: what is thinner is not known to be.
@@ -30,7 +31,7 @@ class PointBatch(TypedDict):
     where classes may be hidden.
     """
 
-    points: Tensor  # (B, N, 3 + C)
+    points: Tensor  # (B, N, 3 + C), or with the normals (B, N, 3 + C + 3)
     fps: Tensor  # (B, M) int64; (B, 0) with learned queries
     volume: Tensor  # (B, V, 3)
     volume_sdf: Tensor  # (B, V, C)
@@ -43,56 +44,6 @@ class PointBatch(TypedDict):
     hidden: NotRequired[Tensor]  # (B, C) bool
     near_hidden: NotRequired[Tensor]  # (B, Q) bool
     volume_rarity: NotRequired[Tensor]  # (B, V)
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Positions (N, 3) float32 and a kind (N,) uint8 for each.
-
-    The kind is the channel of the surface that a point lies on or near; for volume points
-    the channel that they lie within, C outside of all.
-    """
-
-    points: np.ndarray
-    channels: np.ndarray
-    rows: tuple[np.ndarray, ...]  # per class that is there: its rows
-    shares: np.ndarray  # per class that is there: its share of a balanced draw
-
-    @classmethod
-    def of(
-        cls, points: np.ndarray, channels: np.ndarray, weights: np.ndarray | None = None
-    ) -> Labelled:
-        """weights : per channel, of balanced draws; all the same without."""
-        present = np.unique(channels)
-        rows = tuple(np.flatnonzero(channels == c) for c in present)
-        shares = np.ones(len(present)) if weights is None else weights[present]
-        return cls(points, channels, rows, shares / shares.sum())
-
-    def part(self, kept: np.ndarray) -> Labelled:
-        """Some of the points, (N,) bool; the classes keep their shares."""
-        weights = np.zeros(int(self.channels.max()) + 1)
-        for rows, share in zip(self.rows, self.shares):
-            weights[self.channels[rows[0]]] = share
-        return Labelled.of(self.points[kept], self.channels[kept], weights)
-
-    def rarity_of(self, rows: np.ndarray, balanced: float) -> np.ndarray:
-        """(N,) float32: how much more seldom :meth:`draw` takes each row than an even draw."""
-        often = np.zeros(int(self.channels.max()) + 1)
-        for members, share in zip(self.rows, self.shares):
-            often[self.channels[members[0]]] = share * len(self.points) / len(members)
-        return (1 / (1 - balanced + balanced * often[self.channels[rows]])).astype(np.float32)
-
-    def draw(self, count: int, balanced: float, rng: np.random.Generator) -> np.ndarray:
-        """``count`` rows with replacement, a share of them balanced over the classes."""
-        even = round(count * balanced)
-        rows = rng.integers(len(self.points), size=count)
-        bounds = np.cumsum(self.shares)[:-1]
-        kinds = np.searchsorted(bounds, rng.random(even), side="right")
-        places = rng.random(even)
-        for kind, members in enumerate(self.rows):
-            chosen = np.flatnonzero(kinds == kind)
-            rows[chosen] = members[(places[chosen] * len(members)).astype(np.int64)]
-        return rows
 
 
 @dataclass(frozen=True)
@@ -118,8 +69,9 @@ class CasePoints:
         for part in (self.surface, self.near, self.volume):
             state.update(np.ascontiguousarray(part.points).data)
             state.update(np.ascontiguousarray(part.channels).data)
-        for array in (self.near_sdf, self.volume_sdf, self.annotated):
-            state.update(np.ascontiguousarray(array).data)
+        for array in (self.near_sdf, self.volume_sdf, self.annotated, self.surface.normals):
+            if array is not None:
+                state.update(np.ascontiguousarray(array).data)
         return state.hexdigest()
 
 
@@ -129,6 +81,7 @@ def load_case_points(
     labels: LabelTable,
     keep: int = 0,
     truncation: float = math.inf,
+    normals: bool = False,
 ) -> CasePoints:
     """Read the points file of a case.
 
@@ -136,6 +89,8 @@ def load_case_points(
         first ones are a fair sample.
     truncation : where a cut hides a distance, but not that it is at least this (unit frame), it
         is taken to be what it is at least: trainings that clip there see no difference.
+
+    normals : of the surface points, too.
 
     Raises
     ------
@@ -163,7 +118,7 @@ def load_case_points(
     )
     return CasePoints(
         case_id=case_id,
-        surface=surface_of(arrays, channel),
+        surface=surface_of(arrays, channel, normals),
         near=Labelled.of(arrays["near_points"][head].copy(), near_channels),
         near_sdf=near_sdf,
         volume=Labelled.of(arrays["volume_points"][head].copy(), _within(volume_sdf)),
@@ -173,77 +128,16 @@ def load_case_points(
     )
 
 
-def surface_of(arrays: Mapping[str, np.ndarray], channel: np.ndarray) -> Labelled:
+def surface_of(
+    arrays: Mapping[str, np.ndarray], channel: np.ndarray, normals: bool = False
+) -> Labelled:
     """The surface of the arrays of a points file.    channel : of each class value."""
-    thinness = 1 / _depths(arrays["near_sdf"], arrays["volume_sdf"])
-    return Labelled.of(arrays["surface_points"], channel[arrays["surface_labels"]], thinness)
-
-
-def labelled_points(points: np.ndarray, channels: np.ndarray, classes: int) -> np.ndarray:
-    """(N, 3) positions and (N,) channels to the network's (N, 3 + C) float32 input."""
-    one_hot = np.eye(classes, dtype=np.float32)[channels]
-    return np.concatenate([points.astype(np.float32), one_hot], axis=1)
-
-
-def farthest_points(
-    points: np.ndarray, count: int, channels: np.ndarray | None = None
-) -> np.ndarray:
-    """Rows (count,) int64 of farthest-point samples, class by class.
-
-    Each class gets its share of the input, so thin structures keep latents of their own;
-    within a class the rule is Eldar et al. 1997, from its first point on. Deterministic.
-
-    points : (N, 3 + C) float32, positions and one-hot labels (C may be 0: one class).
-    channels : (N,) what the one-hot labels say, where it is known.
-
-    Raises
-    ------
-    InputError
-        fewer points than ``count``, or fpsample is not installed. There is no fallback:
-        random points would be another model.
-    """
-    try:
-        import fpsample
-    except ImportError:
-        raise InputError("fpsample is not installed; run: pip install fpsample") from None
-    if not 0 < count <= len(points):
-        raise InputError(
-            f"{len(points)} input points are too few for {count} latents; raise input_points"
-        )
-    if channels is None:
-        channels = points[:, 3:].argmax(1) if points.shape[1] > 3 else np.zeros(len(points), int)
-    sizes = np.bincount(channels)
-    chosen = []
-    for kind, quota in enumerate(_quotas(sizes, count)):
-        if quota:
-            rows = np.flatnonzero(channels == kind)
-            place = np.ascontiguousarray(points[rows, :3], np.float32)
-            chosen.append(rows[fpsample.fps_sampling(place, int(quota), start_idx=0)])
-    return np.concatenate(chosen).astype(np.int64)
-
-
-def draw_input(
-    surface: Labelled,
-    classes: int,
-    *,
-    input_points: int,
-    latents: int,
-    balanced: float,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The encoder's input: points (N, 3 + C) float32 and fps (M,) int64.
-
-    latents : M, those that start at points; 0: none does, and fps is empty.
-    """
-    rows = surface.draw(input_points, balanced, rng)
-    channels = surface.channels[rows]
-    points = labelled_points(surface.points[rows], channels, classes)
-    return points, starts_of(points, latents, channels)
-
-
-def starts_of(points: np.ndarray, latents: int, channels: np.ndarray) -> np.ndarray:
-    """:func:`farthest_points` where latents start at points; empty where none does."""
-    return farthest_points(points, latents, channels) if latents else np.empty(0, np.int64)
+    return Labelled.of(
+        arrays["surface_points"],
+        channel[arrays["surface_labels"]],
+        weights=1 / _depths(arrays["near_sdf"], arrays["volume_sdf"]),
+        normals=arrays["surface_normals"] if normals else None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,16 +231,16 @@ class PointDataset:
     ) -> tuple[np.ndarray, np.ndarray, Similarity]:
         """Of what is seen of a case: points (N, 3 + C) and fps (M,), and the map of the case."""
         draw = self.draw
+        classes = self.cases[0].near_sdf.shape[1]
         points, fps = draw_input(
             surface,
-            self.cases[0].near_sdf.shape[1],
+            classes,
             input_points=draw.input_points,
             latents=draw.latents,
             balanced=draw.balanced,
             rng=rng,
         )
-        points[:, :3] = move.apply(points[:, :3])
-        return points, fps, move
+        return moved(points, move, classes), fps, move
 
     def _seen(self, case: CasePoints, number: int) -> Labelled:
         """The surface that is encoded of a case: all of it, or what a cut would leave."""
@@ -385,12 +279,3 @@ def _within(sdf: np.ndarray) -> np.ndarray:
     """(N, C) distances to the channel (N,) of the deepest class, C outside of all."""
     known = np.where(np.isnan(sdf), np.float16(np.inf), sdf)
     return np.where(known.min(1) < 0, known.argmin(1), sdf.shape[1]).astype(np.uint8)
-
-
-def _quotas(sizes: np.ndarray, count: int) -> np.ndarray:
-    """``count`` dealt out in proportion to ``sizes``, by largest remainder."""
-    exact = sizes * count / sizes.sum()
-    quotas = np.floor(exact).astype(np.int64)
-    rest = np.argsort(quotas - exact, kind="stable")[: count - quotas.sum()]
-    quotas[rest] += 1
-    return quotas

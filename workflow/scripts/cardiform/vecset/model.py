@@ -81,6 +81,7 @@ class VecSet(nn.Module):
     queries : "fps" (latents start at chosen input points) or "learned".
     bottleneck : "normalized", "kl" or "identity".
     outside : distance that the untrained network predicts everywhere, unit frame.
+    normals : points have their outward normals as three more channels, the last.
     checkpointing : in training, compute the trunk's blocks once more in the backward pass, so that
         only what lies between them is kept.
 
@@ -97,6 +98,7 @@ class VecSet(nn.Module):
         bottleneck: str = "normalized",
         outside: float = 0.0,
         checkpointing: bool = False,
+        normals: bool = False,
     ):
         super().__init__()
         self.shape, self.num_classes, self.checkpointing = shape, num_classes, checkpointing
@@ -105,7 +107,8 @@ class VecSet(nn.Module):
                 "vecset: this preset keeps its latents at surface points; "
                 "set queries to fps, or preset to small, base or xl"
             )
-        self.point_embedding = PointEmbedding(shape.dim, shape.octaves, num_classes)
+        channels = num_classes + (3 if normals else 0)
+        self.point_embedding = PointEmbedding(shape.dim, shape.octaves, channels)
         self.learned = nn.Embedding(shape.latents, shape.dim) if queries == "learned" else None
         self.encoder = _reader(shape, shape.encode_neighbours)
         self.encoder_norm = nn.LayerNorm(shape.dim)
@@ -145,12 +148,13 @@ class VecSet(nn.Module):
             bottleneck=options.bottleneck,
             outside=options.truncation,
             checkpointing=options.checkpointing,
+            normals=options.normals,
         )
 
     def encode(self, points: Tensor, fps: Tensor | None = None) -> Tensor:
         """Latents of labelled surface points, the posterior mean where there is a posterior.
 
-        points : (B, N, 3 + C), unit frame xyz and one-hot labels.
+        points : (B, N, 3 + C), unit frame xyz and one-hot labels, and the normals if it has them.
         fps : (B, M) int64, the points at which latents start; unused by learned queries.
 
         Returns (B, M, L), each sample from its own points alone: L is the width of the

@@ -19,7 +19,8 @@ from ..artefact.model import MODEL, Model
 from ..errors import InputError, problem
 from ..geometry.frame import Frame
 from ..labels import LabelTable
-from .data import CasePoints, Draw, Labelled, PointDataset, labelled_points, starts_of
+from .data import CasePoints, Draw, PointDataset
+from .inputs import Labelled, encoded_rows, moved, starts_of
 from .similarity import Similarity
 
 FIRST = 20_000  # surface points of a case that are looked at; files are shuffled
@@ -162,8 +163,7 @@ class PartDataset(PointDataset):
             return super().encoded(surface, number, move, rng)
         part = hidden_at_random(surface, self.most, hiding)
         points, fps, placing = drawn_part(part, self.usual, self.draw, rng)
-        points[:, :3] = move.apply(points[:, :3])
-        return points, fps, move.after(placing)
+        return moved(points, move, len(self.usual.radii)), fps, move.after(placing)
 
     def counted(
         self, case: CasePoints, points: np.ndarray, near: np.ndarray, volume: np.ndarray
@@ -177,7 +177,8 @@ class PartDataset(PointDataset):
         hidden : (C,) bool.    near_hidden : (Q,) bool, drawn at the surface of a hidden class.
         volume_rarity : (V,) float32, what the volume queries of hidden classes count.
         """
-        hidden = case.annotated & ~(points[:, 3:] == 1).any(axis=0)
+        seen = (points[:, 3 : 3 + len(case.annotated)] == 1).any(axis=0)
+        hidden = case.annotated & ~seen
         return {
             "hidden": hidden,
             "near_hidden": hidden[case.near.channels[near]],
@@ -192,20 +193,21 @@ def drawn_part(
 
     Returns
     -------
-    points : (N, 3 + C) float32    fps : (M,) int64    placing : the map that put it there
+    points : (N, 3 + C) float32, with normals 3 more, which guesses have not: 0
+    fps : (M,) int64    placing : the map that put it there
     """
     classes = len(usual.radii)
     lacking = np.flatnonzero(np.isfinite(usual.radii) & ~np.isin(range(classes), part.channels))
     each = int(draw.input_points * min(GUESS_SHARE, MOST_GUESSES / max(len(lacking), 1)))
     rows = part.draw(draw.input_points - each * len(lacking), draw.balanced, rng)
-    points = labelled_points(part.points[rows], part.channels[rows], classes)
+    points = encoded_rows(part, rows, classes)
     placing = usual.placing(points[:, :3], part.channels[rows])
-    points[:, :3] = placing.apply(points[:, :3])
-    guesses = np.zeros((len(lacking), each, 3 + classes), np.float32)
+    points = moved(points, placing, classes)
+    guesses = np.zeros((len(lacking), each, points.shape[1]), np.float32)
     for channel, place in zip(lacking, guesses):
         place[:, :3] = usual.shapes[channel][rng.integers(GUESSES, size=each)]
         place[:, 3 + channel] = GUESS
-    points = np.concatenate([points, guesses.reshape(-1, 3 + classes)])
+    points = np.concatenate([points, guesses.reshape(-1, points.shape[1])])
     channels = np.concatenate([part.channels[rows], np.repeat(lacking, each)])
     return points, starts_of(points, draw.latents, channels), placing
 

@@ -28,7 +28,8 @@ from ..metrics.overlap import overlap
 from ..metrics.surface import surface_figures
 from ..options.vecset import VecsetOptions, VecsetReconstructOptions
 from ..volumes import LabelMap, load_label_map, save_label_map
-from .data import draw_input, load_case_points
+from .data import load_case_points
+from .inputs import draw_input
 from .model import VECSET, VecSet
 from .parts import Usual
 
@@ -80,8 +81,10 @@ class Reconstructor:
         return Reconstructor(model, self.table, self.training, self.options, self.device)
 
     def inputs(self, points: Path, case_id: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is encoded of a points file: (1, N, 3 + C) points and (1, M) start points."""
-        case = load_case_points(points, case_id, self.table, keep=1)
+        """What is encoded of a points file: (1, N, 3 + C) points, with their normals
+        where the network reads these 3 more, and (1, M) start points."""
+        normals = self.training.normals
+        case = load_case_points(points, case_id, self.table, keep=1, normals=normals)
         drawn, fps = draw_input(
             case.surface,
             len(self.table),

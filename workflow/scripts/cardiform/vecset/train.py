@@ -46,7 +46,7 @@ def vecset_job(
         truncation /= LEAST_SCALE
     rows = splits.read_splits({"train": train, "validation": validation})
     cases = {
-        part: shared_cases(found, table, shared, options.cached_points, truncation)
+        part: shared_cases(found, table, shared, options.cached_points, truncation, options.normals)
         for part, found in rows.items()
     }
     if not cases["train"]:
