@@ -6,16 +6,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from cardiform.errors import InputError
 from cardiform.geometry.frame import Frame
 from cardiform.geometry.surface import extract_surface
 from cardiform.labels import LabelTable
-from cardiform.latent_statistics.hearts import PosedHeart, StoredHeart, SurfaceTruth, reasons
+from cardiform.latent_statistics.hearts import (
+    PosedHeart,
+    StoredHeart,
+    SurfaceTruth,
+    reasons,
+    turned,
+)
 from cardiform.latent_statistics.model import LatentModel, in_mm
 from cardiform.options.statistics import LatentStatisticsOptions
+from cardiform.set_diffusion.encode import surface_of
 from cardiform.set_diffusion.latents import frame_of, numbers_of
 from cardiform.set_diffusion.slots import Slots
+from cardiform.vecset.inputs import moved
+from cardiform.vecset.similarity import Similarity
 
 
 def sphere(number: int, rng: np.random.Generator) -> np.ndarray:
@@ -119,3 +129,13 @@ def test_a_frame_is_what_its_numbers_say():
     frame = Frame(np.array([1.0, -2, 3]), 0.02)
     found = frame_of(numbers_of(frame))
     np.testing.assert_allclose([*found.center, found.scale], [1, -2, 3, 0.02])
+
+
+@pytest.mark.parametrize("normals", [0, 3])
+def test_normals_turn_with_the_heart_that_is_encoded(normals):
+    drawn = torch.randn(1, 20, 3 + 4 + normals, generator=torch.Generator().manual_seed(0))
+    move = Similarity.draw(np.random.default_rng(0), 90.0, 0.0, 0.0)
+    found = turned(drawn, torch.from_numpy(move.rotation.astype(np.float32)), classes=4)
+    np.testing.assert_allclose(found[0].numpy(), moved(drawn[0].numpy(), move, 4), atol=1e-5)
+    places, channels = surface_of(found, 4)
+    assert places.shape == (20, 3) and channels.max() < 4

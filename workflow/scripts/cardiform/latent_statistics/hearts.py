@@ -126,6 +126,14 @@ class PosedHeart:
     normals: np.ndarray
 
 
+def turned(drawn: torch.Tensor, turn: torch.Tensor, classes: int) -> torch.Tensor:
+    """The network's input, (1, N, 3 + C) or with normals (1, N, 3 + C + 3), of a turned heart."""
+    places, channels, normals = drawn.tensor_split([PLACE, PLACE + classes], dim=-1)
+    if normals.shape[-1]:
+        normals = normals @ turn.T
+    return torch.cat([places @ turn.T, channels, normals], dim=-1)
+
+
 def encoded(
     heart: StoredHeart, surface: Surface, onto: Pose, slots: Slots, network: Reconstructor
 ) -> PosedHeart:
@@ -137,11 +145,7 @@ def encoded(
     drawn, _ = network.inputs(heart.points, heart.case_id)
     turn = torch.from_numpy(pose.turn.astype(np.float32)).to(drawn.device)
     classes = len(network.table)
-    parts = list(drawn.split([PLACE, classes, drawn.shape[-1] - PLACE - classes], dim=-1))
-    parts[0] = parts[0] @ turn.T
-    if network.training.normals:
-        parts[2] = parts[2] @ turn.T
-    drawn = torch.cat(parts, dim=-1)
+    drawn = turned(drawn, turn, classes)
     places = onto(surface.places)
     frame = Frame(pose(heart.frame.center), heart.frame.scale / pose.scale)
     points, channels = surface_of(drawn, classes)
