@@ -179,7 +179,7 @@ def vecset(options: dict) -> Training:
         channels = torch.randint(classes, (size, o.input_points))
         one_hot = torch.nn.functional.one_hot(channels, classes).float()
         return {
-            "points": torch.cat([0.9 * on_ball, one_hot], dim=-1),
+            "points": torch.cat([0.9 * on_ball, one_hot, *[on_ball] * o.normals], dim=-1),
             "fps": torch.arange(latents).expand(size, -1).clone(),
             "volume": torch.rand(size, o.volume_queries, 3) * 2 - 1,
             "volume_sdf": torch.randn(size, o.volume_queries, classes) * o.truncation,

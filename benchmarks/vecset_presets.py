@@ -149,7 +149,8 @@ def record_of(args: argparse.Namespace, wanted: Run, seed: int) -> Path:
         wanted.way,
         *(f"{k}_{v}" if v is True else f"{v}" for k, v in wanted.options.items()),
     ]
-    return args.out / "runs" / f"{'_'.join(words)}_{args.seconds:g}s_{seed}.json"
+    words += [f"{args.seconds:g}s", f"{args.held_out}held", f"{seed}"]
+    return args.out / "runs" / f"{'_'.join(words)}.json"
 
 
 def print_table(args: argparse.Namespace, group: str) -> None:

@@ -155,5 +155,16 @@ def test_weights_without_normals_are_refused_as_a_start(path, tmp_path):
     for part in ("train", "val"):
         (tmp_path / f"{part}.csv").write_text(f"case_id,patient_id,path\na,a,{path}\n")
     files = (tmp_path / "train.csv", tmp_path / "val.csv", tmp_path / "shared")
-    with pytest.raises(InputError, match=r"model\.pt"):
+    with pytest.raises(InputError, match=r"model\.pt: was trained without the normals"):
         vecset_job(options(pretrained=str(start)), TABLE, *files)
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(3, 4)])
+@pytest.mark.parametrize("value", [0.0, np.nan, 10.0])
+def test_normals_that_are_none_are_refused_where_they_are_encoded(path, rows, value):
+    arrays = load_npz(path)
+    arrays["surface_normals"][rows] = value
+    save_npz(path, **arrays)
+    with pytest.raises(InputError, match=r"a\.npz: \d+ of its 2000 surface_normals have not the"):
+        opened(path)
+    opened(path, normals=False)

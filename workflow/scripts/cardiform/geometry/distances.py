@@ -36,7 +36,7 @@ def depth_in(mask: np.ndarray, spacing: Spacing) -> np.ndarray:
     box = box_about(mask, 1)
     result = np.zeros(mask.shape, np.float32)
     if box is not None:
-        inner = np.ascontiguousarray(mask[box])
+        inner = mask[box].copy(order="K")  # in the order of the axes depends how sums are rounded
         result[box] = edt.edt(inner.view(np.uint8), anisotropy=_edges(spacing))
     return result
 

@@ -21,6 +21,7 @@ from .similarity import Similarity
 
 # Half a voxel of a coarse case, unit frame: what is thinner is not known to be.
 LEAST_DEPTH = 0.005
+UNIT_WITHIN = 0.01  # lengths of normals
 LEAST_SEEN = 0.5  # of a surface that is encoded as if it were cut
 
 
@@ -89,13 +90,13 @@ def load_case_points(
         first ones are a fair sample.
     truncation : where a cut hides a distance, but not that it is at least this (unit frame), it
         is taken to be what it is at least: trainings that clip there see no difference.
-
     normals : of the surface points, too.
 
     Raises
     ------
     InputError
-        All problems of the file: not of the format, another label table, no points.
+        All problems of the file: not of the format, another label table, no points, normals that
+        are none.
     """
     arrays, remedy = POINTS.load(path), POINTS.remedy
     values = tuple(int(v) for v in arrays["class_values"])
@@ -107,6 +108,11 @@ def load_case_points(
         for name in ("surface_points", "near_points", "volume_points")
         if not len(arrays[name])
     ]
+    if normals and (bad := int((~_unit(arrays["surface_normals"])).sum())):
+        fact = (
+            f"{bad} of its {len(arrays['surface_normals'])} surface_normals have not the length 1"
+        )
+        problems.append(problem(path, fact, f"{remedy}, or set vecset.normals to false"))
     if problems:
         raise InputError(problems)
     channel = np.array(channel_of_value(values), np.uint8)
@@ -253,6 +259,11 @@ class PointDataset:
         kept = (case.surface.points @ planes[:, :3].T + planes[:, 3] >= 0).all(axis=1)
         # planes of other hearts may fit a heart badly
         return case.surface if kept.mean() < LEAST_SEEN else case.surface.part(kept)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """(N,) bool: the (N, 3) vectors of length 1; those that are no numbers have none."""
+    return np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_WITHIN
 
 
 def _filled(sdf: np.ndarray, least: np.ndarray | None, truncation: float) -> np.ndarray:

@@ -102,6 +102,7 @@ class VecSet(nn.Module):
     ):
         super().__init__()
         self.shape, self.num_classes, self.checkpointing = shape, num_classes, checkpointing
+        self.normals = normals
         if shape.anchored and queries != "fps":
             raise InputError(
                 "vecset: this preset keeps its latents at surface points; "

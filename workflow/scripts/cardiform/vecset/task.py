@@ -95,7 +95,7 @@ class VecsetTask:
             folder / f"{step:07d}.png",
             distances,
             shown[:, :3],
-            shown[:, 3:].argmax(axis=1),
+            shown[:, 3 : 3 + len(self.labels)].argmax(axis=1),
             [label.color for label in self.labels],
             title=f"{batch['case_id'][0]}, step {step}",
         )

@@ -115,9 +115,13 @@ def level_chooser(made: Job, options: VecsetOptions) -> Callable[[Outcome], dict
 
 
 def start_from(model: VecSet, path: str, table: LabelTable) -> None:
-    """Give a network the weights of a model.pt; InputError where they are of other sizes, or of
-    other classes."""
+    """Give a network the weights of a model.pt; InputError where they are of other sizes, of
+    other classes, or of points with normals and without."""
     stored = load_model(path, VECSET)
+    reads = stored.section("vecset", VecsetOptions).normals
+    if reads != model.normals:
+        fact = f"was trained {'with' if reads else 'without'} the normals of the points"
+        raise InputError(problem(path, fact, f"set vecset.normals to {str(reads).lower()}"))
     if stored.table.values != table.values:
         fact = f"was made for the classes {stored.table.values}, the label table has {table.values}"
         raise InputError(problem(path, fact, "give one of this label table"))
