@@ -186,6 +186,7 @@ def drawn(args, sections: Mapping[str, Mapping], folder: Path) -> list[tuple[Cas
 def draw_one(
     number: int, folder: Path, demo: DemoOptions, points: PointsOptions
 ) -> tuple[Case, Path]:
+    """One procedural heart and its points file, made where they are not there yet."""
     name = f"phantom_{number:03d}"
     path = folder / "labels" / f"{name}.nii.gz"
     case = Case(case_id=name, patient_id=name, labels=str(path))
@@ -220,6 +221,7 @@ def trained(args, sections: Mapping[str, Mapping], cohort, folder: Path) -> Path
 
 
 def parts_of(cohort: Sequence[tuple[Case, Path]]) -> dict[str, list[Case]]:
+    """The cohort's split: the last hearts validate."""
     cases = [case for case, _ in cohort]
     return {"train": cases[:-VALIDATION], "val": cases[-VALIDATION:]}
 

@@ -143,12 +143,8 @@ def main() -> None:
 
 def record_of(args: argparse.Namespace, wanted: Run, seed: int) -> Path:
     """Where the figures of a run are: runs that several groups share have one file."""
-    words = [
-        wanted.preset,
-        f"{wanted.hearts}",
-        wanted.way,
-        *(f"{k}_{v}" if v is True else f"{v}" for k, v in wanted.options.items()),
-    ]
+    words = [wanted.preset, f"{wanted.hearts}", wanted.way]
+    words += [f"{key}_{value}" for key, value in wanted.options.items()]
     words += [f"{args.seconds:g}s", f"{args.held_out}held", f"{seed}"]
     return args.out / "runs" / f"{'_'.join(words)}.json"
 

@@ -161,10 +161,10 @@ def test_weights_without_normals_are_refused_as_a_start(path, tmp_path):
 
 @pytest.mark.parametrize("rows", [slice(None), slice(3, 4)])
 @pytest.mark.parametrize("value", [0.0, np.nan, 10.0])
-def test_normals_that_are_none_are_refused_where_they_are_encoded(path, rows, value):
+def test_normals_that_are_not_unit_vectors_are_refused(path, rows, value):
     arrays = load_npz(path)
     arrays["surface_normals"][rows] = value
     save_npz(path, **arrays)
-    with pytest.raises(InputError, match=r"a\.npz: \d+ of its 2000 surface_normals have not the"):
+    with pytest.raises(InputError, match=r"a\.npz: \d+ of its 2000 surface_normals are not unit"):
         opened(path)
     opened(path, normals=False)

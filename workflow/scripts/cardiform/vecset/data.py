@@ -95,8 +95,8 @@ def load_case_points(
     Raises
     ------
     InputError
-        All problems of the file: not of the format, another label table, no points, normals that
-        are none.
+        All problems of the file: not of the format, another label table, no points, or
+        normals that are not unit vectors.
     """
     arrays, remedy = POINTS.load(path), POINTS.remedy
     values = tuple(int(v) for v in arrays["class_values"])
@@ -109,9 +109,7 @@ def load_case_points(
         if not len(arrays[name])
     ]
     if normals and (bad := int((~_unit(arrays["surface_normals"])).sum())):
-        fact = (
-            f"{bad} of its {len(arrays['surface_normals'])} surface_normals have not the length 1"
-        )
+        fact = f"{bad} of its {len(arrays['surface_normals'])} surface_normals are not unit vectors"
         problems.append(problem(path, fact, f"{remedy}, or set vecset.normals to false"))
     if problems:
         raise InputError(problems)
