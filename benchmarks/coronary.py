@@ -133,19 +133,25 @@ def tree(seed: int, edges: tuple[float, ...]):
 
 def noisy_tree(seed: int, noise: dict, edges: tuple[float, ...] = (SPACING,) * 3):
     """Truth and noisy label as label maps, and what repair_coronary makes of the label."""
+    truth = tree(seed, edges)
+    return truth, *corrupted(truth, truth.data.max(), noise, seed)
+
+
+def corrupted(truth, value: int, noise: dict, seed: int):
+    """A label map with one structure corrupted, and what repair_coronary makes of that."""
     from cardiform.anatomy.corruption import corrupt
     from cardiform.anatomy.repair import repair
     from cardiform.coronary.repair_case import thin_structure
     from cardiform.labels import LabelTable
     from cardiform.volumes import LabelMap
 
-    truth = tree(seed, edges)
-    value = truth.data.max()
-    label = corrupt(truth.data > 0, np.array(edges), noise, np.random.default_rng(seed))
-    noisy = LabelMap(np.where(label, value, 0).astype(np.uint8), truth.affine)
+    before = truth.data == value
+    label = corrupt(before, truth.spacing, noise, np.random.default_rng(seed))
+    others = np.where(before, 0, truth.data)
+    noisy = LabelMap(np.where(label, value, others).astype(np.uint8), truth.affine)
     thin = thin_structure(noisy, LabelTable(), repair_options())
-    repaired, _ = repair(thin.label, SPACING, repair_options(), thin.supported)
-    return truth, noisy, replace(thin, repaired=repaired)
+    repaired, _ = repair(thin.label, SPACING, repair_options(), thin.supported, thin.roots)
+    return noisy, replace(thin, repaired=repaired)
 
 
 def prepare(args, edges: tuple[float, ...]) -> None:

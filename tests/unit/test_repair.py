@@ -81,6 +81,21 @@ def test_the_limits_of_a_bridge(change, joined):
     assert (count_components(bridged(broken, SPACING, options)[0]) == 1) == joined
 
 
+@pytest.mark.parametrize(
+    "gap, turn, joined",
+    [(8, 0, True), (10, 0, False), (4.5, 45, True), (8, 45, False), (4.5, 65, False)],
+)
+def test_the_wider_a_gap_the_straighter_its_ends(gap, turn, joined):
+    """Both ends turn away from the straight way between them by ``turn`` degrees."""
+    middle, along = np.array([30.0, 30.0, 8.0]), np.radians(turn)
+    mask = np.zeros((120, 120, 32), bool)
+    for side in (-1, 1):
+        end = middle + [side * (gap / 2 + 1.5), 0, 0]
+        out = np.array([side * np.cos(along), np.sin(along), 0])
+        mask |= tube(mask.shape, end, end + 14 * out, 1.5)
+    assert bool(bridged(mask, SPACING, OPTIONS)[1]) == joined
+
+
 def test_vessels_that_pass_each_other_are_not_joined():
     shape = (80, 40, 30)
     one = tube(shape, (4, 6, 7), (36, 6, 7), 1.0)

@@ -18,13 +18,20 @@ SIDE_COST = 1.5  # an end that meets another vessel's side, against one that mee
 class Limits:
     """What may be joined.
 
-    gap_mm : widest gap between the walls.    angle_deg : sharpest turn at either end.
+    gap_mm : widest gap between the walls, of ends that face each other; times the cosine of the
+        sharper turn for others, of which less is certain.
+    angle_deg : sharpest turn at either end.
     radius_ratio : most that the radii of both sides differ.
     """
 
     gap_mm: float
     angle_deg: float
     radius_ratio: float
+
+    @property
+    def least_cosine(self) -> float:
+        """Of the sharpest turn."""
+        return float(np.cos(np.radians(self.angle_deg)))
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,10 @@ class _End:
         self.node, self.point = node, line.points[node]
         self.direction, self.radius = line.outward(node)
 
+    def surely(self, turn: float, least: float) -> float:
+        """The cosine of a turn; the least that is allowed where there is no direction."""
+        return turn if self.direction.any() else least
+
 
 def _candidates(
     end: _End, line: Centreline, limits: Limits, ends: list[_End], fit: np.ndarray
@@ -115,12 +126,14 @@ def _candidates(
     way = line.points - end.point
     distance = np.linalg.norm(way, axis=1)
     near = (distance <= reach) & (line.parts != line.parts[end.node]) & fit
-    near &= distance - end.radius - line.radius <= limits.gap_mm
+    gap = distance - end.radius - line.radius
+    near &= gap <= limits.gap_mm
     by_node = {e.node: e for e in ends}
-    least = np.cos(np.radians(limits.angle_deg))
+    least = limits.least_cosine
     for node in np.flatnonzero(near):
         ahead = way[node] / max(distance[node], 1e-9)
         turn = _cosine(end.direction, ahead)
+        sure = end.surely(turn, least)
         other = by_node.get(int(node))
         radius = line.radius[node] if other is None else other.radius
         ratio = radius / max(end.radius, 1e-9)
@@ -132,7 +145,9 @@ def _candidates(
             back = _cosine(other.direction, -ahead)
             if back < least or ratio > limits.radius_ratio:
                 continue
-            cost = 2 - back
+            cost, sure = 2 - back, min(sure, other.surely(back, least))
+        if gap[node] > limits.gap_mm * sure:
+            continue
         yield cost * (2 - turn) * distance[node], end, int(node)
 
 

@@ -28,8 +28,13 @@ class CoronaryRepairOptions:
     smooth_mm: float = option(
         0.35, "Gaussian sigma on the mask, mm (0: none)", minimum=0.0, maximum=3.0
     )
-    gap_mm: float = option(6.0, "widest gap between walls that is bridged, mm", minimum=0.0)
-    angle_deg: float = option(70.0, "sharpest turn into a bridge, degrees", minimum=0, maximum=180)
+    gap_mm: float = option(
+        9.0,
+        "widest gap between walls that is bridged where both ends face each other, mm; with a turn "
+        "of some degrees, that times their cosine",
+        minimum=0.0,
+    )
+    angle_deg: float = option(70.0, "sharpest turn into a bridge, degrees", minimum=0, maximum=90)
     radius_ratio: float = option(3.0, "most that the radii of both sides differ", minimum=1.0)
     fragment_mm3: float = option(
         20.0, "smaller loose pieces are removed after the bridging, mm^3", minimum=0.0
