@@ -5,9 +5,10 @@ import pytest
 from tubes import SPACING, broken_tube, tube
 
 from cardiform.anatomy.bridging import Limits, bridges
-from cardiform.anatomy.centreline import Centreline, skeleton
+from cardiform.anatomy.centreline import Centreline
 from cardiform.anatomy.components import count_components, kept, largest, without_small
 from cardiform.anatomy.repair import bridged, closed, repair, smoothed, without_fragments
+from cardiform.anatomy.skeleton import skeleton
 from cardiform.options.coronary import CoronaryRepairOptions
 
 OPTIONS = CoronaryRepairOptions(spacing_mm=SPACING)
@@ -48,6 +49,37 @@ def test_the_centreline_of_a_tube():
         way, radius = line.outward(end)
         outward = np.sign(line.points[end][0] - 19)
         assert way[0] * outward > 0.99 and radius == pytest.approx(1.5, abs=SPACING)
+
+
+@pytest.mark.parametrize("width", [2, 4])
+@pytest.mark.parametrize("turn", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_vessels_of_an_even_width_keep_their_centreline(width, turn):
+    """Thinning alone eats such a rod from its end to the last voxel."""
+    rod = np.zeros((60, 20, 20), bool)
+    rod[5:55, 8 : 8 + width, 8 : 8 + width] = True
+    line = np.argwhere(skeleton(rod.transpose(turn)))
+    along = line[:, turn.index(0)]
+    assert along.min() <= 8 and along.max() >= 51 and len(line) < 60
+    assert len(np.unique(Centreline.of(rod.transpose(turn), 1.0).parts)) == 1
+
+
+def test_a_branch_that_thinning_eats_comes_back():
+    mask = tube((90, 60, 32), (4, 4, 8), (40, 4, 8), 1.2)
+    branch = tube(mask.shape, (16, 4, 8), (27, 15, 8), 1.5)
+    for shift in range(4):  # one of them has an even width
+        both = mask | np.roll(branch, shift, axis=0)
+        line = Centreline.of(both, SPACING)
+        assert line.points[:, 1].max() > 13
+        assert len(line.ends()) == 3 and len(np.unique(line.parts)) == 1
+
+
+def test_a_lump_on_a_vessel_is_no_branch():
+    vessel = tube((90, 40, 40), (4, 8, 8), (40, 8, 8), 1.0)
+    lump = tube(vessel.shape, (20, 11, 8), (20, 11.1, 8), 2.5)
+    assert len(Centreline.of(vessel | lump, SPACING).ends()) <= 3
+    cube = np.zeros((9, 9, 9), bool)
+    cube[2:6, 2:6, 2:6] = True
+    assert skeleton(cube).sum() == 1
 
 
 def test_an_empty_mask_and_a_speck_have_a_centreline_too():

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
-from skimage.morphology import skeletonize
 
-from ..geometry.distances import box_about, depth_in
+from ..geometry.distances import depth_in
+from .skeleton import skeleton
 
 NEIGHBOUR_VOX = 1.8  # more than the diagonal of a voxel, less than two edges
 WALK_MM = 5.0  # length over which the direction and the radius of an end are taken
@@ -30,10 +30,7 @@ class Centreline:
 
     @classmethod
     def of(cls, mask: np.ndarray, spacing: float) -> Centreline:
-        """Of an (X, Y, Z) bool mask on an isotropic grid.
-
-        Lee et al. (1994) thinning, as implemented in scikit-image.
-        """
+        """Of an (X, Y, Z) bool mask on an isotropic grid."""
         return cls(mask, np.argwhere(skeleton(mask)), spacing)
 
     def __len__(self) -> int:
@@ -103,12 +100,3 @@ class Centreline:
         way = self.points[end] - self.points[path].mean(axis=0)
         norm = np.linalg.norm(way)
         return way / norm if norm else way, float(np.median(self.radius[path]))
-
-
-def skeleton(mask: np.ndarray) -> np.ndarray:
-    """(X, Y, Z) bool thinning of a mask; only its own box is walked."""
-    result = np.zeros(mask.shape, bool)
-    box = box_about(mask, 0)
-    if box is not None:
-        result[box] = skeletonize(np.pad(mask[box], 1))[1:-1, 1:-1, 1:-1] > 0
-    return result
