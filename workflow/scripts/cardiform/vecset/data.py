@@ -28,7 +28,7 @@ LEAST_SEEN = 0.5  # of a surface that is encoded as if it were cut
 class PointBatch(TypedDict):
     """A batch of B items of :class:`PointDataset`, which are the same without the B.
 
-    Unit frame, float32 unless said; distances of unknown classes are NaN. The last three are there
+    Unit frame, float32 unless said; distances of unknown classes are NaN. The last two are there
     where classes may be hidden.
     """
 
@@ -44,7 +44,6 @@ class PointBatch(TypedDict):
     case_id: list[str]
     hidden: NotRequired[Tensor]  # (B, C) bool
     near_hidden: NotRequired[Tensor]  # (B, Q) bool
-    volume_rarity: NotRequired[Tensor]  # (B, V)
 
 
 @dataclass(frozen=True)
@@ -208,7 +207,7 @@ class PointDataset:
         )
         points, fps, move = self.encoded(self._seen(case, number), number, move, rng)
         near = case.near.draw(draw.near_queries, draw.balanced, rng)
-        volume = case.volume.draw(draw.volume_queries, draw.balanced, rng)
+        volume = self.volume_rows(case, points, move, rng)
         surface = case.surface.draw(draw.surface_queries, draw.balanced, rng)
         return {
             "points": points,
@@ -221,13 +220,22 @@ class PointDataset:
             "surface_channel": case.surface.channels[surface].astype(np.int64),
             "annotated": case.annotated,
             "case_id": case.case_id,
-            **self.counted(case, points, near, volume),
+            **self.counted(case, points, near),
         }
 
+    def volume_rows(
+        self, case: CasePoints, points: np.ndarray, move: Similarity, rng: np.random.Generator
+    ) -> np.ndarray:
+        """(V,) rows of the volume points of a case that an item asks for.
+
+        points : what is encoded.    move : the map of the case to where that is.
+        """
+        return case.volume.draw(self.draw.volume_queries, self.draw.balanced, rng)
+
     def counted(
-        self, case: CasePoints, points: np.ndarray, near: np.ndarray, volume: np.ndarray
+        self, case: CasePoints, points: np.ndarray, near: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """What else an item has: how its near and volume rows count. Here all count the same."""
+        """What else an item has: how its near rows count. Here all count the same."""
         return {}
 
     def encoded(

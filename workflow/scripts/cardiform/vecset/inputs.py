@@ -48,13 +48,6 @@ class Labelled:
         normals = None if self.normals is None else self.normals[kept]
         return Labelled.of(self.points[kept], self.channels[kept], weights, normals)
 
-    def rarity_of(self, rows: np.ndarray, balanced: float) -> np.ndarray:
-        """(N,) float32: how much more seldom :meth:`draw` takes each row than an even draw."""
-        often = np.zeros(int(self.channels.max()) + 1)
-        for members, share in zip(self.rows, self.shares):
-            often[self.channels[members[0]]] = share * len(self.points) / len(members)
-        return (1 / (1 - balanced + balanced * often[self.channels[rows]])).astype(np.float32)
-
     def draw(self, count: int, balanced: float, rng: np.random.Generator) -> np.ndarray:
         """``count`` rows with replacement, a share of them balanced over the classes."""
         even = round(count * balanced)

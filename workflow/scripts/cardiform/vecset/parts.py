@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from ..artefact.model import MODEL, Model
 from ..errors import InputError, problem
@@ -29,6 +30,8 @@ GUESSES = 256  # points of a class that nobody sees
 GUESS_SHARE = 1 / 16  # of the input, for each class that is not there
 MOST_GUESSES = 1 / 2  # of the input, for all of them
 GUESS = -1.0  # in the channel of a class, in place of 1
+ABOUT_GUESSES = 0.1  # unit frame: what lies about them
+CANDIDATES = 8  # volume points that are looked at for each that is drawn
 
 
 @dataclass(frozen=True)
@@ -165,25 +168,40 @@ class PartDataset(PointDataset):
         points, fps, placing = drawn_part(part, self.usual, self.draw, rng)
         return moved(points, move, len(self.usual.radii)), fps, move.after(placing)
 
-    def counted(
-        self, case: CasePoints, points: np.ndarray, near: np.ndarray, volume: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Of queries of an item whose classes are hidden: where they come from, and how often.
+    def volume_rows(
+        self, case: CasePoints, points: np.ndarray, move: Similarity, rng: np.random.Generator
+    ) -> np.ndarray:
+        """(V,) rows of volume points: where a class is hidden, half of them about its guesses.
 
-        Queries are drawn where the surfaces are, more of them in thin classes. What is hidden would
+        Even draws ask seldom where a vessel may be. The guesses lie where training hearts have it,
+        so that is asked of every heart alike, whether it has the class there or not.
+        """
+        guessed = points[:, 3 : 3 + len(case.annotated)] == GUESS
+        guesses = points[(guessed & case.annotated).any(axis=1), :3]
+        if not len(guesses):
+            return super().volume_rows(case, points, move, rng)
+        number = self.draw.volume_queries
+        rows = rng.integers(len(case.volume.points), size=CANDIDATES * number)
+        places = move.apply(case.volume.points[rows])
+        reach = ABOUT_GUESSES * move.scale
+        away = cKDTree(guesses).query(places, distance_upper_bound=reach)[0]
+        about = rows[away < reach][: number // 2]
+        return np.concatenate([about, rows[len(rows) - number + len(about) :]])
+
+    def counted(
+        self, case: CasePoints, points: np.ndarray, near: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Of near queries of an item whose classes are hidden: where they come from.
+
+        They are drawn where the surfaces are, more of them in thin classes. What is hidden would
         show by that: a place would be asked for in the hearts that have the class there, and hardly
         in the others, and the network would answer yes wherever it might be.
 
         hidden : (C,) bool.    near_hidden : (Q,) bool, drawn at the surface of a hidden class.
-        volume_rarity : (V,) float32, what the volume queries of hidden classes count.
         """
         seen = (points[:, 3 : 3 + len(case.annotated)] == 1).any(axis=0)
         hidden = case.annotated & ~seen
-        return {
-            "hidden": hidden,
-            "near_hidden": hidden[case.near.channels[near]],
-            "volume_rarity": case.volume.rarity_of(volume, self.draw.balanced),
-        }
+        return {"hidden": hidden, "near_hidden": hidden[case.near.channels[near]]}
 
 
 def drawn_part(

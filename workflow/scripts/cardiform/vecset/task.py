@@ -166,11 +166,12 @@ class VecsetTask:
 def counting(batch: PointBatch, known: Tensor) -> Tensor:
     """(B, V + Q, C) float32: how much each distance counts where classes are hidden.
 
-    Of hidden classes the volume queries count as if they had been drawn evenly, and near ones only
-    where they were drawn at what is seen (see :meth:`cardiform.vecset.parts.PartDataset.counted`).
+    Of hidden classes near queries count only where they were drawn at what is seen (see
+    :meth:`cardiform.vecset.parts.PartDataset.counted`).
     """
-    even = torch.cat([batch["volume_rarity"], (~batch["near_hidden"]).float()], dim=1)
-    return known * torch.where(batch["hidden"][:, None], even[..., None], 1.0)
+    apart = batch["hidden"][:, None] & batch["near_hidden"][..., None]
+    volume = torch.ones_like(known[:, : known.shape[1] - apart.shape[1]])
+    return (known & torch.cat([volume, ~apart], dim=1)).float()
 
 
 def bounded_square(x: Tensor) -> Tensor:
