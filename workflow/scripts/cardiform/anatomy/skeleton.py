@@ -45,9 +45,7 @@ def _with_lost(mask: np.ndarray, thin: np.ndarray) -> np.ndarray:
     away, nearest = cKDTree(voxels[nodes]).query(voxels)
     left = np.where(away > graph.depth[nodes[nearest]] + BEYOND_VOX, away, 0.0)
     if left.any():
-        _, before, _ = dijkstra(
-            graph.costs, indices=nodes, min_only=True, return_predecessors=True
-        )
+        _, before, _ = dijkstra(graph.costs, indices=nodes, min_only=True, return_predecessors=True)
     while left.any():
         tip = int(left.argmax())
         way = _way(before, tip)
