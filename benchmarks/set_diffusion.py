@@ -8,8 +8,9 @@ two networks: the VecSet and the diffusion of its latents; an autoencoder of vox
 diffusion of its latents. The numbers of steps are such that both first networks take about as many
 CPU seconds, and both second ones (seconds are printed). Hearts, split and grid are the same, and so
 is what judges them: evaluate_samples on the voxel diffusion's grid, without coronaries, which a
-voxel of it cannot hold. With --sets-on fine the set diffusion is judged with all classes, on a grid
-of --fine voxels. Its ways:
+voxel of it cannot hold. With --cohort instead of --hearts they are those of a cohort whose targets
+ldm and vecset are made (benchmarks/generation.yaml with generation_sets.yaml). With --sets-on fine
+the set diffusion is judged with all classes, on a grid of --fine voxels. Its ways:
 
 fitted   hearts begin as draws of the fitted distribution, and a network changes them
 linear   the fitted distribution alone, without a network: a statistical shape model
@@ -61,7 +62,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--hearts", required=True, type=Path, help="of vecset_completion.py")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--hearts", type=Path, help="of vecset_completion.py")
+    source.add_argument("--cohort", type=Path, help="results of a cohort: results/generation")
     parser.add_argument("--out", required=True, type=Path, help="folder for files")
     parser.add_argument("--fine", type=int, default=48, help="voxels of the grid fine")
     parser.add_argument("--sets-on", choices=("coarse", "fine"), default="coarse")
@@ -72,7 +75,10 @@ def main() -> None:
     parser.add_argument("--ways", nargs="*", choices=tuple(WAYS), default=tuple(WAYS))
     parser.add_argument("--routes", nargs="*", choices=("sets", "voxel"), default=("sets", "voxel"))
     parser.add_argument("--seed", type=int, default=0, help="of each training")
+    parser.add_argument("--set", nargs="*", default=[], help="options of set_diffusion, KEY=VALUE")
     args = parser.parse_args()
+    if args.cohort and args.sets_on == "fine":
+        parser.error("with --cohort hearts are judged on the grid of its ldm, which is coarse")
     bench = Bench(args)
     bench.make_hearts()
     if "sets" in args.routes:
@@ -91,14 +97,18 @@ class Bench:
     def __init__(self, args: argparse.Namespace):
         self.args, self.out = args, args.out
         self.sets = args.out / f"sets_{args.sets_on}"
-        self.vecset = args.hearts / "plain_0" / "model.pt"
+        cohort = args.cohort
+        self.vecset = cohort / "vecset" if cohort else args.hearts / "plain_0"
+        self.coarse = cohort / "ldm" / "labels" / "voxels" if cohort else self.out / "coarse"
+        split = cohort / "split" if cohort else args.hearts
         config = {name: DEMO.get(name, {}) | CHANGES.get(name, {}) for name in SECTIONS}
+        config["set_diffusion"] |= yaml.safe_load("\n".join(args.set).replace("=", ": ")) or {}
         config["cohort"] = {}
         config["sampling"] = {"num_samples": args.samples}
         config["set_sampling"]["num_samples"] = args.samples
         self.options = cli.from_config(SECTIONS, {k: dict(v) for k, v in config.items()})
         files = (("train", "train"), ("validation", "val"), ("test", "test"))
-        self.split = [w for p, n in files for w in (f"--{p}", args.hearts / f"{n}.csv")]
+        self.split = [w for p, n in files for w in (f"--{p}", split / f"{n}.csv")]
 
     def run(self, script: str, *arguments) -> float:
         """CPU seconds of a script."""
@@ -116,9 +126,9 @@ class Bench:
         return shlex.split(cli.flags(dataclasses.replace(self.options[section], **changes)))
 
     def make_hearts(self) -> None:
-        if (self.out / "fine" / "manifest.tsv").exists():
-            return
         self.out.mkdir(parents=True, exist_ok=True)
+        if self.args.cohort or (self.out / "fine" / "manifest.tsv").exists():
+            return
         maps = sorted((self.args.hearts / "labels").resolve().glob("*.nii.gz"))
         rows = [f"{path.name.removesuffix('.nii.gz')}\t{path}" for path in maps]
         (self.out / "table.tsv").write_text("\n".join(["case_id\tlabels", *rows]) + "\n")
@@ -145,12 +155,13 @@ class Bench:
         (place / "seconds.json").write_text(json.dumps([spent, quiet["steps"]]))
 
     def grid(self, name: str) -> tuple:
-        return "--voxels", self.out / name / "manifest.tsv", "--grid", self.out / name / "grid.json"
+        place = self.coarse if name == "coarse" else self.out / name
+        return "--voxels", place / "manifest.tsv", "--grid", place / "grid.json"
 
     def make_voxel_diffusion(self) -> None:
         o = self.out
         voxels = self.grid("coarse")
-        given = ("--manifest", o / "coarse" / "manifest.tsv", *voxels[2:])
+        given = ("--manifest", voxels[1], *voxels[2:])
         steps = self.args.autoencoder_steps
         self.train("train_autoencoder", "autoencoder", "voxel/autoencoder", *given, steps=steps)
         model = ("--autoencoder", o / "voxel" / "autoencoder" / "model.pt")
@@ -169,9 +180,9 @@ class Bench:
         self.evaluate(samples, "coarse", latents)
 
     def encode(self) -> None:
-        size = load_grid(self.out / self.args.sets_on / "grid.json").size
+        size = load_grid(self.grid(self.args.sets_on)[3]).size
         latents = self.sets / "latents"
-        self.run("encode_set_latents", "--vecset", self.vecset, *self.split,
+        self.run("encode_set_latents", "--vecset", self.vecset / "model.pt", *self.split,
                  *self.grid(self.args.sets_on), "--out", latents,
                  "--manifest", latents / "manifest.tsv",
                  *self.flags("set_latents", voxel_size=size))  # fmt: skip
@@ -180,7 +191,7 @@ class Bench:
         changes = {"steps": self.args.set_steps} | WAYS[way]
         latents, own = self.sets / "latents", self.sets / way
         given = ("--manifest", latents / "manifest.tsv", "--slots", latents / "slots.npz")
-        given += ("--vecset", self.vecset, *self.grid(self.args.sets_on)[2:])
+        given += ("--vecset", self.vecset / "model.pt", *self.grid(self.args.sets_on)[2:])
         place = f"sets_{self.args.sets_on}/{way}/model"
         self.train("train_set_diffusion", "set_diffusion", place, *given, **changes)
         model = ("--model", own / "model" / "model.pt", "--out", own / "samples")
