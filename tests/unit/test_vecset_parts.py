@@ -213,6 +213,19 @@ def test_a_place_is_asked_for_as_often_where_the_hidden_class_is_not():
     assert np.mean(about) > 4 * evenly, "where it may be is asked for more often than elsewhere"
 
 
+def test_a_hidden_class_without_guesses_is_not_asked_for_more_often():
+    """Only cases that the scan cuts have it: where it usually lies is not known."""
+    cases = [one_ball_elsewhere(k) for k in range(4)]
+    draw = Draw(input_points=200, volume_queries=400, near_queries=90, surface_queries=20,
+                balanced=0.8, latents=16)  # fmt: skip
+    known = Usual.of(cases)
+    known.radii[2] = np.nan
+    data = PartDataset(cases, draw, usual=known, share=1.0, most=1)
+    drawn = [item for k in range(60) if (item := data[k % 4, k])["hidden"][2]]
+    inside = np.mean([item["volume_sdf"][:, 2] < 0 for item in drawn])
+    assert inside < 0.02, "as much of it as of the cube"
+
+
 def test_hidden_surfaces_ask_for_no_zero():
     """The surface term, and the slope, are of the classes that are seen."""
     options = VecsetOptions(preset="demo", volume_queries=40, near_queries=30, surface_queries=20)

@@ -174,11 +174,12 @@ class PartDataset(PointDataset):
         """(V,) rows of volume points: where a class is hidden, half of them about its guesses.
 
         Even draws ask seldom where a vessel may be. The guesses lie where training hearts have it,
-        so that is asked of every heart alike, whether it has the class there or not.
+        so that is asked of every heart alike, whether it has the class there or not. Where a class
+        that the case has is not encoded at all, and has no guesses, all draws are even.
         """
         guessed = points[:, 3 : 3 + len(case.annotated)] == GUESS
         guesses = points[(guessed & case.annotated).any(axis=1), :3]
-        if not len(guesses):
+        if not (len(guesses) or len(self._unseen(case, points))):
             return super().volume_rows(case, points, move, rng)
         number = self.draw.volume_queries
         rows = rng.integers(len(case.volume.points), size=CANDIDATES * number)
@@ -187,6 +188,12 @@ class PartDataset(PointDataset):
         away = cKDTree(guesses).query(places, distance_upper_bound=reach)[0]
         about = rows[away < reach][: number // 2]
         return np.concatenate([about, rows[len(rows) - number + len(about) :]])
+
+    def _unseen(self, case: CasePoints, points: np.ndarray) -> np.ndarray:
+        """The channels that a case has and the encoder does not see."""
+        there = [case.surface.channels[rows[0]] for rows in case.surface.rows]
+        seen = (points[:, 3 : 3 + len(case.annotated)] == 1).any(axis=0)
+        return np.setdiff1d(there, np.flatnonzero(seen))
 
     def counted(
         self, case: CasePoints, points: np.ndarray, near: np.ndarray
