@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from skimage.morphology import skeletonize
 from tubes import SPACING, broken_tube, tube
 
 from cardiform.anatomy.bridging import Limits, bridges
@@ -10,6 +11,7 @@ from cardiform.anatomy.components import count_components, kept, largest, withou
 from cardiform.anatomy.repair import bridged, closed, repair, smoothed, without_fragments
 from cardiform.anatomy.skeleton import skeleton
 from cardiform.options.coronary import CoronaryRepairOptions
+from cardiform.options.field import checked
 
 OPTIONS = CoronaryRepairOptions(spacing_mm=SPACING)
 
@@ -82,6 +84,25 @@ def test_a_lump_on_a_vessel_is_no_branch():
     assert skeleton(cube).sum() == 1
 
 
+@pytest.mark.parametrize("thick, width", [(1, 9), (2, 9), (1, 20), (3, 16)])
+def test_a_flat_vessel_has_no_spurs_across(thick, width):
+    """As vessels are on thick slices."""
+    mask = np.zeros((80, 40, 10), bool)
+    mask[5:65, 5 : 5 + width, 3 : 3 + thick] = True
+    assert np.array_equal(skeleton(mask), skeletonize(mask) > 0)
+    assert len(Centreline.of(mask, 1.0).ends()) == 2
+
+
+def test_solid_masks_build_no_graph(monkeypatch):
+    """It would take more than a kilobyte for each voxel of a chamber."""
+    monkeypatch.setattr("cardiform.anatomy.skeleton.VoxelGraph.of", None)
+    place = np.moveaxis(np.indices((120, 90, 80)), 0, 3) - (60, 45, 40)
+    chamber = np.linalg.norm(place / (50.3, 35.7, 30.2), axis=3) < 1
+    assert np.array_equal(skeleton(chamber), skeletonize(chamber) > 0)
+    ball = np.linalg.norm(np.indices((36, 36, 36)) - 17.5, axis=0) <= 15  # thinning eats it
+    assert skeleton(ball).sum() == 1
+
+
 def test_an_empty_mask_and_a_speck_have_a_centreline_too():
     empty = np.zeros((8, 8, 8), bool)
     line = Centreline.of(empty, SPACING)
@@ -126,6 +147,14 @@ def test_the_wider_a_gap_the_straighter_its_ends(gap, turn, joined):
         out = np.array([side * np.cos(along), np.sin(along), 0])
         mask |= tube(mask.shape, end, end + 14 * out, 1.5)
     assert bool(bridged(mask, SPACING, OPTIONS)[1]) == joined
+
+
+def test_earlier_files_may_allow_any_turn():
+    """Their angle went up to 180 degrees; what is beyond 90 is like 90."""
+    line = Centreline.of(broken_tube()[1], SPACING)
+    given = checked(CoronaryRepairOptions, {"angle_deg": 180.0})
+    joined = [len(bridges(line, Limits(9.0, angle, 3.0))) for angle in (given.angle_deg, 90.0)]
+    assert joined == [1, 1] and Limits(9.0, 180.0, 3.0).least_cosine >= 0
 
 
 def test_vessels_that_pass_each_other_are_not_joined():

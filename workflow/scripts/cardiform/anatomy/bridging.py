@@ -20,7 +20,7 @@ class Limits:
 
     gap_mm : widest gap between the walls, of ends that face each other; times the cosine of the
         sharper turn for others, of which less is certain.
-    angle_deg : sharpest turn at either end.
+    angle_deg : sharpest turn at either end; at 90 no gap is left, however narrow.
     radius_ratio : most that the radii of both sides differ.
     """
 
@@ -30,8 +30,8 @@ class Limits:
 
     @property
     def least_cosine(self) -> float:
-        """Of the sharpest turn."""
-        return float(np.cos(np.radians(self.angle_deg)))
+        """Of the sharpest turn, 90 degrees at most: earlier files may say more."""
+        return float(np.cos(np.radians(min(self.angle_deg, 90.0))))
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 from skimage.morphology import skeletonize
 
-from ..geometry.distances import box_about
+from ..geometry.distances import box_about, depth_in
 from .components import components
 from .tree_graph import NONE, VoxelGraph
 
 # A voxel so far beyond the ball about the nearest node of the skeleton belongs to no branch of it.
 BEYOND_VOX = 3.0
 LEAST_RATIO = 3.0  # what is lost is a branch, and no lump, if it is longer than this many radii
+# The rim of a flat vessel is none either: it begins all along the vessel, in a place wider than so
+# many times its thickness, and wider than it reaches.
+FLAT_RATIO = 2.5
+AROUND = np.ones((3, 3, 3), bool)
 
 
 def skeleton(mask: np.ndarray) -> np.ndarray:
@@ -33,47 +38,108 @@ def skeleton(mask: np.ndarray) -> np.ndarray:
 
 def _with_lost(mask: np.ndarray, thin: np.ndarray) -> np.ndarray:
     """The skeleton with what it lacks of a mask."""
-    voxels = np.argwhere(mask)
-    seen = thin[mask]
-    away = cKDTree(voxels[seen]).query(voxels)[0] if seen.any() else np.full(len(voxels), np.inf)
-    # a ball is half a voxel wide at least
-    if away.max() <= BEYOND_VOX and _parts_of(mask, seen):
-        return thin
-    graph = VoxelGraph.of(mask, np.eye(4))
-    seen |= _deepest_of_others(graph, seen)
-    nodes = np.flatnonzero(seen)
-    away, nearest = cKDTree(voxels[nodes]).query(voxels)
-    left = np.where(away > graph.depth[nodes[nearest]] + BEYOND_VOX, away, 0.0)
-    if left.any():
-        _, before, _ = dijkstra(graph.costs, indices=nodes, min_only=True, return_predecessors=True)
-    while left.any():
-        tip = int(left.argmax())
-        way = _way(before, tip)
-        beyond = way[away[way] > graph.depth[nodes[nearest[way]]]]
-        if len(beyond) > LEAST_RATIO * graph.depth[beyond].max():
-            inner = np.linalg.norm(voxels[way] - voxels[tip], axis=1) > graph.depth[way]
-            seen[way[inner]] = True
-        covered = graph.depth[way] + BEYOND_VOX
-        for node, reach in zip(way, covered):
-            left[graph.tree.query_ball_point(graph.places[node], reach)] = 0.0
-    result = np.zeros_like(thin)
-    result[tuple(voxels[seen].T)] = True
-    return result
-
-
-def _parts_of(mask: np.ndarray, seen: np.ndarray) -> bool:
-    """Whether every part of a mask has one of the voxels that are seen."""
     labelled, sizes = components(mask)
-    return len(np.unique(labelled[mask][seen])) == len(sizes) - 1
-
-
-def _deepest_of_others(graph: VoxelGraph, seen: np.ndarray) -> np.ndarray:
-    """(N,) bool: of every part without a node that is seen the deepest one."""
-    result = np.zeros_like(seen)
-    for part in np.setdiff1d(graph.part, graph.part[seen]):
-        members = np.flatnonzero(graph.part == part)
-        result[members[graph.depth[members].argmax()]] = True
+    part, seen = labelled[mask].astype(np.int64), thin[mask]
+    lone = np.ones(len(sizes), bool)  # parts without a node
+    lone[part[seen]] = False
+    # parts are put so far apart that none is near another one's nodes
+    places = np.column_stack([np.argwhere(mask), part * sum(mask.shape)])
+    away, nearest = _to_nodes(places, seen)
+    if away.max() <= BEYOND_VOX and not lone[1:].any():  # a ball is half a voxel wide at least
+        return thin
+    depth = depth_in(mask, 1.0)[mask].astype(np.float64) - 0.5  # the wall is half a voxel nearer
+    if lone[1:].any():
+        seen |= _deepest(depth, np.where(lone[part], part, 0))
+        away, nearest = _to_nodes(places, seen)
+    _add_branches(mask, places, depth, seen, away - depth[nearest])
+    result = np.zeros_like(thin)
+    result[mask] = seen
     return result
+
+
+def _to_nodes(places: np.ndarray, seen: np.ndarray, of: np.ndarray | slice = slice(None)):
+    """Distances to the nearest voxel that is seen, and its number, of some voxels."""
+    nodes = np.flatnonzero(seen)
+    if not len(nodes):
+        return np.full(len(places), np.inf), np.zeros(len(places), int)
+    away, nearest = cKDTree(places[nodes]).query(places[of])
+    return away, nodes[nearest]
+
+
+def _deepest(depth: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """(N,) bool: the first of the deepest voxels of every part but 0."""
+    order = np.lexsort((-depth, part))
+    result = np.zeros(len(depth), bool)
+    result[order[np.diff(part[order], prepend=0) > 0]] = True
+    return result
+
+
+def _add_branches(
+    mask: np.ndarray, places: np.ndarray, depth: np.ndarray, seen: np.ndarray, reach: np.ndarray
+) -> None:
+    """Add to the voxels that are seen the ways to all branches that are lost.
+
+    reach : (N,) how far each voxel lies beyond the ball about the nearest that is seen.
+    """
+    before, number = None, -1
+    while seen.sum() > number and len(tips := _tips(mask, depth, reach)):
+        number = seen.sum()
+        if before is None:
+            before = _steps_back(mask, places, seen, tips)
+        for tip in tips:
+            way = _way(before, tip)
+            outer = way[reach[way] > 0]
+            if len(outer) > LEAST_RATIO * depth[outer].max():
+                inner = np.linalg.norm(places[way] - places[tip], axis=1) > depth[way]
+                seen[way[inner]] = True
+        outer = np.flatnonzero(reach > 0)
+        away, nearest = _to_nodes(places, seen, outer)
+        reach[outer] = away - depth[nearest]
+
+
+def _tips(mask: np.ndarray, depth: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """The number of the outermost voxel of everything lost that may be a branch."""
+    fields = np.zeros((2, *mask.shape), np.float32)
+    fields[:, mask] = reach, depth
+    box = box_about(fields[0] > BEYOND_VOX, 1)
+    if box is None:
+        return np.zeros(0, int)
+    inner, (far, deep) = mask[box], fields[:, *box]
+    labelled = components(far > BEYOND_VOX)[0].astype(np.int32)
+    found = []
+    for number, window in enumerate(ndimage.find_objects(labelled), 1):
+        window = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in window)
+        own = labelled[window] == number
+        values = np.where(own, far[window], 0)
+        wider = ndimage.binary_dilation(own, AROUND) & inner[window]
+        radius, reaches = deep[window][wider].max(), values.max()
+        widest = max(FLAT_RATIO * (2 * radius + 1), reaches)
+        if reaches > radius and _width(wider & ~own) <= widest:
+            tip = np.unravel_index(values.argmax(), values.shape)
+            found.append([b.start + w.start + t for b, w, t in zip(box, window, tip)])
+    flat = np.ravel_multi_index(np.reshape(found, (-1, 3)).astype(int).T, mask.shape)
+    return np.searchsorted(np.flatnonzero(mask), flat)
+
+
+def _width(mask: np.ndarray) -> float:
+    """The diagonal of the box of a mask's largest part."""
+    boxes = ndimage.find_objects(ndimage.label(mask, AROUND)[0])
+    return max(float(np.linalg.norm([s.stop - s.start for s in box])) for box in boxes)
+
+
+def _steps_back(
+    mask: np.ndarray, places: np.ndarray, seen: np.ndarray, tips: np.ndarray
+) -> np.ndarray:
+    """(N,) int: the voxel before each on its cheapest way from the skeleton, in parts with tips."""
+    some = np.flatnonzero(np.isin(places[:, 3], places[tips, 3]))
+    own = np.zeros_like(mask)  # of a graph a voxel takes a thousand times the memory
+    own[tuple(places[some, :3].T)] = True
+    costs = VoxelGraph.of(own, np.eye(4)).costs
+    nodes = np.flatnonzero(seen[some])
+    _, found, _ = dijkstra(costs, indices=nodes, min_only=True, return_predecessors=True)
+    before, led = np.full(len(places), NONE), found != NONE
+    before[some[led]] = some[found[led]]
+    return before
 
 
 def _way(before: np.ndarray, node: int) -> np.ndarray:

@@ -34,7 +34,9 @@ class CoronaryRepairOptions:
         "of some degrees, that times their cosine",
         minimum=0.0,
     )
-    angle_deg: float = option(70.0, "sharpest turn into a bridge, degrees", minimum=0, maximum=90)
+    angle_deg: float = option(
+        70.0, "sharpest turn into a bridge, degrees; above 90: 90", minimum=0, maximum=180
+    )
     radius_ratio: float = option(3.0, "most that the radii of both sides differ", minimum=1.0)
     fragment_mm3: float = option(
         20.0, "smaller loose pieces are removed after the bridging, mm^3", minimum=0.0
