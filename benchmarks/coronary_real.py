@@ -39,9 +39,12 @@ def main() -> None:
     )
     parser.add_argument("--draws", type=int, default=4, help="of each noise")
     parser.add_argument("--processes", type=int, default=2, help="draws at a time")
-    parser.add_argument("--bootstrap", type=int, default=1000, help="samples of the draws")
+    parser.add_argument("--tune", type=int, default=2, help="trees, where --work is not tuned yet")
     args = parser.parse_args()
     args.brief = True
+    args.work.mkdir(parents=True, exist_ok=True)
+    if len({p.parent.name for p in args.model}) < len(args.model):
+        parser.error("the folders of --model are the names of their rows; two have the same name")
     for path in args.label_maps:
         print(f"\n**{path.name}**\n\n| noise | way | Dice | clDice | component error | HD95 mm |")
         print("|---|---|---:|---:|---:|---:|")
