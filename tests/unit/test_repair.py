@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from skimage.morphology import skeletonize
 from tubes import SPACING, broken_tube, tube
 
@@ -101,6 +102,15 @@ def test_solid_masks_build_no_graph(monkeypatch):
     assert np.array_equal(skeleton(chamber), skeletonize(chamber) > 0)
     ball = np.linalg.norm(np.indices((36, 36, 36)) - 17.5, axis=0) <= 15  # thinning eats it
     assert skeleton(ball).sum() == 1
+
+
+def test_the_memory_order_of_a_mask_does_not_matter():
+    rng = np.random.default_rng(1)
+    for _ in range(6):
+        mask = ndimage.gaussian_filter(rng.normal(size=(60, 50, 40)), 2.2) > 0.03
+        found = skeleton(mask)
+        assert np.array_equal(found, skeleton(np.asfortranarray(mask)))
+        assert not (found & ~mask).any() and not (skeletonize(mask) & ~found).any()
 
 
 def test_an_empty_mask_and_a_speck_have_a_centreline_too():

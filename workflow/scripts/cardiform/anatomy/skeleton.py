@@ -31,7 +31,7 @@ def skeleton(mask: np.ndarray) -> np.ndarray:
     result = np.zeros(mask.shape, bool)
     box = box_about(mask, 0)
     if box is not None:
-        inner = np.pad(mask[box], 1)
+        inner = np.ascontiguousarray(np.pad(mask[box], 1))  # parts are numbered in its order
         result[box] = _with_lost(inner, skeletonize(inner) > 0)[1:-1, 1:-1, 1:-1]
     return result
 
