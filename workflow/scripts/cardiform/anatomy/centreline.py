@@ -29,9 +29,9 @@ class Centreline:
     spacing: float
 
     @classmethod
-    def of(cls, mask: np.ndarray, spacing: float) -> Centreline:
-        """Of an (X, Y, Z) bool mask on an isotropic grid."""
-        return cls(mask, np.argwhere(skeleton(mask)), spacing)
+    def of(cls, mask: np.ndarray, spacing: float, lost: bool = True) -> Centreline:
+        """Of an (X, Y, Z) bool mask on an isotropic grid.    lost : as of :func:`skeleton`."""
+        return cls(mask, np.argwhere(skeleton(mask, lost)), spacing)
 
     def __len__(self) -> int:
         return len(self.index)

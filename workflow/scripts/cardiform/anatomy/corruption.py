@@ -149,7 +149,7 @@ def _distance(mask, spacing) -> np.ndarray:
 
 def _line(mask, spacing) -> Centreline:
     """Lengths are those of a grid with the mean voxel edge: rates need no better."""
-    return Centreline.of(mask, float(np.prod(spacing) ** (1 / 3)))
+    return Centreline.of(mask, float(np.prod(spacing) ** (1 / 3)), lost=False)
 
 
 def _balls(shape, spacing, centers, radii, rng) -> np.ndarray:

@@ -14,6 +14,7 @@ from .tree_graph import NONE, VoxelGraph
 
 # A voxel so far beyond the ball about the nearest node of the skeleton belongs to no branch of it.
 BEYOND_VOX = 3.0
+LEAST_VOX = 5.0  # as far as that a branch reaches; thinning takes as much of the ends of others
 LEAST_RATIO = 3.0  # what is lost is a branch, and no lump, if it is longer than this many radii
 # The rim of a flat vessel is none either: it begins all along the vessel, in a place wider than so
 # many times its thickness, and wider than it reaches.
@@ -21,18 +22,21 @@ FLAT_RATIO = 2.5
 AROUND = np.ones((3, 3, 3), bool)
 
 
-def skeleton(mask: np.ndarray) -> np.ndarray:
+def skeleton(mask: np.ndarray, lost: bool = True) -> np.ndarray:
     """(X, Y, Z) bool thinning of a mask; only its own box is walked.
 
     Lee et al. (1994), as implemented in scikit-image. That eats free branches of an even width
     whole, a part of it or all of a vessel (its issue 3757): what is lost gets the way along its
     middle to the skeleton, and a part without any the voxel that lies deepest.
+
+    lost : whether what is lost is looked for; it takes longer than the thinning.
     """
     result = np.zeros(mask.shape, bool)
     box = box_about(mask, 0)
     if box is not None:
         inner = np.ascontiguousarray(np.pad(mask[box], 1))  # parts are numbered in its order
-        result[box] = _with_lost(inner, skeletonize(inner) > 0)[1:-1, 1:-1, 1:-1]
+        thin = skeletonize(inner) > 0
+        result[box] = (_with_lost(inner, thin) if lost else thin)[1:-1, 1:-1, 1:-1]
     return result
 
 
@@ -45,7 +49,7 @@ def _with_lost(mask: np.ndarray, thin: np.ndarray) -> np.ndarray:
     # parts are put so far apart that none is near another one's nodes
     places = np.column_stack([np.argwhere(mask), part * sum(mask.shape)])
     away, nearest = _to_nodes(places, seen)
-    if away.max() <= BEYOND_VOX and not lone[1:].any():  # a ball is half a voxel wide at least
+    if away.max() <= LEAST_VOX and not lone[1:].any():  # a ball is half a voxel wide at least
         return thin
     depth = depth_in(mask, 1.0)[mask].astype(np.float64) - 0.5  # the wall is half a voxel nearer
     if lone[1:].any():
@@ -114,7 +118,7 @@ def _tips(mask: np.ndarray, depth: np.ndarray, reach: np.ndarray) -> np.ndarray:
         wider = ndimage.binary_dilation(own, AROUND) & inner[window]
         radius, reaches = deep[window][wider].max(), values.max()
         widest = max(FLAT_RATIO * (2 * radius + 1), reaches)
-        if reaches > radius and _width(wider & ~own) <= widest:
+        if reaches > max(radius, LEAST_VOX) and _width(wider & ~own) <= widest:
             tip = np.unravel_index(values.argmax(), values.shape)
             found.append([b.start + w.start + t for b, w, t in zip(box, window, tip)])
     flat = np.ravel_multi_index(np.reshape(found, (-1, 3)).astype(int).T, mask.shape)
