@@ -17,6 +17,7 @@ again; what other settings, hearts or weights made is refused.
                   training: several trainings share the cohort
 --test N          asks about N procedural hearts, too, that are not trained on
 
+--model FILE      asks this network and trains none; a config is read for its name alone
 --tune HEART ...  trains the network further on these hearts (--steps), and a fresh network for as
                   many steps, and asks both about the other hearts
 --complete HEART ...  trains the network further on its cohort with classes hidden (--steps; with 0
@@ -79,6 +80,7 @@ def main() -> None:
     parser.add_argument(
         "--start", default="", help="model.pt whose weights the training begins with"
     )
+    parser.add_argument("--model", type=Path, help="model.pt that is asked; none is trained")
     parser.add_argument("--latents", type=int, default=0, help="asked with (0: as in training)")
     parser.add_argument("--points", type=int, default=0, help="encoded (0: as in training)")
     parser.add_argument("--tune", nargs="+", default=[], help="hearts to train on further")
@@ -92,6 +94,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="loaders of a training")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    if args.model and (args.tune or args.test or args.volumes):
+        parser.error("--model asks the real hearts alone: no --tune, --test, --volumes")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     sections = merged(args.config)
@@ -100,22 +104,24 @@ def main() -> None:
         sections["vecset"][key] = yaml.safe_load(value)
     hearts = real_cases(args)
     folder = args.out / args.config[-1].stem
-    cohort = drawn(args, sections, folder)
+    cohort = [] if args.model else drawn(args, sections, folder)
     if args.volumes:
         print_volumes({"real": hearts, args.config[-1].stem: cohort})
         return
     cohort, test = cohort[: len(cohort) - args.test], cohort[len(cohort) - args.test :]
-    model = trained(args, sections, cohort, folder)
+    model = args.model or trained(args, sections, cohort, folder)
+    place = args.out / args.name if args.model else model.parent
     how = VecsetReconstructOptions(
         device=args.device, latents=args.latents, input_points=args.points, query_batch=QUERIES
     )
-    show("trained on phantoms", model, hearts, model.parent, how)
+    show("trained on phantoms", model, hearts, place, how)
     if test:
-        show("trained on phantoms, other phantoms", model, test, model.parent / "test", how)
+        show("trained on phantoms, other phantoms", model, test, place / "test", how)
     if args.complete:
-        completer = completing(args, sections, model, cohort) if args.steps else model
+        further = args.steps and not args.model
+        completer = completing(args, sections, model, cohort) if further else model
         wanted = [(c, p) for c, p in hearts + test if c.case_id in args.complete]
-        made = completed(completer, wanted, completer.parent / "made", how)
+        made = completed(completer, wanted, place / "made", how)
         report("each class from the others", made)
     if args.tune:
         tuned(args, sections, model, hearts, how)
