@@ -104,6 +104,8 @@ class Bench:
         config = {name: DEMO.get(name, {}) | CHANGES.get(name, {}) for name in SECTIONS}
         config["set_diffusion"] |= yaml.safe_load("\n".join(args.set).replace("=", ": ")) or {}
         config["cohort"] = {}
+        if cohort:  # what benchmarks/generation.yaml has
+            config["generation"] = {}
         config["sampling"] = {"num_samples": args.samples}
         config["set_sampling"]["num_samples"] = args.samples
         self.options = cli.from_config(SECTIONS, {k: dict(v) for k, v in config.items()})
