@@ -43,7 +43,7 @@ from cardiform.vqvae.reconstruct import CODES
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "results_before.tar.xz"
 # Defaults of that version which have changed: with them its results are what this one would make.
-DEFAULTS = {"coronary_repair": {"evidence": ["myocardium", "aorta"]}}
+DEFAULTS = {"coronary_repair": {"evidence": ["myocardium", "aorta"], "gap_mm": 6.0}}
 TARGETS = ("all", "coronary", "fused", "ldm", "vqvae_windows")
 KINDS = {
     "vecset": VECSET, "coronary/cardiform": DENOISER, "coronary/near": NEAR,
