@@ -192,8 +192,7 @@ class PartDataset(PointDataset):
     def _unseen(self, case: CasePoints, points: np.ndarray) -> np.ndarray:
         """The channels that a case has and the encoder does not see."""
         there = [case.surface.channels[rows[0]] for rows in case.surface.rows]
-        seen = (points[:, 3 : 3 + len(case.annotated)] == 1).any(axis=0)
-        return np.setdiff1d(there, np.flatnonzero(seen))
+        return np.setdiff1d(there, np.flatnonzero(_encoded(points, len(case.annotated))))
 
     def counted(
         self, case: CasePoints, points: np.ndarray, near: np.ndarray
@@ -206,9 +205,13 @@ class PartDataset(PointDataset):
 
         hidden : (C,) bool.    near_hidden : (Q,) bool, drawn at the surface of a hidden class.
         """
-        seen = (points[:, 3 : 3 + len(case.annotated)] == 1).any(axis=0)
-        hidden = case.annotated & ~seen
+        hidden = case.annotated & ~_encoded(points, len(case.annotated))
         return {"hidden": hidden, "near_hidden": hidden[case.near.channels[near]]}
+
+
+def _encoded(points: np.ndarray, classes: int) -> np.ndarray:
+    """(C,) bool: the classes that have points, and no guesses, among those that are encoded."""
+    return (points[:, 3 : 3 + classes] == 1).any(axis=0)
 
 
 def drawn_part(
