@@ -46,7 +46,7 @@ def main() -> None:
     wanted = generator.wanted(options.num_samples, volumes, columns, options.known, args.heart)
     deciding = [options.num_inference_steps, options.seed, options.guidance, volumes, columns]
     deciding += [options.corrections, options.known, args.heart and sha256_file(args.heart)]
-    deciding += [options.voxel_size if volumes else 0]  # on which volumes are measured
+    deciding += [options.voxel_size, options.speck_share] if volumes else []  # what is measured
     key = sha256_json([sha256_file(args.model), deciding])
     hearts = made_hearts(generator, wanted, options, key, args.out / "latents")
     shown, made = write_hearts(generator, hearts, options, args.out)

@@ -47,3 +47,14 @@ def largest(mask: np.ndarray, number: int) -> np.ndarray:
     keep = np.zeros(len(voxels), bool)
     keep[np.argsort(voxels, kind="stable")[::-1][:number]] = True
     return kept(labelled, keep)
+
+
+def small_spares(mask: np.ndarray, usual: int, share: float) -> np.ndarray | None:
+    """(X, Y, Z) bool: components beyond the ``usual`` largest ones that hold less than ``share`` of
+    the mask; None: there are none."""
+    labelled, voxels = components(mask)
+    voxels[0] = 0
+    spare = np.argsort(voxels, kind="stable")[::-1][usual:]
+    small = np.zeros(len(voxels), bool)
+    small[spare] = voxels[spare] < share * voxels.sum()
+    return kept(labelled, small) if small[1:].any() else None

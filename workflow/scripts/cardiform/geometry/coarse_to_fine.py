@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -75,6 +75,32 @@ class SampledField:
         values = np.pad(values, 1, constant_values=rim)
         values[values == 0] = np.finfo(np.float32).tiny  # a zero would make triangles vanish
         return extract_surface(values, cropped_affine(self.affine, low - 1.0))
+
+    def inside(self, channel: int) -> tuple[np.ndarray, np.ndarray]:
+        """(X, Y, Z) bool, where a channel is below zero, of a box about it, and the box's lowest
+        grid point, (3,)."""
+        low, high = self._box(channel)
+        if low is None:
+            return np.zeros((1, 1, 1), bool), np.zeros(3, int)
+        mask = np.zeros(tuple(high - low), bool)
+        for part in self.blocks:
+            rows = np.flatnonzero(part.values[:, channel] < 0)
+            _fill(mask, part, np.ones(len(part.values), bool), rows, low)
+        return mask, low
+
+    def turned_out(self, channel: int, chosen: np.ndarray, low: np.ndarray) -> SampledField:
+        """The field with some of the inside of a channel, whole parts of it, as its outside.
+
+        chosen, low : of the box of :meth:`inside`.
+        """
+        blocks = []
+        for part in self.blocks:
+            rows = np.flatnonzero(part.values[:, channel] < 0)  # their lowest points are inside
+            rows = rows[chosen[tuple((part.origins[rows] - low).T)]]
+            values = part.values.copy()
+            values[rows, channel] *= -1
+            blocks.append(replace(part, values=values))
+        return replace(self, blocks=blocks)
 
     def _box(self, channel: int):
         """Lowest and highest (exclusive) grid point of the inside, with a rim of one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..anatomy.components import components, kept
+from ..anatomy.components import small_spares
 from ..labels import LabelTable
 
 BELOW = 1e-3  # by how much a class that gives a voxel up stays under the next one, at least
@@ -22,14 +22,8 @@ def without_specks(logits: np.ndarray, table: LabelTable, share: float) -> np.nd
     result = logits.copy()
     for channel, label in enumerate(table, start=1):
         mask = result.argmax(axis=0) == channel
-        labelled, voxels = components(mask)
-        voxels[0] = 0
-        spare = np.argsort(voxels, kind="stable")[::-1][label.expected[-1] :]
-        small = np.zeros(len(voxels), bool)
-        small[spare] = voxels[spare] < share * mask.sum()
-        if not small[1:].any():
+        if (there := small_spares(mask, label.expected[-1], share)) is None:
             continue
-        there = kept(labelled, small)
         own = result[channel][there]
         others = np.delete(result, channel, axis=0)[:, there].max(axis=0)
         result[channel][there] = np.minimum(2 * others - own, others - BELOW)

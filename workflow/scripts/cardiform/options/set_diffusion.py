@@ -95,6 +95,7 @@ class SetSamplingOptions:
     )
     batch_size: int = redefault(SamplingOptions, "batch_size", 8)
     query_batch: int = redefault(VecsetReconstructOptions, "query_batch", 4096)
+    speck_share: float = redefault(SamplingOptions, "speck_share", 0.05)
     save_format: str = redefault(SamplingOptions, "save_format", "both")
     num_points: int = redefault(SamplingOptions, "num_points", 10_000)
     seed: int = redefault(SamplingOptions, "seed", 0)

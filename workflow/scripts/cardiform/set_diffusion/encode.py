@@ -21,8 +21,9 @@ from ..geometry.coarse_to_fine import FieldFunction
 from ..geometry.frame import Frame, apply_affine
 from ..labels import LabelTable
 from ..ldm.hearts_on_grid import Grid
-from ..vecset.reconstruct import Reconstructor, load_frame, sampled_on
+from ..vecset.reconstruct import Reconstructor, load_frame
 from ..volumes import LabelMap, load_label_map, save_label_map
+from .decoded import Decoded
 from .latents import PLACE, SET_LATENTS, numbers_of
 from .mean_heart import MOST_HEARTS, mean_heart
 from .slots import Slots, Surface
@@ -129,8 +130,9 @@ def encode_case(
         raise InputError(problem(voxels[name], fact, "make it again"))
     frame = load_frame(points[name])
     latents, present = encoder.latents(points[name], name)
-    made = sampled_on(chosen(encoder.network.field(latents), table, grid.table), frame, heart)
     middle = apply_affine(heart.affine, np.full(3, (grid.size - 1) / 2))
+    field = chosen(encoder.network.field(latents), table, grid.table)
+    made = Decoded.of(field, grid.cube(middle), grid.table, frame.to_unit)
     written = [out / f"{name}.npz", out / "reconstructions" / f"{name}.nii.gz"]
     save_npz(
         written[0],
@@ -141,7 +143,7 @@ def encode_case(
         columns=columns[name],
         format_version=SET_LATENTS.version,
     )
-    save_label_map(written[1], made.labels(grid.table.values), heart.affine)
+    save_label_map(written[1], made.labels(), heart.affine)
     return written
 
 

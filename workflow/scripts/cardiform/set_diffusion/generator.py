@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..artefact.model import load_model
 from ..errors import InputError, problem
-from ..geometry.coarse_to_fine import SampledField, sample_field
 from ..labels import LabelTable
 from ..ldm.diffusion_model import sample_seed, starting_noise
 from ..ldm.hearts_on_grid import Grid
@@ -21,6 +20,7 @@ from ..options.set_diffusion import SetDiffusionOptions
 from ..options.vecset import VecsetOptions, VecsetReconstructOptions
 from ..vecset.model import VecSet
 from ..vecset.reconstruct import Reconstructor
+from .decoded import Decoded
 from .encode import as_encoded, chosen
 from .latents import FRAME, SetLatents, frame_of
 from .model import (
@@ -254,10 +254,10 @@ class SetGenerator:
         latents, frames = self.statistics.hearts(rows)
         return as_encoded(latents, self.decoder).cpu(), frames.double().cpu().numpy()
 
-    def decode(self, latents: Tensor, frame: np.ndarray) -> SampledField:
-        """(M, W) latents and the (4,) frame of a heart to its field in the cube, of the classes of
-        the grid."""
+    def decode(self, latents: Tensor, frame: np.ndarray, speck_share: float = 0.0) -> Decoded:
+        """(M, W) latents and the (4,) frame of a heart to the heart in the cube, of the classes of
+        the grid, without specks (see :meth:`Decoded.of`)."""
         field = self.decoder.field(latents[None].to(self.decoder.device))
         own = chosen(field, self.table, self.grid.table)
-        shape = (self.grid.size,) * 3
-        return sample_field(own, shape, self.grid.cube(np.zeros(3)).affine, frame_of(frame).to_unit)
+        cube, to_unit = self.grid.cube(np.zeros(3)), frame_of(frame).to_unit
+        return Decoded.of(own, cube, self.grid.table, to_unit, speck_share)

@@ -76,7 +76,8 @@ def _corrected(
         hearts = [Made(one.numpy(), frame) for one, frame in zip(latents, frames)]
         if not rounds:
             return hearts
-        got = torch.from_numpy(np.log([_volumes_in_model(generator, made) for made in hearts]))
+        volumes = [_volumes_in_model(generator, made, options.speck_share) for made in hearts]
+        got = torch.from_numpy(np.log(volumes))
         apart = torch.where(aim.isfinite(), got - aim, 0).float()
         for row, (made, worst) in enumerate(zip(hearts, apart.abs().amax(dim=1).tolist())):
             if row not in best or worst < best[row][0]:
@@ -92,12 +93,10 @@ def _corrected(
     return [best[row][1] for row in range(len(numbers))]
 
 
-def _volumes_in_model(generator: SetGenerator, made: Made) -> np.ndarray:
+def _volumes_in_model(generator: SetGenerator, made: Made, speck_share: float) -> np.ndarray:
     """(C,) ml of the classes of the model, a little where one is not there."""
-    field = generator.decode(torch.from_numpy(made.latents), made.frame)
-    own = dict(
-        zip(generator.grid.table.names, volumes_of(generator, field.labels(_values(generator))))
-    )
+    heart = generator.decode(torch.from_numpy(made.latents), made.frame, speck_share)
+    own = dict(zip(generator.grid.table.names, volumes_of(generator, heart.labels())))
     return np.array([max(own.get(name, 0.0), LEAST_ML) for name in generator.table.names])
 
 
@@ -112,10 +111,9 @@ def write_hearts(
     shown, volumes = {}, {}
     for number, made in enumerate(hearts):
         name = sample_name(number)
-        field = generator.decode(torch.from_numpy(made.latents), made.frame)
-        labels = field.labels(grid.table.values)
-        surfaces = {n: field.surface(k) for k, n in enumerate(grid.table.names)}
-        meshes = {n: mesh for n, mesh in surfaces.items() if len(mesh.faces)}
+        latents = torch.from_numpy(made.latents)
+        heart = generator.decode(latents, made.frame, options.speck_share)
+        labels, meshes = heart.labels(), heart.surfaces()
         write_heart(number, labels, meshes, grid, options, out)
         volumes[name] = volumes_of(generator, labels)
         if number < MOST_IN_OVERVIEW:
@@ -127,11 +125,7 @@ def write_hearts(
 def volumes_of(generator: SetGenerator, labels: np.ndarray) -> np.ndarray:
     """(classes of the grid,) ml of a label map on the grid."""
     counts = np.bincount(labels.ravel(), minlength=256)
-    return counts[list(_values(generator))] * generator.grid.spacing**3 / 1000
-
-
-def _values(generator: SetGenerator) -> tuple[int, ...]:
-    return generator.grid.table.values
+    return counts[list(generator.grid.table.values)] * generator.grid.spacing**3 / 1000
 
 
 def asked_and_got(
