@@ -225,6 +225,20 @@ def test_sets_are_diffused_where_they_are_asked_for(project):
     assert "no column x_size, which set_latents.columns names" in text
 
 
+def test_sets_are_diffused_with_the_vecset_where_the_cohort_says_so(project):
+    config = "  with_set_diffusion: true\n"
+    write_config(project, config)
+    result = snakemake(project, "-n", "vecset")
+    text = result.stdout + result.stderr
+    assert result.returncode != 0 and "Traceback" not in text
+    assert "vecset.preset is base, whose latents have no places" in text
+    assert snakemake(project, "-n", "vqvae").returncode == 0, "no other target minds"
+    write_config(project, config + "vecset:\n  preset: demo\n")
+    stages = {"encode_set_latents", "train_set_diffusion", "evaluate_set_samples"}
+    assert stages <= planned(project, "vecset").keys()
+    assert stages <= planned(project).keys(), "all has it, and the report waits for it"
+
+
 def test_vessels_that_cannot_be_made_are_refused_where_they_are_asked_for(project):
     few = "ldm:\n  voxel_size: 36\nautoencoder:\n  channels: [16, 16]\ndiffusion:\n"
     few += "  channels: [32, 32]\n  attention_levels: [false, true]\n"

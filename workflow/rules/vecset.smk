@@ -2,6 +2,9 @@
 COMPLETED_BY_VECSET = (
     [f"{RESULTS}/vecset/completion/metrics.json"] if OPTIONS["vecset"].hidden_share else []
 )
+GENERATED_BY_VECSET = (
+    [f"{RESULTS}/set_diffusion/samples/figures.json"] if COHORT.with_set_diffusion else []
+)
 
 
 rule vecset:
@@ -9,6 +12,7 @@ rule vecset:
         f"{RESULTS}/vecset/model.pt",
         f"{RESULTS}/vecset/reconstructions/metrics.json",
         COMPLETED_BY_VECSET,
+        GENERATED_BY_VECSET,
 
 
 # Only the final files are outputs: Snakemake deletes outputs before a job and after a failure,

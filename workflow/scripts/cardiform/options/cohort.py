@@ -42,6 +42,10 @@ class CohortOptions:
     use_refined: bool = option(
         False, "train on the fused label maps, with refined coronaries, instead of the given ones"
     )
+    with_set_diffusion: bool = option(
+        False,
+        "target vecset, and so all, makes new hearts of the VecSet's latents (target set_diffusion)",
+    )
     chunks: int = option(
         64, "per-case jobs: a larger cohort is dealt into this many chunks", minimum=1, maximum=1000
     )
