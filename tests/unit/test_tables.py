@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from cardiform.cohort.spacings import spacing_of_text
 from cardiform.cohort.table import read_case_table
 from cardiform.errors import InputError
 from cardiform.labels import load_label_table
-from cardiform.tables import read_table
+from cardiform.ldm import option_checks as ldm_checks
+from cardiform.options.ldm import DiffusionOptions, SamplingOptions
+from cardiform.options.set_diffusion import SetSamplingOptions
+from cardiform.set_diffusion import option_checks as set_checks
+from cardiform.tables import number_of, read_table
 
 LABELS = "value\tname\ttitle\tcolor\tcomponents\tpriority\n1\ta\tA\t#ff0000\t1\t1\n"
 PLAIN = (["case_id", "labels"], [{"case_id": "a", "labels": "a.nii.gz"}])
@@ -143,3 +148,26 @@ def test_all_faults_of_a_row_are_told(tmp_path):
     row = "0\t1a\tA\tred\t0\t1\n"
     path = written(tmp_path, LABELS.splitlines()[0] + "\n" + row)
     assert len(refused(load_label_table, path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1.0), ("-1.5", -1.5), ("+.5", 0.5), ("2.", 2.0), ("1e-3", 0.001), (" 7 ", 7.0),
+        ("1_0", None), ("١٢", None), ("nan", None), ("inf", None), ("1e999", None), ("", None),
+        ("0x10", None), ("1,5", None), (".", None), ("1 2", None),
+    ],
+)  # fmt: skip
+def test_numbers_are_what_people_write(text, value):
+    assert number_of(text) == value
+
+
+def test_every_reader_of_numbers_refuses_the_same():
+    assert spacing_of_text("(0.8, 0.8, 1)") == (0.8, 0.8, 1.0)
+    assert spacing_of_text("1_0") is None and spacing_of_text("1 1_0 1") is None
+    asked = SetSamplingOptions(volumes=("left_ventricle=1_20",))
+    with pytest.raises(InputError, match="left_ventricle=1_20"):
+        set_checks.wanted_volumes(asked)
+    trained = DiffusionOptions(volumes_share=0.5)
+    with pytest.raises(InputError, match="left_ventricle=1_20"):
+        ldm_checks.wanted_volumes(SamplingOptions(volumes=asked.volumes), trained)

@@ -56,10 +56,10 @@ MAY_IMPORT = {
     "metrics.record": {"errors", "files", "formats"},
     "training": LIGHT | {"artefact", "metrics", "pictures", "training"},
     "fusion.summary": {"errors", "formats"},
-    "ldm.option_checks": {"errors", "options"},
+    "ldm.option_checks": {"errors", "options", "tables"},
     # they stand above the families
     "set_diffusion": GROUND | TORCH_GROUND | {"vecset", "ldm", "set_diffusion"},
-    "set_diffusion.option_checks": {"errors", "options"},
+    "set_diffusion.option_checks": {"errors", "options", "tables"},
     "latent_statistics": GROUND
     | TORCH_GROUND
     | {"vecset", "set_diffusion", "statistics", "latent_statistics"},

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -61,6 +63,17 @@ def write_table(path: str | Path, columns: Sequence, rows: Iterable[Sequence]) -
     text = io.StringIO()
     csv.writer(text, delimiter="\t", lineterminator="\n").writerows([columns, *rows])
     write_text(path, text.getvalue())
+
+
+def number_of(text: str) -> float | None:
+    """The number that a text is; None of what is none, or not finite.
+
+    As people write them: Python would take ``1_0``, too, and digits of other scripts.
+    """
+    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text.strip()):
+        return None
+    value = float(text)
+    return value if math.isfinite(value) else None
 
 
 def _text(path: Path, remedy: str) -> str:

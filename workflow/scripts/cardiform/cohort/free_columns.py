@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InputError, problem
-from ..tables import read_table
+from ..tables import number_of, read_table
 from .table import FREE_PREFIX
 
 
@@ -51,7 +50,7 @@ def read_numbers(
         for name in columns:
             if row["case_id"] not in wanted or not row[name]:
                 continue
-            number = _number(row[name])
+            number = number_of(row[name])
             if number is None:
                 fact = f"{name} is {row[name][:60]!r}, no number"
                 problems.append(problem(f"{path}:{line}", fact, "correct it, or leave it empty"))
@@ -60,11 +59,3 @@ def read_numbers(
     if problems:
         raise InputError(problems)
     return result
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import InputError, problem
-from ..tables import read_table
+from ..tables import number_of, read_table
 
 METADATA = "metadata.csv"
 ID_COLUMNS = ("case_id", "case", "id", "name")
@@ -22,10 +22,8 @@ Spacing = tuple[float, float, float]
 def spacing_of_text(text: str) -> Spacing | None:
     """Three edges in mm of text such as ``0.8``, ``0.8 0.8 1.0`` or ``(0.8, 0.8, 1)``."""
     words = re.sub(r"[()\[\],;x]", " ", text).split()
-    try:
-        return as_spacing([float(word) for word in words])
-    except ValueError:
-        return None
+    edges = [number for word in words if (number := number_of(word)) is not None]
+    return as_spacing(edges) if len(edges) == len(words) else None
 
 
 def as_spacing(edges: Sequence[float]) -> Spacing | None:

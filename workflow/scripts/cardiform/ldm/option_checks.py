@@ -15,6 +15,7 @@ from ..options.ldm import (
     SamplingOptions,
 )
 from ..options.vessels import VesselOptions
+from ..tables import number_of
 
 DEFAULT_COMPLETION = CompletionOptions()
 SOURCES = ("labels", "pointclouds")
@@ -209,12 +210,11 @@ def wanted_volumes(sampling: SamplingOptions, diffusion: DiffusionOptions) -> di
     problems, result = [], {}
     for text in sampling.volumes:
         name, _, value = text.partition("=")
-        try:
-            result[name] = float(value)
-        except ValueError:
-            result[name] = math.nan
-        if not 0 <= result[name] < math.inf:
+        number = number_of(value)
+        if number is None or number < 0:
             problems.append(f"sampling.volumes: {text!r}; write class=ml, left_ventricle=120 say")
+        else:
+            result[name] = number
     if result and not diffusion.volumes_share:
         problems.append(
             "sampling.volumes: the model was not trained on volumes; set diffusion.volumes_share"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from ..errors import InputError, together
 from ..options.set_diffusion import SetDiffusionOptions, SetLatentsOptions, SetSamplingOptions
 from ..options.vecset import ANCHORED
+from ..tables import number_of
 
 
 def check_set_diffusion(options: SetDiffusionOptions) -> None:
@@ -85,12 +85,11 @@ def _numbers(texts: Sequence[str], key: str, example: str) -> dict[str, float]:
     problems, result = [], {}
     for text in texts:
         name, _, value = text.partition("=")
-        try:
-            result[name] = float(value)
-        except ValueError:
-            result[name] = math.nan
-        if not math.isfinite(result[name]) or not name:
+        number = number_of(value)
+        if number is None or not name:
             problems.append(f"{key}: {text!r}; write {example}")
+        else:
+            result[name] = number
     if problems:
         raise InputError(problems)
     return result
