@@ -14,7 +14,7 @@ from ..labels import LabelTable
 from ..ldm.cube import MOST_SUBSAMPLES, Cube, on_cube
 from ..volumes import LabelMap
 
-FINE_MM = 1.5  # about the voxels of a CT label map
+FINE_MM = 2.0  # coarser fields are sampled between the voxels of the grid
 
 
 @dataclass(frozen=True)
