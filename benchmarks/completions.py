@@ -5,9 +5,9 @@
         --whole results/generation/vecset/reconstructions/metrics.json
 
 --made takes several files, of trainings with other seeds: a heart then counts with the mean over
-them, and the least and the most of the seeds' means are shown. Intervals are bootstrap intervals
-over the hearts (95 %), differences those of pairs. --whole: Dice of reconstructions from all
-classes, in the order of --made; --plain: of networks that hid none.
+them (if all have it), and the least and the most of the seeds' means are shown. Intervals are
+bootstrap intervals over the hearts (95 %), differences those of pairs. --whole: Dice of
+reconstructions from all classes, in the order of --made; --plain: of networks that hid none.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     for name in LabelTable().names:
         if name not in made:
             continue
-        by_seed = np.nanmean(made[name], axis=1)
+        by_seed = made[name][:, np.isfinite(made[name]).all(axis=0)].mean(axis=1)
         cells = [
             interval(made[name]),
             f"{by_seed.min():.3f} to {by_seed.max():.3f}",
@@ -70,6 +70,8 @@ def interval(values: np.ndarray, form: str = ".3f") -> str:
     """
     known = values.mean(axis=0)
     known = known[np.isfinite(known)]
+    if not len(known):
+        return "-"
     rows = np.random.default_rng(0).integers(len(known), size=(SAMPLES, len(known)))
     low, high = np.percentile(known[rows].mean(axis=1), (2.5, 97.5))
     return f"{known.mean():{form}} ({low:{form}} to {high:{form}})"

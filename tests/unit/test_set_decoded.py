@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from cardiform.anatomy.components import count_components
 from cardiform.geometry.coarse_to_fine import sample_field
 from cardiform.geometry.surface import is_watertight
 from cardiform.labels import LabelClass, LabelTable
@@ -96,11 +97,32 @@ def test_specks_are_in_no_file_of_a_heart():
     assert not after[crumbs].any() and (before == after)[~crumbs].all()
 
 
-def test_a_speck_within_another_class_belongs_to_it():
-    right = partial(ball, middle=(30, 30, 30), radius=12.0)
-    after = decoded(specks, right, 2.0).labels()
+def test_where_a_speck_was_another_class_shows():
+    """One that reaches less deep there."""
+
+    def right(points):
+        return np.maximum(ball(points, (30, 30, 30), 12.0), -1.0)
+
     inside = decoded(lambda p: p[:, 0] * 0 + 30, right, 2.0).labels() == 5
-    assert (after[inside] == 5).all()
+    assert (decoded(specks, right, 2.0, share=0.0).labels()[inside] == 3).any()
+    assert (decoded(specks, right, 2.0).labels()[inside] == 5).all()
+
+
+def test_a_model_keeps_as_many_veins_as_the_built_in_table_expects():
+    """A stored table holds one number of parts, not the range."""
+    stored = LabelTable.from_dicts(LabelTable().as_dicts())
+    veins, usual = stored.channel("pulmonary_veins"), dict(zip(stored.names, stored.usual_parts))
+    assert usual["pulmonary_veins"] == range(2, 6) and usual["coronary"] == range(2, 3)
+    balls = [((-30 + 15 * k, 0, 0), 7.0 - 1.5 * k) for k in range(4)]
+
+    def field(points):
+        mm = np.asarray(points) / SCALE
+        result = np.full((len(points), len(stored)), 0.5)
+        result[:, veins] = np.min([ball(mm, *one) for one in balls], axis=0) * SCALE
+        return result
+
+    heart = Decoded.of(field, Cube(np.zeros(3), 2.0, 60), stored, to_unit, 0.05)
+    assert count_components(heart.labels() == 10) == 4
 
 
 def test_usual_parts_stay_however_small_they_are():

@@ -9,7 +9,7 @@ from hearts import FIELD_GRID, GRID, heart
 from cardiform.anatomy.validity import Anatomy
 from cardiform.labels import STORED, LabelClass, LabelTable, load_label_table
 from cardiform.ldm import set_figures as module
-from cardiform.ldm.evaluate import References, evaluate, table_of_figures, usual_parts
+from cardiform.ldm.evaluate import References, evaluate, table_of_figures
 from cardiform.ldm.hearts_on_grid import LABELS, Grid
 from cardiform.ldm.set_figures import (
     HeartSet,
@@ -304,13 +304,13 @@ def test_parts_are_judged_by_the_range_of_the_label_table(tmp_path):
     path.write_text("\n".join(["\t".join(STORED), *rows]))
     table = load_label_table(path)
     grid = Grid.from_dict(Grid(LABELS, 8, 80.0, table).stored())
-    assert usual_parts(grid.table) == [range(1, 2), range(1, 4), range(2, 4)]
+    assert grid.table.usual_parts == [range(1, 2), range(1, 4), range(2, 4)]
     parts = {n: heart() for n in range(1, 5)}
     for n, data in parts.items():
         data[data == 3] = 0
         for place in range(n):
             data[6, 6, 2 * place] = 3
-    anatomy = Anatomy.of(zip([parts[2], parts[3]], [ALL, ALL]), usual_parts(grid.table))
+    anatomy = Anatomy.of(zip([parts[2], parts[3]], [ALL, ALL]), grid.table.usual_parts)
     kept = [anatomy.check(parts[n])["connected"] for n in range(1, 5)]
     assert kept == [False, True, True, False]
 
@@ -318,11 +318,11 @@ def test_parts_are_judged_by_the_range_of_the_label_table(tmp_path):
 def test_grid_files_without_ranges_have_those_of_built_in_classes():
     plain = Grid(LABELS, 8, 80.0, LabelTable())
     earlier = Grid.from_dict(plain.as_dict())
-    found = dict(zip(earlier.table.names, usual_parts(earlier.table)))
+    found = dict(zip(earlier.table.names, earlier.table.usual_parts))
     assert found["pulmonary_veins"] == range(2, 6) and found["aorta"] == range(1, 3)
-    assert usual_parts(Grid.from_dict(plain.stored()).table) == usual_parts(earlier.table)
+    assert Grid.from_dict(plain.stored()).table.usual_parts == earlier.table.usual_parts
     own = LabelTable((LabelClass(value=1, name="own", title="", color="#000000", components=4),))
-    assert usual_parts(own) == [range(1, 5)], "of others the upper end alone"
+    assert own.usual_parts == [range(1, 5)], "of others the upper end alone"
 
 
 # --- ends of the range -----------------------------------------------------------------------

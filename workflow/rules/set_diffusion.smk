@@ -1,4 +1,5 @@
-# Diffusion of a VecSet's latents. By its name only: it needs a VecSet whose latents have places.
+# Diffusion of a VecSet's latents. By its name, or with the VecSet
+# (cohort.with_set_diffusion): it needs latents that have places.
 SET_DIFFUSION = f"{RESULTS}/set_diffusion"
 SET_COLUMNS = OPTIONS["set_latents"].columns
 

@@ -47,6 +47,7 @@ def main() -> None:
 
     from cardiform.ldm.hearts_on_grid import box_path, cut_classes, load_grid
     from cardiform.set_diffusion import encode
+    from cardiform.set_diffusion.decoded import FINE_MM
     from cardiform.set_diffusion.latents import SET_LATENTS
     from cardiform.training.distributed import choose_device
     from cardiform.vecset.reconstruct import Reconstructor
@@ -92,6 +93,7 @@ def main() -> None:
             "slots": slots.digest(),
             "columns": [repr(value) for value in columns[case.case_id].tolist()],
             "format": SET_LATENTS.version,
+            "finest_mm": FINE_MM,
         },
         memory=memory_advice(SetLatentsOptions),
     )

@@ -36,6 +36,7 @@ def main() -> None:
 
     from cardiform.ldm.samples import draw_overview, refuse_foreign, remove_others, spread
     from cardiform.metrics.record import write_held_out_figures
+    from cardiform.set_diffusion.decoded import FINE_MM
     from cardiform.set_diffusion.generator import SetGenerator
     from cardiform.set_diffusion.samples import asked_and_got, made_hearts, write_hearts
     from cardiform.training.distributed import choose_device
@@ -46,7 +47,7 @@ def main() -> None:
     wanted = generator.wanted(options.num_samples, volumes, columns, options.known, args.heart)
     deciding = [options.num_inference_steps, options.seed, options.guidance, volumes, columns]
     deciding += [options.corrections, options.known, args.heart and sha256_file(args.heart)]
-    deciding += [options.voxel_size, options.speck_share] if volumes else []  # what is measured
+    deciding += [options.voxel_size, options.speck_share, FINE_MM] if volumes else [0]  # measured
     key = sha256_json([sha256_file(args.model), deciding])
     hearts = made_hearts(generator, wanted, options, key, args.out / "latents")
     shown, made = write_hearts(generator, hearts, options, args.out)

@@ -110,6 +110,17 @@ class LabelTable(Sequence[LabelClass]):
     def names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.classes)
 
+    @property
+    def usual_parts(self) -> list[range]:
+        """Numbers of connected parts of each class that are nothing unusual.
+
+        Stored tables lack the ranges: those of the built-in classes are known, others have the
+        upper end alone.
+        """
+        known = {c: c.expected for c in STACOM_2025}
+        up_to = [range(1, c.components + 1) for c in self.classes]
+        return [c.expected if c.most else known.get(c, r) for c, r in zip(self.classes, up_to)]
+
     def channel(self, name: str) -> int:
         """Channel of the class called ``name``."""
         if name not in self.names:

@@ -70,7 +70,7 @@ def number_of(text: str) -> float | None:
 
     As people write them: Python would take ``1_0``, too, and digits of other scripts.
     """
-    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text.strip()):
+    if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", text.strip()):
         return None
     value = float(text)
     return value if math.isfinite(value) else None

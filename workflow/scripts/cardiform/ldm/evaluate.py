@@ -12,7 +12,6 @@ import numpy as np
 
 from ..anatomy.validity import Anatomy
 from ..errors import together
-from ..labels import STACOM_2025, LabelTable
 from ..metrics.summary import mean
 from ..options.ldm import GenerationOptions
 from .copies import Latents, lines_of_copies, memorisation
@@ -54,17 +53,6 @@ def load_hearts(paths: Sequence[Path], grid: Grid) -> list[np.ndarray]:
     shapes = together(*(functools.partial(load_shape, path, grid) for path in paths))
     hearts = [shape.numpy() for shape in shapes]
     return hearts if grid.has_classes else [(h > 0.5).astype(np.uint8) for h in hearts]
-
-
-def usual_parts(table: LabelTable) -> list[range]:
-    """Numbers of connected parts of each class that are nothing unusual: those of the label table.
-
-    Earlier grid files lack the ranges: those of the built-in classes are known, others have the
-    upper end alone.
-    """
-    known = {c: c.expected for c in STACOM_2025}
-    up_to = [range(1, c.components + 1) for c in table]
-    return [c.expected if c.most else known.get(c, r) for c, r in zip(table, up_to)]
 
 
 @dataclass(frozen=True)
@@ -169,7 +157,7 @@ def evaluate(
     number, classes = references.number(made), len(grid.table)
     draws = draws_of(sets, number, options.seed)
     train = HeartSet.real(references.train, classes, references.cut_train)
-    anatomy = Anatomy.of(zip(train.hearts, train.known), usual_parts(grid.table))
+    anatomy = Anatomy.of(zip(train.hearts, train.known), grid.table.usual_parts)
     result: dict = {
         "hearts": dict.fromkeys(sets, number),
         "hearts_of": {"generated": len(made), "train": len(train), "test": len(references.test)},

@@ -20,9 +20,9 @@ def without_specks(logits: np.ndarray, table: LabelTable, share: float) -> np.nd
     logits : (C, X, Y, Z) float, the background first. It is not changed.
     """
     result = logits.copy()
-    for channel, label in enumerate(table, start=1):
+    for channel, usual in enumerate(table.usual_parts, start=1):
         mask = result.argmax(axis=0) == channel
-        if (there := small_spares(mask, label.expected[-1], share)) is None:
+        if (there := small_spares(mask, usual[-1], share)) is None:
             continue
         own = result[channel][there]
         others = np.delete(result, channel, axis=0)[:, there].max(axis=0)

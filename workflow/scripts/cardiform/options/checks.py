@@ -20,7 +20,7 @@ VQVAE_WIDTHS = 4  # at full, half, quarter and eighth resolution
 BUILT_IN = "STACOM-2025"
 STRUCTURE = "coronary_repair.structure"
 TRACED = "coronary_trace.structure"
-ASKED_FOR = ("vessels", "set_diffusion")  # trainings of targets that are made by their name alone
+ASKED_FOR = ("vessels", "set_diffusion")  # trainings of targets that `all` need not have
 STAGES = ("vqvae_pretrain", "vqvae_codebook", "vqvae_joint")
 
 

@@ -95,7 +95,14 @@ class SetSamplingOptions:
     )
     batch_size: int = redefault(SamplingOptions, "batch_size", 8)
     query_batch: int = redefault(VecsetReconstructOptions, "query_batch", 4096)
-    speck_share: float = redefault(SamplingOptions, "speck_share", 0.05)
+    speck_share: float = option(
+        0.05,
+        "parts of a class beyond the number that the label table expects are left out where they "
+        "hold less than this share of it (0: they stay)",
+        minimum=0.0,
+        maximum=1.0,
+        young=True,
+    )
     save_format: str = redefault(SamplingOptions, "save_format", "both")
     num_points: int = redefault(SamplingOptions, "num_points", 10_000)
     seed: int = redefault(SamplingOptions, "seed", 0)

@@ -14,7 +14,7 @@ from ..labels import LabelTable
 from ..ldm.cube import MOST_SUBSAMPLES, Cube, on_cube
 from ..volumes import LabelMap
 
-FINE_MM = 2.0  # coarser fields are sampled between the voxels of the grid
+FINE_MM = 2.0  # voxels of 3 mm and more are sampled about as finely as this
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Decoded:
         """A field of the classes of ``table``.
 
         to_unit : RAS mm to the unit frame, a similarity.
-        speck_share : parts beyond the usual number are left out where they hold less than this
-            share of their class.
+        speck_share : parts of a class beyond the usual number are left out where they hold less
+            than this share of it.
         """
         parts = int(np.clip(round(cube.spacing / FINE_MM), 1, MOST_SUBSAMPLES)) | 1
         shape = (cube.size * parts,) * 3
@@ -57,8 +57,10 @@ class Decoded:
     def labels(self) -> np.ndarray:
         """(S, S, S) uint8 values on the grid of the cube."""
         values = self.table.values
-        fine = LabelMap(self.field.labels(values), self.field.affine)
-        return on_cube(fine, self.cube, values)
+        labels = self.field.labels(values)
+        if labels.shape[0] == self.cube.size:
+            return labels
+        return on_cube(LabelMap(labels, self.field.affine), self.cube, values)
 
     def surfaces(self) -> dict[str, Mesh]:
         """Class name -> closed surface, RAS mm, of the classes that are there."""
@@ -67,10 +69,10 @@ class Decoded:
 
 
 def without_specks(field: SampledField, table: LabelTable, share: float) -> SampledField:
-    """``field`` outside of its specks: parts of a class that are beyond the usual number of its
+    """``field`` without its specks: parts of a class that are beyond the usual number of its
     label table and hold less than ``share`` of it. The largest parts are none."""
-    for channel, label in enumerate(table):
+    for channel, usual in enumerate(table.usual_parts):
         inside, low = field.inside(channel)
-        if (specks := small_spares(inside, label.expected[-1], share)) is not None:
+        if (specks := small_spares(inside, usual[-1], share)) is not None:
             field = field.turned_out(channel, specks, low)
     return field
