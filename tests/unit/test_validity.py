@@ -57,6 +57,26 @@ def test_rules_of_hearts_that_are_alike_are_strict():
     assert not anatomy.check(leaking)["apart"]
 
 
+def in_pieces(number: int) -> np.ndarray:
+    """A class of one part, and one in pieces."""
+    data = np.zeros((20, 6, 6), np.uint8)
+    data[1:19, 1:3, 1:5] = 1
+    data[1 : 1 + 2 * number : 2, 3, 2] = 2
+    return data
+
+
+def test_a_class_that_training_hearts_have_in_pieces_may_have_any_number_of_them():
+    thin = learned([in_pieces(n) for n in (4, 5, 1, 6)], TWO)
+    assert thin.check(in_pieces(8))["connected"]
+    split = in_pieces(8)
+    split[10:12, 1:3, 1:5] = 0
+    assert not thin.check(split)["connected"], "the other class is judged as ever"
+    few = learned([in_pieces(1)] * 19 + [in_pieces(3)], TWO)
+    assert not few.check(in_pieces(3))["connected"], "one of twenty is a fault"
+    unknown = learned([in_pieces(1), in_pieces(4)], TWO, np.array([True, False]))
+    assert not unknown.check(in_pieces(4))["connected"], "nothing is known of it"
+
+
 def test_a_contact_that_a_training_heart_lacks_by_an_edge_is_no_fault_in_another():
     train = [boxes(0)] * 19 + [boxes(0, 3)]  # in the last of them, two classes share an edge alone
     anatomy = learned(train, TWO)

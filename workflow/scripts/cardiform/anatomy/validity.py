@@ -17,6 +17,7 @@ MISJUDGED = 0.02  # share of the training hearts that the others may call not va
 FACE, *_ = SPARE = (1, 2, 3, 4, 5)
 FAR = 9  # any distance beyond
 _REACH = range(-2, 3)
+ANY_NUMBER = range(1, 1 << 31)
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,10 @@ class Anatomy:
     surfaces that nearly meet share the face of a voxel depends on where the grid lies. So the rules
     are as strict as the training hearts bear: each is judged by the others, and room is given until
     nearly all are called valid. Classes that share an edge in some heart are held apart only where
-    many hearts say so.
+    many hearts say so. A class that is thinner than a voxel falls into pieces in the training
+    hearts, too: where many have another number of parts than the usual ones, any number will do.
 
-    parts : of each class, the numbers of connected parts that are nothing unusual.
+    parts : of each class, the numbers of connected parts that are nothing unusual, or ANY_NUMBER.
     touching, apart : (C, C) bool: pairs that have to touch, and that must not share a face.
     spare : squared distance in voxels up to which two classes touch, for the first of them.
     """
@@ -47,9 +49,11 @@ class Anatomy:
             known of a heart is no rule.
         parts : of the C classes, from the label table.
         """
-        looked = [(gaps(heart, len(parts)), known[:, None] & known) for heart, known in hearts]
-        ways = np.array([gap for gap, _ in looked])
-        seen = np.array([pairs for _, pairs in looked])
+        looked = [
+            (gaps(heart, len(parts)), known[:, None] & known, _unusual(heart, parts) & known)
+            for heart, known in hearts
+        ]
+        ways, seen, unusual = (np.array(part) for part in zip(*looked))
         touch, total = (ways == FACE) & seen, seen.sum(axis=0)
         count, most = touch.sum(axis=0), np.maximum(total - seen, 1)
         wanted = (total > seen) & seen & ((count - touch) / most >= ALWAYS)
@@ -58,23 +62,29 @@ class Anatomy:
         room = _spare(lambda far: touch & (others > far), SPARE[1:])
         expected = (count + 1) / (total + 2)  # by Laplace's rule of succession
         apart = (total > 0) & ((nearest > room) | (expected <= NEVER))
-        return cls(parts, (total > 0) & (count >= ALWAYS * total), apart, spare)
+        pieces = unusual.sum(axis=0) > (1 - ALWAYS) * total.diagonal()
+        bound = [ANY_NUMBER if loose else usual for loose, usual in zip(pieces, parts)]
+        return cls(bound, (total > 0) & (count >= ALWAYS * total), apart, spare)
 
     def check(self, heart: np.ndarray, known: np.ndarray | None = None) -> dict[str, bool]:
         """Which of the rules a heart keeps; only its ``known`` classes are looked at."""
         classes = len(self.parts)
         known = np.ones(classes, bool) if known is None else known
-        counts = [count_components(heart == k) for k in range(1, classes + 1)]
-        usual = np.array([n in usual for n, usual in zip(counts, self.parts)])
         ways = gaps(heart, classes)
         pairs = np.triu(known[:, None] & known, 1)
-        there = np.array(counts) > 0
+        there = np.bincount(heart.ravel(), minlength=classes + 1)[1:] > 0
         return {
             "complete": bool(there[known].all()),
-            "connected": bool((usual | ~there)[known].all()),
+            "connected": not bool(_unusual(heart, self.parts)[known].any()),
             "touching": bool((ways[self.touching & pairs] <= self.spare).all()),
             "apart": bool((ways[self.apart & pairs] > FACE).all()),
         }
+
+
+def _unusual(heart: np.ndarray, parts: Sequence[range]) -> np.ndarray:
+    """(C,) bool: the classes that are there, in another number of parts than the usual ones."""
+    counts = [count_components(heart == k) for k in range(1, len(parts) + 1)]
+    return np.array([n > 0 and n not in usual for n, usual in zip(counts, parts)])
 
 
 def _spare(broken: Callable[[int], np.ndarray], distances: Sequence[int]) -> int:

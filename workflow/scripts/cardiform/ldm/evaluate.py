@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..anatomy.validity import Anatomy
+from ..anatomy.validity import ANY_NUMBER, Anatomy
 from ..errors import together
 from ..metrics.summary import mean
 from ..options.ldm import GenerationOptions
@@ -163,8 +163,16 @@ def evaluate(
         "hearts_of": {"generated": len(made), "train": len(train), "test": len(references.test)},
         "draws": len(draws),
     }
-    if notes := _notes(made, references):
+    notes = _notes(made, references)
+    if loose := [n for n, p in zip(grid.table.names, anatomy.parts) if p == ANY_NUMBER]:
+        notes.append(
+            f"{', '.join(loose)}: more than a tenth of the training hearts have another number of "
+            "parts on this grid than the label table expects, so the number is no rule of validity"
+        )
+    if notes:
         result["notes"] = notes
+        for note in notes:
+            log.warning(note)
     blocks = {name: _blocks(sets, name, draws) for name in sets if name != "test"}
     compare = _Comparison(grid, options, threads)
     real = compare.points(sets["test"])
@@ -324,8 +332,6 @@ def _notes(made: Hearts, references: References) -> list[str]:
             "no reconstructions of training hearts, so no row of them: encode_latents of this "
             "version writes them"
         )
-    for note in notes:
-        log.warning(note)
     return notes
 
 
