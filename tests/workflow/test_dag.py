@@ -235,6 +235,11 @@ def test_sets_are_diffused_with_the_vecset_where_the_cohort_says_so(project):
     assert snakemake(project, "-n", "vqvae").returncode == 0, "no other target minds"
     write_config(project, config + "vecset:\n  preset: demo\n")
     stages = {"encode_set_latents", "train_set_diffusion", "evaluate_set_samples"}
+    write_config(project, "vecset:\n  preset: demo\n")
+    run(project)
+    write_config(project, config + "vecset:\n  preset: demo\n")
+    new = {"resample_set_labels", "sample_set_diffusion", "set_diffusion", *stages}
+    assert planned(project, "vecset").keys() <= {"vecset", *new}, "what was made stays"
     assert stages <= planned(project, "vecset").keys()
     assert stages <= planned(project).keys(), "all has it"
     assert stages <= planned(project, "report").keys(), "the report waits for it"

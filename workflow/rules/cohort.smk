@@ -70,7 +70,8 @@ checkpoint check_cohort:
         "../envs/geometry.yaml"
     params:
         script=script("check_cohort.py"),
-        flags=flags("cohort", table=CASE_TABLE),
+        # which targets belong together is not for the script
+        flags=flags("cohort", table=CASE_TABLE, with_set_diffusion=False),
         out=folder_of_output,
     shell:
         "python {params.script:q} --out {params.out} --manifest {input.manifests:q}"

@@ -45,6 +45,7 @@ class CohortOptions:
     with_set_diffusion: bool = option(
         False,
         "target vecset, and so all, generates hearts, too (target set_diffusion)",
+        young=True,
     )
     chunks: int = option(
         64, "per-case jobs: a larger cohort is dealt into this many chunks", minimum=1, maximum=1000
