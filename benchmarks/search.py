@@ -36,7 +36,7 @@ from cardiform.search.space import parse_space, text_of, values_of  # noqa: E402
 CUT = {
     "steps": 120, "warmup_steps": 10, "validate_every": 60, "checkpoint_every": 60,
     "input_points": 512, "volume_queries": 128, "near_queries": 128, "surface_queries": 64,
-    "eikonal_queries": 16, "batch_size": 2, "ema_decay": 0.95, "device": "cpu",
+    "eikonal_queries": 16, "batch_size": 2, "ema_decay": 0.95, "hidden_share": 0.0, "device": "cpu",
 }  # fmt: skip
 SEARCH = SearchOptions(
     training="vecset",
