@@ -65,6 +65,7 @@ class Hearts(Trainings):
         given = load_label_map(folder / "demo" / "labels" / "phantom_000.nii.gz")
         (folder / "dense").mkdir()
         np.save(folder / "dense" / "phantom_000.npy", given.data)
+        (folder / "classes.tsv").write_text("value\tname\n1\tmyocardium\n3\tleft_atrium\n")
         lacking = np.where(given.data == 8, np.uint8(0), given.data)
         source = folder / "demo" / "labels" / "phantom_000.nii.gz"
         save_like(folder / "lacking.nii.gz", lacking, source)
@@ -121,6 +122,10 @@ class Hearts(Trainings):
                 *("--manifest", out / "all.tsv", "--resolution", 64),
             ],
             "import_volumes": ["--volumes", f / "dense", "--spacing", 5, "--out", out],
+            "import_labels": [
+                *("--label-maps", f / "demo" / "labels", "--classes", f / "classes.tsv"),
+                *("--out", out),
+            ],
             "repair_coronary": self.per_case(out, *self.flags("coronary_repair")),
             "refine_coronary": [
                 *(*self.cases, *ONE, "--model", self.model("coronary"), "--out", out),
@@ -248,6 +253,7 @@ OTHER_SCRIPTS = {
     "window_ct": ("--band-voxels", 3),
     "voxelize_meshes": ("--band-voxels", 3),
     "import_volumes": ("--axes", "SAR"),
+    "import_labels": (),
     "repair_coronary": ("--fragment-mm3", 50),
     "refine_coronary": ("--resolution", 32),
     "fuse_labels": ("--hole-mm3", 5),

@@ -37,6 +37,7 @@ OF_OTHERS = {"voxelize_meshes"}
 # Steps that no rule runs, and the environment that they work in.
 STAND_ALONE = {
     "list_cases.py": "geometry.yaml",
+    "import_labels.py": "geometry.yaml",
     "import_volumes.py": "geometry.yaml",
     "export_models.py": "apply.yaml",
     "import_models.py": "apply.yaml",

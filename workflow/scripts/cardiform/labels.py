@@ -188,6 +188,43 @@ def load_label_table(path: str | Path = "") -> LabelTable:
     return LabelTable(tuple(classes))
 
 
+def load_values_by_name(path: str | Path, table: LabelTable) -> dict[int, int]:
+    """Class values of other label maps, and those of ``table`` that have the same names.
+
+    path : a table with the columns value and name; several values may have one name.
+
+    Raises
+    ------
+    InputError
+        It is no such table, a value is there twice or none of 1-255, a name is no class of
+        ``table``: all of them, with the line.
+    """
+    header, rows = read_table(path)
+    if missing := [c for c in ("value", "name") if c not in header]:
+        remedy = "name value and name in the header, separated by tabs or commas"
+        raise InputError(problem(path, f"no column {', '.join(missing)}", remedy))
+    problems: list[str] = []
+    result: dict[int, int] = {}
+    known = dict(zip(table.names, table.values))
+    for line, row in rows:
+        value, name = row["value"], row["name"]
+        where, remedy = f"{path}:{line}", "correct this row, or remove it"
+        if not re.fullmatch(r"[0-9]{1,3}", value) or not 1 <= int(value) <= 255:
+            problems.append(problem(where, f"value {value[:60]!r} is not within 1-255", remedy))
+        elif int(value) in result:
+            problems.append(problem(where, f"value {value} is there twice", "keep one row"))
+        else:
+            result[int(value)] = known.get(name, 0)
+        if name not in known:
+            fact = f"name {name[:60]!r} is no class of the label table ({', '.join(known)})"
+            problems.append(problem(where, fact, remedy))
+    if not rows:
+        problems.append(problem(path, "has no rows", "list at least one class"))
+    if problems:
+        raise InputError(problems)
+    return result
+
+
 def _facts(row: dict[str, str]) -> list[str]:
     """What is wrong with a row; whole numbers are of up to nine digits."""
     if empty := [name for name, text in row.items() if name in NEEDED and not text]:
