@@ -1,9 +1,10 @@
 """Networks trained on procedural hearts, asked about real ones.
 
     OMP_NUM_THREADS=1 python benchmarks/real_hearts.py --hearts FOLDER --out real \\
-        --config config/demo.yaml
+        --config config/demo.yaml --set normals=false hidden_share=0
     OMP_NUM_THREADS=1 python benchmarks/real_hearts.py --hearts FOLDER --out real \\
-        --config config/demo.yaml benchmarks/real_hearts.yaml --start real/demo/vecset/model.pt
+        --config config/demo.yaml benchmarks/real_hearts.yaml --set normals=false hidden_share=0 \\
+        --start real/demo/vecset/model.pt
 
 FOLDER holds label maps (.nii.gz) in the class numbers of the label table. Draws the cohort of the
 config (sections demo, points; as many hearts as demo.cases), trains its VecSet (section vecset) and

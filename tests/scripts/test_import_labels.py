@@ -9,7 +9,7 @@ import pytest
 from answers import refused
 from inside import run_inside
 
-from cardiform.volumes import load_label_map, save_label_map
+from cardiform.volumes import load_label_map, save_image
 
 AFFINE = np.diag([-0.8, 0.8, 2.0, 1.0])
 CLASSES = "Value,Name\n51,left_ventricle\n52,left_atrium\n53,left_atrium\n"
@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch):
 def put(name: str, *values: int, dtype=np.uint8) -> None:
     data = np.zeros((4, 5, 6), dtype)
     data[0, 0, : len(values)] = values
-    save_label_map(f"other/{name}.nii.gz", data, AFFINE)
+    save_image(f"other/{name}.nii.gz", data, AFFINE)
 
 
 def call(*more):
@@ -60,15 +60,25 @@ def test_another_target_and_a_changed_table(folder):
     assert (made[load_label_map("other/a.nii.gz").data == 52] == 9).all() and (made == 9).sum() == 1
 
 
+def test_values_above_255_as_in_mm_whs(folder):
+    Path("other.csv").write_text("value,name\n500,left_ventricle\n850,pulmonary_artery\n")
+    put("a", 500, 850, 205, dtype=np.int16)
+    result = call()
+    assert result.returncode == 0 and "a: 205 become background" in result.stderr, result.stderr
+    assert load_label_map("labels/a.nii.gz").data[0, 0].tolist() == [3, 7, 0, 0, 0, 0]
+    put("b", -1, 500, dtype=np.int16)
+    refused(call(), "b.nii.gz: values run from -1 to 500")
+
+
 @pytest.mark.parametrize(
     ("table", "lines"),
     [
         ("value,title\n1,a\n", ["other.csv: no column name"]),
         ("value,name\n", ["other.csv: has no rows"]),
         (
-            "value,name\n1,aorta\n1,coronary\n2,heart\n300,aorta\n1_0,aorta\n",
+            "value,name\n1,aorta\n1,coronary\n2,heart\n70000,aorta\n1_0,aorta\n",
             ["other.csv:3: value 1 is there twice", "other.csv:4: name 'heart' is no class",
-             "other.csv:5: value '300' is not within 1-255", "other.csv:6: value '1_0' is not"],
+             "other.csv:5: value '70000' is not within 1-65535", "other.csv:6: value '1_0' is not"],
         ),
     ],
 )  # fmt: skip

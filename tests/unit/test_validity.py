@@ -71,8 +71,10 @@ def test_a_class_that_training_hearts_have_in_pieces_may_have_any_number_of_them
     split = in_pieces(8)
     split[10:12, 1:3, 1:5] = 0
     assert not thin.check(split)["connected"], "the other class is judged as ever"
-    few = learned([in_pieces(1)] * 19 + [in_pieces(3)], TWO)
-    assert not few.check(in_pieces(3))["connected"], "one of twenty is a fault"
+    few = learned([in_pieces(1)] * 18 + [in_pieces(3)] * 2, TWO)
+    assert not few.check(in_pieces(3))["connected"], "a tenth of them are faults"
+    one = learned([in_pieces(1)] * 2 + [in_pieces(3)], TWO)
+    assert not one.check(in_pieces(3))["connected"], "one heart is no rule"
     unknown = learned([in_pieces(1), in_pieces(4)], TWO, np.array([True, False]))
     assert not unknown.check(in_pieces(4))["connected"], "nothing is known of it"
 

@@ -6,8 +6,8 @@
 
 --classes names the classes of the files: a table with the columns value and name, where a name is
 that of a class of your label table (--labels; the built-in one otherwise). Several values may have
-one name. A value that it does not list becomes background. So cohorts that were labelled by
-different tables train together; a class that a heart lacks counts in no loss and no figure.
+one name. A value (1-65535) that it does not list becomes background. So cohorts that were labelled
+by different tables train together.
 
 Writes <out>/<case>.nii.gz, on the same grid. List them with list_cases.py. It needs the
 environment: python3 run.py python workflow/scripts/...
@@ -48,24 +48,19 @@ def write_label_map(case: Case, *, values: dict[int, int], out: Path) -> list[Pa
 
     values : of the file to those of the label table.
     """
-    import numpy as np
+    from cardiform.volumes import load_renamed, save_label_map
 
-    from cardiform.volumes import load_label_map, save_label_map
-
-    given = load_label_map(case.labels)
-    lookup = np.zeros(256, np.uint8)
-    lookup[list(values)] = list(values.values())
-    found = set(np.unique(given.data).tolist()) - {0}
-    if not found & set(values):
+    made, found = load_renamed(case.labels, values)
+    if not set(found) & set(values):
         fact = f"has none of the values {', '.join(map(str, values))}"
         raise InputError(
             problem(case.labels, fact, "list its values in --classes, or leave it out")
         )
-    if others := sorted(found - set(values)):
+    if others := [value for value in found if value not in values]:
         text = "%s: %s become background: --classes does not list them"
         log.info(text, case.case_id, ", ".join(map(str, others)))
     path = out / f"{case.case_id}.nii.gz"
-    save_label_map(path, lookup[given.data], given.affine)
+    save_label_map(path, made.data, made.affine)
     return [path]
 
 

@@ -49,6 +49,7 @@ class LabelClass:
         return str(first) if first == last else f"{first}-{last}"
 
 
+MOST_FOREIGN = 65535  # as cardiform.volumes.files has it
 INTEGERS = ("value", "priority")
 STORED = ("value", "name", "title", "color", "components", "priority")
 NEEDED = tuple(name for name in STORED if name != "title")  # a title may be empty
@@ -196,7 +197,7 @@ def load_values_by_name(path: str | Path, table: LabelTable) -> dict[int, int]:
     Raises
     ------
     InputError
-        It is no such table, a value is there twice or none of 1-255, a name is no class of
+        It is no such table, a value is there twice or none of 1-65535, a name is no class of
         ``table``: all of them, with the line.
     """
     header, rows = read_table(path)
@@ -209,8 +210,9 @@ def load_values_by_name(path: str | Path, table: LabelTable) -> dict[int, int]:
     for line, row in rows:
         value, name = row["value"], row["name"]
         where, remedy = f"{path}:{line}", "correct this row, or remove it"
-        if not re.fullmatch(r"[0-9]{1,3}", value) or not 1 <= int(value) <= 255:
-            problems.append(problem(where, f"value {value[:60]!r} is not within 1-255", remedy))
+        if not re.fullmatch(r"[0-9]{1,5}", value) or not 1 <= int(value) <= MOST_FOREIGN:
+            fact = f"value {value[:60]!r} is not within 1-{MOST_FOREIGN}"
+            problems.append(problem(where, fact, remedy))
         elif int(value) in result:
             problems.append(problem(where, f"value {value} is there twice", "keep one row"))
         else:

@@ -62,7 +62,8 @@ class Anatomy:
         room = _spare(lambda far: touch & (others > far), SPARE[1:])
         expected = (count + 1) / (total + 2)  # by Laplace's rule of succession
         apart = (total > 0) & ((nearest > room) | (expected <= NEVER))
-        pieces = unusual.sum(axis=0) > (1 - ALWAYS) * total.diagonal()
+        odd, of = unusual.sum(axis=0), total.diagonal()
+        pieces = (odd > 1) & (of - odd < ALWAYS * of)
         bound = [ANY_NUMBER if loose else usual for loose, usual in zip(pieces, parts)]
         return cls(bound, (total > 0) & (count >= ALWAYS * total), apart, spare)
 

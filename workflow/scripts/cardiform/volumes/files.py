@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from .extent import Box, class_boxes
 INTEGER_TOLERANCE = 1e-3
 # Read at a time, so that labels stored as float64 need no more memory than uint8 ones.
 SLAB_VOXELS = 2**18
+MOST, MOST_FOREIGN = 255, 65535  # class values of label maps, and of those that are renamed
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,25 @@ def load_label_map(path: str | Path) -> LabelMap:
     return LabelMap(_to_labels(path, volume.values()), volume.affine())
 
 
+def load_renamed(path: str | Path, renamed: Mapping[int, int]) -> tuple[LabelMap, list[int]]:
+    """Read a label map of another label table: its values become others, those that are not listed
+    0. Returns also the values other than 0 that the file has.
+
+    renamed : value of the file (0-65535) to class value.
+
+    Raises
+    ------
+    InputError
+        As of a label map, but that values may be up to 65535.
+    """
+    volume = _format_of(path).open(path)
+    given = _to_labels(path, volume.values(), MOST_FOREIGN)
+    lookup = np.zeros(MOST_FOREIGN + 1, np.uint8)
+    lookup[list(renamed)] = list(renamed.values())
+    found = np.flatnonzero(np.bincount(given.ravel("K"), minlength=1)).tolist()
+    return LabelMap(lookup[given], volume.affine()), [value for value in found if value]
+
+
 def load_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Read an image with slope and intercept applied: (X, Y, Z) float32 and its affine.
 
@@ -157,9 +177,9 @@ def _slabs(path, values: Values) -> Iterator[tuple[slice, np.ndarray]]:
         yield part, slab
 
 
-def _to_labels(path, values: Values) -> np.ndarray:
-    """(X, Y, Z) values as uint8 class values."""
-    labels = np.empty(values.shape, np.uint8, order="F")
+def _to_labels(path, values: Values, most: int = MOST) -> np.ndarray:
+    """(X, Y, Z) values as class values up to ``most``, uint8 or uint16."""
+    labels = np.empty(values.shape, np.min_scalar_type(most), order="F")
     worst, low, high = 0.0, np.inf, -np.inf
     for part, slab in _slabs(path, values):
         if slab.dtype.kind == "f":
@@ -172,7 +192,7 @@ def _to_labels(path, values: Values) -> np.ndarray:
             worst = max(worst, float(off.max()), -float(off.min()))
             slab = rounded
         low, high = min(low, slab.min()), max(high, slab.max())
-        if low >= 0 and high <= 255:
+        if low >= 0 and high <= most:
             labels[:, :, part] = slab
     if worst > INTEGER_TOLERANCE:
         raise InputError(
@@ -182,8 +202,8 @@ def _to_labels(path, values: Values) -> np.ndarray:
                 "export labels, not probabilities, and resample by nearest neighbour",
             )
         )
-    if low < 0 or high > 255:
+    if low < 0 or high > most:
         raise InputError(
-            problem(path, f"values run from {low:g} to {high:g}", "labels lie within 0-255")
+            problem(path, f"values run from {low:g} to {high:g}", f"labels lie within 0-{most}")
         )
     return labels
