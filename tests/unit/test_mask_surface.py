@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from cardiform.geometry.frame import apply_affine
-from cardiform.geometry.mask_surface import blurred, surface_of_mask
+from cardiform.geometry.mask_surface import blurred, class_surfaces, surface_of_mask
 from cardiform.geometry.sdf import smooth_distance
-from cardiform.geometry.surface import is_watertight, signed_volume
+from cardiform.geometry.surface import Mesh, is_watertight, signed_volume
+from cardiform.labels import LabelClass
+from cardiform.volumes import LabelMap
 
 # mirrored, axes exchanged, uneven
 AFFINE = np.array([[0, 0, -1.5, 9], [0.8, 0, 0, -4], [0, 1.1, 0, 2], [0, 0, 0, 1.0]])
@@ -38,6 +40,21 @@ def test_the_surface_is_closed_and_lies_where_the_mask_does(mask, field):
     middle = apply_affine(AFFINE, np.argwhere(mask).mean(axis=0))
     box = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
     np.testing.assert_allclose(box, middle, atol=0.1)
+
+
+def test_pictures_show_vessels_of_two_voxels_and_chambers_alike():
+    """A plain blur made the vessel a thirtieth as large."""
+    data = np.zeros((40, 40, 60), np.uint8)
+    data[4:24, 4:24, 10:30] = 1
+    data[30, 30, 5:55] = data[31, 30, 5:55] = data[30, 31, 5:55] = data[29, 30, 5:55] = 2
+    classes = [LabelClass(value=v, name=f"c{v}", title="", color="#000000") for v in (1, 2, 3)]
+    block, vessel, absent = (
+        Mesh(v, f) for v, f, _, _ in class_surfaces(LabelMap(data, np.eye(4)), classes)
+    )
+    for mesh, value in ((block, 1), (vessel, 2)):
+        assert is_watertight(mesh)
+        assert signed_volume(mesh) == pytest.approx((data == value).sum(), rel=0.25)
+    assert not len(absent.faces)
 
 
 def test_a_crop_and_every_second_voxel_lie_there_too(mask):

@@ -61,11 +61,21 @@ def blurred(mask: np.ndarray, spacing: np.ndarray, *, sigma_vox: float) -> np.nd
     return np.where(smooth == 0.5, np.float32(1e-6), 0.5 - smooth)
 
 
+def blurred_as_large(mask: np.ndarray, spacing: np.ndarray, *, sigma_vox: float) -> np.ndarray:
+    """The Gaussian blur of a mask, cut where as many voxels are inside as before, at one half at
+    most: quick, and vessels of a voxel or two stay. As :func:`blurred` else."""
+    smooth = 0.5 - blurred(mask, spacing, sigma_vox=sigma_vox)
+    inside = int(np.count_nonzero(mask))
+    level = np.partition(smooth, smooth.size - inside, axis=None)[-inside] if inside else 0.5
+    apart = min(0.5, float(level) * (1 - 1e-3)) - smooth
+    return np.where(apart == 0, np.float32(1e-6), apart)
+
+
 def class_surfaces(
     label_map: LabelMap, classes: Iterable[LabelClass]
 ) -> list[tuple[np.ndarray, np.ndarray, str, float]]:
     """What a picture shows of a label map: vertices, faces, colour and opacity of each class."""
-    smoothed = functools.partial(blurred, sigma_vox=1.0)
+    smoothed = functools.partial(blurred_as_large, sigma_vox=1.0)
     found = []
     for label in classes:
         inside = label_map.data == label.value
