@@ -1,4 +1,4 @@
-"""Completions of the same test hearts compared: the table of docs/vecset.md.
+"""Completions of the same test hearts compared, as in docs/vecset.md.
 
     python benchmarks/completions.py --made results/generation/vecset/completion/metrics.json \\
         --beside results/generation/ldm/labels/completion/metrics.json \\
