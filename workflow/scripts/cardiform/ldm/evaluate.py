@@ -163,16 +163,9 @@ def evaluate(
         "hearts_of": {"generated": len(made), "train": len(train), "test": len(references.test)},
         "draws": len(draws),
     }
-    notes = _notes(made, references)
-    if loose := [n for n, p in zip(grid.table.names, anatomy.parts) if p == ANY_NUMBER]:
-        notes.append(
-            f"{', '.join(loose)}: more than a tenth of the training hearts have another number of "
-            "parts on this grid than the label table expects, so the number is no rule of validity"
-        )
-    if notes:
+    loose = [n for n, p in zip(grid.table.names, anatomy.parts) if p == ANY_NUMBER]
+    if notes := _notes(made, references, loose):
         result["notes"] = notes
-        for note in notes:
-            log.warning(note)
     blocks = {name: _blocks(sets, name, draws) for name in sets if name != "test"}
     compare = _Comparison(grid, options, threads)
     real = compare.points(sets["test"])
@@ -318,8 +311,11 @@ def _add(row: dict, key: str, found: dict) -> None:
         del row["spread"]
 
 
-def _notes(made: Hearts, references: References) -> list[str]:
-    """What a reader of the figures should know of the sets."""
+def _notes(made: Hearts, references: References, loose: Sequence[str]) -> list[str]:
+    """What a reader of the figures should know of the sets.
+
+    loose : classes that may have any number of parts.
+    """
     notes = []
     wanted = min(len(references.test), len(references.train))
     if len(made) < wanted:
@@ -332,6 +328,13 @@ def _notes(made: Hearts, references: References) -> list[str]:
             "no reconstructions of training hearts, so no row of them: encode_latents of this "
             "version writes them"
         )
+    if loose:
+        notes.append(
+            f"{', '.join(loose)}: more than a tenth of the training hearts have another number of "
+            "parts on this grid than the label table expects, so the number is no rule of validity"
+        )
+    for note in notes:
+        log.warning(note)
     return notes
 
 
