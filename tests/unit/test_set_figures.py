@@ -114,6 +114,17 @@ def random_hearts(number, seed):
     return made
 
 
+def test_figures_name_a_class_that_training_hearts_have_in_pieces():
+    train = random_hearts(8, 0)
+    for data in train[:3]:
+        data[7, 7, 7] = 3
+    test = random_hearts(4, 1)
+    figures = evaluate(train[:4], References(train, test, test), GRID, GenerationOptions(points=32))
+    last = figures["notes"][-1]
+    assert last.startswith(f"{GRID.table.names[2]}: more than a tenth") and "no rule" in last
+    assert figures["train_subset"]["validity"]["connected"] == 1.0
+
+
 def test_the_table_has_a_row_per_reference():
     train, test = random_hearts(8, 0), random_hearts(4, 1)
     figures = evaluate(
@@ -128,6 +139,7 @@ def test_the_table_has_a_row_per_reference():
     lines = table_of_figures(figures)
     assert len(lines) == 10 and "copies" in lines[-1] and "Z_U" in lines[-2]
     assert "no reconstructions of training hearts" in figures["notes"][0]
+    assert len(figures["notes"]) == 1
     again = evaluate(
         random_hearts(6, 2), References(train, test, test), GRID, GenerationOptions(points=32)
     )
