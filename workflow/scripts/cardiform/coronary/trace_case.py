@@ -15,7 +15,7 @@ from ..files import write_json
 from ..formats import Format
 from ..geometry.field_of_view import Cut, cuts_of
 from ..geometry.isotropic import isotropic_mask
-from ..geometry.mask_surface import blurred, surface_of_mask
+from ..geometry.mask_surface import blurred_as_large, surface_of_mask
 from ..geometry.sdf import class_boxes
 from ..labels import LabelTable
 from ..options.coronary import CoronaryTraceOptions
@@ -255,7 +255,7 @@ def _haze(label_map: LabelMap, value: int, color: str) -> list[PicturedMesh]:
     mesh = surface_of_mask(
         np.ascontiguousarray(label_map.data[box][::step, ::step, ::step] == value),
         label_map.affine,
-        functools.partial(blurred, sigma_vox=1.0),
+        functools.partial(blurred_as_large, sigma_vox=1.0),
         pad=3,
         start=[s.start for s in box],
         step=step,

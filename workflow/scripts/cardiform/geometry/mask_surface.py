@@ -63,7 +63,7 @@ def blurred(mask: np.ndarray, spacing: np.ndarray, *, sigma_vox: float) -> np.nd
 
 def blurred_as_large(mask: np.ndarray, spacing: np.ndarray, *, sigma_vox: float) -> np.ndarray:
     """The Gaussian blur of a mask, cut where as many voxels are inside as before, at one half at
-    most: quick, and vessels of a voxel or two stay. As :func:`blurred` else."""
+    most: quick, and vessels of a voxel or two stay. Otherwise as :func:`blurred`."""
     smooth = 0.5 - blurred(mask, spacing, sigma_vox=sigma_vox)
     inside = int(np.count_nonzero(mask))
     level = np.partition(smooth, smooth.size - inside, axis=None)[-inside] if inside else 0.5

@@ -21,9 +21,8 @@ FINE_MM = 2.0  # voxels of 3 mm and more are sampled about as finely as this
 class Decoded:
     """A field in a cube, sampled between its voxels where these are coarse.
 
-    At the middles of coarse voxels a field is no fair heart beside label maps: two surfaces that
-    lie half a millimetre apart, as those of two fields do, are a gap wherever such a middle
-    falls between them.
+    Sampled at the middles of coarse voxels alone, two surfaces half a millimetre apart, as those of
+    two fields often are, become a gap of a whole voxel wherever a middle falls between them.
 
     field : on the grid of the cube, each voxel cut into equal parts.
     """
