@@ -62,6 +62,7 @@ class Hearts(Trainings):
         (folder / "models").mkdir()
         (folder / "models" / "vecset").symlink_to(folder / "vecset")
         self.make_vessels(folder / "fine")
+        self.must(*self.other("sample_set_diffusion", folder / "set_samples"))
         given = load_label_map(folder / "demo" / "labels" / "phantom_000.nii.gz")
         (folder / "dense").mkdir()
         np.save(folder / "dense" / "phantom_000.npy", given.data)
@@ -180,6 +181,13 @@ class Hearts(Trainings):
                 *("--model", self.model("set_diffusion"), "--out", out),
                 *self.flags("set_sampling"),
             ],
+            "draw_set_vessels": [
+                *("--model", self.model("set_diffusion"), "--trees", trees),
+                *("--samples", f / "set_samples" / "metrics.json", "--spacing-mm", 4.0),
+                *("--latents", self.manifest("set_latents"), "--test", f / "val.csv"),
+                *("--train", f / "fine" / "test.csv", "--out", out, "--device", "cpu"),
+                *("--manifest", out / "all.tsv"),
+            ],
             "complete_labels": [
                 *(*diffusion, *voxels, *self.cases, *self.flags("completion")),
                 *("--train", f / "train.csv", "--test", f / "val.csv"),
@@ -282,6 +290,7 @@ OTHER_SCRIPTS = {
     "encode_vessels": ("--branch-mm", 20),
     "train_vessels": ("--seed", 5),
     "draw_vessels": ("--seed", 5),
+    "draw_set_vessels": ("--smooth-mm", 1.0),
     "evaluate_vessels": (),
     "apply_models": ("--tasks", "reconstruct"),
     "reconstruct_vecset": ("--seed", 5),

@@ -40,6 +40,7 @@ from cardiform.ldm.coder import ShapeCoder
 from cardiform.ldm.vessels import draw_case
 from cardiform.ldm.vessels import field as vessel_field
 from cardiform.ldm.vessels import tree as vessel_tree
+from cardiform.ldm.vessels.growth import Limits
 from cardiform.measures import norms
 from cardiform.measures import table as measure_table
 from cardiform.measures.case import measure_case
@@ -54,7 +55,6 @@ from cardiform.options.measures import MeasuresOptions
 from cardiform.options.statistics import LatentStatisticsOptions
 from cardiform.options.training import TrainingOptions
 from cardiform.options.vecset import VecsetOptions, VecsetReconstructOptions
-from cardiform.options.vessels import VesselDrawingOptions
 from cardiform.options.vqvae import VqvaeCodebookOptions, VqvaeOptions
 from cardiform.search import rungs
 from cardiform.set_diffusion import encode as set_encode
@@ -274,12 +274,14 @@ def _write_vessels(folder: Path, case: table.Case, grid, voxels: Path) -> None:
     field = vessel_field.encode(tree, grid.size, grid.spacing)
     votes = out / "votes" / "a.npz"
     vessel_field.save_votes(votes, vessel_field.decode(field, grid.size, grid.spacing))
+    label = TABLE[TABLE.channel("coronary")]
     draw_case.draw_case(
         dataclasses.replace(case, labels=str(voxels)),
         votes={NAME: votes},
-        grid=grid,
-        label=TABLE[TABLE.channel("coronary")],
-        options=VesselDrawingOptions(spacing_mm=2.0),
+        canvas=functools.partial(draw_case.on_grid, grid=grid, label=label, spacing=2.0),
+        spacing=grid.spacing,
+        label=label,
+        limits=Limits(gap_mm=15.0, branch_mm=5.0, smooth_mm=2.0),
         write_trees=functools.partial(trace_case.write_trees, structure="coronary", names=True),
         out=out,
     )

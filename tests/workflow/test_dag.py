@@ -225,6 +225,27 @@ def test_sets_are_diffused_where_they_are_asked_for(project):
     assert "no column x_size, which set_latents.columns names" in text
 
 
+def test_vessels_of_sets_are_made_where_they_are_asked_for(project):
+    stages = ("encode_set_vessels", "draw_set_vessels", "evaluate_set_vessels")
+    demo = "vecset:\n  preset: demo\n"
+    write_config(project, demo)
+    run(project, "set_diffusion")
+    assert planned(project, "set_vessels") == {**dict.fromkeys(stages, 1), "set_vessels": 1}
+    run(project, "set_vessels")
+    assert planned(project, "set_vessels") == planned(project, "set_diffusion") == {}
+    for config, first in (
+        ("coronary_trace:\n  branch_mm: 4.0\n", 0),
+        ("set_vessels:\n  gap_mm: 9.0\n", 1),
+    ):
+        write_config(project, demo + config)
+        after = dict.fromkeys(stages[first:], 1)
+        assert planned(project, "set_vessels") == {**after, "set_vessels": 1}
+    write_config(project, demo + "coronary_trace:\n  structure: no_class\n")
+    result = snakemake(project, "-n", "set_vessels")
+    text = result.stdout + result.stderr
+    assert result.returncode != 0 and "Traceback" not in text and "no_class" in text
+
+
 def test_sets_are_diffused_with_the_vecset_where_the_cohort_says_so(project):
     config = "  with_set_diffusion: true\n"
     write_config(project, config)

@@ -23,7 +23,8 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 # set_diffusion.
 NOT_DRAWN = {
     "split_pointclouds", "collect_fused", "encode_vessels", "train_vessels", "draw_vessels",
-    "evaluate_vessels", "resample_set_labels", "evaluate_set_samples",
+    "evaluate_vessels", "resample_set_labels", "evaluate_set_samples", "encode_set_vessels",
+    "draw_set_vessels", "evaluate_set_vessels",
 }  # fmt: skip
 
 TAGS = {

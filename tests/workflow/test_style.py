@@ -102,6 +102,7 @@ MAY_USE_TORCH = {
     "apply.models": False, "apply.record": False,
     "ldm.vessels.tree": False, "ldm.vessels.field": False, "ldm.vessels.growth": False,
     "ldm.vessels.fine": False, "ldm.vessels.surroundings": False, "ldm.vessels.draw_case": False,
+    "ldm.vessels.calibre": False,
 }  # fmt: skip
 LOOSE_FILES_AT_MOST = 8
 LINES_AT_MOST = 400

@@ -143,3 +143,72 @@ use rule evaluate_samples as evaluate_set_samples with:
         f"{LOGS}/evaluate_set_samples.log",
     benchmark:
         f"{LOGS}/benchmark/evaluate_set_samples.tsv"
+
+
+# Whole trees of thin vessels, which the fields of generated hearts hold in pieces.
+SET_VESSELS = f"{SET_DIFFUSION}/vessels"
+
+
+rule set_vessels:
+    input:
+        f"{SET_VESSELS}/figures.json",
+
+
+use rule encode_vessels as encode_set_vessels with:
+    input:
+        maps=manifests("fused") if COHORT.use_refined else checked_chunks("labels"),
+        cases=CASE_LIST,
+        voxels=lambda wildcards: if_fit(traced_known, f"{SET_DIFFUSION}/voxels/manifest.tsv"),
+        label_table=LABEL_TABLE,
+    output:
+        f"{SET_VESSELS}/trees/manifest.tsv",
+    log:
+        f"{LOGS}/encode_set_vessels.log",
+    benchmark:
+        f"{LOGS}/benchmark/encode_set_vessels.tsv"
+
+
+rule draw_set_vessels:
+    input:
+        model=f"{SET_DIFFUSION}/model/model.pt",
+        samples=f"{SET_DIFFUSION}/samples/metrics.json",
+        latents=f"{SET_DIFFUSION}/latents/manifest.tsv",
+        train=f"{RESULTS}/split/train.csv",
+        test=f"{RESULTS}/split/test.csv",
+        trees=f"{SET_VESSELS}/trees/manifest.tsv",
+    output:
+        f"{SET_VESSELS}/hearts/manifest.tsv",
+    log:
+        f"{LOGS}/draw_set_vessels.log",
+    benchmark:
+        f"{LOGS}/benchmark/draw_set_vessels.tsv"
+    conda:
+        "../envs/apply.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        launcher=script("launch.py"),
+        script=script("draw_set_vessels.py"),
+        flags=flags("set_vessels"),
+        out=folder_of_output,
+    shell:
+        one_process(
+            " --model {input.model:q} --samples {input.samples:q} --latents {input.latents:q}"
+            " --train {input.train:q} --test {input.test:q} --trees {input.trees:q}"
+            " --out {params.out} --manifest {output} --processes {threads} {params.flags}"
+        )
+
+
+use rule evaluate_vessels as evaluate_set_vessels with:
+    input:
+        trees=f"{SET_VESSELS}/trees/manifest.tsv",
+        drawn=f"{SET_VESSELS}/hearts/manifest.tsv",
+        train=f"{RESULTS}/split/train.csv",
+        test=f"{RESULTS}/split/test.csv",
+    output:
+        f"{SET_VESSELS}/figures.json",
+    log:
+        f"{LOGS}/evaluate_set_vessels.log",

@@ -95,22 +95,24 @@ def ask(generator, cases: list[Case], options: VesselDrawingOptions, args) -> di
 def draw(generator, cases: list[Case], votes, truth, table, options, args) -> None:
     """Trees and label maps from the votes."""
     from cardiform.coronary.trace_case import write_trees
-    from cardiform.ldm.vessels.draw_case import DRAWN, draw_case
+    from cardiform.ldm.vessels.draw_case import DRAWN, coded_on_grid, draw_case, on_grid
+    from cardiform.ldm.vessels.growth import Limits
 
-    label = table[table.channel(generator.structure)]
+    label, grid = table[table.channel(generator.structure)], generator.grid
     per_case.run_cases(
         per_case.CaseRun(cases, args.out, args.manifest, args.processes),
         functools.partial(
             draw_case,
             votes=votes,
-            grid=generator.grid,
+            canvas=functools.partial(on_grid, grid=grid, label=label, spacing=options.spacing_mm),
+            spacing=grid.spacing,
             label=label,
-            options=options,
+            limits=Limits(options.gap_mm, options.branch_mm, options.smooth_mm),
             write_trees=functools.partial(
                 write_trees, structure=label.name, names=label.name == "coronary"
             ),
             out=args.out,
-            truth=truth,
+            coded=functools.partial(coded_on_grid, trees=truth, grid=grid),
         ),
         inputs=lambda case: [
             case.labels,

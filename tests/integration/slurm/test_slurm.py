@@ -105,6 +105,7 @@ def granted(cluster, tmp_path_factory):
         "all",
         "fused",
         "set_diffusion",
+        "set_vessels",
         "latent_statistics",
         "vessels",
         "apply",
@@ -126,7 +127,7 @@ def test_gpu_rules_are_granted_their_gpus_memory_and_time(granted):
     found, settings = granted
     rules = {n: r for n, r in settings["set-resources"].items() if n not in ("one_gpu", "gpus")}
     threads = {**dict.fromkeys(rules, 8), "apply_models": 4, **settings["set-threads"]}
-    assert len(rules) == 21 and rules["train_vecset"]["gpu"] == 4
+    assert len(rules) == 22 and rules["train_vecset"]["gpu"] == 4
     for name, asked in rules.items():
         assert name in found, f"{name} never ran"
         for job in map(described, found[name]):

@@ -88,6 +88,18 @@ class SampledField:
             _fill(mask, part, np.ones(len(part.values), bool), rows, low)
         return mask, low
 
+    def places_inside(self, channel: int) -> tuple[np.ndarray, np.ndarray]:
+        """(N, 3) grid points where a channel is below zero, and its values there, (N,)."""
+        points, values = [np.zeros((0, 3), int)], [np.zeros(0)]
+        for part in self.blocks:
+            rows = np.flatnonzero(part.values[:, channel] < 0)
+            offsets = np.indices((part.stride,) * 3).reshape(3, -1).T
+            points.append((part.origins[rows, None] + offsets).reshape(-1, 3))
+            values.append(np.repeat(part.values[rows, channel], len(offsets)))
+        found, value = np.concatenate(points), np.concatenate(values)
+        there = (found < self.shape).all(axis=1)
+        return found[there], value[there]
+
     def turned_out(self, channel: int, chosen: np.ndarray, low: np.ndarray) -> SampledField:
         """The field with some of the inside of a channel, whole parts of it, as its outside.
 

@@ -32,7 +32,12 @@ from .ldm import (
 )
 from .measures import MeasuresOptions, NormsOptions
 from .search import SearchOptions
-from .set_diffusion import SetDiffusionOptions, SetLatentsOptions, SetSamplingOptions
+from .set_diffusion import (
+    SetDiffusionOptions,
+    SetLatentsOptions,
+    SetSamplingOptions,
+    SetVesselOptions,
+)
 from .statistics import ShapeStatisticsOptions
 from .training import TrainingOptions
 from .vecset import VecsetOptions, VecsetReconstructOptions
@@ -87,6 +92,7 @@ SECTIONS: dict[str, type] = {
     "set_latents": SetLatentsOptions,
     "set_diffusion": SetDiffusionOptions,
     "set_sampling": SetSamplingOptions,
+    "set_vessels": SetVesselOptions,
     "apply": ApplyConfigOptions,
 }
 

@@ -8,6 +8,7 @@ from .field import SEED_MAX, device_option, option, redefault
 from .ldm import DiffusionOptions, SamplingOptions
 from .training import TrainingOptions
 from .vecset import VecsetReconstructOptions
+from .vessels import VesselDrawingOptions
 
 MOST_MODES = 512
 
@@ -106,4 +107,17 @@ class SetSamplingOptions:
     save_format: str = redefault(SamplingOptions, "save_format", "both")
     num_points: int = redefault(SamplingOptions, "num_points", 10_000)
     seed: int = redefault(SamplingOptions, "seed", 0)
+    device: str = device_option()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetVesselOptions:
+    """Vessel trees of the hearts of set-latent diffusion, and label maps with all classes."""
+
+    spacing_mm: float = redefault(VesselDrawingOptions, "spacing_mm", 1.0)
+    gap_mm: float = redefault(VesselDrawingOptions, "gap_mm", 15.0)
+    branch_mm: float = redefault(VesselDrawingOptions, "branch_mm", 8.0)
+    smooth_mm: float = redefault(VesselDrawingOptions, "smooth_mm", 2.0)
+    speck_share: float = redefault(SetSamplingOptions, "speck_share", 0.05)
+    query_batch: int = redefault(VecsetReconstructOptions, "query_batch", 4096)
     device: str = device_option()

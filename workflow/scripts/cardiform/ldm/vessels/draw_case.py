@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,9 @@ from ...files import write_json
 from ...formats import Format
 from ...geometry.frame import apply_affine
 from ...labels import LabelClass, LabelTable
-from ...options.vessels import VesselDrawingOptions
 from ...volumes import LabelMap, load_label_map, save_label_map
 from ..hearts_on_grid import Grid
+from .calibre import Calibre
 from .field import Votes, decode, encode, load_votes
 from .fine import draw, fine_cube, finer
 from .growth import Grown, Limits, grow
@@ -58,50 +58,66 @@ def draw_case(
     case: Case,
     *,
     votes: Mapping[str, Path],
-    grid: Grid,
+    canvas: Callable[[Case], Canvas],
+    spacing: float,
     label: LabelClass,
-    options: VesselDrawingOptions,
+    limits: Limits,
     write_trees: Writer,
     out: Path,
-    truth: Mapping[str, Path] | None = None,
+    calibre: Calibre | None = None,
+    coded: Callable[[str], Votes | None] | None = None,
 ) -> list[Path]:
     """Write ``out/nifti/<case>.nii.gz``, ``out/trees/<case>/`` and ``out/figures/<case>.json``.
 
-    The label map lies in the place of the heart, ``case.labels``, in finer voxels; it has all
-    classes of the grid, and the vessels.
+    The label map lies in the place of the heart, in fine voxels; it has all classes of the heart,
+    and the vessels.
 
-    votes : case id -> what the network says of its vessels.    grid : of the hearts.
-    label : of the vessels.    write_trees : writes the trees for people.
-    truth : case id -> its own tree; ``trees/<case>/coded.npz`` is what the coarse grid keeps of it.
+    votes : case id -> what is said of its vessels.    canvas : case -> its heart.
+    spacing : mm between votes, within which they are neighbours.    label : of the vessels.
+    write_trees : writes the trees for people.    calibre : radii, where the votes tell none.
+    coded : case id -> its own tree as votes; ``trees/<case>/coded.npz`` is what these keep of it.
     """
     name = case.case_id
-    canvas = canvas_of(case.labels, grid, label, options.spacing_mm)
-    grown = _grown(load_votes(votes[name]), canvas, grid, options)
-    labels, mask = _labelled(grown.tree, canvas, label)
-    affine = canvas.walls.affine.copy()
-    affine[:3, 3] += canvas.middle
+    heart = canvas(case)
+    grown = grow(load_votes(votes[name]), heart.walls, spacing, limits)
+    if calibre:
+        grown = replace(grown, tree=calibre.of(grown.tree))
+    labels, mask = _labelled(grown.tree, heart, label)
+    affine = heart.walls.affine.copy()
+    affine[:3, 3] += heart.middle
     path = out / "nifti" / f"{name}.nii.gz"
     save_label_map(path, labels, affine)
     folder = out / "trees" / name
     save_tree(folder / "tree.npz", grown.tree, label.name)
-    table = _with(grid.table, label)
-    forest = grown.tree.forest(ORIGIN, canvas.middle)
+    table = _with(heart.walls.table, label)
+    forest = grown.tree.forest(ORIGIN, heart.middle)
     paths = [path, folder / "tree.npz"]
     paths += write_trees(name, folder, forest, LabelMap(labels, affine), table)
-    if truth and name in truth:
-        true = load_tree(truth[name]).tree
-        coded = decode(encode(true, grid.size, grid.spacing), grid.size, grid.spacing)
+    if coded and (known := coded(name)) is not None:
         paths.append(folder / "coded.npz")
-        save_tree(paths[-1], _grown(coded, canvas, grid, options).tree, label.name)
+        save_tree(paths[-1], grow(known, heart.walls, spacing, limits).tree, label.name)
     figures = out / "figures" / f"{name}.json"
     content = {
         "case_id": name,
         "structure": label.name,
-        "vessels": figures_of(grown, mask, canvas),
+        "vessels": figures_of(grown, mask, heart),
         "format_version": DRAWN.version,
     }
     write_json(figures, content)
     return [*paths, figures]
+
+
+def on_grid(case: Case, grid: Grid, label: LabelClass, spacing: float) -> Canvas:
+    """The heart of a case's label map on the coarse grid."""
+    return canvas_of(case.labels, grid, label, spacing)
+
+
+def coded_on_grid(name: str, trees: Mapping[str, Path], grid: Grid) -> Votes | None:
+    """What perfect votes of the coarse grid would say of a tree; None where it is not known."""
+    if name not in trees:
+        return None
+    field = encode(load_tree(trees[name]).tree, grid.size, grid.spacing)
+    return decode(field, grid.size, grid.spacing)
 
 
 def canvas_of(path: str | Path, grid: Grid, label: LabelClass, spacing: float) -> Canvas:
@@ -153,11 +169,6 @@ def is_connected(mask: np.ndarray, aorta: np.ndarray) -> bool:
     return bool(with_aorta[labelled[mask]].all())
 
 
-def _grown(votes: Votes, canvas: Canvas, grid: Grid, options: VesselDrawingOptions) -> Grown:
-    limits = Limits(options.gap_mm, options.branch_mm, options.smooth_mm)
-    return grow(votes, canvas.walls, grid.spacing, limits)
-
-
 def _labelled(tree: VesselTree, canvas: Canvas, label: LabelClass) -> tuple[np.ndarray, np.ndarray]:
     """The label map with the vessels, and their mask."""
     fine = fine_cube(canvas.size * canvas.spacing, canvas.spacing)
@@ -175,7 +186,7 @@ def _with(table: LabelTable, label: LabelClass) -> LabelTable:
 def remove_others(out: Path, names: Iterable[str]) -> None:
     """Delete the files of hearts that are drawn no more: of a run that had more of them."""
     kept = set(names)
-    for folder in ("votes", "nifti", "trees", "figures"):
+    for folder in ("walls", "votes", "nifti", "trees", "figures"):
         for path in (out / folder).glob("*"):
             name = path.name.split(".")[0]
             if path.suffix in (".npz", ".json", ".gz", "") and name not in kept | {"state"}:
