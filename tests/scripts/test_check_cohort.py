@@ -370,6 +370,31 @@ def test_the_same_file_under_two_patients_is_noted(tmp_path, judge):
     assert len(notes(one, ("b", "p2", "other.nii.gz", "", "", "copy.nii.gz"))) == 2
 
 
+def test_the_same_label_map_in_another_file_is_noted(tmp_path, judge):
+    """Written again, moved or turned round, it is another file."""
+    two = labels()
+    two[6:8, 3:6, 4:8] = 2
+    fewer = two.copy()
+    fewer[2, 3, 4] = 0
+    files = {"two": two, "turned": two[::-1], "fewer": fewer}
+    files |= {"one": labels(), "one_turned": labels()[::-1]}
+    for name, data in files.items():
+        write(tmp_path, f"{name}.nii.gz", data)
+
+    def notes(patient, name, first="two"):
+        one = ("a", "p1", f"{first}.nii.gz", "", "", "")
+        table(tmp_path, (one, ("b", patient, f"{name}.nii.gz", "", "", "")), CONTENT)
+        result = judge()
+        assert result.returncode == 0, result.stderr
+        return [line for line in result.stderr.splitlines() if "as many voxels" in line]
+
+    (note,) = notes("p2", "turned")
+    assert "(p1, p2): if it is the same heart, give them one patient_id" in note
+    assert note.endswith(": 2 of the cases (a, b)")
+    assert notes("p1", "turned") == notes("p2", "fewer") == []
+    assert notes("p2", "one_turned", "one") == [], "of one class that may be chance"
+
+
 def test_a_case_that_is_skipped_by_hand_is_not_looked_at(tmp_path, judge):
     every_file_bad(tmp_path)
     columns = "case_id\tlabels\tstatus\treason"

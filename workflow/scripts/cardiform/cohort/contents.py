@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -118,21 +118,44 @@ def warn_of_shared_files(cases: Iterable[Case], reports: Iterable[dict]) -> None
     """
     patients = {case.case_id: case.patient_id for case in cases}
     having: dict[str, set[str]] = {}
+    alike: dict[tuple, set[str]] = {}
     reports = list(reports)
     for report in reports:
+        patient = patients[report["case_id"]]
         for sha256 in filter(None, report["sha256"]):
-            having.setdefault(sha256, set()).add(patients[report["case_id"]])
+            having.setdefault(sha256, set()).add(patient)
+        alike.setdefault(_counts(report), set()).add(patient)
     for report in reports:
+        label_map, counts = report["sha256"][0], _counts(report)
+        if len(counts) > 1 and len(alike[counts] - having.get(label_map, set())) > 0:
+            report["warnings"].append(_alike(alike[counts]))
         columns = itertools.chain(COLUMNS, itertools.repeat("mesh"))
         for column, sha256 in zip(columns, report["sha256"]):
             if len(having.get(sha256, ())) > 1:
                 report["warnings"].append(_shared(column, having[sha256]))
 
 
-def _shared(column: str, patients: Iterable[str]) -> str:
-    names = sorted(patients)
-    named = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+def _counts(report: dict) -> tuple:
+    """Of a label map: what a copy has, too, whose file is another one (compressed anew, say)."""
+    classes = report["classes"].items()
+    return tuple((name, found["voxels"], found["components"]) for name, found in classes)
+
+
+def _alike(patients: Collection[str]) -> str:
     return (
-        f"the {column} is the same file under {len(names)} patients ({named}): "
+        f"the label map has as many voxels in each class as those of other patients "
+        f"({_named(patients)}): if it is the same heart, give them one patient_id, or training "
+        "and test may share it"
+    )
+
+
+def _shared(column: str, patients: Collection[str]) -> str:
+    return (
+        f"the {column} is the same file under {len(patients)} patients ({_named(patients)}): "
         "give them one patient_id, or training and test may share it"
     )
+
+
+def _named(patients: Iterable[str]) -> str:
+    names = sorted(patients)
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
