@@ -15,6 +15,7 @@ from cardiform.labels import LabelTable
 from cardiform.ldm.cube import Cube
 from cardiform.ldm.vessels.calibre import Calibre
 from cardiform.ldm.vessels.draw_case import is_connected
+from cardiform.ldm.vessels.field import Votes
 from cardiform.ldm.vessels.fine import dense, draw, fine_cube
 from cardiform.ldm.vessels.growth import Limits, grow
 from cardiform.ldm.vessels.surroundings import HeartWalls
@@ -99,6 +100,19 @@ def test_the_bottom_of_a_valley_is_the_middle_of_a_vessel():
     gaps = np.diff(np.sort(inner[:, 0]))
     assert gaps.max() < SPACING_MM, "across gaps there are neighbours, too"
     assert len(valleys(np.zeros((0, 3)), np.zeros(0)).points) == 0
+
+
+def test_what_joins_two_origins_along_the_wall_is_no_vessel(heart):
+    """A field that is not sure where a vessel springs from has a valley all along the wall."""
+    walls, true = heart
+    roots = true.points[true.roots]
+    first, second = roots[walls.to_root(roots) < 5][:2]
+    between = np.linalg.norm(first - second)
+    assert between > 14, "of this phantom"
+    along = walls.nearest_in_root(np.linspace(first, second, 30))
+    points = np.concatenate([dense(true, 0.5)[0], along])
+    votes = Votes(points, np.ones(len(points)), np.ones(len(points)))
+    assert len(grow(votes, walls, SPACING_MM, LIMITS).tree.roots) == 2
 
 
 def test_a_field_without_vessels_has_no_votes_and_no_tree(heart):

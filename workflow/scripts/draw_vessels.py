@@ -123,7 +123,7 @@ def draw(generator, cases: list[Case], votes, truth, table, options, args) -> No
             "options": cli.flags(options),
             "labels": table.as_dicts(),
             "format": DRAWN.version,
-            "rule": "volumes",  # hearts of the version before, whose classes grew, are drawn again
+            "rule": "origins",  # hearts of the version before, of another rule, are drawn again
         },
         memory=memory_advice(VesselDrawingOptions),
     )

@@ -27,7 +27,7 @@ from .tasks import choose, left_out, usable
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # of what is written for a case: those of another are made again
+VERSION = 3  # of what is written for a case: those of another are made again
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ BLOOD = 3.0  # a gap that is crossed within the heart is as so much wider
 # not reached, within the widest gap.
 OSTIUM_MM = 4.0
 APART_MM, AWAY_MM = 10.0, 15.0  # see cardiform.anatomy.tree_graph
+# No vessel runs along the wall of the root, so near to it and so far: what does joins two origins.
+ALONG_MM, ALONG_APART_MM = 5.0, 14.0
 STEP_MM = 1.0
 
 
@@ -134,8 +136,8 @@ def _roots(graph, places: np.ndarray, away: np.ndarray, gap_mm: float) -> np.nda
     """Numbers of the places where vessels spring from the aorta.
 
     Those nearest to its wall; another one of the same part where a way from one to the other leads
-    away from the aorta. A part that does not reach the wall has one where it comes nearest, if
-    that is within the widest gap.
+    away from the aorta, or far along its wall. A part that does not reach the wall has one where
+    it comes nearest, if that is within the widest gap.
     """
     parts = connected_components(graph, directed=False)[1]
     found: list[int] = []
@@ -153,7 +155,8 @@ def _roots(graph, places: np.ndarray, away: np.ndarray, gap_mm: float) -> np.nda
 
 def _are_apart(graph, places, away, node: int, other: int, parts: np.ndarray) -> bool:
     """Whether two places are the origins of two trees."""
-    if np.linalg.norm(places[node] - places[other]) < APART_MM:
+    between = np.linalg.norm(places[node] - places[other])
+    if between < APART_MM:
         return False
     if parts[node] != parts[other]:
         return True
@@ -161,7 +164,8 @@ def _are_apart(graph, places, away, node: int, other: int, parts: np.ndarray) ->
     way = [node]
     while before[way[-1]] >= 0:
         way.append(int(before[way[-1]]))
-    return float(away[way].max()) >= AWAY_MM
+    farthest = float(away[way].max())
+    return farthest >= AWAY_MM or (farthest <= ALONG_MM and between >= ALONG_APART_MM)
 
 
 def _branches(
