@@ -389,7 +389,7 @@ def test_the_same_label_map_in_another_file_is_noted(tmp_path, judge):
         return [line for line in result.stderr.splitlines() if "as many voxels" in line]
 
     (note,) = notes("p2", "turned")
-    assert "(p1, p2): if it is the same heart, give them one patient_id" in note
+    assert "the label maps of 2 patients (p1, p2) have as many voxels in each class" in note
     assert note.endswith(": 2 of the cases (a, b)")
     assert notes("p1", "turned") == notes("p2", "fewer") == []
     assert notes("p2", "one_turned", "one") == [], "of one class that may be chance"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 from scipy.spatial import cKDTree
 
 from cardiform.errors import InputError
-from cardiform.files import save_npz
+from cardiform.files import save_npz, sha256_file
 from cardiform.geometry.coarse_to_fine import sample_field
 from cardiform.labels import LabelTable
 from cardiform.ldm.cube import Cube
 from cardiform.ldm.vessels.calibre import Calibre
 from cardiform.ldm.vessels.draw_case import is_connected
 from cardiform.ldm.vessels.field import Votes
+from cardiform.ldm.vessels.figures import compare, lines
 from cardiform.ldm.vessels.fine import dense, draw, fine_cube
 from cardiform.ldm.vessels.growth import Limits, grow
 from cardiform.ldm.vessels.surroundings import HeartWalls
@@ -155,6 +157,34 @@ def test_inside_places_are_those_of_a_dense_grid():
     inside = ball(places)[:, 0] < 0
     assert {tuple(i) for i in index.tolist()} == {tuple(i) for i in every[inside].tolist()}
     assert (value < 0).all()
+
+
+def test_samples_of_another_model_are_refused(tmp_path):
+    model, other, samples = (tmp_path / n for n in ("model.pt", "other.pt", "metrics.json"))
+    model.write_bytes(b"one")
+    other.write_bytes(b"two")
+    samples.write_text(json.dumps({"samples": ["a"], "model_sha256": sha256_file(model)}))
+    vessels.check_samples_of(samples, model)
+    with pytest.raises(InputError, match="lists samples of another model than"):
+        vessels.check_samples_of(samples, other)
+
+
+def test_a_field_that_is_near_zero_everywhere_has_no_more_places_than_memory_holds(heart):
+    walls, _ = heart
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-60, 60, (100_000, 3))
+    votes = Votes(points, np.ones(len(points)), np.ones(len(points)))
+    assert grow(votes, walls, SPACING_MM, LIMITS).places <= 5000
+
+
+def test_hearts_of_which_none_has_a_vessel_are_compared(heart):
+    _, true = heart
+    none = {"a": VesselTree.nothing()}
+    figures = {"generated": {"a": {"connected": 0.0, "parts": 0, "trees": 0, "length_mm": 0.0}}}
+    trees = {"b": true, "c": true.moved(np.eye(3) * 1.1, np.zeros(3))}
+    found = compare({"generated": none}, figures, trees, {}, trees)
+    assert found["generated"]["empty"] == 1 and "sizes" not in found["generated"]
+    assert any("generated" in line for line in lines(found))
 
 
 def test_latents_of_another_model_are_refused(tmp_path):

@@ -230,6 +230,12 @@ def test_vessels_of_sets_are_made_where_they_are_asked_for(project):
     demo = "vecset:\n  preset: demo\n"
     write_config(project, demo)
     run(project, "set_diffusion")
+    write_config(project, demo + "coronary_trace:\n  structure: aorta\n")
+    for target in ("set_vessels", "vessels"):
+        result = snakemake(project, "-n", target)
+        text = result.stdout + result.stderr
+        assert result.returncode != 0 and "coronary_trace.structure is aorta" in text, target
+    write_config(project, demo)
     assert planned(project, "set_vessels") == {**dict.fromkeys(stages, 1), "set_vessels": 1}
     run(project, "set_vessels")
     assert planned(project, "set_vessels") == planned(project, "set_diffusion") == {}

@@ -33,7 +33,13 @@ from cardiform.cohort.table import (
 from cardiform.errors import InputError, together
 from cardiform.files import check_writable, parts_of, unwritable
 from cardiform.geometry.window_names import parse_windows
-from cardiform.ldm.option_checks import check_ldm, check_vessel_grid, check_vessels, diffusion_mb
+from cardiform.ldm.option_checks import (
+    check_ldm,
+    check_origin,
+    check_vessel_grid,
+    check_vessels,
+    diffusion_mb,
+)
 from cardiform.options.checks import (
     TRACED,
     check_batch,
@@ -233,9 +239,17 @@ def traced_known():
     structure_known(TRACED)
 
 
-def vessels_possible():
+def vessels_known():
+    """Vessels are grown from the aorta."""
     together(
         traced_known,
+        lambda: check_origin(OPTIONS["coronary_trace"].structure, TABLE.names),
+    )
+
+
+def vessels_possible():
+    together(
+        vessels_known,
         lambda: check_vessel_grid(OPTIONS["ldm"].voxel_size, OPTIONS["vessels"]),
         lambda: check_batch("vessels", OPTIONS["vessels"]),
     )

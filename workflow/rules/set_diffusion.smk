@@ -158,7 +158,7 @@ use rule encode_vessels as encode_set_vessels with:
     input:
         maps=manifests("fused") if COHORT.use_refined else checked_chunks("labels"),
         cases=CASE_LIST,
-        voxels=lambda wildcards: if_fit(traced_known, f"{SET_DIFFUSION}/voxels/manifest.tsv"),
+        voxels=lambda wildcards: if_fit(vessels_known, f"{SET_DIFFUSION}/voxels/manifest.tsv"),
         label_table=LABEL_TABLE,
     output:
         f"{SET_VESSELS}/trees/manifest.tsv",

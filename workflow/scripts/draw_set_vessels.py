@@ -19,6 +19,7 @@ again. Finished hearts are skipped.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from pathlib import Path
@@ -26,7 +27,7 @@ from pathlib import Path
 from cardiform import cli
 from cardiform.cohort import per_case
 from cardiform.cohort.table import Case
-from cardiform.errors import InputError, problem
+from cardiform.errors import InputError, again, problem
 from cardiform.options.sections import memory_advice
 from cardiform.options.set_diffusion import SetVesselOptions
 
@@ -54,14 +55,17 @@ def main() -> None:
     from cardiform.ldm.vessels.draw_case import remove_others
     from cardiform.ldm.vessels.hearts import generated, real, trees_of
     from cardiform.set_diffusion.generator import SetGenerator
-    from cardiform.set_diffusion.vessels import Asked
+    from cardiform.set_diffusion.vessels import Asked, check_samples_of
     from cardiform.training.distributed import choose_device
 
     trees, structure = trees_of(args.trees, args.train)
     device = choose_device(options.device)
     generator = SetGenerator.load(args.model, device, options.query_batch)
     generator.table.channel(structure)  # an error before anything is computed
-    cases = generated(args.samples, "latents/{}.npz") if args.samples else []
+    cases = []
+    if args.samples:
+        check_samples_of(args.samples, args.model)
+        cases = generated(args.samples, "latents/{}.npz", again("sample_set_diffusion"))
     samples = frozenset(case.case_id for case in cases)
     known = real(args.latents, args.test, ".npz") if args.latents else []
     if twice := sorted(samples & {case.case_id for case in known}):
@@ -101,6 +105,7 @@ def draw(asked, cases: list[Case], trees: list, options: SetVesselOptions, args)
 
     table = asked.generator.table
     label = table[table.channel(asked.structure)]
+    limits = Limits(options.gap_mm, options.branch_mm, options.smooth_mm)
     calibre = Calibre.fitted(trees)
     votes = {case.case_id: args.out / "votes" / f"{case.case_id}.npz" for case in cases}
     per_case.run_cases(
@@ -111,7 +116,7 @@ def draw(asked, cases: list[Case], trees: list, options: SetVesselOptions, args)
             canvas=functools.partial(walls_of, table=without(table, label.name)),
             spacing=SPACING_MM,
             label=label,
-            limits=Limits(options.gap_mm, options.branch_mm, options.smooth_mm),
+            limits=limits,
             write_trees=functools.partial(
                 write_trees, structure=label.name, names=label.name == "coronary"
             ),
@@ -120,9 +125,9 @@ def draw(asked, cases: list[Case], trees: list, options: SetVesselOptions, args)
         ),
         inputs=lambda case: [case.labels, votes[case.case_id]],
         parameters={
-            "options": cli.flags(options),
+            "limits": dataclasses.asdict(limits),
             "labels": table.as_dicts(),
-            "calibre": [*calibre.weights.tolist(), calibre.low, calibre.high],
+            "calibre": [round(float(v), 6) for v in (*calibre.weights, calibre.low, calibre.high)],
             "format": DRAWN.version,
         },
         memory=memory_advice(SetVesselOptions),

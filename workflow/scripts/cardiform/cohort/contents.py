@@ -143,9 +143,9 @@ def _counts(report: dict) -> tuple:
 
 def _alike(patients: Collection[str]) -> str:
     return (
-        f"the label map has as many voxels in each class as those of other patients "
-        f"({_named(patients)}): if it is the same heart, give them one patient_id, or training "
-        "and test may share it"
+        f"the label maps of {len(patients)} patients ({_named(patients)}) have as many voxels in "
+        "each class: if it is one heart, give them one patient_id, or training and test may share "
+        "it"
     )
 
 

@@ -7,21 +7,26 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from ..geometry.distances import signed_distance
 from ..geometry.interpolation import trilinear
 from ..geometry.isotropic import voxels_near
 from ..options.coronary import CoronaryRepairOptions
+from ..volumes import spacing_of
 from .links import joined_as, without_lost
 from .thin_structure import ThinStructure
 from .wall_noise import roughness
 
 REACH_VOX = 4  # distances are known so far from a mask
-# Of the isotropic grid: a wall that moves by less has not been changed, where the label is smooth.
-# Where it is rough (see wall_noise) it moves as the field says. Chosen on four noisy trees of ten
-# kinds of noise (docs/coronary.md).
-LEAST_CHANGE_VOX = 1.25
+# Voxels of the isotropic grid: a wall that moves by less has not been changed. The first holds
+# where the label is smooth, the last where it is rough (see wall_noise), the other where its own
+# grid is too coarse to tell, and beside what changes in any case. Chosen on four noisy trees of
+# each kind of noise (docs/coronary.md).
+SMOOTH_CHANGE_VOX, LEAST_CHANGE_VOX, ROUGH_CHANGE_VOX = 1.25, 0.5, 0.0
 SMOOTH, ROUGH = 1.05, 1.13
+COARSE = 1.4  # times the isotropic grid's voxels
+BESIDE_VOX = 2.0
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,23 @@ def least_change(given: np.ndarray, affine: np.ndarray, thin: ThinStructure) -> 
 
     given : (X, Y, Z) bool, the label on its own grid.    affine : (4, 4) of that grid.
     """
-    ends = (SMOOTH, ROUGH), (LEAST_CHANGE_VOX, 0.0)
+    if spacing_of(affine).max() > COARSE * thin.spacing:
+        return LEAST_CHANGE_VOX
+    ends = (SMOOTH, ROUGH), (SMOOTH_CHANGE_VOX, ROUGH_CHANGE_VOX)
     return float(np.interp(roughness(given, affine, thin), *ends))
+
+
+def _changed(places: np.ndarray, moved: np.ndarray, least: float) -> np.ndarray:
+    """(N,) bool: what has moved by more than ``least``, and what has moved beside it: a gap that is
+    filled is filled to its rim.
+
+    places : (N, 3) voxels of the isotropic grid.    moved : (N,) voxels, 0 where no sign changes.
+    """
+    surely, maybe = moved > least, moved > LEAST_CHANGE_VOX
+    if least > LEAST_CHANGE_VOX and surely.any():
+        away = cKDTree(places[surely]).query(places[maybe], distance_upper_bound=BESIDE_VOX)[0]
+        surely[maybe] |= np.isfinite(away)
+    return surely
 
 
 def own_mask(
@@ -87,9 +107,10 @@ def own_mask(
     """The structure on the grid of its label map, changed where the field changes something.
 
     A voxel keeps its given value where the field and the label itself, as it was put on the
-    isotropic grid, have the same sign, or differ by less than :func:`least_change`: going there
-    and back, or moving every wall a little, would cost more than most refinements gain. What the
-    field joins is joined in the result, across thick slices too.
+    isotropic grid, have the same sign, or differ by less than :func:`least_change`, unless it lies
+    beside one that changes: going there and back, or moving every wall a little, would cost more
+    than most refinements gain. What the field joins is joined in the result, across thick slices
+    too.
 
     Parameters
     ----------
@@ -110,7 +131,8 @@ def own_mask(
     distances = np.full(len(voxels), np.inf)
     distances[known] = field.distances(places[known])
     now, before = distances < 0, trilinear(label, places)
-    changed = (now != (before < 0)) & (np.abs(distances - before) > least * thin.spacing)
+    moved = np.where(now != (before < 0), np.abs(distances - before) / thin.spacing, 0)
+    changed = _changed(places, moved, least)
     result = given.copy()
     result[tuple(voxels[changed].T)] = now[changed]
     large = max(options.dust_mm3, options.fragment_mm3)

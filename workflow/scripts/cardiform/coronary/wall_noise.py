@@ -14,7 +14,7 @@ from .thin_structure import ThinStructure
 
 BAND_VOX = 1.2  # about the wall, in which it is looked at
 REACH_VOX = 4  # distances are known so far
-BLUR_VOX = 1.0
+BLUR_VOX, RIM_VOX = 1.0, 8  # of the blur, and room for it
 
 
 def roughness(given: np.ndarray, affine: np.ndarray, thin: ThinStructure) -> float:
@@ -29,7 +29,9 @@ def roughness(given: np.ndarray, affine: np.ndarray, thin: ThinStructure) -> flo
     spacing, box = thin.spacing, box_about(given, 2)
     if box is None or not thin.repaired.any():
         return 1.0
-    smooth = blurred_as_large(thin.repaired, np.full(3, spacing), sigma_vox=BLUR_VOX) < 0
+    smooth, there = np.zeros_like(thin.repaired), box_about(thin.repaired, RIM_VOX)
+    edges = np.full(3, spacing)
+    smooth[there] = blurred_as_large(thin.repaired[there], edges, sigma_vox=BLUR_VOX) < 0
     own = cropped_affine(affine, [s.start for s in box])
     on_own = resample_mask(LabelMap(smooth, thin.affine), given[box].shape, own)
     usual = resample_mask(LabelMap(on_own, own), smooth.shape, thin.affine)
@@ -40,6 +42,6 @@ def roughness(given: np.ndarray, affine: np.ndarray, thin: ThinStructure) -> flo
 
 def _deviation(mask: np.ndarray, spacing: float) -> float:
     """Standard deviation of the distances about the wall from their blur, mm."""
-    distance = signed_distance(mask, spacing, REACH_VOX * spacing)
+    distance = signed_distance(mask[box_about(mask, RIM_VOX)], spacing, REACH_VOX * spacing)
     apart = distance - ndimage.gaussian_filter(distance, BLUR_VOX)
     return float(apart[np.abs(distance) < BAND_VOX * spacing].std())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError, together
@@ -14,7 +15,7 @@ from ..options.ldm import (
     LdmOptions,
     SamplingOptions,
 )
-from ..options.vessels import VesselOptions
+from ..options.vessels import ORIGIN, VesselOptions
 from ..tables import number_of
 
 DEFAULT_COMPLETION = CompletionOptions()
@@ -159,6 +160,19 @@ def check_vessel_grid(voxel_size: int, options: VesselOptions) -> None:
         raise InputError(
             f"vessels.channels has {len(options.channels)} entries: a grid of {voxel_size} voxels "
             f"(ldm.voxel_size) cannot be halved {halvings} times; give fewer"
+        )
+
+
+def check_origin(structure: str, names: Sequence[str]) -> None:
+    """Vessels are grown from the aorta, of which the label table must have a class.
+
+    structure : of ``coronary_trace``.    names : of the label table.
+    """
+    if ORIGIN not in names:
+        raise InputError(f"the label table has no class {ORIGIN}, from which vessels are drawn")
+    if structure == ORIGIN:
+        raise InputError(
+            f"coronary_trace.structure is {ORIGIN}, from which vessels are drawn; name their class"
         )
 
 

@@ -8,6 +8,8 @@ from .field import SEED_MAX, device_option, option, redefault
 from .ldm import AutoencoderOptions, DiffusionOptions
 from .training import TrainingOptions
 
+ORIGIN = "aorta"  # the class that vessels spring from
+
 
 @dataclass(frozen=True, kw_only=True)
 class VesselOptions(TrainingOptions):

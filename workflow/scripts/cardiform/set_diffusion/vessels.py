@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 
 from ..cohort.table import Case
 from ..errors import InputError, again, problem
+from ..files import read_json, sha256_file
 from ..geometry.coarse_to_fine import sample_field
 from ..geometry.frame import apply_affine
 from ..labels import LabelTable
@@ -115,6 +116,14 @@ def valleys(places: np.ndarray, distance: np.ndarray) -> Votes:
     total = np.bincount(cell, weights, len(cells))
     middles = [np.bincount(cell, weights * column, len(cells)) / total for column in moved.T]
     return Votes(np.stack(middles, axis=1), np.ones(len(cells)), total)
+
+
+def check_samples_of(samples: Path, model: Path) -> None:
+    """InputError where a metrics.json of sample_set_diffusion is of another model."""
+    record = read_json(samples)
+    if isinstance(record, dict) and record.get("model_sha256") not in (None, sha256_file(model)):
+        fact = f"lists samples of another model than {model}"
+        raise InputError(problem(samples, fact, "give the model that they are of"))
 
 
 def without(table: LabelTable, structure: str) -> LabelTable:

@@ -30,6 +30,7 @@ class Calibre:
         """Least squares over the nodes of trees, at least one of which has a node."""
         rows = np.concatenate([_rows(tree) for tree in trees])
         radii = np.concatenate([tree.radii for tree in trees])
+        rows, radii = rows[radii > 0], radii[radii > 0]
         weights = np.linalg.lstsq(rows, np.log(radii), rcond=None)[0]
         low, high = np.percentile(radii, USUAL)
         return cls(weights, float(low), float(high))

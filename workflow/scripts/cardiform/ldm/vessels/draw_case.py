@@ -17,13 +17,14 @@ from ...files import write_json
 from ...formats import Format
 from ...geometry.frame import apply_affine
 from ...labels import LabelClass, LabelTable
+from ...options.vessels import ORIGIN
 from ...volumes import LabelMap, load_label_map, save_label_map
 from ..hearts_on_grid import Grid
 from .calibre import Calibre
 from .field import Votes, decode, encode, load_votes
 from .fine import draw, fine_cube, finer
 from .growth import Grown, Limits, grow
-from .surroundings import ORIGIN, HeartWalls
+from .surroundings import HeartWalls
 from .tree import VesselTree, load_tree, save_tree
 
 DRAWN = Format(
@@ -35,7 +36,7 @@ DRAWN = Format(
         "vessels.*": "number",
         "format_version": "integer",
     },
-    again("draw_vessels"),
+    again("draw_vessels", "draw_set_vessels"),
 )
 # forest, label map with all classes -> files of the trees, written to a folder
 Writer = Callable[[str, Path, Forest, LabelMap, LabelTable], list[Path]]

@@ -28,7 +28,7 @@ LEVEL = 0.4  # closeness of a voxel that is believed
 VOTES = Format(
     "vessel-votes",
     {"points": "f32 (N, 3)", "radii": "f32 (N)", "weights": "f32 (N)", "format_version": "i64"},
-    again("draw_vessels"),
+    again("draw_vessels", "draw_set_vessels"),
 )
 
 

@@ -127,9 +127,9 @@ def compare(
             "empty": 1 - len(there) / len(trees),
             **{key: _mean([r[key] for r in rows]) for key in rows[0]},
             "usual": _mean([_is_usual(r, limits) for r in rows]),
-            "sizes": spread_against(list(there.values()), reference),
         }
         if there:
+            row["sizes"] = spread_against(list(there.values()), reference)
             points = Points(list(there.values()))
             nearest = points.to(training).min(axis=1)
             row |= {"nearest_train_mm": _mean(nearest), "copies": _mean(nearest < least)}
@@ -175,7 +175,7 @@ def lines(found: Mapping) -> list[str]:
         )
     text.append(f"{'W1 / sd':11}" + "".join(f"{size:>16}" for size in SIZES))
     for name in ("coded", "train", "test", "generated"):
-        if name in found:
+        if "sizes" in found.get(name, {}):
             rows = found[name]["sizes"]
             values = [
                 f"{rows[s]['mean']:.4g} ({rows[s]['w1']:.2f})"

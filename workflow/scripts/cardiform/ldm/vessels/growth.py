@@ -18,6 +18,7 @@ from .tree import VesselTree
 # In voxels of the coarse grid.
 MERGE_VOX = 0.3  # votes within about this are one place
 APART_VOX = 0.2  # places that are kept lie as far from each other at least
+MOST_PLACES = 5000  # the heaviest; 2,500 are many for a heart
 COVER_VOX = 0.6  # what lies so near to a branch is a part of it
 # The price of a step is this power of its length: ways keep to a vessel, and cross gaps where
 # nothing else leads on.
@@ -110,9 +111,11 @@ def _merged(votes: Votes, spacing: float) -> tuple[np.ndarray, np.ndarray]:
     points = blend @ votes.points / total[:, None]
     radii = np.exp(blend @ np.log(votes.radii) / total)
     left = np.ones(len(points), bool)
-    kept = []
+    kept: list[int] = []
     tree = cKDTree(points)
     for node in np.argsort(-total, kind="stable"):
+        if len(kept) == MOST_PLACES:
+            break
         if left[node]:
             kept.append(int(node))
             left[tree.query_ball_point(points[node], APART_VOX * spacing)] = False
@@ -155,7 +158,7 @@ def _roots(graph, places: np.ndarray, away: np.ndarray, gap_mm: float) -> np.nda
 
 def _are_apart(graph, places, away, node: int, other: int, parts: np.ndarray) -> bool:
     """Whether two places are the origins of two trees."""
-    between = np.linalg.norm(places[node] - places[other])
+    between = float(np.linalg.norm(places[node] - places[other]))
     if between < APART_MM:
         return False
     if parts[node] != parts[other]:

@@ -12,19 +12,22 @@ from ...files import read_json
 from .tree import VesselTree, load_tree
 
 
-def generated(samples: Path, pattern: str = "nifti/{}.nii.gz") -> list[Case]:
-    """The samples that a metrics.json of sample_diffusion lists.
+def generated(
+    samples: Path,
+    pattern: str = "nifti/{}.nii.gz",
+    remedy: str = "sample with save_format nifti or both",
+) -> list[Case]:
+    """The samples that a metrics.json of sample_diffusion or sample_set_diffusion lists.
 
-    pattern : their files, beside it.
+    pattern : their files, beside it.    remedy : where one is missing.
     """
     record = read_json(samples)
     names = record.get("samples") if isinstance(record, dict) else None
     if not isinstance(names, list) or not names:
-        remedy = "give the metrics.json of sample_diffusion"
-        raise InputError(problem(samples, "lists no samples", remedy))
+        instead = "give the metrics.json of a script that samples"
+        raise InputError(problem(samples, "lists no samples", instead))
     paths = {name: samples.parent / pattern.format(name) for name in names}
     if gone := [path for path in paths.values() if not path.is_file()]:
-        remedy = "sample with save_format nifti or both"
         raise InputError([problem(path, "does not exist", remedy) for path in gone])
     return [Case(case_id=n, patient_id=n, labels=str(p)) for n, p in paths.items()]
 

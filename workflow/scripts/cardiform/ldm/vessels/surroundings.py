@@ -13,8 +13,9 @@ from ...anatomy.components import components
 from ...geometry.frame import apply_affine
 from ...geometry.sdf import class_boxes
 from ...labels import LabelTable
+from ...options.vessels import ORIGIN
 
-ORIGIN, CARRIER = "aorta", "left_ventricle"  # what the vessels spring from, and what that leaves
+CARRIER = "left_ventricle"  # what the vessels' origin leaves
 ROOT_MM = 40.0  # so far from there vessels spring from the aorta
 SAMPLES = 9  # places along a gap that are looked at
 

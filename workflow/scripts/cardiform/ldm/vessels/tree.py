@@ -29,7 +29,7 @@ TREE = Format(
         "cut": "bool",
         "format_version": "i64",
     },
-    again("encode_vessels"),
+    again("encode_vessels", "encode_set_vessels"),
 )
 
 
