@@ -123,7 +123,7 @@ def test_how_rough_a_wall_is_does_not_depend_on_the_grid(edges):
 
 
 @pytest.mark.parametrize("slices", [1, 2, 4])
-@pytest.mark.parametrize("radius", [1.0, 1.5])
+@pytest.mark.parametrize("radius", [0.5, 0.6, 0.75, 1.0, 1.5])
 def test_a_gap_in_a_smooth_vessel_is_filled_to_its_rim(slices, radius, monkeypatch):
     """Beside the ends of a gap the wall moves little; left out, it would be a stenosis."""
     monkeypatch.setattr(field, "roughness", lambda *_: 1.0)
@@ -137,6 +137,19 @@ def test_a_gap_in_a_smooth_vessel_is_filled_to_its_rim(slices, radius, monkeypat
     np.testing.assert_array_equal(made, whole)
 
 
+def test_what_the_repair_takes_from_a_smooth_label_goes(monkeypatch):
+    """A bridge of a voxel between two vessels: its wall moves by no more than a voxel."""
+    monkeypatch.setattr(field, "roughness", lambda *_: 1.0)
+    apart = np.zeros((40, 24, 24), bool)
+    apart[5:35, 5:8, 10:13] = apart[5:35, 9:12, 10:13] = True
+    joined = apart.copy()
+    joined[20:22, 8, 11] = True
+    affine = np.diag([SPACING, SPACING, SPACING, 1.0])
+    thin = ThinStructure(joined, apart, np.ones_like(apart), affine)
+    made = own_mask(joined, affine, repaired_field(thin), DEFAULTS)
+    np.testing.assert_array_equal(made, apart)
+
+
 def test_nothing_is_not_rough():
     none = np.zeros((20, 20, 20), bool)
     thin = ThinStructure(none, none, none, np.eye(4))
@@ -144,6 +157,9 @@ def test_nothing_is_not_rough():
     some = none.copy()
     some[8:11, 8:11, 8:11] = True
     assert roughness(some, np.eye(4), replace(thin, label=some)) == 1
+    assert roughness(some, np.eye(4), replace(thin, repaired=some)) == 1
+    full = ~none
+    assert np.isfinite(roughness(full, np.eye(4), replace(thin, label=full, repaired=full)))
 
 
 @pytest.mark.parametrize("edges", EDGES, ids=str)

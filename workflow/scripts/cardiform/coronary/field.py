@@ -21,8 +21,8 @@ from .wall_noise import roughness
 REACH_VOX = 4  # distances are known so far from a mask
 # Voxels of the isotropic grid: a wall that moves by less has not been changed. The first holds
 # where the label is smooth, the last where it is rough (see wall_noise), the other where its own
-# grid is too coarse to tell, and beside what changes in any case. Chosen on four noisy trees of
-# each kind of noise (docs/coronary.md).
+# grid is too coarse to tell, where the repair changed the label, and beside what changes in any
+# case. Chosen on four noisy trees of each kind of noise (docs/coronary.md).
 SMOOTH_CHANGE_VOX, LEAST_CHANGE_VOX, ROUGH_CHANGE_VOX = 1.25, 0.5, 0.0
 SMOOTH, ROUGH = 1.05, 1.13
 COARSE = 1.4  # times the isotropic grid's voxels
@@ -88,13 +88,18 @@ def least_change(given: np.ndarray, affine: np.ndarray, thin: ThinStructure) -> 
     return float(np.interp(roughness(given, affine, thin), *ends))
 
 
-def _changed(places: np.ndarray, moved: np.ndarray, least: float) -> np.ndarray:
-    """(N,) bool: what has moved by more than ``least``, and what has moved beside it: a gap that is
-    filled is filled to its rim.
+def _changed(
+    places: np.ndarray, moved: np.ndarray, least: float, repaired: np.ndarray
+) -> np.ndarray:
+    """(N,) bool: what has moved by more than ``least``; where that is more than LEAST_CHANGE_VOX,
+    also what has moved by this where the label is repaired, or beside the others: a gap that is
+    filled is filled to its rim, and in the thinnest vessels no wall moves by more than a voxel.
 
     places : (N, 3) voxels of the isotropic grid.    moved : (N,) voxels, 0 where no sign changes.
+    repaired : (N,) bool, where the repair changed the label.
     """
-    surely, maybe = moved > least, moved > LEAST_CHANGE_VOX
+    maybe = moved > LEAST_CHANGE_VOX
+    surely = (moved > least) | (maybe & repaired)
     if least > LEAST_CHANGE_VOX and surely.any():
         away = cKDTree(places[surely]).query(places[maybe], distance_upper_bound=BESIDE_VOX)[0]
         surely[maybe] |= np.isfinite(away)
@@ -107,8 +112,8 @@ def own_mask(
     """The structure on the grid of its label map, changed where the field changes something.
 
     A voxel keeps its given value where the field and the label itself, as it was put on the
-    isotropic grid, have the same sign, or differ by less than :func:`least_change`, unless it lies
-    beside one that changes: going there and back, or moving every wall a little, would cost more
+    isotropic grid, have the same sign, or differ by less than :func:`least_change` (see
+    :func:`_changed` for gaps): going there and back, or moving every wall a little, would cost more
     than most refinements gain. What the field joins is joined in the result, across thick slices
     too.
 
@@ -132,7 +137,8 @@ def own_mask(
     distances[known] = field.distances(places[known])
     now, before = distances < 0, trilinear(label, places)
     moved = np.where(now != (before < 0), np.abs(distances - before) / thin.spacing, 0)
-    changed = _changed(places, moved, least)
+    repaired = (thin.repaired != thin.label)[tuple(nearest.T)]
+    changed = _changed(places, moved, least, repaired)
     result = given.copy()
     result[tuple(voxels[changed].T)] = now[changed]
     large = max(options.dust_mm3, options.fragment_mm3)

@@ -27,7 +27,7 @@ def roughness(given: np.ndarray, affine: np.ndarray, thin: ThinStructure) -> flo
     given, affine : (X, Y, Z) bool, the label on its own grid.    thin : on the isotropic one.
     """
     spacing, box = thin.spacing, box_about(given, 2)
-    if box is None or not thin.repaired.any():
+    if box is None or not (thin.label.any() and thin.repaired.any()):
         return 1.0
     smooth, there = np.zeros_like(thin.repaired), box_about(thin.repaired, RIM_VOX)
     edges = np.full(3, spacing)
@@ -37,11 +37,13 @@ def roughness(given: np.ndarray, affine: np.ndarray, thin: ThinStructure) -> flo
     usual = resample_mask(LabelMap(on_own, own), smooth.shape, thin.affine)
     if not usual.any():
         return 1.0
-    return _deviation(thin.label, spacing) / _deviation(usual, spacing)
+    least = _deviation(usual, spacing)
+    return _deviation(thin.label, spacing) / least if least > 0 else 1.0
 
 
 def _deviation(mask: np.ndarray, spacing: float) -> float:
     """Standard deviation of the distances about the wall from their blur, mm."""
     distance = signed_distance(mask[box_about(mask, RIM_VOX)], spacing, REACH_VOX * spacing)
     apart = distance - ndimage.gaussian_filter(distance, BLUR_VOX)
-    return float(apart[np.abs(distance) < BAND_VOX * spacing].std())
+    wall = apart[np.abs(distance) < BAND_VOX * spacing]
+    return float(wall.std()) if len(wall) else 0.0
