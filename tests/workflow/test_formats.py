@@ -91,9 +91,9 @@ REMEDIES = {
     "Applied figures": AGAIN.format("apply_models"),
     "Applied latents": AGAIN.format("apply_models"),
     "Bundle": "get the bundle again from where it came",
-    "Vessel tree": AGAIN.format("encode_vessels"),
-    "Vessel votes": AGAIN.format("draw_vessels"),
-    "Drawn vessels": AGAIN.format("draw_vessels"),
+    "Vessel tree": AGAIN.format("encode_vessels or encode_set_vessels"),
+    "Vessel votes": AGAIN.format("draw_vessels or draw_set_vessels"),
+    "Drawn vessels": AGAIN.format("draw_vessels or draw_set_vessels"),
 }
 every = pytest.mark.parametrize("stored", STORED, ids=lambda s: s.heading)
 every_table = pytest.mark.parametrize("stored", TABLES, ids=lambda s: s.heading)

@@ -92,6 +92,7 @@ MAY_USE_TORCH = {
     # what the geometry environment runs
     "coronary.repair_case": False, "coronary.thin_structure": False, "coronary.field": False,
     "coronary.links": False, "coronary.figures": False,
+    "coronary.wall_noise": False,
     "coronary.trace_case": False, "coronary.surroundings": False, "coronary.branch_names": False,
     "coronary.tree_files": False, "coronary.tree_cohort": False, "coronary.tree_figures": False,
     "ldm.set_figures": False,
