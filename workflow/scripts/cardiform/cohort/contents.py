@@ -127,7 +127,7 @@ def warn_of_shared_files(cases: Iterable[Case], reports: Iterable[dict]) -> None
         alike.setdefault(_counts(report), set()).add(patient)
     for report in reports:
         label_map, counts = report["sha256"][0], _counts(report)
-        if len(counts) > 1 and len(alike[counts] - having.get(label_map, set())) > 0:
+        if len(counts) > 1 and alike[counts] - having.get(label_map, set()):
             report["warnings"].append(_alike(alike[counts]))
         columns = itertools.chain(COLUMNS, itertools.repeat("mesh"))
         for column, sha256 in zip(columns, report["sha256"]):
