@@ -378,7 +378,7 @@ def heart(folder, name="a", size=60.0, without_value=0):
 
 @pytest.fixture
 def completer():
-    training = VecsetOptions(preset="demo", input_points=600)
+    training = VecsetOptions(preset="demo", input_points=600, hidden_share=0.5)
     options = VecsetReconstructOptions(query_batch=5000)
     network = Reconstructor(Oracle(), TABLE, training, options, torch.device("cpu"), usual())
     return PartCompleter(network, usual())

@@ -26,6 +26,7 @@ from ..volumes import (
 
 log = logging.getLogger(__name__)
 
+TAKE_OUT = "take the class out of the label map, or of --missing"
 # Of files that are read and not written: FreeSurfer's, pairs, other compression.
 OTHER_ENDING = re.compile(r"\.(mgh|mgz|(nii|hdr|img)(\.gz|\.bz2)?)$", re.IGNORECASE)
 
@@ -95,14 +96,11 @@ def complete_file(
     """
     for name in missing:
         completer.table.channel(name)
-    label_map, absent = _known_part(path, completer.table)
+    label_map, absent = known_part(path, completer.table)
     wanted = list(missing) or absent
-    there = [name for name in wanted if name not in absent]
-    if there or not wanted:
-        fact = f"has {', '.join(there)} already" if there else "has every class"
-        raise InputError(
-            problem(path, fact, "take the class out of the label map, or of --missing")
-        )
+    if not wanted:
+        raise InputError(problem(path, "has every class", TAKE_OUT))
+    check_absent(path, wanted, absent)
     # what is absent without being asked for is unknown too, but not written
     try:
         made = completer.complete(label_map, [absent])[0]
@@ -115,7 +113,13 @@ def complete_file(
     return out
 
 
-def _known_part(path: Path, table: LabelTable) -> tuple[LabelMap, list[str]]:
+def check_absent(path: Path, wanted: Sequence[str], absent: Sequence[str]) -> None:
+    """InputError where a label map has a class that is to be made."""
+    if there := [name for name in wanted if name not in absent]:
+        raise InputError(problem(path, f"has {', '.join(there)} already", TAKE_OUT))
+
+
+def known_part(path: Path, table: LabelTable) -> tuple[LabelMap, list[str]]:
     """A label map to complete, and the names of the classes that it lacks.
 
     Raises
@@ -142,7 +146,7 @@ def complete_beyond(path: Path, out: Path, *, mm: float, completer: LabelMapComp
     InputError
         The border cuts none of the classes that the model knows, or it cuts all that are there.
     """
-    label_map, absent = _known_part(path, completer.table)
+    label_map, absent = known_part(path, completer.table)
     cuts = cuts_of(label_map, completer.table)
     names = cut_names(cuts, completer.table)
     if not names:

@@ -66,7 +66,7 @@ def _volume(options: Mapping[str, Any]) -> Iterator[str]:
             f"points.volume_radius is {radius}: reconstructions ask the network as far as 1; "
             "take 1 or more, or 0 for the whole cube"
         )
-    for key in ("behind_cuts", "hidden_share"):
+    for key in ("behind_cuts", "hidden_share", "slices_share"):
         if radius and getattr(options["vecset"], key):
             yield (
                 f"points.volume_radius is {radius}: vecset.{key} asks in the whole cube; "

@@ -78,6 +78,13 @@ class VecsetOptions(TrainingOptions):
         young=True,
     )
     hidden_classes: int = option(5, "most classes that are hidden at once", minimum=1, young=True)
+    slices_share: float = option(
+        0.0,
+        "share of the samples of which only parallel slices are encoded (0: none are completed)",
+        minimum=0.0,
+        maximum=1.0,
+        young=True,
+    )
     volume_queries: int = option(
         1_024, "volume points per sample and step", minimum=2, memory="lower"
     )

@@ -18,6 +18,7 @@ from ..geometry.frame import Frame
 from ..geometry.grids import lattice
 from ..geometry.sampling import case_points
 from ..geometry.sdf import each_class_field
+from ..geometry.slices import Slices
 from ..labels import LabelTable, channel_of_value
 from ..options.geometry import MeshesOptions, PointsOptions
 from ..volumes import LabelMap, load_label_map
@@ -32,8 +33,10 @@ from .reconstruct import (
     load_frame,
     lookup,
 )
+from .slices import sliced
 
 DISTANCES = 20_000  # points that say how thick the classes of a label map are
+SLICED = 300_000  # surface points, of which those of the slices are taken
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,22 @@ class PartCompleter:
 
     @classmethod
     def of(
-        cls, network: Reconstructor, path: Path, meshes: MeshesOptions, points: PointsOptions
+        cls,
+        network: Reconstructor,
+        path: Path,
+        meshes: MeshesOptions,
+        points: PointsOptions,
+        shares: Sequence[str] = ("hidden_share",),
     ) -> PartCompleter:
-        """InputError where the model ``path`` was not trained to complete."""
-        if network.usual is None:
-            remedy = "train it with vecset.hidden_share above 0"
-            raise InputError(problem(path, "was not trained to complete", remedy))
+        """InputError where the model ``path`` was not trained to complete.
+
+        shares : the keys of its training that must be above 0 for what is asked of it.
+        """
+        lacking = [key for key in shares if not getattr(network.training, key)]
+        if lacking or network.usual is None:
+            key = lacking[0] if lacking else "hidden_share"
+            fact = f"was not trained to complete{' slices' if key == 'slices_share' else ''}"
+            raise InputError(problem(path, fact, f"train it with vecset.{key} above 0"))
         return cls(network, network.usual, meshes, points)
 
     @property
@@ -84,30 +97,73 @@ class PartCompleter:
         surface, frame : of the heart; what is seen of ``missing`` is not looked at.
         """
         wanted = [self.table.channel(name) for name in missing]
+        made, at = self._made(without(surface, wanted), frame, label_map, wanted)
+        return filled(label_map, [self.table[channel].value for channel in wanted], made), at
+
+    def between(
+        self, label_map: LabelMap, slices: Slices, missing: Sequence[str] = ()
+    ) -> np.ndarray:
+        """(X, Y, Z) uint8: the classes that slices show, and ``missing``, made from these.
+
+        label_map, slices : of :func:`cardiform.geometry.slices.annotated_slices`.
+
+        Raises
+        ------
+        InputError
+            The slices show next to nothing.
+        """
+        surface, frame = self._surface(label_map, SLICED)
+        direction, offsets = slices.planes(label_map.affine, frame)
+        rng = np.random.default_rng(self.network.options.seed)
+        seen = sliced(surface, direction, offsets, rng)
+        if seen is None:
+            raise InputError("its slices show next to nothing; annotate more of them")
+        known = np.unique(seen.channels)
+        wanted = sorted({*known.tolist(), *(self.table.channel(name) for name in missing)})
+        return self._made(seen, frame, label_map, wanted, known)[0]
+
+    def _made(
+        self,
+        seen: Labelled,
+        frame: Frame,
+        grid: LabelMap,
+        wanted: Sequence[int],
+        known: Sequence[int] | np.ndarray = (),
+    ) -> tuple[np.ndarray, Frame]:
+        """The channels ``wanted`` on a grid, (X, Y, Z) uint8, made from what is seen, and the frame
+        that they were made in.
+
+        known : channels that are seen themselves; they are cut at 0.
+        """
         network = self.network
         draw = Draw.from_options(network.training, network.model.starts, augment=False)
         draw = replace(draw, input_points=network.options.input_points or draw.input_points)
         rng = np.random.default_rng(network.options.seed)
-        points, fps, move = drawn_part(without(surface, wanted), self.usual, draw, rng)
+        points, fps, move = drawn_part(seen, self.usual, draw, rng)
         given = (torch.from_numpy(a)[None].to(network.device) for a in (points, fps))
         at = placed(frame, move)
         with torch.no_grad():
             asked = network.field(network.model.encode(*given), corners=True)
-        values = tuple(self.table[channel].value for channel in wanted)
+        levels = np.where(np.isin(wanted, known), 0, self.usual.levels[wanted])
         sampled = sample_field(
-            lambda unit: asked(unit)[:, wanted] - self.usual.levels[wanted],
-            label_map.data.shape,
-            label_map.affine,
-            at.to_unit,
+            lambda unit: asked(unit)[:, wanted] - levels, grid.data.shape, grid.affine, at.to_unit
         )
-        return filled(label_map, values, sampled.labels(values)), at
+        return sampled.labels(tuple(self.table[channel].value for channel in wanted)), at
 
-    def _surface(self, label_map: LabelMap) -> tuple[Labelled, Frame]:
-        """The surfaces of a label map, drawn from as the training data were."""
+    def _surface(self, label_map: LabelMap, number: int = 0) -> tuple[Labelled, Frame]:
+        """The surfaces of a label map, drawn from as the training data were.
+
+        number : of points (0: as many as in the training data).
+        """
         fields = dict(each_class_field(label_map, self.table, self.meshes))
         surfaces = {value: found.surface() for value, found in fields.items()}
         frame = Frame.around(np.concatenate([mesh.vertices for mesh in surfaces.values()]))
-        options = replace(self.points, near_points=DISTANCES, volume_points=DISTANCES)
+        options = replace(
+            self.points,
+            surface_points=number or self.points.surface_points,
+            near_points=DISTANCES,
+            volume_points=DISTANCES,
+        )
         cuts = cuts_of(label_map, self.table)
         rng = np.random.default_rng(options.seed)
         arrays, _ = case_points(fields, surfaces, frame, self.table, options, rng, cuts)

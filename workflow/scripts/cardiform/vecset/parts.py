@@ -1,4 +1,5 @@
-"""Hearts of which some classes are hidden: what is drawn, and where the rest puts the heart.
+"""Hearts of which some classes are hidden, or all but a few slices: what is drawn, and where the
+rest puts the heart.
 
 The unit frame of a heart follows from all of its surfaces. Of a part of it the frame is another
 one: the middle and size of what is there. So a part is put where its classes usually lie, in
@@ -23,6 +24,7 @@ from ..labels import LabelTable
 from .data import CasePoints, Draw, PointDataset
 from .inputs import Labelled, encoded_rows, moved, starts_of
 from .similarity import Similarity
+from .slices import sliced_at_random
 
 FIRST = 20_000  # surface points of a case that are looked at; files are shuffled
 TINY = 1e-9
@@ -138,10 +140,12 @@ class Usual:
 
 
 class PartDataset(PointDataset):
-    """Items of which a share has hidden classes: they are not encoded, and asked for.
+    """Items of which a share has hidden classes: they are not encoded, and asked for. Of a share,
+    too, nothing is encoded but what a few slices show.
 
     usual : where what is left is put.
     share : of the items.    most : so many classes are hidden at most.
+    slices : share of the items of which slices are encoded, whether classes are hidden or not.
     """
 
     def __init__(
@@ -153,20 +157,31 @@ class PartDataset(PointDataset):
         usual: Usual,
         share: float,
         most: int,
+        slices: float = 0.0,
     ):
         super().__init__(cases, draw, completing)
-        self.usual, self.share, self.most = usual, share, most
+        self.usual, self.share, self.most, self.slices = usual, share, most, slices
 
     def encoded(
         self, surface: Labelled, number: int, move: Similarity, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, Similarity]:
         """Points, fps and the map of the case, as of :meth:`PointDataset.encoded`."""
-        hiding = np.random.default_rng((self.draw.seed, number, 2))
-        if hiding.random() >= self.share:
+        part = self._part(surface, number)
+        if part is None:
             return super().encoded(surface, number, move, rng)
-        part = hidden_at_random(surface, self.most, hiding)
         points, fps, placing = drawn_part(part, self.usual, self.draw, rng)
         return moved(points, move, len(self.usual.radii)), fps, move.after(placing)
+
+    def _part(self, surface: Labelled, number: int) -> Labelled | None:
+        """What is encoded of a surface; None: all of it, where it lies."""
+        hiding, slicing = (np.random.default_rng((self.draw.seed, number, k)) for k in (2, 3))
+        hidden = hiding.random() < self.share
+        sliced = slicing.random() < self.slices
+        if sliced:
+            surface = sliced_at_random(surface, slicing)
+        if hidden:
+            surface = hidden_at_random(surface, self.most, hiding)
+        return surface if hidden or sliced else None
 
     def volume_rows(
         self, case: CasePoints, points: np.ndarray, move: Similarity, rng: np.random.Generator

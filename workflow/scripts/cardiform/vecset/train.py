@@ -42,7 +42,8 @@ def vecset_job(
     """
     # an item that is scaled down brings its distances nearer
     truncation = options.truncation / (1 - options.augment_scale)
-    if options.hidden_share:  # and so does its part, where it is put as if it were smaller
+    parts = options.hidden_share or options.slices_share
+    if parts:  # and so does its part, where it is put as if it were smaller
         truncation /= LEAST_SCALE
     rows = splits.read_splits({"train": train, "validation": validation})
     cases = {
@@ -64,7 +65,7 @@ def vecset_job(
         for part, found in cases.items()
     }
     extra: dict[str, Any] = {}
-    if options.hidden_share:
+    if parts:
         usual = Usual.of(cases["train"])
         sets["train"] = PartDataset(
             cases["train"],
@@ -73,6 +74,7 @@ def vecset_job(
             usual=usual,
             share=options.hidden_share,
             most=options.hidden_classes,
+            slices=options.slices_share,
         )
         extra["usual"] = usual.as_dict(table)
     return Job(

@@ -1,0 +1,74 @@
+"""Label maps of files of which only some slices are annotated, with what lies between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import InputError
+from ..geometry.slices import Slices, annotated_slices
+from ..labels import LabelTable
+from ..volumes import LabelMap, save_label_map, save_like
+from .files import check_absent, known_part
+
+
+class SliceCompleter(Protocol):
+    """A model that makes hearts from slices."""
+
+    @property
+    def table(self) -> LabelTable:
+        """The classes that it knows."""
+
+    def between(
+        self, label_map: LabelMap, slices: Slices, missing: Sequence[str] = ()
+    ) -> np.ndarray:
+        """(X, Y, Z) uint8: the classes that the slices show, and ``missing``, on their grid."""
+
+
+def complete_between(
+    path: Path, out: Path, *, missing: Sequence[str], completer: SliceCompleter
+) -> Path:
+    """Write ``out``: the annotated slices of the label map ``path`` as they are, and what lies
+    between them.
+
+    Thick slices become several layers each. Past the first and the last annotated slice the heart
+    is made as far as the next one would lie; classes of ``missing``, which no slice shows, are made
+    wherever there is background.
+
+    Raises
+    ------
+    InputError
+        There are no slices with anything between them, or a class of ``missing`` is there.
+    """
+    channels = [completer.table.channel(name) for name in missing]
+    label_map, absent = known_part(path, completer.table)
+    check_absent(path, missing, absent)
+    grid, slices = annotated_slices(path, label_map)
+    try:
+        made = completer.between(grid, slices, missing)
+    except InputError as error:
+        raise InputError([f"{path}: {line}" for line in error.problems]) from None
+    data = joined_between(grid.data, made, slices, [completer.table[c].value for c in channels])
+    if data.shape == label_map.data.shape:
+        save_like(out, data, path)
+    else:
+        save_label_map(out, data, grid.affine)
+    return out
+
+
+def joined_between(
+    given: np.ndarray, made: np.ndarray, slices: Slices, missing: Sequence[int] = ()
+) -> np.ndarray:
+    """(X, Y, Z) uint8: annotated layers as they are given, others as they are made.
+
+    given, made : (X, Y, Z) uint8 on one grid.    missing : class values that no slice shows.
+    """
+    away = slices.away(given.shape[slices.axis])
+    shape = np.where(np.arange(3) == slices.axis, len(away), 1)
+    known, reached = (part.reshape(shape) for part in (away == 0, away < slices.step))
+    new = np.isin(made, missing)
+    data = np.where(known, given, np.where(reached | new, made, np.uint8(0)))
+    return np.where((data == 0) & new, made, data)
