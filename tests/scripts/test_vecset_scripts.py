@@ -17,6 +17,7 @@ from points_files import write_points_file
 from cardiform.cohort import splits
 from cardiform.cohort.table import Case, write_cases
 from cardiform.labels import LabelTable
+from cardiform.volumes import load_label_map, save_label_map
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 TABLE = LabelTable()
@@ -124,6 +125,12 @@ def test_what_cannot_be_completed_is_refused_before_anything_is_made(tmp_path, t
     split = ("--cases", "x", "--train", "y", "--test", "z")
     result = run_inside("complete_vecset.py", *model, *split, "--missing", "aorta")
     refused(result, "--missing needs --label-maps")
+    refused(run_inside("complete_vecset.py", *model, *split, "--slices"), "--slices needs --label")
+    result = run_inside("complete_vecset.py", *model, *maps, "--slices")
+    words = "was not trained to complete slices; train it with vecset.slices_share"
+    refused(result, f"model.pt: {words}")
+        result, "model.pt: was not trained to complete slices; train it with vecset.slices_share"
+    )
     assert not (tmp_path / "completed").exists()
 
 
@@ -179,3 +186,22 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     refused(result, "the memory is exhausted (no room for 3 GB)")
     for key in ("raise vecset.accumulate", "vecset.batch_size", "vecset.input_points", "mem_mb"):
         assert key in result.stderr
+
+
+def test_a_heart_is_made_from_its_slices(tmp_path, train):
+    """By a network that has learned next to nothing: annotated slices stay as they are."""
+    assert train(*TINY, "--slices-share", 1.0).returncode == 0
+    index = np.stack(np.meshgrid(*[np.arange(40.0)] * 3, indexing="ij"), axis=-1)
+    data = (np.linalg.norm(index - 19.5, axis=-1) < 14).astype(np.uint8) * 3
+    data[..., np.arange(40) % 4 > 0] = 0
+    save_label_map(tmp_path / "stack.nii.gz", data, np.diag([2.0, 2.0, 2.0, 1.0]))
+    places = ("--model", tmp_path / "out" / "model.pt", "--label-maps", tmp_path / "stack.nii.gz")
+    asked = (*places, "--slices", "--device", "cpu", "--out", tmp_path / "completed")
+    result = run_inside("complete_vecset.py", *asked)
+    assert result.returncode == 0, result.stderr
+    made = load_label_map(tmp_path / "completed" / "stack.nii.gz").data
+    kept = data.any(axis=(0, 1))
+    assert np.array_equal(made[..., kept], data[..., kept])
+    missing = ("--missing", "aorta", "--out", tmp_path / "other")
+    result = run_inside("complete_vecset.py", *asked, *missing)
+    refused(result, "was not trained to complete; train it with vecset.hidden_share")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import types
 
@@ -12,6 +13,7 @@ from points_files import write_points_file
 
 from cardiform.artefact.model import Model
 from cardiform.cohort.table import Case
+from cardiform.completion.between import complete_between
 from cardiform.completion.figures import summarise
 from cardiform.completion.files import complete_beyond, complete_file
 from cardiform.errors import InputError
@@ -67,15 +69,16 @@ def usual() -> Usual:
     return Usual.of([case_points(), case_points(1)])
 
 
-def items(share=0.0, most=1, **changes) -> PointDataset:
+def items(share=0.0, most=1, slices=0.0, points=900, **changes) -> PointDataset:
     draw = {
         "input_points": 300, "volume_queries": 40, "near_queries": 30, "surface_queries": 20,
         "balanced": 0.5, "latents": 16, "augment_rotation_deg": 20.0, "augment_shift": 0.05,
     }  # fmt: skip
     drawn = Draw(**(draw | changes))
-    if not share:
-        return PointDataset([case_points()], drawn)
-    return PartDataset([case_points()], drawn, usual=usual(), share=share, most=most)
+    cases = [dataclasses.replace(case_points(), surface=surface(points))]
+    if not (share or slices):
+        return PointDataset(cases, drawn)
+    return PartDataset(cases, drawn, usual=usual(), share=share, most=most, slices=slices)
 
 
 def seen(item) -> set[int]:
@@ -166,6 +169,24 @@ def test_samples_are_decided_by_the_draw_and_others_stay_as_they_were():
         same.append(all(np.array_equal(item[k], other[k]) for k in other))
         assert same[-1] == (len(seen(item)) == 3)
     assert 4 < sum(same) < 16
+
+
+def test_a_share_of_the_samples_is_of_slices_and_the_rest_stays_as_it_was():
+    """Slices show so few of the points that they are drawn several times."""
+    ways = {"plain": {}, "hiding": {"share": 0.5}, "slicing": {"slices": 0.5}}
+    ways["both"] = ways["hiding"] | ways["slicing"]
+    made = {way: items(most=2, points=9000, **shares) for way, shares in ways.items()}
+    sliced = 0
+    for number in range(24):
+        item = {way: data[0, number] for way, data in made.items()}
+        if len(np.unique(item["slicing"]["points"][:, 0])) > 285:
+            for one, other in (("plain", "slicing"), ("hiding", "both")):
+                assert all(np.array_equal(item[one][k], item[other][k]) for k in item[one])
+            continue
+        sliced += 1
+        assert not item["slicing"]["hidden"].any(), "slices show something of every ball"
+        assert seen(item["both"]) == seen(item["hiding"]), "classes are hidden of slices, too"
+    assert 5 < sliced < 19
 
 
 def one_ball_elsewhere(place: int) -> CasePoints:
@@ -401,6 +422,42 @@ def test_what_lacks_is_made_and_what_is_known_stays(tmp_path, completer, size):
     assert dice(made.data == 3, whole.data == 3) > 0.9
     assert set(np.unique(made.data)) == {0, *TABLE.values}
     assert not (completer.network.model.seen[0, :, 3 + 2] > 0).any(), "it was not seen"
+
+
+def test_a_heart_is_made_from_its_slices(tmp_path, completer):
+    """The network sees their contours and nothing else; the balls come out between them."""
+    whole = load_label_map(heart(tmp_path, "whole")[0].labels)
+    kept = np.arange(6, 44, 5)
+    data = np.zeros_like(whole.data)
+    data[kept] = whole.data[kept]
+    save_label_map(tmp_path / "given.nii.gz", data, AFFINE)
+    places = tmp_path / "given.nii.gz", tmp_path / "out.nii.gz"
+    complete_between(*places, missing=(), completer=completer)
+    made = load_label_map(tmp_path / "out.nii.gz").data
+    assert np.array_equal(made[kept], whole.data[kept])
+    for value in TABLE.values:
+        assert dice(made == value, whole.data == value) > 0.9, value
+    shown = completer.network.model.seen[0]
+    across = np.sort(shown[(shown[:, 3:] == 1).any(dim=1), 0].numpy())
+    gaps = np.diff(across)
+    assert (gaps > 0.1).sum() >= 5 and (gaps > 0.1).sum() < len(kept), "points lie in planes"
+
+
+@pytest.mark.parametrize(
+    "share, words",
+    [
+        ("slices_share", "complete slices; train it with vecset."),
+        ("hidden_share", "complete; train it with vecset."),
+    ],
+)
+def test_a_model_without_what_is_asked_is_refused(tmp_path, completer, share, words):
+    network = dataclasses.replace(
+        completer.network, training=VecsetOptions(preset="demo", hidden_share=0.0)
+    )
+    with pytest.raises(InputError, match=f"model.pt: was not trained to {words}{share} above 0"):
+        PartCompleter.of(
+            network, tmp_path / "model.pt", completer.meshes, completer.points, [share]
+        )
 
 
 @pytest.mark.parametrize("beyond", [False, True])

@@ -1,0 +1,192 @@
+"""Hearts made from a few slices by a VecSet, and by interpolation between the slices.
+
+    python benchmarks/vecset_slices.py --model results/generation/vecset/model.pt \\
+        --cases results/generation/cases.tsv --test results/generation/split/test.csv --out FOLDER
+    python benchmarks/vecset_slices.py --model ... --label-maps mine/*.nii.gz --out FOLDER
+
+Of each label map a layer is kept every --mm, along its first, second or third axis in turn (of
+--label-maps along each of them), the others are emptied; then the heart is made from what is left.
+Prints the Dice of each class **over the emptied layers alone** (from one distance before the first
+slice to one behind the last), with 95 % bootstrap intervals over the hearts, and CPU seconds.
+
+model    complete_vecset --slices
+distance the signed distances to each class and to the background within the slices, interpolated
+         linearly (shape-based interpolation, Raya and Udupa 1990); a class that a slice lacks is
+         one slice away there
+itk      morphological contour interpolation of ITK (Zukic et al. 2016), what 3D Slicer and
+         ITK-SNAP fill between slices with; --peer: a folder with it
+         (pip install --target /tmp/peer itk-morphologicalcontourinterpolation)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import edt
+import numpy as np
+from completions import interval
+from measuring import timed
+
+from cardiform.cohort import splits
+from cardiform.cohort.table import read_checked_cases
+from cardiform.completion.between import joined_between
+from cardiform.geometry.slices import Slices, annotated_slices
+from cardiform.labels import LabelTable
+from cardiform.metrics.overlap import overlap
+from cardiform.options.vecset import VecsetReconstructOptions
+from cardiform.volumes import LabelMap, load_label_map
+
+WAYS = ("model", "distance", "itk")
+Way = Callable[[LabelMap, LabelMap, Slices], np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, type=Path, help="model.pt of train_vecset")
+    parser.add_argument("--cases", type=Path, help="cases.tsv")
+    parser.add_argument("--test", type=Path, help="split CSV")
+    parser.add_argument("--label-maps", nargs="*", type=Path, default=[])
+    parser.add_argument("--hearts", type=int, default=0, help="the first so many (0: all)")
+    parser.add_argument("--mm", nargs="+", type=float, default=[8.0, 16.0, 24.0])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:2])
+    parser.add_argument("--latents", type=int, default=0, help="0: as in training")
+    parser.add_argument("--peer", type=Path, help="folder with ITK's interpolation")
+    parser.add_argument("--out", required=True, type=Path, help="folder for figures.json")
+    args = parser.parse_args()
+    table = LabelTable()
+    hearts = [(path, axis) for path in args.label_maps for axis in range(3)]
+    if args.cases:
+        cases = {case.case_id: case for case in read_checked_cases(args.cases)}
+        rows = splits.read_split(args.test)
+        hearts += [(cases[name].labels, number % 3) for number, (name, _) in enumerate(rows)]
+    hearts = hearts[: args.hearts or None]
+    ways = {name: way_of(name, args, table) for name in args.ways}
+    found = []
+    for mm in args.mm:
+        for path, axis in hearts:
+            found += compared(load_label_map(path), axis, mm, ways, table, Path(path).name)
+            print(json.dumps(found[-len(ways) :]), file=sys.stderr, flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "figures.json").write_text(json.dumps(found, indent=1))
+    show(found, args, table)
+
+
+def way_of(name: str, args, table: LabelTable) -> Way:
+    """A function of what is left of a label map, its grid and slices, to (X, Y, Z) uint8."""
+    if name == "distance":
+        return between_distances
+    if name == "itk":
+        sys.path.append(str(args.peer))
+        import itk
+
+        def contours(left: LabelMap, grid: LabelMap, slices: Slices) -> np.ndarray:
+            image = itk.image_from_array(np.ascontiguousarray(left.data.T))
+            made = itk.morphological_contour_interpolator(image, axis=slices.axis)
+            return itk.array_from_image(made).T
+
+        return contours
+    import torch
+
+    from cardiform.apply.stages import find_stages
+    from cardiform.vecset.complete import PartCompleter
+    from cardiform.vecset.reconstruct import Reconstructor
+
+    options = VecsetReconstructOptions(
+        device="cpu", latents=args.latents, input_points=12 * args.latents
+    )
+    network = Reconstructor.load(args.model, options, torch.device("cpu"))
+    stages = find_stages(args.model.parent.parent)
+    completer = PartCompleter.of(
+        network, args.model, stages["meshes"], stages["points"], ["slices_share"]
+    )
+    return lambda left, grid, slices: completer.between(grid, slices)
+
+
+def between_distances(left: LabelMap, grid: LabelMap, slices: Slices) -> np.ndarray:
+    """(X, Y, Z) uint8: the class that lies deepest, by distances interpolated between slices."""
+    axis, layers = slices.axis, slices.layers
+    data = np.moveaxis(left.data, axis, 0)
+    spacing = np.delete(left.spacing, axis)
+    apart = slices.step * left.spacing[axis]
+    values = [0, *sorted(left.boxes)]
+    known = np.array([_distances(data[layer], values, spacing, apart) for layer in layers])
+    empty = np.full_like(known[:1], apart)
+    empty[:, 0] = -apart
+    known = np.concatenate([empty, known, empty])
+    places = np.concatenate([[layers[0] - slices.step], layers, [layers[-1] + slices.step]])
+    made = np.zeros_like(data)
+    for layer in range(len(data)):
+        if places[0] < layer < places[-1]:
+            before = np.searchsorted(places, layer, side="right") - 1
+            share = (layer - places[before]) / (places[before + 1] - places[before])
+            found = (1 - share) * known[before] + share * known[before + 1]
+            made[layer] = np.array(values, np.uint8)[found.argmin(axis=0)]
+    return np.moveaxis(made, 0, axis)
+
+
+def _distances(layer: np.ndarray, values, spacing, apart: float) -> np.ndarray:
+    """(V, Y, Z) float32 mm to each class within a slice, negative inside, at most ``apart``."""
+    found = []
+    for value in values:
+        mask = layer == value
+        if not mask.any():
+            found.append(np.full(mask.shape, apart, np.float32))
+            continue
+        out, within = (edt.edt(np.ascontiguousarray(m), anisotropy=spacing) for m in (~mask, mask))
+        found.append(np.clip(np.where(mask, 0.5 - within, out - 0.5), -apart, apart))
+    return np.array(found, np.float32)
+
+
+def compared(truth: LabelMap, axis: int, mm: float, ways, table: LabelTable, name: str) -> list:
+    """Of each way: Dice of each class over the layers that were emptied, and CPU seconds."""
+    step = max(2, round(mm / truth.spacing[axis]))
+    there = np.flatnonzero(truth.data.any(axis=tuple(k for k in range(3) if k != axis)))
+    kept = np.arange(there[0] + step // 2, there[-1] + 1, step)
+    data = np.zeros_like(truth.data)
+    place = (slice(None),) * axis + (kept,)
+    data[place] = truth.data[place]
+    left = LabelMap(data, truth.affine)
+    grid, slices = annotated_slices(Path(name), left)
+    assert slices.axis == axis and np.array_equal(slices.layers, kept), name
+    emptied = slices.away(truth.data.shape[axis])
+    asked = (slice(None),) * axis + (np.flatnonzero((emptied > 0) & (emptied < slices.step)),)
+    rows = []
+    for way, make in ways.items():
+        seconds, made = timed(make, left, grid, slices)
+        made = joined_between(grid.data, made, slices)[asked]
+        figures = overlap(truth.data[asked], made, table)
+        rows.append(
+            {"heart": name, "axis": axis, "mm": mm, "way": way, "seconds": round(seconds, 1)}
+            | {key: {k: v[key] for k, v in figures.items()} for key in ("dice", "volume_error")}
+        )
+    return rows
+
+
+def show(rows: list, args, table: LabelTable) -> None:
+    """The table of each distance, and what the first two ways differ by, in pairs."""
+    for mm in args.mm:
+        of_way = {w: [r for r in rows if (r["mm"], r["way"]) == (mm, w)] for w in args.ways}
+        took = ", ".join(
+            f"{w} {np.mean([r['seconds'] for r in f]):.1f} s" for w, f in of_way.items()
+        )
+        print(f"\nslices every {mm:g} mm, {len(of_way[args.ways[0]])} hearts; {took}")
+        print(
+            "| class | " + " | ".join((*args.ways, *(f"minus {w}" for w in args.ways[1:]))) + " |"
+        )
+        for name in table.names:
+            dice = {w: np.array([r["dice"][name] for r in found], float)
+                    for w, found in of_way.items()}  # fmt: skip
+            first = dice[args.ways[0]]
+            cells = [interval(found[None]) for found in dice.values()]
+            cells += [interval((first - dice[w])[None], "+.3f") for w in args.ways[1:]]
+            print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

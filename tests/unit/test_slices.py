@@ -1,0 +1,185 @@
+"""Hearts of which only some slices are annotated: which these are, what a VecSet sees of them."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cardiform.completion.between import complete_between, joined_between
+from cardiform.errors import InputError
+from cardiform.geometry.frame import Frame, apply_affine
+from cardiform.geometry.slices import Slices, annotated_slices
+from cardiform.labels import STACOM_2025, LabelTable
+from cardiform.vecset.inputs import Labelled
+from cardiform.vecset.slices import HALF, NARROW, WIDE, sliced, sliced_at_random
+from cardiform.volumes import LabelMap, load_label_map, save_label_map
+
+TABLE = LabelTable(STACOM_2025[:3])
+OBLIQUE = np.array(
+    [[0.6, 0.8, 0.0, 5.0], [-0.8, 0.6, 0.0, -3.0], [0.0, 0.0, 1.5, 40.0], [0, 0, 0, 1.0]]
+)
+SHAPE = (30, 28, 40)
+
+
+def ball(affine=OBLIQUE, shape=SHAPE, radius=12.0) -> LabelMap:
+    """A ball of one class in a shell of another."""
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).astype(float)
+    middle = apply_affine(affine, (np.array(shape) - 1) / 2)
+    away = np.linalg.norm(apply_affine(affine, index) - middle, axis=-1)
+    return LabelMap(
+        np.select([away < radius / 2, away < radius], [2, 1], 0).astype(np.uint8), affine
+    )
+
+
+def emptied(label_map: LabelMap, axis: int, kept) -> LabelMap:
+    """All but some layers."""
+    data = np.zeros_like(label_map.data)
+    place = (slice(None),) * axis + (np.asarray(kept),)
+    data[place] = label_map.data[place]
+    return LabelMap(data, label_map.affine)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_annotated_layers_are_found_across_any_axis(axis):
+    kept = np.arange(11, 30, 4)
+    grid, slices = annotated_slices("a.nii.gz", emptied(ball(), axis, kept))
+    whole = ball()
+    there = kept[[np.take(whole.data, k, axis).any() for k in kept]]
+    assert slices.axis == axis and np.array_equal(slices.layers, there) and slices.step == 4
+    assert np.array_equal(grid.affine, OBLIQUE)
+    for layer in range(there[0] - 2, there[-1] + 2):
+        nearest = there[np.abs(there - layer).argmin()]
+        assert np.array_equal(np.take(grid.data, layer, axis), np.take(whole.data, nearest, axis))
+    beyond = np.delete(grid.data, np.arange(there[0] - 2, there[-1] + 3), axis)
+    assert not beyond.any(), "farther than half the distance of the slices"
+
+
+def test_thick_slices_become_thinner_about_the_same_places():
+    thick = np.diag([1.0, 1.0, 7.0, 1.0])
+    given = ball(thick, (30, 30, 9), radius=14.0)
+    grid, slices = annotated_slices("a.nii.gz", given)
+    assert grid.data.shape == (30, 30, 9 * 7) and np.allclose(grid.spacing, 1)
+    assert np.array_equal(
+        np.take(grid.data, slices.layers, 2), given.data[..., given.data.any((0, 1))]
+    )
+    before = apply_affine(thick, np.array([3.0, 4.0, 5.0]))
+    assert np.allclose(apply_affine(grid.affine, np.array([3.0, 4.0, 5 * 7 + 3])), before)
+    assert slices.step == 7
+
+
+def test_what_has_no_slices_is_refused():
+    with pytest.raises(InputError, match=r"a\.nii\.gz: has neither layers without labels"):
+        annotated_slices("a.nii.gz", ball())
+    one = ball(np.diag([1.0, 1.0, 8.0, 1.0]), (30, 30, 9), radius=14.0)
+    one.data[..., :4] = one.data[..., 5:] = 0
+    with pytest.raises(InputError, match="has a single annotated slice; annotate several"):
+        annotated_slices("a.nii.gz", one)
+
+
+def test_planes_pass_through_the_middles_of_their_layers():
+    frame, slices = Frame(np.array([3.0, -2.0, 60.0]), 0.02), Slices(1, np.array([4, 10, 11]))
+    direction, offsets = slices.planes(OBLIQUE, frame)
+    for layer, offset in zip(slices.layers, offsets):
+        places = frame.to_unit(apply_affine(OBLIQUE, np.array([[3.0, layer, 1], [9, layer, 20]])))
+        assert np.allclose(places @ direction, offset)
+    assert np.isclose(np.linalg.norm(direction), 1)
+
+
+def sphere(number=200_000, normals=True) -> Labelled:
+    way = np.random.default_rng(0).normal(size=(number, 3))
+    way /= np.linalg.norm(way, axis=1, keepdims=True)
+    channels = (way[:, 0] > 0).astype(np.uint8)
+    points = (0.8 * way).astype(np.float32)
+    return Labelled.of(points, channels, normals=way.astype(np.float32) if normals else None)
+
+
+@pytest.mark.parametrize("normals", [True, False])
+def test_slices_show_what_lies_in_their_planes(normals):
+    direction, offsets = np.array([0.0, 0.6, 0.8]), np.array([-0.5, 0.1, 0.3])
+    seen = sliced(sphere(normals=normals), direction, offsets, np.random.default_rng(0))
+    away = np.abs((seen.points @ direction)[:, None] - offsets).min(axis=1)
+    assert away.max() < HALF and (seen.normals is not None) == normals
+    assert set(seen.channels) == {0, 1}
+    if normals:
+        assert np.abs(seen.normals @ direction).max() < 1e-5
+        assert np.allclose(np.linalg.norm(seen.normals, axis=1), 1, atol=1e-5)
+        outward = (seen.normals * seen.points).sum(axis=1)
+        assert (outward > 0).all()
+
+
+def test_contours_have_as_many_points_for_each_millimetre():
+    """However steeply the surface is cut: a plane near the pole shows more surface than contour."""
+    direction, offsets = np.array([0.0, 0.0, 1.0]), np.array([0.0, 0.75])
+    seen = sliced(sphere(), direction, offsets, np.random.default_rng(0))
+    high = (seen.points[:, 2] > 0.5).mean()
+    lengths = np.sqrt(0.8**2 - offsets**2)
+    assert high == pytest.approx(lengths[1] / lengths.sum(), abs=0.03)
+
+
+def test_slices_that_show_next_to_nothing_are_none():
+    beside = sliced(sphere(), np.array([0.0, 0.0, 1.0]), np.array([0.95]), np.random.default_rng(0))
+    assert beside is None
+    few = Labelled.of(np.zeros((5, 3), np.float32), np.zeros(5, np.uint8))
+    assert sliced_at_random(few, np.random.default_rng(0)) is few
+
+
+def test_random_slices_lie_in_all_directions_and_distances():
+    counts = [
+        len(sliced_at_random(sphere(20_000), np.random.default_rng(k)).points) for k in range(60)
+    ]
+    shares = np.array(counts) / 20_000
+    thickest, thinnest = (2 * HALF / step for step in (NARROW, WIDE))
+    assert shares.max() < 1.2 * thickest and shares.min() > thinnest / 3
+    assert shares.max() > 3 * shares.min()
+
+
+class Known:
+    """Makes what it is told to."""
+
+    table = TABLE
+
+    def __init__(self, made: LabelMap):
+        self.data = made.data
+
+    def between(self, label_map, slices, missing=()):
+        self.asked = label_map, slices, missing
+        return self.data
+
+
+def test_annotated_layers_stay_and_others_are_made(tmp_path):
+    truth = ball()
+    kept = np.arange(13, 28, 3)
+    save_label_map(tmp_path / "a.nii.gz", emptied(truth, 2, kept).data, OBLIQUE)
+    wrong = LabelMap(np.where(truth.data == 2, np.uint8(1), truth.data), OBLIQUE)
+    out = tmp_path / "out.nii.gz"
+    complete_between(tmp_path / "a.nii.gz", out, missing=(), completer=Known(wrong))
+    found = load_label_map(out)
+    assert np.array_equal(found.data[..., kept], truth.data[..., kept])
+    between = [k for k in range(kept[0] - 2, kept[-1] + 3) if k not in kept]
+    assert np.array_equal(found.data[..., between], wrong.data[..., between])
+    beyond = np.delete(found.data, np.arange(kept[0] - 2, kept[-1] + 3), 2)
+    assert not beyond.any(), "the next slice would have shown it"
+    assert nib.load(out).get_data_dtype() == nib.load(tmp_path / "a.nii.gz").get_data_dtype()
+
+
+def test_a_class_that_no_slice_shows_is_made_where_background_is(tmp_path):
+    given = np.zeros((6, 6, 12), np.uint8)
+    given[2:4, 2:4, [3, 6, 9]] = 1
+    made = np.full(given.shape, 3, np.uint8)
+    data = joined_between(given, made, Slices(2, np.array([3, 6, 9])), missing=[3])
+    assert (data[given == 1] == 1).all() and (data[given == 0] == 3).all()
+    without = joined_between(given, made, Slices(2, np.array([3, 6, 9])))
+    assert not without[..., 0].any() and (without[..., 4] == 3).all()
+    assert np.array_equal(without[..., 3], given[..., 3])
+
+
+def test_a_class_that_a_slice_shows_is_not_missing(tmp_path):
+    path = tmp_path / "a.nii.gz"
+    save_label_map(path, emptied(ball(), 2, np.arange(13, 28, 3)).data, OBLIQUE)
+    names = TABLE.names
+    with pytest.raises(InputError, match=f"has {names[0]} already"):
+        complete_between(path, tmp_path / "out.nii.gz", missing=names[:1], completer=Known(ball()))
+    known = Known(ball())
+    complete_between(path, tmp_path / "out.nii.gz", missing=names[2:], completer=known)
+    assert known.asked[2] == names[2:]
