@@ -219,6 +219,23 @@ def test_files_of_a_sample(stages):
     assert (out / "overview.png").stat().st_size > 0
 
 
+def test_hearts_of_an_untrained_network_do_not_fit_and_are_drawn_again(stages):
+    rules = ("--voxels", stages.folder / "voxels" / "manifest.tsv", *stages.split[:2])
+    result = stages.sample("redrawn", "--redraw", 2, *rules)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((stages.folder / "redrawn" / "metrics.json").read_text())
+    names = ["sample_0000", "sample_0001", "sample_0002"]
+    assert found["redrawn"] == {"draws": 9, "unfit": names}
+    assert "3 of 3 hearts do not fit after 3 draws" in result.stderr
+    last, first = (
+        np.load(stages.folder / out / "latents" / "sample_0000.npz")["latents"]
+        for out in ("redrawn", "samples")
+    )
+    assert not np.allclose(last, first, atol=0.1)
+    again = stages.sample("redrawn", "--redraw", 2, *rules)
+    assert "drawn again" in result.stderr and "drawn again" not in again.stderr
+
+
 def test_a_sample_is_the_same_whatever_the_batch_and_is_not_made_twice(stages):
     assert stages.sample("alone", "--batch-size", 1).returncode == 0
     for number in range(3):

@@ -113,6 +113,35 @@ def test_a_sample_follows_from_its_number_alone_and_is_made_once(stages):
     assert path.stat().st_mtime_ns == before
 
 
+def test_samples_that_do_not_fit_are_drawn_again(stages):
+    """And counted as those that judge the samples count them; a finished one is not made again."""
+    rules = ("--voxels", stages.manifest("ldm"), "--train", stages.folder / "train.csv")
+    asked = ("redrawn", "--redraw", 1, *rules, "--num-samples", 4)
+    stages.must(*stages.sampling(*asked))
+    folder = stages.folder / "redrawn"
+    files = [folder / "latents" / f"sample_000{k}.npz" for k in range(4)]
+    made = [dict(np.load(path)) for path in files]
+    found = json.loads((folder / "metrics.json").read_text())["redrawn"]
+    assert found["draws"] == sum(int(one["draws"]) for one in made) > 4
+    assert found["unfit"] == [p.stem for p, one in zip(files, made) if not one["fits"]]
+    assert all(one["fits"] or one["draws"] == 2 for one in made)
+    stages.must(*stages.evaluation("redrawn"))
+    judged = json.loads((folder / "figures.json").read_text())["generated"]["validity_of_all"]
+    assert judged["valid"] == pytest.approx(1 - len(found["unfit"]) / 4)
+    plain = stages.folder / "samples" / "latents"
+    for one, path in zip(made, sorted(plain.glob("*.npz"))):
+        same = np.allclose(one["latents"], np.load(path)["latents"], atol=1e-4)
+        assert same == (one["draws"] == 1)
+    before = [path.stat().st_mtime_ns for path in files]
+    stages.must(*stages.sampling(*asked))
+    assert [path.stat().st_mtime_ns for path in files] == before
+    assert json.loads((folder / "metrics.json").read_text())["redrawn"] == found
+    refused(
+        run_inside(*map(str, stages.sampling("none", "--redraw", 1))),
+        "--redraw needs --voxels and --train",
+    )
+
+
 def test_a_finer_grid_shows_the_same_heart(stages):
     stages.must(*stages.sampling("fine", "--num-samples", 1, "--voxel-size", 24))
     one, two = (

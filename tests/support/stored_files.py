@@ -290,8 +290,8 @@ def _write_vessels(folder: Path, case: table.Case, grid, voxels: Path) -> None:
 class _Drawing:
     """In place of a trained diffusion."""
 
-    def latents(self, numbers, condition, *, made, **_) -> None:
-        made(numbers, torch.zeros(len(numbers), 4, 8, 8, 8))
+    def latents(self, numbers, condition, **_) -> torch.Tensor:
+        return torch.zeros(len(numbers), 4, 8, 8, 8)
 
 
 def _write_vecset(folder: Path, case: table.Case) -> vecset_reconstruct.Reconstructor:

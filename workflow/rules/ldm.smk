@@ -222,9 +222,28 @@ rule train_diffusion:
         )
 
 
+def judging(section, path):
+    """A file of the hearts that decide which samples are drawn again, if any are."""
+    return path if OPTIONS[section].redraw else []
+
+
+def judged(section):
+    """The flags of a section, and the files of the hearts that judge its samples, if any do."""
+
+    def text(wildcards, input):
+        if not OPTIONS[section].redraw:
+            return flags(section)
+        files = (f"--{name} {shlex.quote(input[name])}" for name in ("voxels", "train"))
+        return " ".join([flags(section), *files])
+
+    return text
+
+
 rule sample_diffusion:
     input:
-        f"{OF_SOURCE}/diffusion/model.pt",
+        model=f"{OF_SOURCE}/diffusion/model.pt",
+        voxels=judging("sampling", f"{LDM}/{{source}}/voxels/manifest.tsv"),
+        train=judging("sampling", split_file("train")),
     output:
         f"{OF_SOURCE}/samples/metrics.json",
     log:
@@ -241,10 +260,10 @@ rule sample_diffusion:
     params:
         launcher=script("launch.py"),
         script=script("sample_diffusion.py"),
-        flags=flags("sampling"),
+        flags=judged("sampling"),
         out=folder_of_output,
     shell:
-        one_process(" --model {input:q} --out {params.out} {params.flags}" "")
+        one_process(" --model {input.model:q} --out {params.out} {params.flags}" "")
 
 
 rule evaluate_samples:

@@ -106,7 +106,9 @@ rule train_set_diffusion:
 
 rule sample_set_diffusion:
     input:
-        f"{SET_DIFFUSION}/model/model.pt",
+        model=f"{SET_DIFFUSION}/model/model.pt",
+        voxels=judging("set_sampling", f"{SET_DIFFUSION}/voxels/manifest.tsv"),
+        train=judging("set_sampling", f"{RESULTS}/split/train.csv"),
     output:
         f"{SET_DIFFUSION}/samples/metrics.json",
     log:
@@ -123,10 +125,10 @@ rule sample_set_diffusion:
     params:
         launcher=script("launch.py"),
         script=script("sample_set_diffusion.py"),
-        flags=flags("set_sampling"),
+        flags=judged("set_sampling"),
         out=folder_of_output,
     shell:
-        one_process(" --model {input:q} --out {params.out} {params.flags}" "")
+        one_process(" --model {input.model:q} --out {params.out} {params.flags}" "")
 
 
 use rule evaluate_samples as evaluate_set_samples with:

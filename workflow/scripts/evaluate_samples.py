@@ -42,7 +42,8 @@ def main() -> None:
     import torch
 
     from cardiform.ldm.copies import load_latents_of
-    from cardiform.ldm.evaluate import References, evaluate, load_hearts, table_of_figures
+    from cardiform.ldm.data import load_hearts
+    from cardiform.ldm.evaluate import References, evaluate, table_of_figures
     from cardiform.ldm.hearts_on_grid import cut_classes, load_grid
     from cardiform.metrics.record import write_held_out_figures
 

@@ -7,7 +7,8 @@ Writes nifti/sample_0000.nii.gz (label map in the cohort frame: RAS mm about the
 pointcloud/sample_0000.csv (x, y, z in mm, label), meshes/sample_0000/<class>.ply, pictures/,
 overview.png, latents/ and metrics.json. A seed and a number give the same heart whatever the batch
 size. Latents of finished samples are kept; files are written from them each time.
---volumes left_ventricle=120 asks for a volume in ml.
+--volumes left_ventricle=120 asks for a volume in ml. --redraw 4 draws a heart again, four times at
+most, that lacks parts or contacts which the training hearts of --voxels and --train have.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ def main() -> None:
     group = parser.add_argument_group("files")
     group.add_argument("--model", required=True, type=Path, help="model.pt of train_diffusion")
     group.add_argument("--out", required=True, type=Path, help="output folder")
+    group.add_argument("--voxels", type=Path, help="manifest of resample_labels, for --redraw")
+    group.add_argument("--train", type=Path, help="train split CSV, for --redraw")
     options, args = cli.parse(parser, SamplingOptions)
 
     from cardiform.ldm.generator import ShapeGenerator
+    from cardiform.ldm.redraw import Redraw
     from cardiform.ldm.samples import (
         draw_overview,
         refuse_foreign,
@@ -49,9 +53,12 @@ def main() -> None:
     wanted = wanted_volumes(options, generator.options)
     condition = volume_condition(generator, wanted, options.num_samples)
     model = sha256_file(args.model)
+    redraw = Redraw.of(options.redraw, args.voxels, args.train, generator.grid)
     deciding = [sampler, options.num_inference_steps, options.seed, options.guidance, wanted]
-    latents = sampled_latents(
-        generator, condition, options, sampler, sha256_json([model, deciding]), args.out / "latents"
+    deciding += [*redraw.key, options.speck_share] if redraw.key else []
+    key = sha256_json([model, deciding])
+    latents, drawn = sampled_latents(
+        generator, condition, options, sampler, key, args.out / "latents", redraw
     )
     deviation = float(latents.std())
     log.info("%d samples, deviation of the latents %.3f", len(latents), deviation)
@@ -66,6 +73,7 @@ def main() -> None:
         "volume_ml": spread(volumes, generator.grid.table),
         "sampler": sampler,
         "steps": options.num_inference_steps,
+        **redraw.figures(drawn),
     }
     write_held_out_figures(args.out / "metrics.json", "sample_diffusion", figures, args.model)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..cohort.manifest import MadeFile
-from ..errors import InputError, again, problem
+from ..errors import InputError, again, problem, together
 from ..formats import Format
 from ..labels import channel_of_value
 from ..options.ldm import AutoencoderOptions, LatentsOptions
@@ -78,6 +79,13 @@ def load_shape(path: str | Path, grid: Grid) -> Tensor:
     if not grid.has_classes:
         return torch.from_numpy(np.ascontiguousarray(data, np.float32))
     return torch.from_numpy(to_channels(data, grid, path))
+
+
+def load_hearts(paths: Sequence[Path], grid: Grid) -> list[np.ndarray]:
+    """Channels of hearts on the grid; of a field what is above 0.5."""
+    shapes = together(*(functools.partial(load_shape, path, grid) for path in paths))
+    hearts = [shape.numpy() for shape in shapes]
+    return hearts if grid.has_classes else [(h > 0.5).astype(np.uint8) for h in hearts]
 
 
 def to_channels(labels: np.ndarray, grid: Grid, where: str | Path = "") -> np.ndarray:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ..anatomy.validity import ANY_NUMBER, Anatomy
-from ..errors import together
 from ..metrics.summary import mean
 from ..options.ldm import GenerationOptions
 from .copies import Latents, lines_of_copies, memorisation
-from .data import load_shape, warped
+from .data import warped
 from .hearts_on_grid import Grid
 from .set_figures import (
     Block,
@@ -46,13 +43,6 @@ TITLES = {
 Hearts = Sequence[np.ndarray]
 Cuts = Sequence["np.ndarray | None"]
 Rows = Mapping[str, np.ndarray]  # name of a set -> which of its hearts a draw takes
-
-
-def load_hearts(paths: Sequence[Path], grid: Grid) -> list[np.ndarray]:
-    """Channels of hearts on the grid; of a field what is above 0.5."""
-    shapes = together(*(functools.partial(load_shape, path, grid) for path in paths))
-    hearts = [shape.numpy() for shape in shapes]
-    return hearts if grid.has_classes else [(h > 0.5).astype(np.uint8) for h in hearts]
 
 
 @dataclass(frozen=True)

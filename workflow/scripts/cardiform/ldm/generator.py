@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,14 +79,12 @@ class ShapeGenerator:
         steps: int,
         guidance: float = 1.0,
         batch_size: int = 8,
-        made: Callable[[Sequence[int], Tensor], None] | None = None,
     ) -> Tensor:
         """Normalised latents (N, L, s, s, s), on the CPU.
 
         numbers : of the samples: with the seed each decides its noise alone, so that a sample
             is the same whatever the batch size and the other samples (up to rounding).
         condition : of N samples, in the order of ``numbers``.
-        made : called with the numbers and latents of every finished batch.
         """
         process, device = Process(self.options), self.coder.device
         result = []
@@ -97,10 +95,7 @@ class ShapeGenerator:
             noise = starting_noise(self.statistics.shape, seed, part).to(device)
             seeds = [sample_seed(seed, number) for number in part]
             predict = guided(self.network, given, guidance)
-            found = process.sample(predict, noise, seeds, sampler, steps).cpu()
-            result.append(found)
-            if made is not None:
-                made(part, found)
+            result.append(process.sample(predict, noise, seeds, sampler, steps).cpu())
         return torch.cat(result)
 
     def decode(self, latents: Tensor) -> Tensor:

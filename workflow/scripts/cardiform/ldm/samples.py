@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from .diffusion_model import Condition
 from .encode import volumes_ml
 from .generator import ShapeGenerator
 from .hearts_on_grid import Grid
+from .redraw import Drawn, Redraw
 from .ridge import on_ridge
 from .specks import without_specks
 
@@ -39,10 +40,15 @@ log = logging.getLogger(__name__)
 STEEP = 4.0  # logits beyond this are far from a surface: clipped, the corners stay smooth
 LEAST_POINTS = 50
 # What a stopped job resumes from; one that cannot be read is made again.
-SAMPLE = Format("sample", {"latents": "f32 (L, s, s, s)", "key": "text"}, marked=False)
+SAMPLE = Format(
+    "sample",
+    {"latents": "f32 (L, s, s, s)", "key": "text", "draws?": "i64", "fits?": "bool"},
+    marked=False,
+)
 FOLDERS = ("latents", "nifti", "meshes", "pointcloud", "pictures")
 PICTURE_PIXELS = 260
 MOST_IN_OVERVIEW = 24
+ONCE = Redraw()
 
 
 def sample_name(number: int) -> str:
@@ -56,37 +62,58 @@ def sampled_latents(
     sampler: str,
     key: str,
     folder: Path,
-) -> Tensor:
-    """Latents of all samples; each finished one is a file, and is not made again.
+    redraw: Redraw = ONCE,
+) -> tuple[Tensor, dict[str, Drawn]]:
+    """Latents of all samples, and how each came about; each finished one is a file, and is not
+    made again.
 
+    condition : the same for all.
     key : of everything that decides a sample beside its number.
     """
-    stored = {n: _stored(folder / f"{sample_name(n)}.npz", key) for n in range(options.num_samples)}
-    found = {n: latents for n, latents in stored.items() if latents is not None}
-    missing = [n for n in stored if n not in found]
-    rows = torch.tensor(missing, dtype=torch.long)
-    parts = {
-        name: getattr(condition, name)[rows] for name in ("target", "known", "volumes", "given")
-    }
+    paths = {n: folder / f"{sample_name(n)}.npz" for n in range(options.num_samples)}
+    found = {n: old for n, path in paths.items() if (old := _stored(path, key)) is not None}
 
-    def keep(numbers, latents) -> None:
-        for number, row in zip(numbers, latents):
-            found[number] = row
-            path = folder / f"{sample_name(number)}.npz"
-            save_npz(path, latents=row.numpy(), key=np.array(key))
+    def make(numbers: Sequence[int], more: int) -> Iterator[Tensor]:
+        for start in range(0, len(numbers), options.batch_size):
+            part = numbers[start : start + options.batch_size]
+            yield from generator.latents(
+                [number + more for number in part],
+                condition.rows(slice(0, len(part)), torch.device("cpu")),
+                seed=options.seed,
+                sampler=sampler,
+                steps=options.num_inference_steps,
+                guidance=options.guidance,
+                batch_size=options.batch_size,
+            )
 
-    if missing:
-        generator.latents(
-            missing,
-            Condition(**parts),
-            seed=options.seed,
-            sampler=sampler,
-            steps=options.num_inference_steps,
-            guidance=options.guidance,
-            batch_size=options.batch_size,
-            made=keep,
+    def keep(number: int, latents: Tensor, drawn: Drawn) -> None:
+        found[number] = latents, drawn
+        save_npz(
+            paths[number],
+            latents=latents.numpy(),
+            key=np.array(key),
+            draws=np.array(drawn.draws),
+            fits=np.array(drawn.fits),
         )
-    return torch.stack([found[n] for n in range(options.num_samples)])
+
+    redraw.draw(
+        [n for n in paths if n not in found],
+        make,
+        lambda latents: channels_of(decoded(generator, latents, options.speck_share))[0].numpy(),
+        keep,
+    )
+    made = [found[n] for n in paths]
+    drawn = {sample_name(n): how for n, (_, how) in zip(paths, made)}
+    return torch.stack([latents for latents, _ in made]), drawn
+
+
+def decoded(generator: ShapeGenerator, latents: Tensor, speck_share: float) -> Tensor:
+    """(1, C, S, S, S) logits of one heart, (L, s, s, s), without specks."""
+    logits = generator.decode(latents[None])
+    if not generator.grid.has_classes:
+        return logits
+    kept = without_specks(logits[0].numpy(), generator.grid.table, speck_share)
+    return torch.from_numpy(kept)[None]
 
 
 def write_samples(
@@ -99,10 +126,7 @@ def write_samples(
     hearts, volumes = {}, {}
     for number in range(len(latents)):
         name = sample_name(number)
-        logits = generator.decode(latents[number : number + 1])
-        if generator.grid.has_classes:
-            table, share = generator.grid.table, options.speck_share
-            logits = torch.from_numpy(without_specks(logits[0].numpy(), table, share))[None]
+        logits = decoded(generator, latents[number], options.speck_share)
         meshes = write_sample(number, logits[0], generator.grid, options, out)
         volumes[name] = volumes_ml(channels_of(logits), generator.grid)[0].numpy()
         if number < MOST_IN_OVERVIEW:
@@ -286,12 +310,19 @@ def spread(volumes: Mapping[str, np.ndarray], table: LabelTable) -> dict:
     }
 
 
-def _stored(path: Path, key: str) -> Tensor | None:
-    """The latents of a finished sample; None where there is none of this key."""
+def _stored(path: Path, key: str) -> tuple[Tensor, Drawn] | None:
+    """The latents of a finished sample, and how it came about; None where there is none of this
+    key."""
+    content = content_of(path, SAMPLE, key)
+    return None if content is None else (torch.from_numpy(content["latents"]), Drawn.of(content))
+
+
+def content_of(path: Path, kind: Format, key: str) -> Mapping[str, np.ndarray] | None:
+    """What the file of a finished sample holds; None where there is none of this key."""
     if not path.is_file():
         return None
     try:
-        content = SAMPLE.load(path)
-        return torch.from_numpy(content["latents"]) if str(content["key"]) == key else None
+        content = kind.load(path)
     except InputError:
         return None
+    return content if str(content["key"]) == key else None

@@ -229,6 +229,12 @@ class SamplingOptions:
         maximum=1.0,
         young=True,
     )
+    redraw: int = option(
+        0,
+        "so many times a heart is drawn again that lacks parts or contacts of the training hearts",
+        minimum=0,
+        young=True,
+    )
     seed: int = option(0, "seed of the noise", minimum=0, maximum=SEED_MAX)
     device: str = device_option()
 

@@ -104,6 +104,7 @@ class SetSamplingOptions:
         maximum=1.0,
         young=True,
     )
+    redraw: int = redefault(SamplingOptions, "redraw", 0)
     save_format: str = redefault(SamplingOptions, "save_format", "both")
     num_points: int = redefault(SamplingOptions, "num_points", 10_000)
     seed: int = redefault(SamplingOptions, "seed", 0)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..errors import InputError
 from ..files import save_npz
 from ..formats import Format
 from ..geometry.surface import Mesh
-from ..ldm.samples import MOST_IN_OVERVIEW, sample_name, write_heart
+from ..ldm.data import to_channels
+from ..ldm.redraw import Drawn, Redraw
+from ..ldm.samples import MOST_IN_OVERVIEW, ONCE, content_of, sample_name, write_heart
 from ..options.set_diffusion import SetSamplingOptions
 from .generator import SetGenerator, Wanted
 
@@ -22,36 +23,54 @@ log = logging.getLogger(__name__)
 
 # What a stopped job resumes from; one that cannot be read is made again.
 SET_SAMPLE = Format(
-    "set-sample", {"latents": "f32 (M, W)", "frame": "f64 (4)", "key": "text"}, marked=False
+    "set-sample",
+    {"latents": "f32 (M, W)", "frame": "f64 (4)", "key": "text", "draws?": "i64", "fits?": "bool"},
+    marked=False,
 )
 LEAST_ML = 1e-3
 
 
 @dataclass(frozen=True)
 class Made:
-    """A heart: (M, W) latents and the (4,) numbers of its frame."""
+    """A heart: (M, W) latents and the (4,) numbers of its frame, and how it came about."""
 
     latents: np.ndarray
     frame: np.ndarray
+    drawn: Drawn = field(default_factory=Drawn)
 
 
 def made_hearts(
-    generator: SetGenerator, wanted: Wanted, options: SetSamplingOptions, key: str, folder: Path
+    generator: SetGenerator,
+    wanted: Wanted,
+    options: SetSamplingOptions,
+    key: str,
+    folder: Path,
+    redraw: Redraw = ONCE,
 ) -> list[Made]:
     """All samples; each finished one is a file, and is not made again.
 
+    wanted : the same for all.
     key : of everything that decides a sample beside its number.
     """
     paths = {n: folder / f"{sample_name(n)}.npz" for n in range(options.num_samples)}
     found = {n: made for n, path in paths.items() if (made := _stored(path, key)) is not None}
-    missing = [n for n in paths if n not in found]
-    for start in range(0, len(missing), options.batch_size):
-        numbers = missing[start : start + options.batch_size]
-        hearts = _corrected(generator, numbers, wanted.of(slice(0, len(numbers))), options)
-        for number, made in zip(numbers, hearts):
-            found[number] = made
-            save_made(paths[number], made, key)
-        log.info("%d of %d hearts", len(found), options.num_samples)
+
+    def make(numbers: Sequence[int], more: int) -> Iterator[Made]:
+        for start in range(0, len(numbers), options.batch_size):
+            part = [number + more for number in numbers[start : start + options.batch_size]]
+            yield from _corrected(generator, part, wanted.of(slice(0, len(part))), options)
+            log.info("%d of %d hearts", len(found), options.num_samples)
+
+    def keep(number: int, made: Made, drawn: Drawn) -> None:
+        found[number] = replace(made, drawn=drawn)
+        save_made(paths[number], found[number], key)
+
+    def channels(made: Made) -> np.ndarray:
+        trained = generator.at(redraw.size)
+        heart = trained.decode(torch.from_numpy(made.latents), made.frame, options.speck_share)
+        return to_channels(heart.labels(), trained.grid)
+
+    redraw.draw([n for n in paths if n not in found], make, channels, keep)
     return [found[n] for n in paths]
 
 
@@ -148,17 +167,19 @@ def asked_and_got(
 
 def save_made(path: Path, made: Made, key: str) -> None:
     """A finished sample.    key : of everything that decides it."""
-    save_npz(path, latents=made.latents, frame=made.frame, key=np.array(key))
+    save_npz(
+        path,
+        latents=made.latents,
+        frame=made.frame,
+        key=np.array(key),
+        draws=np.array(made.drawn.draws),
+        fits=np.array(made.drawn.fits),
+    )
 
 
 def _stored(path: Path, key: str) -> Made | None:
     """A finished sample; None where there is none of this key."""
-    if not path.is_file():
+    content = content_of(path, SET_SAMPLE, key)
+    if content is None:
         return None
-    try:
-        content = SET_SAMPLE.load(path)
-    except InputError:
-        return None
-    if str(content["key"]) != key:
-        return None
-    return Made(content["latents"], content["frame"])
+    return Made(content["latents"], content["frame"], Drawn.of(content))
