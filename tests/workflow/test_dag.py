@@ -156,7 +156,13 @@ def test_a_changed_key_of_latent_diffusion(done):
         after = dict.fromkeys(LDM_STAGES[position[first] :], 1)
         assert planned(project, "ldm") == {**after, "ldm": 1}, first
     write_config(project, "sampling:\n  seed: 1\n")
-    assert planned(project, "ldm") == {"sample_diffusion": 1, "evaluate_samples": 1, "ldm": 1}
+    sampled = {"sample_diffusion": 1, "evaluate_samples": 1, "ldm": 1}
+    assert planned(project, "ldm") == sampled
+    write_config(project, "sampling:\n  redraw: 2\n")
+    assert planned(project, "ldm") == sampled
+    shown = snakemake(project, "-n", "-p", "ldm").stdout
+    voxels, split = "ldm/labels/voxels/manifest.tsv", "split/train.csv"
+    assert re.search(rf"sample_diffusion.py .* --voxels \S+{voxels} --train \S+{split}", shown)
     write_config(project, "completion:\n  draws: 1\n")
     assert planned(project, "ldm") == {"complete_labels": 1, "ldm": 1}
     # the key by which earlier configs call it, with the value that it has: nothing to do
@@ -212,6 +218,7 @@ def test_sets_are_diffused_where_they_are_asked_for(project):
         ("set_latents:\n  seed: 1\n", 0),
         ("set_diffusion:\n  noise: white\n", 1),
         ("set_sampling:\n  num_samples: 4\n", 2),
+        ("set_sampling:\n  redraw: 2\n", 2),
     ):
         write_config(project, demo + config)
         after = dict.fromkeys(stages[first:], 1)

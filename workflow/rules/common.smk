@@ -358,6 +358,12 @@ def figures_in_folds(wildcards):
     return if_fit(completion_possible, paths) if wildcards.family == "ldm" else paths
 
 
+def with_files(text, files):
+    """Flags, and those of some files. Not taken from a rule's inputs: Snakemake does not compare
+    what depends on these with what it was in the last run."""
+    return " ".join([text, *(f"--{name} {shlex.quote(path)}" for name, path in files.items())])
+
+
 def split_file(part):
     """A part of the split of a source; the samples of one file have no folds."""
 

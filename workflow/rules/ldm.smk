@@ -222,28 +222,18 @@ rule train_diffusion:
         )
 
 
-def judging(section, path):
-    """A file of the hearts that decide which samples are drawn again, if any are."""
-    return path if OPTIONS[section].redraw else []
-
-
-def judged(section):
-    """The flags of a section, and the files of the hearts that judge its samples, if any do."""
-
-    def text(wildcards, input):
-        if not OPTIONS[section].redraw:
-            return flags(section)
-        files = (f"--{name} {shlex.quote(input[name])}" for name in ("voxels", "train"))
-        return " ".join([flags(section), *files])
-
-    return text
+# The hearts that judge samples, where these may be drawn again.
+def judges(wildcards):
+    if not OPTIONS["sampling"].redraw:
+        return {}
+    voxels = f"{LDM}/{wildcards.source}/voxels/manifest.tsv"
+    return {"voxels": voxels, "train": split_file("train")(wildcards)}
 
 
 rule sample_diffusion:
     input:
+        unpack(judges),
         model=f"{OF_SOURCE}/diffusion/model.pt",
-        voxels=judging("sampling", f"{LDM}/{{source}}/voxels/manifest.tsv"),
-        train=judging("sampling", split_file("train")),
     output:
         f"{OF_SOURCE}/samples/metrics.json",
     log:
@@ -260,7 +250,7 @@ rule sample_diffusion:
     params:
         launcher=script("launch.py"),
         script=script("sample_diffusion.py"),
-        flags=judged("sampling"),
+        flags=lambda wildcards: with_files(flags("sampling"), judges(wildcards)),
         out=folder_of_output,
     shell:
         one_process(" --model {input.model:q} --out {params.out} {params.flags}" "")

@@ -104,11 +104,18 @@ rule train_set_diffusion:
         )
 
 
+# The hearts that judge samples, where these may be drawn again.
+SET_JUDGES = (
+    {"voxels": f"{SET_DIFFUSION}/voxels/manifest.tsv", "train": f"{RESULTS}/split/train.csv"}
+    if OPTIONS["set_sampling"].redraw
+    else {}
+)
+
+
 rule sample_set_diffusion:
     input:
+        **SET_JUDGES,
         model=f"{SET_DIFFUSION}/model/model.pt",
-        voxels=judging("set_sampling", f"{SET_DIFFUSION}/voxels/manifest.tsv"),
-        train=judging("set_sampling", f"{RESULTS}/split/train.csv"),
     output:
         f"{SET_DIFFUSION}/samples/metrics.json",
     log:
@@ -125,7 +132,7 @@ rule sample_set_diffusion:
     params:
         launcher=script("launch.py"),
         script=script("sample_set_diffusion.py"),
-        flags=judged("set_sampling"),
+        flags=with_files(flags("set_sampling"), SET_JUDGES),
         out=folder_of_output,
     shell:
         one_process(" --model {input.model:q} --out {params.out} {params.flags}" "")
