@@ -225,7 +225,7 @@ def test_hearts_of_an_untrained_network_do_not_fit_and_are_drawn_again(stages):
     assert result.returncode == 0, result.stderr
     found = json.loads((stages.folder / "redrawn" / "metrics.json").read_text())
     names = ["sample_0000", "sample_0001", "sample_0002"]
-    assert found["redrawn"] == {"draws": 9, "unfit": names}
+    assert found["redrawn"] == {"draws": 9, "fit_at_once": 0, "unfit": names}
     assert "3 of 3 hearts do not fit after 3 draws" in result.stderr
     last, first = (
         np.load(stages.folder / out / "latents" / "sample_0000.npz")["latents"]

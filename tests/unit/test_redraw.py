@@ -93,7 +93,7 @@ def test_fields_without_classes_are_drawn_once():
 def test_figures_say_how_often_and_what_does_not_fit(cohort, caplog):
     drawn = {"one": Drawn(), "two": Drawn(3, fits=False), "three": Drawn(2)}
     found = redraw_of(cohort).figures(drawn)
-    assert found == {"redrawn": {"draws": 6, "unfit": ["two"]}}
+    assert found == {"redrawn": {"draws": 6, "fit_at_once": 1 / 3, "unfit": ["two"]}}
     assert "1 of 3 hearts do not fit after 3 draws: two" in caplog.text
 
 

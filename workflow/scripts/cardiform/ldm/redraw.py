@@ -125,5 +125,6 @@ class Redraw:
                 "%d of %d hearts do not fit after %d draws: %s",
                 len(unfit), len(drawn), self.most + 1, ", ".join(unfit),
             )  # fmt: skip
+        at_once = sum(how == Drawn() for how in drawn.values())
         draws = sum(how.draws for how in drawn.values())
-        return {"redrawn": {"draws": draws, "unfit": unfit}}
+        return {"redrawn": {"draws": draws, "fit_at_once": at_once / len(drawn), "unfit": unfit}}
