@@ -233,6 +233,7 @@ def test_hearts_of_an_untrained_network_do_not_fit_and_are_drawn_again(stages):
     )
     assert not np.allclose(last, first, atol=0.1)
     again = stages.sample("redrawn", "--redraw", 2, *rules)
+    assert again.returncode == 0, again.stderr
     assert "drawn again" in result.stderr and "drawn again" not in again.stderr
 
 

@@ -191,8 +191,16 @@ def test_a_rehearsal_is_no_part_of_the_workflow(section):
     [
         ({"points": {"volume_radius": 0.5}}, "points.volume_radius is 0.5: reconstructions ask"),
         (
-            {"points": {"volume_radius": 1.05}, "vecset": {"slices_share": 0.5}},
+            {
+                "points": {"volume_radius": 1.05},
+                "vecset": {"slices_share": 0.5, "normals": True},
+            },
             "points.volume_radius is 1.05: vecset.slices_share asks in the whole cube",
+        ),
+        (
+            {"vecset": {"slices_share": 0.5}},
+            "vecset.slices_share is 0.5: which points of a surface a contour has follows from "
+            "their normals; set vecset.normals to true",
         ),
         (
             {"points": {"volume_radius": 1.05}, "vecset": {"hidden_share": 0.5}},

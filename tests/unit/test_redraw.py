@@ -41,11 +41,18 @@ class Bench:
             yield heart(self.gaps[number][more // APART])
 
     def keep(self, number, sample, drawn):
-        assert number not in self.kept
         self.kept[number] = sample, drawn
+        if len(self.asked) == self.stopped:
+            raise KeyboardInterrupt
 
-    def run(self, redraw, numbers):
-        redraw.draw(numbers, self.make, lambda sample: sample, self.keep)
+    def run(self, redraw, numbers, stopped=0):
+        """stopped : in so many calls of it, after the first sample of the last."""
+        self.stopped, self.asked = stopped, []
+        before = {number: how for number, (_, how) in self.kept.items()}
+        redraw.draw(numbers, before, self.make, lambda sample: sample, self.keep)
+
+    def drawn(self):
+        return {number: how for number, (_, how) in self.kept.items()}
 
 
 @pytest.fixture
@@ -72,9 +79,43 @@ def test_only_what_does_not_fit_is_drawn_again(cohort):
     bench = Bench((0,), (3, 3, 0), (3, 0), (3, 3, 3))
     bench.run(redraw_of(cohort), [0, 1, 2, 3])
     assert bench.asked == [([0, 1, 2, 3], 0), ([1, 2, 3], APART), ([1, 3], 2 * APART)]
-    drawn = {number: how for number, (_, how) in bench.kept.items()}
-    assert drawn == {0: Drawn(1), 1: Drawn(3), 2: Drawn(2), 3: Drawn(3, fits=False)}
+    assert bench.drawn() == {0: Drawn(1), 1: Drawn(3), 2: Drawn(2), 3: Drawn(3, fits=False)}
     assert np.array_equal(bench.kept[1][0], heart()) and np.array_equal(bench.kept[3][0], heart(3))
+
+
+def test_a_stopped_call_is_gone_on_with(cohort):
+    """No draw is made twice, and what comes out is what one call makes."""
+    bench, whole = (Bench((0,), (3, 3, 0), (3, 0), (3, 3, 3)) for _ in range(2))
+    whole.run(redraw_of(cohort), [0, 1, 2, 3])
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(redraw_of(cohort), [0, 1, 2, 3], stopped=2)
+    assert bench.drawn()[1] == Drawn(2, fits=False)
+    bench.run(redraw_of(cohort), [0, 1, 2, 3])
+    assert bench.asked == [([2, 3], APART), ([1, 3], 2 * APART)]
+    assert bench.drawn() == whole.drawn()
+    bench.run(redraw_of(cohort), [0, 1, 2, 3])
+    assert not bench.asked, "all is done"
+
+
+def test_more_draws_go_on_with_what_does_not_fit(cohort):
+    bench = Bench((0,), (3, 3, 0))
+    bench.run(redraw_of(cohort, most=1), [0, 1])
+    assert bench.drawn() == {0: Drawn(), 1: Drawn(2, fits=False)}
+    more = redraw_of(cohort, most=2)
+    assert more.key == redraw_of(cohort, most=1).key
+    bench.run(more, [0, 1])
+    assert bench.drawn()[1] == Drawn(3) and redraw_of(cohort, most=1).current(Drawn(2))
+    assert not redraw_of(cohort, most=1).current(Drawn(3)), "fewer would not have come so far"
+
+
+def test_a_class_that_few_training_hearts_have_is_not_asked_for(cohort):
+    for name in ("a", "b"):
+        data = heart()
+        data[data == 2] = 0
+        save_label_map(cohort / f"{name}.nii.gz", data, GRID.cube(np.zeros(3)).affine)
+    bench = Bench((9,))  # no voxel of the second class
+    bench.run(redraw_of(cohort), [0])
+    assert bench.drawn() == {0: Drawn()}
 
 
 def test_without_it_each_is_drawn_once(cohort):
@@ -99,10 +140,14 @@ def test_figures_say_how_often_and_what_does_not_fit(cohort, caplog):
 
 def test_the_rules_decide_the_samples(cohort):
     first = redraw_of(cohort).key
-    assert first == redraw_of(cohort).key != redraw_of(cohort, most=3).key
-    lines = (cohort / "train.csv").read_text().splitlines()
-    (cohort / "train.csv").write_text("\n".join(lines[:-1]) + "\n")
-    assert redraw_of(cohort).key != first
+    assert first == redraw_of(cohort).key
+    other = GRID.stored()
+    other["classes"][0]["most"] += 1
+    write_json(cohort / "grid.json", other)
+    assert redraw_of(cohort).key != first, "a class may have more parts"
+    write_json(cohort / "grid.json", GRID.stored())
+    save_label_map(cohort / "a.nii.gz", heart(3), GRID.cube(np.zeros(3)).affine)
+    assert redraw_of(cohort).key != first, "classes that need not touch"
 
 
 def test_what_it_cannot_learn_rules_from_is_refused(cohort):

@@ -9,7 +9,7 @@ import pytest
 from cardiform.completion.between import complete_between, joined_between
 from cardiform.errors import InputError
 from cardiform.geometry.frame import Frame, apply_affine
-from cardiform.geometry.slices import Slices, annotated_slices
+from cardiform.geometry.slices import Slices, annotated_slices, continued
 from cardiform.labels import STACOM_2025, LabelTable
 from cardiform.vecset.inputs import Labelled
 from cardiform.vecset.slices import HALF, NARROW, WIDE, sliced, sliced_at_random
@@ -77,6 +77,55 @@ def test_what_has_no_slices_is_refused():
         annotated_slices("a.nii.gz", one)
 
 
+def test_slices_may_lie_at_different_distances():
+    """Nothing between two of them is left empty, and past the ends it goes as far as usually."""
+    kept = np.array([9, 11, 13, 23, 25])
+    given = emptied(ball(np.eye(4) * [1, 1, 1, 1], (30, 30, 40), 14.0), 2, kept)
+    given.data[14, 14, kept] = 1
+    grid, slices = annotated_slices("a.nii.gz", given)
+    assert slices.axis == 2 and np.array_equal(slices.layers, kept) and slices.step == 2
+    layers = np.flatnonzero(grid.data.any(axis=(0, 1)))
+    assert np.array_equal(layers, np.arange(8, 27))
+    made = joined_between(given.data, np.ones_like(given.data), slices)
+    filled = np.flatnonzero((made == 1).all(axis=(0, 1)))
+    assert np.array_equal(filled, np.setdiff1d(np.arange(8, 27), kept))
+
+
+@pytest.mark.parametrize("spacing", [1.0, 7.0])
+def test_structures_that_lie_apart_are_no_slices(spacing):
+    data = np.zeros((60, 20, 20), np.uint8)
+    data[5:15, 5:15, 5:15] = data[45:55, 5:15, 5:15] = 1
+    given = LabelMap(data, np.diag([1.0, 1.0, spacing, 1.0]))
+    if spacing == 1:
+        with pytest.raises(InputError, match="has neither layers without labels"):
+            annotated_slices("a.nii.gz", given)
+        given.data[..., np.arange(20) % 3 > 0] = 0
+    _, slices = annotated_slices("a.nii.gz", given)
+    assert slices.axis == 2, "there are more of them"
+    one = LabelMap(np.where(np.arange(20) == 9, data, 0).astype(np.uint8), given.affine)
+    with pytest.raises(InputError, match="has a single annotated slice"):
+        annotated_slices("a.nii.gz", one)
+
+
+def test_a_stack_of_which_every_second_slice_is_annotated_becomes_finer_too():
+    thick = ball(np.diag([1.0, 1.0, 7.0, 1.0]), (40, 40, 13), radius=40.0)
+    grid, slices = annotated_slices("a.nii.gz", emptied(thick, 2, np.arange(1, 13, 2)))
+    assert grid.data.shape[2] == 13 * 7 and slices.step == 14
+    assert np.array_equal(slices.layers, np.arange(1, 13, 2) * 7 + 3)
+
+
+def test_slices_at_the_border_of_the_volume_are_continued_past_it():
+    kept = np.arange(0, 40, 3)
+    given = emptied(ball(radius=40.0), 2, kept)
+    grid, slices = annotated_slices("a.nii.gz", given)
+    more, their = continued(grid, slices)
+    assert np.array_equal(their.layers, kept + 2) and more.data.shape == (30, 28, 44)
+    for layer in (0, 1, 2):
+        assert np.array_equal(more.data[..., layer], given.data[..., 0])
+    before = apply_affine(OBLIQUE, np.array([4.0, 5, 6]))
+    assert np.allclose(apply_affine(more.affine, np.array([4.0, 5, 8])), before)
+
+
 def test_planes_pass_through_the_middles_of_their_layers():
     frame, slices = Frame(np.array([3.0, -2.0, 60.0]), 0.02), Slices(1, np.array([4, 10, 11]))
     direction, offsets = slices.planes(OBLIQUE, frame)
@@ -86,26 +135,23 @@ def test_planes_pass_through_the_middles_of_their_layers():
     assert np.isclose(np.linalg.norm(direction), 1)
 
 
-def sphere(number=200_000, normals=True) -> Labelled:
+def sphere(number=200_000) -> Labelled:
     way = np.random.default_rng(0).normal(size=(number, 3))
     way /= np.linalg.norm(way, axis=1, keepdims=True)
     channels = (way[:, 0] > 0).astype(np.uint8)
     points = (0.8 * way).astype(np.float32)
-    return Labelled.of(points, channels, normals=way.astype(np.float32) if normals else None)
+    return Labelled.of(points, channels, normals=way.astype(np.float32))
 
 
-@pytest.mark.parametrize("normals", [True, False])
-def test_slices_show_what_lies_in_their_planes(normals):
+def test_slices_show_what_lies_in_their_planes():
     direction, offsets = np.array([0.0, 0.6, 0.8]), np.array([-0.5, 0.1, 0.3])
-    seen = sliced(sphere(normals=normals), direction, offsets, np.random.default_rng(0))
+    seen = sliced(sphere(), direction, offsets, np.random.default_rng(0))
     away = np.abs((seen.points @ direction)[:, None] - offsets).min(axis=1)
-    assert away.max() < HALF and (seen.normals is not None) == normals
-    assert set(seen.channels) == {0, 1}
-    if normals:
-        assert np.abs(seen.normals @ direction).max() < 1e-5
-        assert np.allclose(np.linalg.norm(seen.normals, axis=1), 1, atol=1e-5)
-        outward = (seen.normals * seen.points).sum(axis=1)
-        assert (outward > 0).all()
+    assert away.max() < HALF and set(seen.channels) == {0, 1}
+    assert np.abs(seen.normals @ direction).max() < 1e-5
+    assert np.allclose(np.linalg.norm(seen.normals, axis=1), 1, atol=1e-5)
+    outward = (seen.normals * seen.points).sum(axis=1)
+    assert (outward > 0).all()
 
 
 def test_contours_have_as_many_points_for_each_millimetre():
@@ -120,7 +166,7 @@ def test_contours_have_as_many_points_for_each_millimetre():
 def test_slices_that_show_next_to_nothing_are_none():
     beside = sliced(sphere(), np.array([0.0, 0.0, 1.0]), np.array([0.95]), np.random.default_rng(0))
     assert beside is None
-    few = Labelled.of(np.zeros((5, 3), np.float32), np.zeros(5, np.uint8))
+    few = sphere(5)
     assert sliced_at_random(few, np.random.default_rng(0)) is few
 
 

@@ -53,6 +53,11 @@ def surface(number=900, seed=0) -> Labelled:
     return Labelled.of(points.astype(np.float32), channels)
 
 
+def with_normals(heart: Labelled) -> Labelled:
+    outward = (heart.points - MIDDLES[heart.channels]) / RADII[heart.channels, None]
+    return dataclasses.replace(heart, normals=outward.astype(np.float32))
+
+
 def distances(points: np.ndarray) -> np.ndarray:
     """(N, 3) to (N, 3 classes), of the balls."""
     return np.linalg.norm(points[:, None] - MIDDLES, axis=2) - RADII
@@ -69,13 +74,13 @@ def usual() -> Usual:
     return Usual.of([case_points(), case_points(1)])
 
 
-def items(share=0.0, most=1, slices=0.0, points=900, **changes) -> PointDataset:
+def items(share=0.0, most=1, slices=0.0, heart=None, **changes) -> PointDataset:
     draw = {
         "input_points": 300, "volume_queries": 40, "near_queries": 30, "surface_queries": 20,
         "balanced": 0.5, "latents": 16, "augment_rotation_deg": 20.0, "augment_shift": 0.05,
     }  # fmt: skip
     drawn = Draw(**(draw | changes))
-    cases = [dataclasses.replace(case_points(), surface=surface(points))]
+    cases = [dataclasses.replace(case_points(), surface=heart or surface())]
     if not (share or slices):
         return PointDataset(cases, drawn)
     return PartDataset(cases, drawn, usual=usual(), share=share, most=most, slices=slices)
@@ -83,7 +88,7 @@ def items(share=0.0, most=1, slices=0.0, points=900, **changes) -> PointDataset:
 
 def seen(item) -> set[int]:
     """The channels of the points that are no guesses."""
-    return set(np.flatnonzero((item["points"][:, 3:] == 1).any(axis=0)).tolist())
+    return set(np.flatnonzero((item["points"][:, 3:6] == 1).any(axis=0)).tolist())
 
 
 @pytest.mark.parametrize("hidden", [[], [0], [2], [1, 2]])
@@ -175,7 +180,8 @@ def test_a_share_of_the_samples_is_of_slices_and_the_rest_stays_as_it_was():
     """Slices show so few of the points that they are drawn several times."""
     ways = {"plain": {}, "hiding": {"share": 0.5}, "slicing": {"slices": 0.5}}
     ways["both"] = ways["hiding"] | ways["slicing"]
-    made = {way: items(most=2, points=9000, **shares) for way, shares in ways.items()}
+    heart = with_normals(surface(9000))
+    made = {way: items(most=2, heart=heart, **shares) for way, shares in ways.items()}
     sliced = 0
     for number in range(24):
         item = {way: data[0, number] for way, data in made.items()}
@@ -426,6 +432,11 @@ def test_what_lacks_is_made_and_what_is_known_stays(tmp_path, completer, size):
 
 def test_a_heart_is_made_from_its_slices(tmp_path, completer):
     """The network sees their contours and nothing else; the balls come out between them."""
+    network = completer.network
+    training = dataclasses.replace(network.training, normals=True)
+    completer = dataclasses.replace(
+        completer, network=dataclasses.replace(network, training=training)
+    )
     whole = load_label_map(heart(tmp_path, "whole")[0].labels)
     kept = np.arange(6, 44, 5)
     data = np.zeros_like(whole.data)
@@ -438,7 +449,7 @@ def test_a_heart_is_made_from_its_slices(tmp_path, completer):
     for value in TABLE.values:
         assert dice(made == value, whole.data == value) > 0.9, value
     shown = completer.network.model.seen[0]
-    across = np.sort(shown[(shown[:, 3:] == 1).any(dim=1), 0].numpy())
+    across = np.sort(shown[(shown[:, 3:6] == 1).any(dim=1), 0].numpy())
     gaps = np.diff(across)
     assert (gaps > 0.1).sum() >= 5 and (gaps > 0.1).sum() < len(kept), "points lie in planes"
 

@@ -87,6 +87,9 @@ def main() -> None:
         log.info("%s", line)
     found = figures["memorisation"]
     found["nearest"] = named(found["nearest"], samples, names["train"])
+    if redrawn := read_json(args.samples).get("redrawn"):
+        log.info("samples were drawn again until they fit: %s", redrawn)
+        figures["redrawn"] = redrawn
     write_held_out_figures(args.out, "evaluate_samples", figures, None)
 
 

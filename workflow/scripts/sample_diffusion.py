@@ -55,7 +55,7 @@ def main() -> None:
     model = sha256_file(args.model)
     redraw = Redraw.of(options.redraw, args.voxels, args.train, generator.grid)
     deciding = [sampler, options.num_inference_steps, options.seed, options.guidance, wanted]
-    deciding += [*redraw.key, options.speck_share] if redraw.key else []
+    deciding += [redraw.key, options.speck_share] if redraw.key else []
     key = sha256_json([model, deciding])
     latents, drawn = sampled_latents(
         generator, condition, options, sampler, key, args.out / "latents", redraw

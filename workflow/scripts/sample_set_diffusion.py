@@ -49,13 +49,14 @@ def main() -> None:
     refuse_foreign(args.out, options, "sample_set_diffusion")
     device = choose_device(options.device)
     generator = SetGenerator.load(args.model, device, options.query_batch)
-    redraw = Redraw.of(options.redraw, args.voxels, args.train, generator.grid)
+    trained = generator.grid
     generator = generator.at(options.voxel_size)
     wanted = generator.wanted(options.num_samples, volumes, columns, options.known, args.heart)
+    redraw = Redraw.of(options.redraw, args.voxels, args.train, trained)
     deciding = [options.num_inference_steps, options.seed, options.guidance, volumes, columns]
     deciding += [options.corrections, options.known, args.heart and sha256_file(args.heart)]
     deciding += [options.voxel_size, options.speck_share, FINE_MM] if volumes else [0]  # measured
-    deciding += [*redraw.key, options.speck_share, FINE_MM] if redraw.key else []
+    deciding += [redraw.key, options.speck_share, FINE_MM] if redraw.key else []
     key = sha256_json([sha256_file(args.model), deciding])
     hearts = made_hearts(generator, wanted, options, key, args.out / "latents", redraw)
     shown, made = write_hearts(generator, hearts, options, args.out)

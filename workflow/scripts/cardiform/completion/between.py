@@ -66,9 +66,10 @@ def joined_between(
 
     given, made : (X, Y, Z) uint8 on one grid.    missing : class values that no slice shows.
     """
-    away = slices.away(given.shape[slices.axis])
-    shape = np.where(np.arange(3) == slices.axis, len(away), 1)
-    known, reached = (part.reshape(shape) for part in (away == 0, away < slices.step))
+    size = given.shape[slices.axis]
+    annotated = np.isin(np.arange(size), slices.layers)
+    shape = np.where(np.arange(3) == slices.axis, size, 1)
+    known, reached = (part.reshape(shape) for part in (annotated, slices.past(size) < slices.step))
     new = np.isin(made, missing)
     data = np.where(known, given, np.where(reached | new, made, np.uint8(0)))
     return np.where((data == 0) & new, made, data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,7 @@ from ..anatomy.validity import Anatomy
 from ..cohort import splits
 from ..cohort.manifest import made_files
 from ..errors import InputError, problem
-from ..files import sha256_file
+from ..files import sha256_json
 from .data import load_hearts
 from .hearts_on_grid import Grid, cut_classes, load_grid
 from .set_figures import HeartSet
@@ -22,7 +22,7 @@ from .set_figures import HeartSet
 log = logging.getLogger(__name__)
 
 # With its number and so much more for each, a sample has the noise of its further draws.
-APART = 1_000_000
+APART = 1 << 40
 Sample = TypeVar("Sample")
 
 
@@ -47,19 +47,21 @@ class Redraw:
     """When a sample is drawn again, and how often at most.
 
     most : further draws.    anatomy : of the training hearts; None: each sample is drawn once.
-    size : voxels along each edge of the cube that these are in.
-    key : of the files that the rules come from.
+    judged : (C,) bool, the classes that are looked at.
+    size : voxels along each edge of the cube that the training hearts are in.
     """
 
     most: int = 0
     anatomy: Anatomy | None = None
+    judged: np.ndarray | None = None
     size: int = 0
-    key: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, most: int, voxels: Path | None, train: Path | None, grid: Grid) -> Redraw:
-        """From the manifest of resample_labels, and the train split. Fields without classes have
-        no parts to judge.
+        """From the manifest of resample_labels, and the train split.
+
+        A class is judged if most of the training hearts have it and the scan does not cut it there.
+        Fields without classes have no parts to judge.
 
         Raises
         ------
@@ -71,7 +73,7 @@ class Redraw:
         if voxels is None or train is None:
             raise InputError("--redraw needs --voxels and --train: training hearts set the rules")
         own = load_grid(voxels.parent / "grid.json")
-        if own.as_dict() != grid.as_dict():
+        if _sizes(own) != _sizes(grid):
             raise InputError(problem(voxels, "is of another grid than the model", "give its own"))
         names = [name for name, _ in splits.read_split(train)]
         files = made_files([voxels], names, ".nii.gz")
@@ -80,40 +82,63 @@ class Redraw:
                 problem(train, "has no case among the voxels", "give those of one run")
             )
         cut = cut_classes(voxels, names, own)
-        hearts = HeartSet.real(
-            load_hearts([file.path for file in files], own),
-            own.classes,
-            [cut.get(file.case_id) for file in files],
-        )
-        anatomy = Anatomy.of(zip(hearts.hearts, hearts.known), own.table.usual_parts)
-        return cls(most, anatomy, own.size, (str(most), sha256_file(voxels), sha256_file(train)))
+        counts = np.zeros(own.classes, int)
+
+        def hearts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for file in files:
+                heart = load_hearts([file.path], own)
+                known = HeartSet.real(heart, own.classes, [cut.get(file.case_id)]).known[0]
+                counts[known] += 1
+                yield heart[0], known
+
+        anatomy = Anatomy.of(hearts(), own.table.usual_parts)
+        return cls(most, anatomy, counts > len(files) / 2, own.size)
+
+    @property
+    def key(self) -> str:
+        """Of the rules; empty where there are none. More draws change no sample that fits."""
+        if self.anatomy is None or self.judged is None:
+            return ""
+        rules = self.anatomy
+        listed = [array.tolist() for array in (rules.touching, rules.apart, self.judged)]
+        return sha256_json([*listed, [str(part) for part in rules.parts], rules.spare])
+
+    def current(self, drawn: Drawn) -> bool:
+        """Whether a sample of an earlier call can have come about so in this one."""
+        return drawn.draws <= self.most + 1
 
     def draw(
         self,
         numbers: Sequence[int],
+        before: Mapping[int, Drawn],
         make: Callable[[Sequence[int], int], Iterable[Sample]],
         channels: Callable[[Sample], np.ndarray],
         keep: Callable[[int, Sample, Drawn], None],
     ) -> None:
         """Draw samples until each fits, or was drawn ``most`` times more.
 
+        before : how those came about that an earlier call drew; it is gone on with.
         make : of numbers of samples, and what is added to them for their noise: the samples, in
             this order.
         channels : (S, S, S) of a sample: 0, and classes from 1 on.
-        keep : is called with each in the end.
+        keep : is called with each draw.
         """
-        pending = list(numbers)
+        drawn = dict(before)
         for further in range(self.most + 1):
-            again = []
+            pending = [
+                n for n in numbers
+                if (further == drawn[n].draws and not drawn[n].fits if n in drawn else not further)
+            ]  # fmt: skip
+            if further and pending:
+                log.info("%d of %d do not fit and are drawn again", len(pending), len(numbers))
             for number, sample in zip(pending, make(pending, further * APART)):
-                fits = self.anatomy is None or all(self.anatomy.check(channels(sample)).values())
-                if fits or further == self.most:
-                    keep(number, sample, Drawn(further + 1, fits))
-                else:
-                    again.append(number)
-            if again:
-                log.info("%d of %d do not fit and are drawn again", len(again), len(pending))
-            pending = again
+                drawn[number] = Drawn(further + 1, self._fits(sample, channels))
+                keep(number, sample, drawn[number])
+
+    def _fits(self, sample: Sample, channels: Callable[[Sample], np.ndarray]) -> bool:
+        if self.anatomy is None:
+            return True
+        return all(self.anatomy.check(channels(sample), self.judged).values())
 
     def figures(self, drawn: Mapping[str, Drawn]) -> dict:
         """What metrics.json says of it; nothing where no sample is drawn again."""
@@ -128,3 +153,7 @@ class Redraw:
         at_once = sum(how == Drawn() for how in drawn.values())
         draws = sum(how.draws for how in drawn.values())
         return {"redrawn": {"draws": draws, "fit_at_once": at_once / len(drawn), "unfit": unfit}}
+
+
+def _sizes(grid: Grid) -> tuple:
+    return grid.kind, grid.size, grid.edge_mm, grid.table.values, grid.table.names

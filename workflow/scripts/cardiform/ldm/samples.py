@@ -71,7 +71,8 @@ def sampled_latents(
     key : of everything that decides a sample beside its number.
     """
     paths = {n: folder / f"{sample_name(n)}.npz" for n in range(options.num_samples)}
-    found = {n: old for n, path in paths.items() if (old := _stored(path, key)) is not None}
+    stored = {n: _stored(path, key) for n, path in paths.items()}
+    found = {n: old for n, old in stored.items() if old is not None and redraw.current(old[1])}
 
     def make(numbers: Sequence[int], more: int) -> Iterator[Tensor]:
         for start in range(0, len(numbers), options.batch_size):
@@ -97,7 +98,8 @@ def sampled_latents(
         )
 
     redraw.draw(
-        [n for n in paths if n not in found],
+        list(paths),
+        {n: drawn for n, (_, drawn) in found.items()},
         make,
         lambda latents: channels_of(decoded(generator, latents, options.speck_share))[0].numpy(),
         keep,

@@ -13,7 +13,7 @@ from ..errors import InputError
 from .coronary import refinement_faults
 from .sections import base_of
 from .training import TrainingOptions
-from .vecset import ANCHORED, LATENTS
+from .vecset import ANCHORED, LATENTS, VecsetOptions
 from .vqvae import VqvaeJointOptions, VqvaePretrainOptions
 
 VQVAE_WIDTHS = 4  # at full, half, quarter and eighth resolution
@@ -34,6 +34,16 @@ def check_sections(options: Mapping[str, Any]) -> None:
         raise InputError(problems)
 
 
+def slices_problem(vecset: VecsetOptions) -> str:
+    """What speaks against a training on slices; empty: nothing."""
+    if not vecset.slices_share or vecset.normals:
+        return ""
+    return (
+        f"vecset.slices_share is {vecset.slices_share}: which points of a surface a contour has "
+        "follows from their normals; set vecset.normals to true"
+    )
+
+
 def _vecset(options: Mapping[str, Any]) -> Iterator[str]:
     vecset, asked = options["vecset"], options["vecset_reconstruct"]
     trained = vecset.latents or LATENTS[vecset.preset]
@@ -47,6 +57,8 @@ def _vecset(options: Mapping[str, Any]) -> Iterator[str]:
                 f"{section}.input_points is {points}: too few for the {latents} latents of "
                 f"vecset.preset {vecset.preset}; take {latents} or more"
             )
+    if problem := slices_problem(vecset):
+        yield problem
     if asked.latents and vecset.queries != "fps":
         yield (
             f"vecset_reconstruct.latents is {asked.latents}: with learned queries there are as "

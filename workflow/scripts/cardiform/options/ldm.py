@@ -231,7 +231,7 @@ class SamplingOptions:
     )
     redraw: int = option(
         0,
-        "so many times a heart is drawn again that lacks parts or contacts of the training hearts",
+        "further draws of a heart whose parts or contacts are not those of the training hearts",
         minimum=0,
         young=True,
     )

@@ -53,24 +53,26 @@ def made_hearts(
     key : of everything that decides a sample beside its number.
     """
     paths = {n: folder / f"{sample_name(n)}.npz" for n in range(options.num_samples)}
-    found = {n: made for n, path in paths.items() if (made := _stored(path, key)) is not None}
+    stored = {n: _stored(path, key) for n, path in paths.items()}
+    found = {n: old for n, old in stored.items() if old is not None and redraw.current(old.drawn)}
 
     def make(numbers: Sequence[int], more: int) -> Iterator[Made]:
         for start in range(0, len(numbers), options.batch_size):
             part = [number + more for number in numbers[start : start + options.batch_size]]
             yield from _corrected(generator, part, wanted.of(slice(0, len(part))), options)
-            log.info("%d of %d hearts", len(found), options.num_samples)
 
     def keep(number: int, made: Made, drawn: Drawn) -> None:
         found[number] = replace(made, drawn=drawn)
         save_made(paths[number], found[number], key)
+        log.info("%s (%d of %d)", sample_name(number), len(found), options.num_samples)
 
     def channels(made: Made) -> np.ndarray:
         trained = generator.at(redraw.size)
         heart = trained.decode(torch.from_numpy(made.latents), made.frame, options.speck_share)
         return to_channels(heart.labels(), trained.grid)
 
-    redraw.draw([n for n in paths if n not in found], make, channels, keep)
+    before = {n: made.drawn for n, made in found.items()}
+    redraw.draw(list(paths), before, make, channels, keep)
     return [found[n] for n in paths]
 
 

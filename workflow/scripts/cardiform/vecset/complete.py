@@ -18,7 +18,7 @@ from ..geometry.frame import Frame
 from ..geometry.grids import lattice
 from ..geometry.sampling import case_points
 from ..geometry.sdf import each_class_field
-from ..geometry.slices import Slices
+from ..geometry.slices import Slices, continued
 from ..labels import LabelTable, channel_of_value
 from ..options.geometry import MeshesOptions, PointsOptions
 from ..volumes import LabelMap, load_label_map
@@ -112,8 +112,9 @@ class PartCompleter:
         InputError
             The slices show next to nothing.
         """
-        surface, frame = self._surface(label_map, SLICED)
-        direction, offsets = slices.planes(label_map.affine, frame)
+        contours, their = continued(label_map, slices)
+        surface, frame = self._surface(contours, SLICED)
+        direction, offsets = their.planes(contours.affine, frame)
         rng = np.random.default_rng(self.network.options.seed)
         seen = sliced(surface, direction, offsets, rng)
         if seen is None:

@@ -36,14 +36,13 @@ def sliced(
     It is known there as contours are: as many points for each millimetre of a contour, however
     steeply the plane cuts the surface, and with normals within the plane.
 
+    surface : with normals.
     direction : (3,), of length 1.    offsets : (K,) ascending, of the planes along it.
     """
     at = surface.points @ direction
     above = np.searchsorted(offsets, at)
     upper, lower = np.minimum(above, len(offsets) - 1), np.maximum(above - 1, 0)
     kept = np.minimum(np.abs(at - offsets[upper]), np.abs(at - offsets[lower])) < HALF
-    if surface.normals is None:
-        return surface.part(kept) if kept.sum() >= LEAST_POINTS else None
     flat = surface.normals - (surface.normals @ direction)[:, None] * direction
     lengths = np.linalg.norm(flat, axis=1)
     kept &= rng.random(len(lengths)) < lengths

@@ -13,6 +13,7 @@ from ..cohort import splits
 from ..errors import InputError, problem
 from ..files import sha256_file, sha256_json
 from ..labels import LabelTable
+from ..options.checks import slices_problem
 from ..options.vecset import VecsetOptions
 from ..training.distributed import choose_device
 from ..training.engine import Outcome
@@ -37,9 +38,11 @@ def vecset_job(
     Raises
     ------
     InputError
-        There is no training case, or a points file is missing, damaged or of other classes, or
-        the weights to start from do not fit.
+        There is no training case, slices are to be seen without normals, a points file is missing,
+        damaged or of other classes, or the weights to start from do not fit.
     """
+    if problem_of := slices_problem(options):
+        raise InputError(problem_of)
     # an item that is scaled down brings its distances nearer
     truncation = options.truncation / (1 - options.augment_scale)
     parts = options.hidden_share or options.slices_share
@@ -100,8 +103,8 @@ def vecset_job(
 
 
 def level_chooser(made: Job, options: VecsetOptions) -> Callable[[Outcome], dict] | None:
-    """What :func:`cardiform.training.job.run` asks of the shipped weights; None: no class was
-    hidden."""
+    """What :func:`cardiform.training.job.run` asks of the shipped weights; None: all of every heart
+    was seen."""
     hearts, held_out = made.train_set, made.validation_set
     if not isinstance(hearts, PartDataset):
         return None
