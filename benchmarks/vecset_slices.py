@@ -6,9 +6,9 @@
 
 Of each label map a layer is kept every --mm, along its first, second or third axis in turn (of
 --label-maps along each of them), the others are emptied; then the heart is made from what is left.
-Prints the Dice of each class **over the emptied layers alone**, between the first and the last slice
-(`between`) and with those up to one distance past these (`ends`), which ITK leaves empty: means with
-95 % bootstrap intervals over the hearts; and CPU seconds.
+Prints the Dice and the volume error of each class **over the emptied layers alone**, between the
+first and the last slice (`between`), and with those up to one distance past these (`ends`), which
+ITK leaves empty: means with 95 % bootstrap intervals over the hearts; and CPU seconds.
 
 model    complete_vecset --slices
 distance the signed distances to each class and to the background within the slices, interpolated
