@@ -374,6 +374,14 @@ def split_file(part):
     return path
 
 
+def judges(wildcards):
+    """The hearts that judge the samples of a source, where these may be drawn again."""
+    if not OPTIONS["sampling"].redraw:
+        return {}
+    voxels = f"{LDM}/{wildcards.source}/voxels/manifest.tsv"
+    return {"voxels": voxels, "train": split_file("train")(wildcards)}
+
+
 try:
     # Before the schema: these messages name the key in one line.
     CONFIG = typed(config, SECTIONS)

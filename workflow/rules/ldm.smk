@@ -222,14 +222,6 @@ rule train_diffusion:
         )
 
 
-# The hearts that judge samples, where these may be drawn again.
-def judges(wildcards):
-    if not OPTIONS["sampling"].redraw:
-        return {}
-    voxels = f"{LDM}/{wildcards.source}/voxels/manifest.tsv"
-    return {"voxels": voxels, "train": split_file("train")(wildcards)}
-
-
 rule sample_diffusion:
     input:
         unpack(judges),
