@@ -11,6 +11,7 @@ first and the last slice (`between`), and with those up to one distance past the
 ITK leaves empty: means with 95 % bootstrap intervals over the hearts; and CPU seconds.
 
 model    complete_vecset --slices
+network  the same as the network makes it, not held to the slices
 distance the signed distances to each class and to the background within the slices, interpolated
          linearly (shape-based interpolation, Raya and Udupa 1990); a class that a slice lacks is
          one slice away there
@@ -28,22 +29,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import edt
 import numpy as np
 from completions import interval
 from measuring import timed
 
 from cardiform.cohort import splits
 from cardiform.cohort.table import read_checked_cases
-from cardiform.completion.between import joined_between
+from cardiform.completion.between import held_between, joined_between
+from cardiform.geometry.between_slices import held_to_slices
 from cardiform.geometry.slices import Slices, annotated_slices
 from cardiform.labels import LabelTable
 from cardiform.metrics.overlap import overlap
 from cardiform.options.vecset import VecsetReconstructOptions
 from cardiform.volumes import LabelMap, load_label_map
 
-WAYS = ("model", "distance", "itk")
-Way = Callable[[LabelMap, LabelMap, Slices], np.ndarray]
+WAYS = ("model", "network", "distance", "itk")
+Way = Callable[[LabelMap, Slices], np.ndarray]
 
 
 def main() -> None:
@@ -80,19 +81,13 @@ def main() -> None:
 
 
 def way_of(name: str, args, table: LabelTable) -> Way:
-    """A function of what is left of a label map, its grid and slices, to (X, Y, Z) uint8."""
+    """A function of a grid and its slices to (X, Y, Z) uint8."""
     if name == "distance":
-        return between_distances
+        return lambda grid, slices: held_to_slices(
+            np.zeros_like(grid.data), grid.data, slices, grid.spacing, believed_vox=0.0
+        )
     if name == "itk":
-        sys.path.append(str(args.peer))
-        import itk
-
-        def contours(left: LabelMap, grid: LabelMap, slices: Slices) -> np.ndarray:
-            image = itk.image_from_array(np.ascontiguousarray(left.data.T))
-            made = itk.morphological_contour_interpolator(image, axis=slices.axis)
-            return itk.array_from_image(made).T
-
-        return contours
+        return contours(args.peer)
     import torch
 
     from cardiform.apply.stages import find_stages
@@ -107,43 +102,25 @@ def way_of(name: str, args, table: LabelTable) -> Way:
     completer = PartCompleter.of(
         network, args.model, stages["meshes"], stages["points"], ["slices_share"]
     )
-    return lambda left, grid, slices: completer.between(grid, slices)
+    if name == "network":
+        return completer.between
+    return lambda grid, slices: held_between(grid, completer.between(grid, slices), slices)
 
 
-def between_distances(left: LabelMap, grid: LabelMap, slices: Slices) -> np.ndarray:
-    """(X, Y, Z) uint8: the class that lies deepest, by distances interpolated between slices."""
-    axis, layers = slices.axis, slices.layers
-    data = np.moveaxis(left.data, axis, 0)
-    spacing = np.delete(left.spacing, axis)
-    apart = slices.step * left.spacing[axis]
-    values = [0, *sorted(left.boxes)]
-    known = np.array([_distances(data[layer], values, spacing, apart) for layer in layers])
-    empty = np.full_like(known[:1], apart)
-    empty[:, 0] = -apart
-    known = np.concatenate([empty, known, empty])
-    places = np.concatenate([[layers[0] - slices.step], layers, [layers[-1] + slices.step]])
-    made = np.zeros_like(data)
-    for layer in range(len(data)):
-        if places[0] < layer < places[-1]:
-            before = np.searchsorted(places, layer, side="right") - 1
-            share = (layer - places[before]) / (places[before + 1] - places[before])
-            found = (1 - share) * known[before] + share * known[before + 1]
-            made[layer] = np.array(values, np.uint8)[found.argmin(axis=0)]
-    return np.moveaxis(made, 0, axis)
+def contours(peer: Path) -> Way:
+    """ITK's interpolation."""
+    sys.path.append(str(peer))
+    import itk
 
+    def made(grid: LabelMap, slices: Slices) -> np.ndarray:
+        empty = np.setdiff1d(np.arange(grid.data.shape[slices.axis]), slices.layers)
+        data = grid.data.copy()
+        data[(slice(None),) * slices.axis + (empty,)] = 0
+        image = itk.image_from_array(np.ascontiguousarray(data.T))
+        found = itk.morphological_contour_interpolator(image, axis=slices.axis)
+        return itk.array_from_image(found).T
 
-def _distances(layer: np.ndarray, values, spacing, apart: float) -> np.ndarray:
-    """(V, Y, Z) float32 mm to each class within a slice, negative inside, at most ``apart``."""
-    found = []
-    for value in values:
-        mask = layer == value
-        if not mask.any():
-            found.append(np.full(mask.shape, apart, np.float32))
-            continue
-        out, within = (edt.edt(np.ascontiguousarray(m), anisotropy=spacing) for m in (~mask, mask))
-        half = min(spacing) / 2  # from a voxel's middle to its face
-        found.append(np.clip(np.where(mask, half - within, out - half), -apart, apart))
-    return np.array(found, np.float32)
+    return made
 
 
 def compared(truth: LabelMap, axis: int, mm: float, ways, table: LabelTable, name: str) -> list:
@@ -166,7 +143,7 @@ def compared(truth: LabelMap, axis: int, mm: float, ways, table: LabelTable, nam
     parts = {"between": emptied & (past == 0), "ends": emptied & (past < slices.step)}
     rows = []
     for way, make in ways.items():
-        seconds, made = timed(make, left, grid, slices)
+        seconds, made = timed(make, grid, slices)
         made = joined_between(grid.data, made, slices)
         row = {"heart": name, "axis": axis, "mm": mm, "way": way, "seconds": round(seconds, 1)}
         for part, layers in parts.items():

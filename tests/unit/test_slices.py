@@ -8,6 +8,7 @@ import pytest
 
 from cardiform.completion.between import complete_between, joined_between
 from cardiform.errors import InputError
+from cardiform.geometry.between_slices import held_to_slices
 from cardiform.geometry.frame import Frame, apply_affine
 from cardiform.geometry.slices import Slices, annotated_slices, continued
 from cardiform.labels import STACOM_2025, LabelTable
@@ -197,13 +198,12 @@ def test_annotated_layers_stay_and_others_are_made(tmp_path):
     truth = ball()
     kept = np.arange(13, 28, 3)
     save_label_map(tmp_path / "a.nii.gz", emptied(truth, 2, kept).data, OBLIQUE)
-    wrong = LabelMap(np.where(truth.data == 2, np.uint8(1), truth.data), OBLIQUE)
     out = tmp_path / "out.nii.gz"
-    complete_between(tmp_path / "a.nii.gz", out, missing=(), completer=Known(wrong))
+    complete_between(tmp_path / "a.nii.gz", out, missing=(), completer=Known(truth))
     found = load_label_map(out)
     assert np.array_equal(found.data[..., kept], truth.data[..., kept])
     between = [k for k in range(kept[0] - 2, kept[-1] + 3) if k not in kept]
-    assert np.array_equal(found.data[..., between], wrong.data[..., between])
+    assert np.array_equal(found.data[..., between], truth.data[..., between])
     beyond = np.delete(found.data, np.arange(kept[0] - 2, kept[-1] + 3), 2)
     assert not beyond.any(), "the next slice would have shown it"
     assert nib.load(out).get_data_dtype() == nib.load(tmp_path / "a.nii.gz").get_data_dtype()
@@ -229,3 +229,52 @@ def test_a_class_that_a_slice_shows_is_not_missing(tmp_path):
     known = Known(ball())
     complete_between(path, tmp_path / "out.nii.gz", missing=names[2:], completer=known)
     assert known.asked[2] == names[2:]
+
+
+def test_what_agrees_with_its_slices_stays():
+    truth = ball(np.diag([1.0, 1.0, 2.0, 1.0]), (30, 30, 24), 14.0)
+    slices = Slices(2, np.array([6, 10, 14, 17]))
+    assert np.array_equal(held_to_slices(truth.data, truth.data, slices, truth.spacing), truth.data)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_what_lies_beside_its_slices_is_moved_there(axis):
+    """By nearly two voxels, in each layer between the first and the last slice."""
+    truth = np.moveaxis(ball(np.eye(4), (34, 34, 30), 12.0).data, 2, axis)
+    slices, spacing = Slices(axis, np.arange(4, 30, 5)), np.ones(3)
+    across = (axis + 1) % 3
+    made = np.roll(truth, 2, across)
+    held = held_to_slices(made, truth, slices, spacing)
+    between = (slice(None),) * axis + (np.arange(4, 25),)
+    for value in (1, 2):
+        before, after = (
+            dice(found[between] == value, truth[between] == value) for found in (made, held)
+        )
+        assert before < 0.85 and after > 0.9, value
+
+
+def test_without_a_model_it_is_interpolation():
+    """A cylinder whose radius grows by a voxel from slice to slice."""
+    index = np.stack(np.meshgrid(*[np.arange(40.0)] * 3, indexing="ij"), axis=-1)
+    away = np.linalg.norm(index[..., :2] - 19.5, axis=-1)
+    truth = (away < 6 + index[..., 2] / 5).astype(np.uint8)
+    slices = Slices(2, np.arange(2, 40, 5))
+    found = held_to_slices(np.zeros_like(truth), truth, slices, np.ones(3), believed_vox=0.0)
+    between = slice(2, 38)
+    assert dice(found[..., between] == 1, truth[..., between] == 1) > 0.98
+
+
+def test_a_thin_class_that_one_layer_lacks_is_not_asked_for_far_and_wide():
+    """Two vessels, of which the model makes one: near that one, nothing grows."""
+    given = np.zeros((40, 40, 21), np.uint8)
+    given[9:12, 9:12], given[29:32, 29:32] = 1, 1
+    made = given.copy()
+    made[29:32, 29:32] = 0
+    slices = Slices(2, np.array([0, 10, 20]))
+    held = held_to_slices(made, given, slices, np.ones(3))
+    assert (held[:20, :20] == given[:20, :20]).all()
+    assert (held[29:32, 29:32] == 1).mean() > 0.9 and (held == 1).sum() < 1.3 * (given == 1).sum()
+
+
+def dice(one, other) -> float:
+    return 2 * (one & other).sum() / (one.sum() + other.sum())

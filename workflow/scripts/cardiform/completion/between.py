@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import InputError
+from ..geometry.between_slices import held_to_slices
 from ..geometry.slices import Slices, annotated_slices
 from ..labels import LabelTable
 from ..volumes import LabelMap, save_label_map, save_like
@@ -51,12 +52,27 @@ def complete_between(
         made = completer.between(grid, slices, missing)
     except InputError as error:
         raise InputError([f"{path}: {line}" for line in error.problems]) from None
-    data = joined_between(grid.data, made, slices, [completer.table[c].value for c in channels])
+    values = [completer.table[channel].value for channel in channels]
+    data = held_between(grid, made, slices, values)
     if data.shape == label_map.data.shape:
         save_like(out, data, path)
     else:
         save_label_map(out, data, grid.affine)
     return out
+
+
+def held_between(
+    grid: LabelMap, made: np.ndarray, slices: Slices, missing: Sequence[int] = ()
+) -> np.ndarray:
+    """(X, Y, Z) uint8: annotated layers as they are given, others as they are made, moved so that
+    they go on with these.
+
+    grid, slices : of :func:`cardiform.geometry.slices.annotated_slices`.
+    made : (X, Y, Z) uint8 on the grid.    missing : class values that no slice shows.
+    """
+    joined = joined_between(grid.data, made, slices, missing)
+    held = held_to_slices(made, joined, slices, grid.spacing)
+    return joined_between(grid.data, held, slices, missing)
 
 
 def joined_between(
