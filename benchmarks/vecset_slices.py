@@ -8,7 +8,7 @@ Of each label map a layer is kept every --mm, along its first, second or third a
 --label-maps along each of them), the others are emptied; then the heart is made from what is left.
 Prints the Dice and the volume error of each class **over the emptied layers alone**, between the
 first and the last slice (`between`), and with those up to one distance past these (`ends`), which
-ITK leaves empty: means with 95 % bootstrap intervals over the hearts; and CPU seconds.
+ITK leaves empty: means with 95 % bootstrap intervals over the hearts; and CPU seconds (of network: none after model).
 
 model    complete_vecset --slices
 network  the same as the network makes it, not held to the slices
@@ -69,7 +69,8 @@ def main() -> None:
         rows = splits.read_split(args.test)
         hearts += [(cases[name].labels, number % 3) for number, (name, _) in enumerate(rows)]
     hearts = hearts[: args.hearts or None]
-    ways = {name: way_of(name, args, table) for name in args.ways}
+    network = network_of(args)
+    ways = {name: way_of(name, args, network) for name in args.ways}
     found = []
     for mm in args.mm:
         for path, axis in hearts:
@@ -80,7 +81,7 @@ def main() -> None:
     show(found, args, table)
 
 
-def way_of(name: str, args, table: LabelTable) -> Way:
+def way_of(name: str, args, network: Way) -> Way:
     """A function of a grid and its slices to (X, Y, Z) uint8."""
     if name == "distance":
         return lambda grid, slices: held_to_slices(
@@ -88,6 +89,13 @@ def way_of(name: str, args, table: LabelTable) -> Way:
         )
     if name == "itk":
         return contours(args.peer)
+    if name == "network":
+        return network
+    return lambda grid, slices: held_between(grid, network(grid, slices), slices)
+
+
+def network_of(args) -> Way:
+    """What the network makes, once for each grid."""
     import torch
 
     from cardiform.apply.stages import find_stages
@@ -102,9 +110,14 @@ def way_of(name: str, args, table: LabelTable) -> Way:
     completer = PartCompleter.of(
         network, args.model, stages["meshes"], stages["points"], ["slices_share"]
     )
-    if name == "network":
-        return completer.between
-    return lambda grid, slices: held_between(grid, completer.between(grid, slices), slices)
+    last: dict = {}
+
+    def made(grid: LabelMap, slices: Slices) -> np.ndarray:
+        if last.get("grid") is not grid:
+            last.update(grid=grid, made=completer.between(grid, slices))
+        return last["made"]
+
+    return made
 
 
 def contours(peer: Path) -> Way:
