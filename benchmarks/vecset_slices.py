@@ -8,7 +8,8 @@ Of each label map a layer is kept every --mm, along its first, second or third a
 --label-maps along each of them), the others are emptied; then the heart is made from what is left.
 Prints the Dice and the volume error of each class **over the emptied layers alone**, between the
 first and the last slice (`between`), and with those up to one distance past these (`ends`), which
-ITK leaves empty: means with 95 % bootstrap intervals over the hearts; and CPU seconds (of network: none after model).
+ITK leaves empty: means with 95 % bootstrap intervals over the hearts; and CPU seconds (none of
+network, which model has called already).
 
 model    complete_vecset --slices
 network  the same as the network makes it, not held to the slices

@@ -42,25 +42,27 @@ def held_to_slices(
     best = np.full(first.shape, np.inf, np.float32)
     result = np.zeros_like(first)
     for value in sorted({0, *np.unique(first).tolist(), *np.unique(last[slices.layers]).tolist()}):
-        box = _box(first, last, slices.layers, value)
+        box = _box(first, last, slices, value)
         layers = slices.layers - box[0].start
         masks = first[box] == value, last[box] == value
-        distance = _held(*masks, layers, slices.step, edges, believed_vox, whole=not value)
+        limit = max(max(slices.step, slices.widest) * edges[0], LEAST_VOX * min(edges))
+        distance = _held(*masks, layers, slices.step, edges, believed_vox, limit, whole=not value)
         nearer = distance < best[box]
         best[box][nearer], result[box][nearer] = distance[nearer], value
     return np.moveaxis(result, 0, axis)
 
 
-def _box(first: np.ndarray, last: np.ndarray, layers: np.ndarray, value: int) -> tuple:
-    """Where a class is, or is to be, and a rim; of the background everything."""
+def _box(first: np.ndarray, last: np.ndarray, slices: Slices, value: int) -> tuple:
+    """Where a class is, or may come to be; of the background everything."""
     if not value:
         return tuple(slice(0, n) for n in first.shape)
     there = first == value
-    there[layers] |= last[layers] == value
+    there[slices.layers] |= last[slices.layers] == value
     [found] = ndimage.find_objects(there.astype(np.uint8))
+    rims = (max(slices.widest, RIM), RIM, RIM)  # it may end anywhere up to the next slice
     return tuple(
-        slice(max(part.start - RIM, 0), min(part.stop + RIM, n))
-        for part, n in zip(found, first.shape)
+        slice(max(part.start - rim, 0), min(part.stop + rim, n))
+        for part, rim, n in zip(found, rims, first.shape)
     )
 
 
@@ -71,6 +73,7 @@ def _held(
     step: float,
     edges: tuple[float, ...],
     believed_vox: float,
+    limit: float,
     whole: bool,
 ) -> np.ndarray:
     """float32 mm to one class, changed by what its annotated layers show.
@@ -79,7 +82,6 @@ def _held(
     layers : annotated ones, some of them perhaps beside: nothing of the class is there.
     """
     small = min(edges)
-    limit = max(step * edges[0], LEAST_VOX * small)
     distance = signed_distance(made, edges, limit)
     shown = {
         layer: signed_distance(given[layer], edges[1:], limit)
@@ -113,6 +115,8 @@ def signed_distance(
     mask: np.ndarray, spacing: tuple[float, ...], limit: float = np.inf
 ) -> np.ndarray:
     """float32 mm to the nearest face between in and out, negative inside, at most ``limit``.
+
+    Where edges differ it is too large by half of their difference at most, on both sides alike.
 
     mask : bool, of two or three dimensions.
     """

@@ -13,6 +13,8 @@ from .frame import Frame
 from .grids import cropped_affine
 
 LEAST_THICK = 2.0  # slices are so many times as thick as voxels are wide
+SINGLE = 2.0  # layers that follow each other, on average: they were annotated singly
+LEAST_RUNS = 3  # of layers that follow each other, where these are more
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class Slices:
 
     axis: int
     layers: np.ndarray
+
+    @property
+    def widest(self) -> int:
+        """Layers between two annotated ones at most, and one."""
+        return int(np.diff(self.layers).max())
 
     @property
     def step(self) -> float:
@@ -53,10 +60,10 @@ class Slices:
 def annotated_slices(path: Path, label_map: LabelMap) -> tuple[LabelMap, Slices]:
     """The grid on which the heart between annotated slices is to be made.
 
-    Slices lie across the axis along which voxels are much longer than wide: each then becomes an
-    odd number of layers, of which the middle one is annotated. Or else layers without any label lie
-    between annotated ones, and the slices lie across the axis along which these take turns most
-    often.
+    Layers without any label lie between annotated ones, which follow each other singly or nearly so
+    along one axis. Or else voxels are much longer than wide along one axis, and all layers across
+    it may be annotated. Such thick slices become an odd number of layers each, of which the middle
+    one is annotated.
 
     Returns
     -------
@@ -73,17 +80,7 @@ def annotated_slices(path: Path, label_map: LabelMap) -> tuple[LabelMap, Slices]
     if min(map(len, there)) < 2:
         fact = "has a single annotated slice"
         raise InputError(problem(path, fact, "annotate several"))
-    axis, times = int(np.argmax(label_map.spacing)), 1
-    ratio = label_map.spacing[axis] / np.delete(label_map.spacing, axis).max()
-    if ratio >= LEAST_THICK:
-        times = max(3, 1 + 2 * round((ratio - 1) / 2))
-    else:
-        gaps = [np.diff(layers)[np.diff(layers) > 1] for layers in there]
-        axis = int(np.argmax([len(found) for found in gaps]))
-        # two structures that lie apart are a gap, too
-        if len(gaps[axis]) < 2 and len(there[axis]) > 1 + len(gaps[axis]):
-            fact = "has neither layers without labels between annotated ones, nor thick slices"
-            raise InputError(problem(path, fact, "leave --slices out"))
+    axis, times = _across(path, there, label_map.spacing)
     slices = Slices(axis, there[axis] * times + times // 2)
     affine = label_map.affine
     if times > 1:
@@ -91,6 +88,26 @@ def annotated_slices(path: Path, label_map: LabelMap) -> tuple[LabelMap, Slices]
         affine = cropped_affine(affine, (step - 1) / 2, step)
     size = label_map.data.shape[axis] * times
     return LabelMap(_copied(label_map.data, slices, size, times), affine), slices
+
+
+def _across(path: Path, there: list[np.ndarray], spacing: np.ndarray) -> tuple[int, int]:
+    """The axis across slices, and how many layers each becomes.
+
+    there : of each axis, the layers with a label. Where structures lie apart there are gaps as
+        well, but between many layers.
+    """
+    runs = np.array([1 + (np.diff(layers) > 1).sum() for layers in there])
+    length = np.where(runs > 1, [len(layers) for layers in there] / runs, np.inf)
+    axis, thick = int(np.argmin(length)), int(np.argmax(spacing))
+    ratio = spacing[thick] / np.delete(spacing, thick).max()
+    if length[axis] > SINGLE and ratio >= LEAST_THICK:
+        axis = thick
+    elif length[axis] > SINGLE and runs[axis] < LEAST_RUNS:
+        fact = "has neither layers without labels between annotated ones, nor thick slices"
+        raise InputError(problem(path, fact, "leave --slices out"))
+    if axis == thick and ratio >= LEAST_THICK:
+        return axis, max(3, 1 + 2 * round((ratio - 1) / 2))
+    return axis, 1
 
 
 def continued(label_map: LabelMap, slices: Slices) -> tuple[LabelMap, Slices]:
