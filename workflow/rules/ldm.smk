@@ -222,6 +222,10 @@ rule train_diffusion:
         )
 
 
+# Without judges as in earlier versions: a command that changes is a reason to run a rule again.
+MODEL_OF_SAMPLES = "{input.model:q}" if OPTIONS["sampling"].redraw else "{input:q}"
+
+
 rule sample_diffusion:
     input:
         unpack(judges),
@@ -245,7 +249,7 @@ rule sample_diffusion:
         flags=lambda wildcards: with_files(flags("sampling"), judges(wildcards)),
         out=folder_of_output,
     shell:
-        one_process(" --model {input.model:q} --out {params.out} {params.flags}" "")
+        one_process(f" --model {MODEL_OF_SAMPLES} --out {{params.out}} {{params.flags}}")
 
 
 rule evaluate_samples:

@@ -135,7 +135,10 @@ rule sample_set_diffusion:
         flags=with_files(flags("set_sampling"), SET_JUDGES),
         out=folder_of_output,
     shell:
-        one_process(" --model {input.model:q} --out {params.out} {params.flags}" "")
+        one_process(
+            f" --model {'{input.model:q}' if SET_JUDGES else '{input:q}'}"
+            " --out {params.out} {params.flags}"
+        )
 
 
 use rule evaluate_samples as evaluate_set_samples with:

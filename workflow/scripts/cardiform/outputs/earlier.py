@@ -26,6 +26,8 @@ SAMPLE_FILES = (
     "nifti/{}.nii.gz", "pointcloud/{}.csv", "pictures/{}.png", "latents/{}.npz", "meshes/{}/*.ply",
 )  # fmt: skip
 
+SAMPLE_EXTRAS = {"frame.npy", "draws.npy", "fits.npy"}  # beside latents and key
+
 LOOKED_AT = 5  # records of a kind: one may be somebody else's
 _earlier: set[Path] = set()  # folders that were recognised
 
@@ -105,7 +107,7 @@ def _is_archive(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2]: name for name in archive.namelist()}
             if path.suffix == ".npz":
-                return {"latents.npy", "key.npy"} == names.keys() - {"frame.npy"}
+                return {"latents.npy", "key.npy"} == names.keys() - SAMPLE_EXTRAS
             return b"format_version" in archive.read(names["data.pkl"])
     except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError):
         return False
