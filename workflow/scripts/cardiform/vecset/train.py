@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,8 @@ def vecset_job(
         raise InputError(problem_of)
     # an item that is scaled down brings its distances nearer
     truncation = options.truncation / (1 - options.augment_scale)
-    parts = options.hidden_share or options.slices_share
-    if parts:  # and so does its part, where it is put as if it were smaller
+    # and so does a part of a heart, where it is put as if it were smaller
+    if options.hidden_share or options.slices_share:
         truncation /= LEAST_SCALE
     rows = splits.read_splits({"train": train, "validation": validation})
     cases = {
@@ -59,27 +59,7 @@ def vecset_job(
     task = VecsetTask(options, table)
     if options.pretrained:
         start_from(task.model, options.pretrained, table)
-    sets = {
-        part: PointDataset(
-            found,
-            Draw.from_options(options, task.model.starts, augment=part == "train"),
-            completing=part == "train" and options.behind_cuts,
-        )
-        for part, found in cases.items()
-    }
-    extra: dict[str, Any] = {}
-    if parts:
-        usual = Usual.of(cases["train"])
-        sets["train"] = PartDataset(
-            cases["train"],
-            sets["train"].draw,
-            options.behind_cuts,
-            usual=usual,
-            share=options.hidden_share,
-            most=options.hidden_classes,
-            slices=options.slices_share,
-        )
-        extra["usual"] = usual.as_dict(table)
+    sets, extra = _sets(options, table, cases, task.model.starts)
     return Job(
         kind=VECSET,
         task=task,
@@ -100,6 +80,36 @@ def vecset_job(
         },
         extra=extra,
     )
+
+
+def _sets(
+    options: VecsetOptions,
+    table: LabelTable,
+    cases: Mapping[str, Sequence[CasePoints]],
+    starts: int,
+) -> tuple[dict[str, PointDataset], dict[str, Any]]:
+    """The samples of both parts of the split, and what model.pt has to know of them."""
+    sets = {
+        part: PointDataset(
+            found,
+            Draw.from_options(options, starts, augment=part == "train"),
+            completing=part == "train" and options.behind_cuts,
+        )
+        for part, found in cases.items()
+    }
+    if not (options.hidden_share or options.slices_share):
+        return sets, {}
+    usual = Usual.of(cases["train"])
+    sets["train"] = PartDataset(
+        cases["train"],
+        sets["train"].draw,
+        options.behind_cuts,
+        usual=usual,
+        share=options.hidden_share,
+        most=options.hidden_classes,
+        slices=options.slices_share,
+    )
+    return sets, {"usual": usual.as_dict(table)}
 
 
 def level_chooser(made: Job, options: VecsetOptions) -> Callable[[Outcome], dict] | None:
