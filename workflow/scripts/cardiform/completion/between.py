@@ -65,7 +65,7 @@ def held_between(
     grid: LabelMap, made: np.ndarray, slices: Slices, missing: Sequence[int] = ()
 ) -> np.ndarray:
     """(X, Y, Z) uint8: annotated layers as they are given, others as they are made, moved so that
-    they go on with these.
+    their contours continue these.
 
     grid, slices : of :func:`cardiform.geometry.slices.annotated_slices`.
     made : (X, Y, Z) uint8 on the grid.    missing : class values that no slice shows.

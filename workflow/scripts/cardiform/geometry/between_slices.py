@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import edt
 import numpy as np
 from scipy import ndimage
 
+from .distances import signed_distance
 from .slices import Slices
 
 RIM = 3  # voxels about the box of a class that are looked at, too
@@ -45,7 +45,7 @@ def held_to_slices(
         box = _box(first, last, slices, value)
         layers = slices.layers - box[0].start
         masks = first[box] == value, last[box] == value
-        limit = max(max(slices.step, slices.widest) * edges[0], LEAST_VOX * min(edges))
+        limit = max(slices.widest * edges[0], LEAST_VOX * min(edges))
         distance = _held(*masks, layers, slices.step, edges, believed_vox, limit, whole=not value)
         nearer = distance < best[box]
         best[box][nearer], result[box][nearer] = distance[nearer], value
@@ -84,7 +84,7 @@ def _held(
     small = min(edges)
     distance = signed_distance(made, edges, limit)
     shown = {
-        layer: signed_distance(given[layer], edges[1:], limit)
+        layer: _in_layer(given[layer], edges, limit)
         for layer in layers.tolist() if 0 <= layer < len(given)
     }  # fmt: skip
     if not whole:  # a thin class that is missing in one layer would be asked for far and wide
@@ -95,7 +95,7 @@ def _held(
     for number, layer in enumerate(layers.tolist()):
         if layer in shown:
             wanted = np.clip(shown[layer], -limit, limit)
-            apart = wanted - signed_distance(made[layer], edges[1:], limit)
+            apart = wanted - _in_layer(made[layer], edges, limit)
             differences[number] = _beyond(apart, believed_vox * small)
     for index, part in enumerate(distance):
         part += _between(differences, layers, index, step)
@@ -111,22 +111,9 @@ def _beyond(apart: np.ndarray, believed: float) -> np.ndarray:
     return np.sign(apart) * np.maximum(size - less, 0)
 
 
-def signed_distance(
-    mask: np.ndarray, spacing: tuple[float, ...], limit: float = np.inf
-) -> np.ndarray:
-    """float32 mm to the nearest face between in and out, negative inside, at most ``limit``.
-
-    Where edges differ it is too large by half of their difference at most, on both sides alike.
-
-    mask : bool, of two or three dimensions.
-    """
-    if mask.all() or not mask.any():
-        return np.full(mask.shape, -limit if mask.any() else limit, np.float32)
-    half = min(spacing) / 2  # from a voxel's middle to its face
-    out, within = (
-        edt.edt(np.ascontiguousarray(part), anisotropy=spacing) for part in (~mask, mask)
-    )
-    return np.clip(np.where(mask, half - within, out - half), -limit, limit).astype(np.float32)
+def _in_layer(mask: np.ndarray, edges: tuple[float, ...], limit: float) -> np.ndarray:
+    """(Y, Z) signed distances within a layer, of which the last two edges are those."""
+    return signed_distance(mask[None], (min(edges[1:]), *edges[1:]), limit)[0]
 
 
 def _between(

@@ -41,17 +41,19 @@ def depth_in(mask: np.ndarray, spacing: Spacing) -> np.ndarray:
     return result
 
 
-def signed_distance(mask: np.ndarray, spacing: float, limit: float) -> np.ndarray:
+def signed_distance(mask: np.ndarray, spacing: Spacing, limit: float) -> np.ndarray:
     """(X, Y, Z) float32 mm to the faces between the voxels of a mask and the others.
 
-    mask : (X, Y, Z) bool, isotropic.    limit : distances are clipped at this, mm.
+    Where edges differ it is too large by half of their difference at most, on both sides alike.
+
+    mask : (X, Y, Z) bool.    limit : distances are clipped at this, mm.
     """
     box = box_about(mask, _rim(limit, spacing) + 1)
     result = np.full(mask.shape, limit, np.float32)
     if box is not None:
         inside = mask[box]
         distance = edt.edt(inside.view(np.uint8) + np.uint8(1), anisotropy=_edges(spacing))
-        distance -= np.float32(spacing / 2)
+        distance -= np.float32(np.min(spacing) / 2)
         np.negative(distance, out=distance, where=inside)
         np.clip(distance, -limit, limit, out=result[box])
     return result

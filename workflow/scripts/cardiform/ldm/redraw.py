@@ -117,7 +117,7 @@ class Redraw:
     ) -> None:
         """Draw samples until each fits, or was drawn ``most`` times more.
 
-        before : how those came about that an earlier call drew; it is gone on with.
+        before : how those came about that an earlier call drew; their draws continue.
         make : of numbers of samples, and what is added to them for their noise: the samples, in
             this order.
         channels : (S, S, S) of a sample: 0, and classes from 1 on.
