@@ -195,3 +195,26 @@ def test_trained_models_make_of_a_new_case_what_they_make_on_the_cpu(made, tmp_p
     for name in ("fold0_vecset", "fold0_ldm_mu"):
         spread = np.ptp(second[name])
         np.testing.assert_allclose(first[name], second[name], atol=0.02 * spread)
+
+
+def test_a_heart_from_slices_is_that_of_the_cpu(made, tmp_path):
+    results = tmp_path / "acme"
+    (results / "vecset").parent.mkdir(parents=True)
+    shares = ("--normals", "true", "--hidden-share", 0.5, "--slices-share", 0.5)
+    train(made, "vecset", results / "vecset", *LEARNING, *shares)
+    (results / "points").symlink_to(made.folder / "points")
+    (results / "meshes").symlink_to(made.folder / "meshes")
+    given = load_label_map(made.folder / "demo" / "labels" / f"{HELD_OUT}.nii.gz")
+    labels = given.data.copy()
+    labels[:, :, 1::2] = 0
+    save_label_map(tmp_path / "slices.nii.gz", labels, given.affine)
+    maps = {}
+    for device in (DEVICE, "cpu"):
+        words = ("--model", results / "vecset" / "model.pt", "--device", device)
+        words += ("--label-maps", tmp_path / "slices.nii.gz", "--slices")
+        result = run_inside("complete_vecset.py", *words, "--out", tmp_path / device)
+        assert result.returncode == 0, result.stderr
+        maps[device] = load_label_map(tmp_path / device / "slices.nii.gz").data
+    np.testing.assert_array_equal(maps[DEVICE][:, :, ::2], maps["cpu"][:, :, ::2])
+    assert (maps["cpu"][:, :, 1::2] > 0).any()
+    assert (maps[DEVICE] != maps["cpu"]).mean() < 0.01
