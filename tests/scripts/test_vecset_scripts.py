@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -92,6 +93,8 @@ def test_a_few_steps_give_a_model_and_are_not_done_twice(tmp_path, train):
     assert " loss " in first.stderr
     for name in ("model.pt", "metrics.json", "metrics.jsonl", "curves.png"):
         assert (tmp_path / "out" / name).stat().st_size > 0
+    options = json.loads((tmp_path / "out" / "options.json").read_text())["vecset"]
+    assert (options["steps"], options["input_points"], options["preset"]) == (2, 600, "demo")
     model = tmp_path / "out" / "model.pt"
     sound = model.read_bytes()
     model.write_bytes(sound[:-100])

@@ -1,5 +1,7 @@
 """Vessels that most hearts do not have pass repair and refinement as they are."""
 
+import itertools
+
 import numpy as np
 import pytest
 from tubes import SPACING, tube
@@ -19,9 +21,8 @@ AORTA_X = 4.0  # vessels that begin below it spring from the aorta
 
 def way(*places, radius=1.2):
     """A vessel through some places, mm."""
-    return np.logical_or.reduce(
-        [tube(SHAPE, a, b, radius) for a, b in zip(places[:-1], places[1:])]
-    )
+    parts = [tube(SHAPE, start, end, radius) for start, end in itertools.pairwise(places)]
+    return np.logical_or.reduce(parts)
 
 
 MAIN = way((3, 10, 10), (25, 10, 10), (45, 14, 10))
@@ -66,7 +67,7 @@ def test_unusual_trees_stay_as_they_are(name, mirrored):
 
 
 def test_a_broken_graft_stays_broken():
-    """Both parts reach the aorta, one by way of the vessel: two trees by the rules, never joined."""
+    """Both parts reach the aorta, one by way of the vessel: two trees, which nothing joins."""
     whole = MAIN | SIDE | GRAFT
     x = np.arange(SHAPE[0]) * SPACING
     lost = GRAFT & ~MAIN & ~SIDE & (np.abs(x - 15) < 2)[:, None, None]
