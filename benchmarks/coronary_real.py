@@ -5,7 +5,8 @@
 The label as it is counts as the truth; no training saw it. Each kind of noise alone, twice as
 strong as a typical label, and the mixes of benchmarks/coronary.py, whose --work holds the classical
 ways that were tuned there, on procedural trees. Row: mean over --draws of the noise, on the label
-map's own grid. "none" is the label without any noise: what a way does to a sound label.
+map's own grid; volume is a multiple of the label's. "none" is the label without any noise: what a
+way does to a sound label.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ALONE = {
         "jagged", "dilation", "missing_ends", "breaks", "blobs", "speckle", "slabs", "coarse",
     )
 }  # fmt: skip
-COLUMNS = ("dice", "cl_dice", "component_error", "hd95_mm")
+COLUMNS = ("dice", "cl_dice", "component_error", "hd95_mm", "volume")
 
 
 def main() -> None:
@@ -46,8 +47,9 @@ def main() -> None:
     if len({p.parent.name for p in args.model}) < len(args.model):
         parser.error("the folders of --model are the names of their rows; two have the same name")
     for path in args.label_maps:
-        print(f"\n**{path.name}**\n\n| noise | way | Dice | clDice | component error | HD95 mm |")
-        print("|---|---|---:|---:|---:|---:|")
+        print(f"\n**{path.name}**\n")
+        print("| noise | way | Dice | clDice | component error | HD95 mm | volume |")
+        print("|---|---|---:|---:|---:|---:|---:|")
         for name, noise in ({"none": {}} | ALONE | coronary.NOISE).items():
             row(args, path, name, noise)
 
@@ -85,6 +87,7 @@ def measure_one(args, path: Path, noise: dict, tuned: dict, seed: int) -> dict[s
         same = way == "noisy label"
         own = given if same else own_mask(given, noisy.affine, field, coronary.repair_options())
         rows[way] = own_figures(truth, value, {"own": own}, noisy.affine)["own"]
+        rows[way]["volume"] = own.sum() / (truth.data == value).sum()
     return rows
 
 

@@ -9,7 +9,6 @@ from tubes import SPACING, broken_tube, tube
 from cardiform.anatomy.bridging import Limits, bridges
 from cardiform.anatomy.centreline import Centreline
 from cardiform.anatomy.components import count_components, kept, largest, without_small
-from cardiform.anatomy.corruption import corrupt
 from cardiform.anatomy.repair import bridged, closed, repair, smoothed, without_fragments
 from cardiform.anatomy.skeleton import skeleton
 from cardiform.options.coronary import CoronaryRepairOptions
@@ -53,39 +52,6 @@ def test_the_centreline_of_a_tube():
         way, radius = line.outward(end)
         outward = np.sign(line.points[end][0] - 19)
         assert way[0] * outward > 0.99 and radius == pytest.approx(1.5, abs=SPACING)
-
-
-def ragged_ends(seed):
-    """(angle to the tube in degrees, radius in mm) of both ends of a ragged tube of 1.2 mm."""
-    rng = np.random.default_rng(seed)
-    way = rng.normal(size=3)
-    way /= np.linalg.norm(way)
-    places = np.indices((50, 50, 50)).reshape(3, -1).T * 0.6 - 15
-    along = places @ way
-    beside = np.linalg.norm(places - along[:, None] * way, axis=1)
-    mask = ((np.abs(along) <= 11) & (beside <= 1.2)).reshape(50, 50, 50)
-    line = Centreline.of(corrupt(mask, np.full(3, 0.6), {"jagged": 1.0}, rng), 0.6)
-    for end in line.ends():
-        if abs((line.points[end] - 15) @ way) > 8.5:  # others are spurs of the wall
-            direction, radius = line.outward(end)
-            yield np.degrees(np.arccos(min(abs(direction @ way), 1))), radius
-
-
-def test_ragged_ends_point_along_the_vessel_and_are_as_wide_as_it():
-    angles, radii = np.array([end for seed in range(12) for end in ragged_ends(seed)]).T
-    assert len(angles) > 18
-    assert np.median(angles) < 7
-    assert np.mean(radii) == pytest.approx(1.2, abs=0.1)
-
-
-def test_a_spur_at_the_tip_is_no_fork():
-    mask = tube((80, 30, 24), (4, 7, 6), (34, 7, 6), 1.5)
-    line = Centreline.of(mask, SPACING)
-    tip = line.ends()[np.argmax(line.points[line.ends(), 0])]
-    spur = line.index[tip] + [[0, 1, 0], [0, 2, 0]]
-    spurred = Centreline(mask, np.concatenate([line.index, spur]), SPACING)
-    for end in spurred.ends()[1:]:
-        assert spurred.outward(end)[0][0] > 0.95
 
 
 @pytest.mark.parametrize("width", [2, 4])

@@ -14,8 +14,7 @@ from ..geometry.distances import depth_in
 from .skeleton import skeleton
 
 NEIGHBOUR_VOX = 1.8  # more than the diagonal of a voxel, less than two edges
-WALK_MM = 9.0  # length over which the direction and the radius of an end are taken
-SPUR_VOX = 2.5  # what leaves a way and is no longer than this is no branch
+WALK_MM = 5.0  # length over which the direction and the radius of an end are taken
 
 
 @dataclass(frozen=True)
@@ -86,51 +85,18 @@ class Centreline:
     def outward(self, end: int) -> tuple[np.ndarray, float]:
         """Unit direction (3,) in which the vessel leaves an end, and its radius there, mm.
 
-        The direction is that of the line which fits the way to the end best: its last voxel alone
-        may lie anywhere in a ragged tip. The radius is that of a round vessel of the same volume,
-        no less than the usual distance to the wall, which rags bring nearer, and twice that at
-        most. The direction is zero where the part is a single node.
+        The direction is zero where the part is a single node.
         """
-        path = self._inwards(end)
-        places, radius = self.points[path], float(np.median(self.radius[path]))
-        along = self._lengths(path)
-        way = -(along - along.mean()) @ (places - places.mean(axis=0))
-        inner = path[1:-1] if len(path) > 3 else path  # without the cap
-        volume = self._voxels[inner].sum() * self.spacing**3
-        length = self._lengths(inner)[-1] + self.spacing
-        norm = np.linalg.norm(way)
-        round_one = float(np.sqrt(volume / (np.pi * length)))
-        return way / norm if norm else way, min(max(round_one, radius), 2 * radius)
-
-    @cached_property
-    def _voxels(self) -> np.ndarray:
-        """(N,) int: voxels of the mask that are nearest to each node."""
-        _, nearest = cKDTree(self.index).query(np.argwhere(self.mask))
-        return np.bincount(nearest, minlength=len(self))
-
-    def _lengths(self, path: list[int]) -> np.ndarray:
-        """(K,) float64 mm from the first node of a way to each of its nodes."""
-        steps = np.linalg.norm(np.diff(self.points[path], axis=0), axis=1)
-        return np.concatenate([[0.0], np.cumsum(steps)])
-
-    def _inwards(self, end: int) -> list[int]:
-        """The nodes from an end to the first fork, WALK_MM at most; spurs are no forks."""
-        length, before, order = {end: 0.0}, {}, [end]
-        for node in order:  # it grows
-            for other in self.neighbours[node].tolist():
-                step = float(np.linalg.norm(self.index[other] - self.index[node]))
-                if other not in length and length[node] + step * self.spacing <= WALK_MM:
-                    length[other], before[other] = length[node] + step * self.spacing, node
-                    order.append(other)
-        leads = dict(length)  # how far the ways through a node lead
-        onward: dict[int, list[int]] = {node: [] for node in order}
-        for node in reversed(order[1:]):
-            leads[before[node]] = max(leads[before[node]], leads[node])
-            onward[before[node]].append(node)
         path = [end]
-        while onward[path[-1]]:
-            *others, main = sorted(onward[path[-1]], key=leads.__getitem__)
-            if others and leads[others[-1]] - length[path[-1]] > SPUR_VOX * self.spacing:
+        ahead, length = end, 0.0
+        while length < WALK_MM:
+            onward = [n for n in self.neighbours[ahead] if n not in path]
+            if (len(onward) != 1 and len(path) > 1) or not onward:
                 break
-            path.append(main)
-        return path
+            step = np.linalg.norm(self.index[onward[0]] - self.index[ahead])
+            length += float(self.spacing * step)
+            ahead = onward[0]
+            path.append(ahead)
+        way = self.points[end] - self.points[path].mean(axis=0)
+        norm = np.linalg.norm(way)
+        return way / norm if norm else way, float(np.median(self.radius[path]))
