@@ -199,7 +199,7 @@ def test_trained_models_make_of_a_new_case_what_they_make_on_the_cpu(made, tmp_p
 
 def test_a_heart_from_slices_is_that_of_the_cpu(made, tmp_path):
     results = tmp_path / "acme"
-    (results / "vecset").parent.mkdir(parents=True)
+    results.mkdir()
     shares = ("--normals", "true", "--hidden-share", 0.5, "--slices-share", 0.5)
     train(made, "vecset", results / "vecset", *LEARNING, *shares)
     (results / "points").symlink_to(made.folder / "points")
