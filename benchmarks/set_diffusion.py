@@ -44,6 +44,7 @@ CHANGES = {
         "ema_decay": 0.98, "workers": 0, "known_share": 0.0, "log_every": 20,
     },
     "set_sampling": {"corrections": 2},
+    "diffusion": {"volume_hearts": 0},
 }  # fmt: skip
 WAYS: dict[str, dict] = {
     "fitted": {},

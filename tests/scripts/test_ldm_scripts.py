@@ -29,6 +29,7 @@ AUTOENCODER += ("--discriminator-channels", 4, "--discriminator-layers", 1, "--p
 DIFFUSION = (*QUICK, "--channels", "8,16", "--attention-levels", "false,true")
 DIFFUSION += ("--num-head-channels", 8, "--norm-num-groups", 4, "--num-res-blocks", 1)
 DIFFUSION += ("--preview-every", 2, "--complete-cases", "false", "--volumes-share", 0.3)
+DIFFUSION += ("--volume-hearts", 2)
 SAMPLES = ("--num-samples", 3, "--num-inference-steps", 3, "--device", "cpu", "--num-points", 300)
 
 
@@ -87,8 +88,8 @@ class Stages:
         files = ("--model", self.folder / model / "model.pt", "--out", self.folder / out)
         return self.run_script("sample_diffusion.py", *files, *SAMPLES, *arguments)
 
-    def complete(self, *arguments):
-        model = ("--model", self.folder / "diffusion" / "model.pt", "--device", "cpu")
+    def complete(self, *arguments, model="diffusion"):
+        model = ("--model", self.folder / model / "model.pt", "--device", "cpu")
         steps = ("--num-inference-steps", 2, "--draws", 1)
         return self.run_script("complete_labels.py", *model, *steps, *arguments)
 
@@ -186,10 +187,38 @@ def test_an_interrupted_training_ends_with_the_same_weights(stages, kind):
     refused(train(f"{kind}_other", "--lr", 0.5, "--resume-from", last), "another training", "lr")
 
 
+def test_hearts_are_drawn_with_the_stored_bonus(stages, tmp_path):
+    """It grows a class in samples, but not in what is completed or has volumes asked for."""
+    folder = stages.folder
+    content = torch.load(folder / "diffusion" / "model.pt", weights_only=True)
+    content["extra"]["volume_bonus"] = [0.0, 0.0, 0.0, 5.0, *[0.0] * 6]
+    (folder / "larger").mkdir()
+    torch.save(content, folder / "larger" / "model.pt")
+    given = load_label_map(folder / "demo" / "labels" / "phantom_003.nii.gz")
+    heart = tmp_path / "lacking.nii.gz"
+    save_label_map(heart, np.where(given.data == 3, 0, given.data).astype(np.uint8), given.affine)
+    asked = ("--volumes", "left_ventricle=120")
+    volumes, completed = [], []
+    for model in ("diffusion", "larger"):
+        for name, more in (("any", ()), ("asked", asked)):
+            out = tmp_path / name / model
+            assert stages.sample(out, *more, model=model).returncode == 0
+            volumes.append(json.loads((out / "metrics.json").read_text())["volume_ml"])
+        out = tmp_path / "completed" / model
+        result = stages.complete("--label-maps", heart, "--out", out, model=model)
+        assert result.returncode == 0, result.stderr
+        completed.append(load_label_map(out / heart.name).data)
+    assert (completed[0] == 3).any()
+    before, asked_before, after, asked_after = (v["left_ventricle"]["mean"] for v in volumes)
+    assert after > before + 1 and asked_after == asked_before
+    np.testing.assert_array_equal(*completed)
+
+
 def test_the_model_is_all_that_sampling_needs(stages):
     stored = load_model(stages.folder / "diffusion" / "model.pt")
     assert stored.kind == "ldm_diffusion" and set(stored.options) == {"diffusion", "autoencoder"}
     assert stored.extra["statistics"]["shape"] == [2, 8, 8, 8]
+    assert len(stored.extra["volume_bonus"]) == 10, "background and nine classes"
     assert any(n.startswith("autoencoder.") for n in stored.weights)
     assert stored.figures["validation"]["mean_loss"] > 0
     assert list((stages.folder / "diffusion" / "previews").glob("*.png"))

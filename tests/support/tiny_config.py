@@ -86,6 +86,7 @@ TINY = {
         "norm_num_groups": 4,
         "num_res_blocks": 1,
         "complete_cases": False,
+        "volume_hearts": 2,
     },
     "sampling": {"num_samples": 2, "num_inference_steps": 3, "device": "cpu"},
     "generation": {"points": 64},

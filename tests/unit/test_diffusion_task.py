@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hearts import FIELD_GRID, GRID
 from tiny_latents import STATISTICS, TINY, Decoder, batch
 
+from cardiform.ldm import train
 from cardiform.ldm.diffusion_task import FIXED_TIMES, DiffusionTask
 from cardiform.options.ldm import DiffusionOptions
 
@@ -77,3 +80,32 @@ def test_previews_are_drawn(tmp_path, objective):
     made.module.eval()
     made.preview([], tmp_path, 3)
     assert (tmp_path / "0000003.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "grid"),
+    [({}, GRID), ({"fast_dev_run": 1}, GRID), ({"until": 2}, GRID), ({"volume_hearts": 0}, GRID),
+     ({}, FIELD_GRID)],
+)  # fmt: skip
+def test_volumes_are_kept_with_the_shipped_weights(monkeypatch, keys, grid):
+    made = task(grid, device="cpu", **keys)
+    made.coder.to = lambda device: made.coder
+    weights = {n: v + 1 for n, v in made.network.state_dict().items()}
+    hearts = SimpleNamespace(volumes=lambda: [4.0, 5.0, 6.0])
+    seen = []
+
+    def bonus(generator, volumes, number):
+        state = generator.network.state_dict()
+        assert all(torch.equal(state[n], weights[n]) for n in weights)
+        assert not generator.network.training and generator.coder is made.coder
+        seen.append((volumes, number))
+        return [0.0, 0.1, 0.2, 0.3]
+
+    monkeypatch.setattr(train, "drawn_bonus", bonus)
+    job = SimpleNamespace(task=made, options=made.options, train_set=hearts)
+    found = train.volume_chooser(job)(SimpleNamespace(weights=weights))
+    if keys or grid is FIELD_GRID:
+        assert found == {} and not seen
+    else:
+        assert found == {"volume_bonus": [0.0, 0.1, 0.2, 0.3]}
+        assert seen == [([4.0, 5.0, 6.0], 256)]

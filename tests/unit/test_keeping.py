@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from hearts import FIELD_GRID, GRID, heart
 
+from cardiform.errors import InputError
 from cardiform.ldm import keeping
 from cardiform.ldm.autoencoder_model import ShapeAutoencoder, ShapeLoss
 from cardiform.ldm.bonus import bonuses
 from cardiform.ldm.coder import ShapeCoder
 from cardiform.ldm.data import load_shape, to_values
-from cardiform.ldm.keeping import keeping_volumes
-from cardiform.options.ldm import AutoencoderOptions
+from cardiform.ldm.generator import ShapeGenerator, bonus_of
+from cardiform.ldm.keeping import drawn_bonus, keeping_volumes
+from cardiform.options.ldm import AutoencoderOptions, DiffusionOptions
 from cardiform.volumes import save_label_map
 
 TINY = AutoencoderOptions(channels=(8, 8), norm_num_groups=4, latent_channels=2)
@@ -86,3 +90,54 @@ def test_reconstructions_keep_the_volumes(tmp_path, monkeypatch, most):
 def test_fields_and_trainings_without_hearts_stay_as_they_are():
     assert keeping_volumes({}, TINY, FIELD_GRID, ["a"]) == {}
     assert keeping_volumes({}, TINY, GRID, []) == {}
+
+
+class Drawing(ShapeGenerator):
+    """Draws noisy hearts; the first class is too large in them, the last too small."""
+
+    def __init__(self, bonus=()):
+        coder = SimpleNamespace(grid=GRID)
+        super().__init__(DiffusionOptions(), None, coder, None, bonus)
+        object.__setattr__(self, "asked", [])
+
+    def unconditional(self, number):
+        return None
+
+    def latents(self, numbers, condition, **settings):
+        self.asked.extend(numbers)
+        rows = [np.random.default_rng((settings["seed"], n)).normal(size=512) for n in numbers]
+        return torch.tensor(np.array(rows)).reshape(-1, 1, 8, 8, 8)
+
+    def decode(self, latents):  # (N, 4, 8, 8, 8)
+        scores = torch.nn.functional.one_hot(torch.from_numpy(heart()).long(), 4).movedim(-1, 0)
+        worth = torch.tensor([0.0, 0.4, 0.0, -0.4])[:, None, None, None]
+        noise = torch.cat([latents.roll(k, dims=-1) for k in range(4)], dim=1)
+        return scores + worth + 0.5 * noise
+
+
+def mean_volumes(generator, decode, first, hearts):
+    drawn = generator.latents(range(first, first + hearts), None, seed=generator.options.seed)
+    made = decode(drawn).argmax(dim=1)
+    return np.bincount(made.flatten(), minlength=4)[1:] / hearts
+
+
+@pytest.mark.parametrize("most", [keeping.MOST_VOXELS, 60_000])
+def test_drawn_hearts_have_the_mean_volumes_of_the_trainings(monkeypatch, most):
+    monkeypatch.setattr(keeping, "MOST_VOXELS", most)
+    plain = Drawing()
+    wanted = mean_volumes(plain, plain.decode, 0, 200) * (0.9, 1.0, 1.1)
+    bonus = drawn_bonus(plain, wanted * GRID.spacing**3 / 1000, 400)
+    assert min(plain.asked[200:]) >= keeping.APART, "no sample has their noise"
+    assert len(plain.asked) == 600 and bonus[0] == 0
+    made = Drawing(bonus=bonus)
+    others = mean_volumes(made, made.decode_drawn, 0, 200)
+    assert others == pytest.approx(wanted, rel=0.04)
+    assert mean_volumes(made, made.decode, 0, 200) == pytest.approx(wanted / (0.9, 1.0, 1.1))
+
+
+@pytest.mark.parametrize("bad", ["no", [1.0], [0.0, 0.1, float("nan"), 0.0], [0, 0, "a", 0]])
+def test_a_damaged_bonus_is_refused(bad):
+    stored = SimpleNamespace(path="model.pt", extra={"volume_bonus": bad})
+    with pytest.raises(InputError, match=r"model\.pt.*volume_bonus"):
+        bonus_of(stored, GRID)
+    assert bonus_of(SimpleNamespace(extra={}), GRID) == ()

@@ -114,7 +114,7 @@ def test_latents_with_and_without_variants(tmp_path):
         "mu": np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1, 1),
         "sigma": np.ones((3, 1, 1, 1, 1), np.float16),
         "target": np.zeros((3, 8, 8, 8), np.uint8),
-        "volumes": np.ones((3, 2), np.float32),
+        "volumes": np.array([[1, 2], [3, 4], [5, 6]], np.float32),
         "format_version": np.int64(1),
     }
     save_npz(tmp_path / "a.npz", compressed=True, **arrays)
@@ -126,6 +126,8 @@ def test_latents_with_and_without_variants(tmp_path):
     assert set(drawn) == {0.0, 1.0, 2.0}
     assert drawn == [float(varied[0, d]["mu"]) for d in range(30)]
     assert varied[0, 0]["sigma"].dtype == torch.float32
+    for some in (plain, varied, LatentDataset(files, varied=True, cache_rate=0)):
+        assert some.volumes().tolist() == [1.0, 2.0], "of the heart as it is"
     (tmp_path / "b.npz").write_bytes(b"no")
     with pytest.raises(
         InputError, match=r"b\.npz: cannot be read \(no npz.* --forcerun encode_latents"

@@ -14,6 +14,7 @@ most, that lacks parts or contacts which the training hearts of --voxels and --t
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from cardiform import cli
@@ -52,6 +53,8 @@ def main() -> None:
     sampler = chosen_sampler(options, generator.options)
     wanted = wanted_volumes(options, generator.options)
     condition = volume_condition(generator, wanted, options.num_samples)
+    if wanted:
+        generator = replace(generator, bonus=())  # found for hearts of any volume
     model = sha256_file(args.model)
     redraw = Redraw.of(options.redraw, args.voxels, args.train, generator.grid)
     deciding = [sampler, options.num_inference_steps, options.seed, options.guidance, wanted]

@@ -27,7 +27,7 @@ def main() -> None:
     group.add_argument("--autoencoder", required=True, type=Path, help="model.pt of it")
     options, args = cli.parse(parser, DiffusionOptions)
 
-    from cardiform.ldm.train import diffusion_job
+    from cardiform.ldm.train import diffusion_job, volume_chooser
     from cardiform.training import job
     from cardiform.training.shared import FOLDER
 
@@ -40,7 +40,7 @@ def main() -> None:
         args.autoencoder,
         args.out / FOLDER,
     )
-    job.run(made, args.out)
+    job.run(made, args.out, chosen=volume_chooser(made))
 
 
 if __name__ == "__main__":

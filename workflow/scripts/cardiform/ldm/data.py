@@ -194,6 +194,14 @@ class LatentDataset(torch.utils.data.Dataset):
             "moves": one["moves"],
         }
 
+    def volumes(self) -> np.ndarray:
+        """(classes,) float64 ml: means of the hearts as they are."""
+        rows = [
+            (self.kept[i] if i < len(self.kept) else self._load(file))["volumes"][0]
+            for i, file in enumerate(self.files)
+        ]
+        return np.mean(rows, axis=0, dtype=float)
+
     def _load(self, file: MadeFile) -> dict[str, np.ndarray]:
         stored = {name: array.numpy() for name, array in load_latents(file.path).items()}
         # the variants that are never drawn need no room

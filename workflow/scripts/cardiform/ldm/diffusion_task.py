@@ -23,6 +23,7 @@ from .diffusion_model import (
     starting_noise,
 )
 from .hearts_on_grid import Grid
+from .option_checks import fitting_sampler
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +97,7 @@ class DiffusionTask:
         device = next(self.network.parameters()).device
         noise = starting_noise(self.statistics.shape, self.options.seed, range(number)).to(device)
         predict = guided(self.network, self._nothing(number, device), 1.0)
-        sampler, steps = ("flow", PREVIEW_STEPS)
-        if self.options.objective == "ddpm":
-            divisors = [n for n in range(1, self.process.times + 1) if self.process.times % n == 0]
-            sampler, steps = "ddim", min(divisors, key=lambda n: abs(n - PREVIEW_STEPS))
+        sampler, steps = fitting_sampler(self.options, PREVIEW_STEPS)
         latents = self.process.sample(predict, noise, range(number), sampler, steps)
         log.info("samples after step %d: deviation of the latents %.3f", step, float(latents.std()))
         hearts = channels_of(self.coder.decode(self.statistics.denormalised(latents).cpu()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..artefact.model import case_hash, load_model
+from ..artefact.model import MODEL, Model, case_hash, load_model
+from ..errors import InputError, problem
 from ..options.ldm import DiffusionOptions
 from .coder import ShapeCoder
 from .data import complete_only
@@ -26,15 +28,22 @@ from .diffusion_model import (
 )
 from .hearts_on_grid import Grid
 
+VOLUME_BONUS = "volume_bonus"  # in a model.pt, see keeping
+
 
 @dataclass(frozen=True)
 class ShapeGenerator:
-    """Everything that the model.pt of train_diffusion holds."""
+    """Everything that the model.pt of train_diffusion holds.
+
+    bonus : (classes + 1,) added to the logits of hearts that are drawn without known classes; none
+        of files of an earlier version.
+    """
 
     options: DiffusionOptions
     statistics: LatentStatistics
     coder: ShapeCoder
     network: LatentDenoiser
+    bonus: Sequence[float] = ()
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device) -> ShapeGenerator:
@@ -51,7 +60,7 @@ class ShapeGenerator:
         own = {n: v for n, v in stored.weights.items() if not n.startswith(AUTOENCODER_PREFIX)}
         stored.fill(network, own)
         network.to(device).eval().requires_grad_(False)
-        return cls(options, statistics, coder, network)
+        return cls(options, statistics, coder, network, bonus_of(stored, grid))
 
     @property
     def grid(self) -> Grid:
@@ -101,3 +110,27 @@ class ShapeGenerator:
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents to logits (N, C, S, S, S), on the CPU."""
         return self.coder.decode(self.statistics.denormalised(latents))
+
+    def decode_drawn(self, latents: Tensor) -> Tensor:
+        """The same of hearts that are drawn, not completed: with the mean volumes of the
+        training's."""
+        logits = self.decode(latents)
+        return logits + logits.new_tensor(self.bonus)[:, None, None, None] if self.bonus else logits
+
+
+def bonus_of(stored: Model, grid: Grid) -> tuple[float, ...]:
+    """What a model.pt holds of it; empty: nothing.
+
+    Raises
+    ------
+    InputError
+        It is not a finite number for the background and each class.
+    """
+    found = stored.extra.get(VOLUME_BONUS, ())
+    numbers = isinstance(found, list | tuple) and all(
+        isinstance(x, int | float) and math.isfinite(x) for x in found
+    )
+    if not numbers or len(found) not in (0, grid.classes + 1):
+        fact = f"has {VOLUME_BONUS} {str(found)[:24]!r}, not a number for each class"
+        raise InputError(problem(stored.path, fact, MODEL.remedy))
+    return tuple(map(float, found))

@@ -210,13 +210,20 @@ def chosen_sampler(
     if sampler == "ddpm" and steps != trained:
         raise InputError(f"{where}; ddpm needs all {trained}: set it, or take ddim")
     if sampler == "ddim" and trained % steps:
-        near = sorted(
-            (n for n in range(1, trained + 1) if trained % n == 0), key=lambda n: abs(n - steps)
-        )
-        raise InputError(f"{where}; ddim needs a divisor of {trained}: {near[0]}, say")
+        _, near = fitting_sampler(diffusion, steps)
+        raise InputError(f"{where}; ddim needs a divisor of {trained}: {near}, say")
     if steps > trained:
         raise InputError(f"{where}, more than the {trained} times of the training; lower it")
     return sampler
+
+
+def fitting_sampler(diffusion: DiffusionOptions, steps: int) -> tuple[str, int]:
+    """A sampler that suits the training, and its number of steps nearest to ``steps``."""
+    trained = diffusion.num_train_timesteps
+    if diffusion.objective == "flow":
+        return "flow", min(steps, trained)
+    divisors = (n for n in range(1, trained + 1) if trained % n == 0)
+    return "ddim", min(divisors, key=lambda n: abs(n - steps))
 
 
 def wanted_volumes(sampling: SamplingOptions, diffusion: DiffusionOptions) -> dict[str, float]:

@@ -111,7 +111,7 @@ def sampled_latents(
 
 def decoded(generator: ShapeGenerator, latents: Tensor, speck_share: float) -> Tensor:
     """(1, C, S, S, S) logits of one heart, (L, s, s, s), without specks."""
-    logits = generator.decode(latents[None])
+    logits = generator.decode_drawn(latents[None])
     if not generator.grid.has_classes:
         return logits
     kept = without_specks(logits[0].numpy(), generator.grid.table, speck_share)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from ..cohort.manifest import MadeFile, cases_of, made_files
 from ..errors import InputError, again, problem
 from ..files import sha256_file, sha256_json
 from ..options.ldm import AutoencoderOptions, DiffusionOptions
+from ..training.distributed import choose_device
+from ..training.engine import Outcome
 from ..training.job import Job
 from .autoencoder_model import AUTOENCODER
 from .autoencoder_task import AutoencoderTask
@@ -22,8 +24,9 @@ from .coder import ShapeCoder
 from .data import LatentDataset, ShapeDataset, complete_only, load_latents
 from .diffusion_model import AUTOENCODER_PREFIX, DIFFUSION, LatentStatistics
 from .diffusion_task import DiffusionTask
+from .generator import VOLUME_BONUS, ShapeGenerator
 from .hearts_on_grid import load_grid
-from .keeping import keeping_volumes
+from .keeping import drawn_bonus, keeping_volumes
 from .option_checks import check_autoencoder, check_diffusion, check_sizes
 
 log = logging.getLogger(__name__)
@@ -131,6 +134,26 @@ def diffusion_job(
         shipped=lambda weights: weights | frozen,
         extra={"grid": grid.as_dict(), "statistics": statistics.as_dict()},
     )
+
+
+def volume_chooser(job: Job) -> Callable[[Outcome], dict[str, Any]]:
+    """What :func:`cardiform.training.job.run` asks of the shipped weights of a diffusion."""
+    task, options = job.task, job.options
+    assert isinstance(task, DiffusionTask) and isinstance(options, DiffusionOptions)
+
+    def chosen(outcome: Outcome) -> dict[str, Any]:
+        unfinished = options.fast_dev_run or options.until  # trials of a search have an end, too
+        if unfinished or not (options.volume_hearts and task.grid.has_classes):
+            return {}
+        device = choose_device(options.device)
+        task.network.load_state_dict(outcome.weights)
+        network, coder = task.network.to(device).eval(), task.coder.to(device)
+        generator = ShapeGenerator(options, task.statistics, coder, network)
+        return {
+            VOLUME_BONUS: drawn_bonus(generator, job.train_set.volumes(), options.volume_hearts)
+        }
+
+    return chosen
 
 
 def _without_adversary(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -183,6 +183,14 @@ class DiffusionOptions(TrainingOptions):
         minimum=0.0,
         young=True,
     )
+    volume_hearts: int = option(
+        256,
+        "hearts drawn after the training, from which what gives drawn hearts the mean volumes of "
+        "the training's is found (0: nothing is done)",
+        minimum=0,
+        resumable=True,
+        young=True,
+    )
     complete_cases: bool = option(
         True, "train only on cases that have every class: the others lack what is not annotated"
     )

@@ -77,8 +77,8 @@ def run(
 
     on_training_set : figures of the shipped weights on the training samples, for metrics.json;
         they are added to those of the last log line. Called on the main rank alone.
-    chosen : what is chosen for the shipped weights on held-out samples; it joins ``job.extra``.
-        Called on the main rank alone.
+    chosen : what is chosen for the shipped weights, on held-out samples say; it joins
+        ``job.extra``. Called on the main rank alone.
 
     Raises
     ------
