@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import cc3d
 import numpy as np
 import pytest
@@ -38,12 +36,18 @@ def images(hearts):
     return {seed: image_of(heart) for seed, heart in hearts.items()}
 
 
-def test_the_usual_hearts_are_what_they_were():
-    state = hashlib.sha256()
-    for number in (0, 5):
-        labels, affine = draw_scan(number, 5.0, seed=3)
-        state.update(labels.tobytes() + affine.tobytes())
-    assert state.hexdigest() == "3e06732416429bbced0293ab87cb7ee10e36b239bc71673889719866fb63b786"
+@pytest.mark.parametrize(
+    ("number", "origin", "voxels"),
+    [(0, (-74.858083, -84.939336, -74.484212),
+      (28155, 673, 477, 742, 668, 1042, 817, 396, 81, 383, 166)),
+     (5, (-90.644771, -79.114437, -80.377377),
+      (35478, 939, 501, 869, 844, 900, 710, 373, 0, 352, 326))],
+)  # fmt: skip
+def test_the_usual_hearts_are_what_they_were(number, origin, voxels):
+    """But for the last bits of sines, which processors compute differently."""
+    labels, affine = draw_scan(number, 5.0, seed=3)
+    assert affine[:3, 3] == pytest.approx(origin, abs=1e-5)
+    assert np.bincount(labels.ravel(), minlength=11) == pytest.approx(voxels, abs=2)
 
 
 def test_all_asked_classes_are_there_and_hang_together(images):
