@@ -36,7 +36,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--results", type=Path, required=True, help="folder of the cohort")
-    parser.add_argument("--structure", default="coronary", help="the class that was refined")
+    parser.add_argument(
+        "--structure",
+        default="coronary",
+        help="the class that was refined, of the default label table",
+    )
     args = parser.parse_args()
     found = {case.case_id: figures(args, case) for case in cases_with_truth(args.results)}
     for part in ("train", "val", "test"):

@@ -54,7 +54,7 @@ def main() -> None:
     wanted = wanted_volumes(options, generator.options)
     condition = volume_condition(generator, wanted, options.num_samples)
     if wanted:
-        generator = replace(generator, bonus=())  # found for hearts of any volume
+        generator = replace(generator, bonus=())  # it was found on hearts without requested volumes
     model = sha256_file(args.model)
     redraw = Redraw.of(options.redraw, args.voxels, args.train, generator.grid)
     deciding = [sampler, options.num_inference_steps, options.seed, options.guidance, wanted]

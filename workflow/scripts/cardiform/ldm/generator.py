@@ -35,8 +35,8 @@ VOLUME_BONUS = "volume_bonus"  # in a model.pt, see keeping
 class ShapeGenerator:
     """Everything that the model.pt of train_diffusion holds.
 
-    bonus : (classes + 1,) added to the logits of hearts that are drawn without known classes; none
-        of files of an earlier version.
+    bonus : (classes + 1,) added to the logits of hearts that are drawn without known classes; empty
+        for files of an earlier version.
     """
 
     options: DiffusionOptions
@@ -119,7 +119,7 @@ class ShapeGenerator:
 
 
 def bonus_of(stored: Model, grid: Grid) -> tuple[float, ...]:
-    """What a model.pt holds of it; empty: nothing.
+    """The volume bonus of a model.pt; empty where it has none.
 
     Raises
     ------

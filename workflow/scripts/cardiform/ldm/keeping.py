@@ -60,9 +60,8 @@ def drawn_bonus(generator: ShapeGenerator, volumes: np.ndarray, hearts: int) -> 
     """What to add to the logits of drawn hearts, so that over many each class has the mean volume
     of the training's, as far as :data:`LIMIT` lets it: (classes + 1,).
 
-    A generator that has not learned everything draws means of hearts, which have less of what is
-    thin. What hearts need that are completed, or have volumes asked for, is not known: they get
-    nothing.
+    The correction is found on unconditional hearts, so it is used for these alone: neither for
+    completed hearts nor for those with requested volumes.
 
     volumes : (classes,) ml, means of the training hearts as they are.
     hearts : that are drawn for this; none of them is a sample of the same seed.
@@ -84,9 +83,11 @@ def drawn_bonus(generator: ShapeGenerator, volumes: np.ndarray, hearts: int) -> 
             sample.add(generator.decode(heart[None])[0].flatten(1).T.numpy())
     sample.lacking[1:] += hearts * volumes / (grid.spacing**3 / 1000)
     bonus = bonuses(*sample.taken(), LIMIT).round(DECIMALS)
-    log.info("so that drawn hearts have the volumes, added to the logits: %s", _listed(bonus, grid))
+    log.info("added to the logits, so that drawn hearts keep the volumes: %s", _listed(bonus, grid))
     if np.abs(bonus).max() >= LIMIT:
-        log.warning("no more than %g is added: volumes of drawn hearts differ; train longer", LIMIT)
+        log.warning(
+            "%g is the most that is added: drawn hearts have other volumes; train longer", LIMIT
+        )
     return bonus.tolist()
 
 

@@ -185,8 +185,8 @@ class DiffusionOptions(TrainingOptions):
     )
     volume_hearts: int = option(
         256,
-        "hearts drawn after the training, from which what gives drawn hearts the mean volumes of "
-        "the training's is found (0: nothing is done)",
+        "hearts drawn after the training to correct class volumes: drawn hearts then have the mean "
+        "volumes of the training hearts (0: no correction)",
         minimum=0,
         resumable=True,
         young=True,
