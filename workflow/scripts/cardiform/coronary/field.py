@@ -21,11 +21,12 @@ from .wall_noise import roughness
 REACH_VOX = 4  # distances are known so far from a mask
 # Voxels of the isotropic grid: a wall that moves by less has not been changed. The first holds
 # where the label is smooth, the last where it is rough (see wall_noise), the other where its own
-# grid is too coarse to tell, where the repair changed the label, and beside what changes in any
-# case. Chosen on four noisy trees of each kind of noise (docs/coronary.md).
+# grid is coarse, where the repair changed the label, and beside what changes in any case. Chosen
+# on four noisy trees of each kind of noise (docs/coronary.md).
 SMOOTH_CHANGE_VOX, LEAST_CHANGE_VOX, ROUGH_CHANGE_VOX = 1.25, 0.5, 0.0
 SMOOTH, ROUGH = 1.05, 1.13
 COARSE = 1.4  # times the isotropic grid's voxels
+SLICE_SHARE = 0.25  # of the longest voxel edge: so far voxels' borders are off a wall on average
 BESIDE_VOX = 2.0
 
 
@@ -78,14 +79,17 @@ def repaired_field(thin: ThinStructure) -> CaseField:
 
 def least_change(given: np.ndarray, affine: np.ndarray, thin: ThinStructure) -> float:
     """By how many voxels of the isotropic grid a wall has to move to be changed: the smoother the
-    label, the more. A network that has learned ragged walls moves smooth ones, too.
+    label, the more, and the thicker its slices. A network that has learned ragged walls moves
+    smooth ones, too, and one that has learned thin slices the walls of thick ones.
 
     given : (X, Y, Z) bool, the label on its own grid.    affine : (4, 4) of that grid.
     """
-    if spacing_of(affine).max() > COARSE * thin.spacing:
-        return LEAST_CHANGE_VOX
     ends = (SMOOTH, ROUGH), (SMOOTH_CHANGE_VOX, ROUGH_CHANGE_VOX)
-    return float(np.interp(roughness(given, affine, thin), *ends))
+    least = float(np.interp(roughness(given, affine, thin), *ends))
+    longest = float(spacing_of(affine).max() / thin.spacing)
+    if longest > COARSE:
+        least = max(least, LEAST_CHANGE_VOX, SLICE_SHARE * longest)
+    return least
 
 
 def _changed(
