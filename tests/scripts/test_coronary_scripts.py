@@ -202,6 +202,11 @@ def test_the_refinement_of_a_fold_is_of_its_test_cases(stages):
     refused(run_inside("collect_folds.py", "--rule", "refine_coronary", *files), "give test.csv")
     more = ("--preset", "repair", "--manifest", stages.manifest, "--out", out, "--held-out")
     refused(run_inside("refine_coronary.py", *stages.cases, *more), "give that, too")
+    stages.folder.joinpath("none.csv").write_text("case_id,patient_id,path\n")
+    none = ("--test", stages.folder / "none.csv", "--out", stages.folder / "fold" / "none")
+    made = run_inside("refine_coronary.py", *stages.cases, *more, *none)
+    assert made.returncode == 0, made.stderr
+    assert " done (" not in made.stderr, "without test cases none is refined"
 
 
 def test_fused_label_maps_and_the_table_of_them(stages):

@@ -466,6 +466,19 @@ def test_completion_is_measured_on_test_cases(stages):
     assert (folder / "completion" / "phantom_003.png").stat().st_size > 0
 
 
+def test_without_test_cases_none_is_completed(stages):
+    folder = stages.folder
+    (folder / "none.csv").write_text("case_id,patient_id,path\n")
+    result = stages.complete(
+        "--cases", folder / "cases.tsv", "--voxels", folder / "voxels" / "manifest.tsv",
+        "--train", folder / "train.csv", "--test", folder / "none.csv",
+        "--out", folder / "no_completion",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert " done (" not in result.stderr
+    assert json.loads((folder / "no_completion" / "metrics.json").read_text())["cases"] == {}
+
+
 def test_clouds_of_a_case_table_and_of_one_file(stages, tmp_path):
     def convert(out, *arguments):
         where = ("--out", tmp_path / out, "--manifest", tmp_path / out / "manifest.tsv")

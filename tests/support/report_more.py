@@ -111,12 +111,12 @@ def write_measures(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "norms.csv").write_text(
         "class,part,measure,unit,cases,mean,sd,min,p05,p25,median,p75,p95,max\n"
-        "aorta,,volume,ml,40,100,10,80,85,90,99,110,115,120\n"
+        "aorta,whole,volume,ml,40,100,10,80,85,90,99,110,115,120\n"
     )
     (folder / "zscores.csv").write_text(
         "case_id,class,part,measure,value,unit,cut,cases,mean,sd,z\n"
-        "c01,aorta,,volume,141,ml,False,40,100,10,4.1\n"
-        "c02,aorta,,volume,90,ml,False,40,100,10,-1\n"
-        "c03,aorta,,volume,10,ml,True,40,100,10,\n"
-        "c02,aorta,,area,9,cm2,False,40,10,1,-1\n"
+        "c01,aorta,whole,volume,141,ml,False,40,100,10,4.1\n"
+        "c02,aorta,whole,volume,90,ml,False,40,100,10,-1\n"
+        "c03,aorta,whole,volume,10,ml,True,40,100,10,\n"
+        "c02,aorta,whole,area,9,cm2,False,40,10,1,-1\n"
     )

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cardiform import cli, outputs
+from cardiform.apply import case as apply_steps
 from cardiform.apply.inputs import cases_of_files, cases_of_table
 from cardiform.apply.models import find_folds, find_models
+from cardiform.apply.networks import one_table
 from cardiform.apply.stages import FOLDERS, find_stages
 from cardiform.apply.tasks import choose, left_out, usable
+from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.files import write_json, write_text
+from cardiform.labels import LabelTable
 from cardiform.options.coronary import CoronaryRepairOptions
 from cardiform.options.geometry import PointsOptions
 from cardiform.options.sections import SECTIONS
@@ -123,6 +129,27 @@ def test_options_of_the_last_run_of_each_script_are_read_back(tmp_path):
     assert stages["points"].seed == 3 and stages.known == {"points"}
 
 
+def test_stages_are_found_however_a_folder_is_written(tmp_path, monkeypatch):
+    ran(tmp_path / "acme" / "points", "sample_sdf", PointsOptions(seed=3))
+    fold = put(tmp_path / "acme" / "folds" / "0", "vecset")
+    for place, written in ((fold, "."), (fold.parent, "0"), (fold / "vecset", "..")):
+        monkeypatch.chdir(place)
+        assert find_stages(Path(written)) == find_stages(fold)
+        assert find_stages(Path(written))["points"].seed == 3
+        assert [m.folder.name for m in find_folds([Path(written)])] == ["0"]
+
+
+def test_latent_diffusion_alone_may_know_fewer_classes(tmp_path):
+    def stored(name, classes):
+        table = LabelTable(tuple(LabelTable())[:classes])
+        return SimpleNamespace(path=tmp_path / name, labels=True, table=table)
+
+    whole = stored("vecset", 10)
+    assert one_table([], [{"vecset": whole, "diffusion": stored("diffusion", 9)}]) == LabelTable()
+    text = problems_of(one_table, [], [{"vecset": whole}, {"vecset": stored("other", 9)}])
+    assert "other: was trained with another label table than" in text
+
+
 def test_empty_lists_and_the_structure_are_read_back(tmp_path):
     given = CoronaryRepairOptions(structure="veins", evidence=(), gap_mm=2.5)
     ran(tmp_path / "veins" / "repaired", "repair_coronary", given)
@@ -215,3 +242,15 @@ def test_the_mean_of_solids_is_that_of_their_distances():
     nothing = Solid(np.ones((1, 1, 1), np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
     assert not (mean_solid([small, nothing, nothing]).values < 0).any()
     np.testing.assert_allclose(mean_solid([small, small]).values, small.values, atol=2e-4)
+
+
+def test_the_picture_of_a_fused_case_shows_what_was_given(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(apply_steps, "draw_case", lambda path, ready, *_: drawn.append(ready))
+    monkeypatch.setattr(apply_steps, "STEPS", {"fuse": lambda work: drawn.append(work.ready)})
+    content = SimpleNamespace(trained_on=lambda case_id: [])
+    networks = SimpleNamespace(table=LabelTable(), stages=None, content=content)
+    case = Case(case_id="a", patient_id="a", labels="given.nii.gz")
+    how = {"networks": networks, "tasks": ("fuse",), "out": tmp_path, "notes": {}}
+    apply_steps.apply_case(case, **how, use_refined=True)
+    assert [ready.case.labels for ready in drawn] == ["given.nii.gz", "given.nii.gz"]

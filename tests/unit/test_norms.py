@@ -94,6 +94,13 @@ def test_norms_of_others_are_looked_at(tmp_path, change, words):
         norms.read_norms(path)
 
 
+def test_norms_of_a_cohort_of_too_few_hearts_are_none(tmp_path, five):
+    few = norms.norms_of(five, least_cases=len(five) + 1)
+    table.write_frame(tmp_path / "norms.csv", few)
+    with pytest.raises(InputError, match="has no norm in it"):
+        norms.read_norms(tmp_path / "norms.csv")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

@@ -178,7 +178,7 @@ def test_measures_are_shown_with_the_hearts_that_are_far_from_the_rest(tmp_path)
     section = next(s for s in sections_of(Results(folder), TABLE) if s.name == "measures")
     far, usual = section.tables
     shown = [[cell.text for cell in row] for row in far.rows]
-    assert shown == [["c01", "aorta", "", "volume", "ml", "141", "+4.1"]]
+    assert shown == [["c01", "aorta", "whole", "volume", "ml", "141", "+4.1"]]
     assert [cell.text for cell in usual.rows[0]][4:] == ["40", "100", "10", "85", "99", "115"]
     [volumes] = section.charts
     [trace] = volumes.figure["data"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cardiform import outputs
 from cardiform.ldm.clouds import counts_on, fields_of, typical, volume_of
 from cardiform.ldm.hearts_on_grid import FIELD, INSIDE, Grid
 from cardiform.ldm.ridge import on_ridge
@@ -90,3 +91,16 @@ def test_the_wall_of_a_solid_is_its_surface():
     assert np.abs(np.linalg.norm(on_ridge(walls, solid, affine), axis=1) - 12).max() < 0.5
     nothing = np.zeros((40, 40, 40))
     assert np.allclose(on_ridge(walls, nothing, affine), walls)
+
+
+def test_no_file_of_a_sample_is_of_another_heart_than_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr("cardiform.ldm.samples.case_picture", lambda *_, **__: None)
+    outputs.register(outputs.Places([outputs.absolute(tmp_path)], maker="sample_diffusion"))
+    try:
+        grid, logits = Grid(FIELD, 16, EDGE_MM, INSIDE), torch.full((1, 16, 16, 16), -1.0)
+        for kind, there in (("both", {"csv", "gz"}), ("nifti", {"gz"}), ("pointcloud", {"csv"})):
+            write_sample(0, logits, grid, SamplingOptions(save_format=kind), tmp_path)
+            folders = (tmp_path / "nifti", tmp_path / "pointcloud")
+            assert {p.name.split(".")[-1] for f in folders for p in f.glob("sample*")} == there
+    finally:
+        outputs.register(outputs.Places())

@@ -195,3 +195,12 @@ def test_columns_of_cases_are_numbers_of_a_case_table(tmp_path):
     path.write_text("name\tx_age\na\t50\n")
     with pytest.raises(InputError, match=r"t\.tsv: no column case_id, by which --columns"):
         encode.columns_of(path, ("x_age",), ["a"])
+
+
+def test_a_class_that_the_given_heart_lacks_cannot_be_taken_from_it(generator, hearts, tmp_path):
+    lacking = dataclasses.replace(hearts[3], present=np.array([1, 0, 0], bool))
+    path = tmp_path / "lacking.npz"
+    save_npz(path, **vars(lacking), format_version=SET_LATENTS.version)
+    generator.wanted(1, {}, {}, ("ball",), path)
+    with pytest.raises(InputError, match="is of a heart without other, which"):
+        generator.wanted(1, {}, {}, ("ball", "other"), path)

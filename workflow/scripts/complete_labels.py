@@ -85,7 +85,7 @@ def main() -> None:
     training, tested = ([name for name, _ in rows[part]] for part in ("train", "test"))
     files = made_files([args.voxels], completer.generator.learned_from(training), ".nii.gz")
     cut = cut_classes(args.voxels, [f.case_id for f in files], completer.generator.grid)
-    cases = read_checked_cases(args.cases, tested)
+    cases = read_checked_cases(args.cases, tested) if tested else []  # no id at all means all
     per_case.run_cases(
         per_case.CaseRun(cases, args.out, args.out / "manifest.tsv"),
         functools.partial(

@@ -60,7 +60,7 @@ def main() -> None:
 
     check_names(args.label_maps, args.out)
     network = Reconstructor.load(args.model, options, choose_device(options.device))
-    stages = find_stages(args.model.parent.parent)
+    stages = find_stages(args.model.absolute().parent.parent)
     shares = ["slices_share"] if args.slices else []
     shares += [] if args.slices and not args.missing else ["hidden_share"]
     completer = PartCompleter.of(network, args.model, stages["meshes"], stages["points"], shares)

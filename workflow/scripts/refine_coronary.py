@@ -70,7 +70,8 @@ def main() -> None:
     given = {part: getattr(args, part) for part in ("train", "validation", "test")}
     split = splits.read_splits({part: path for part, path in given.items() if path is not None})
     chosen = [case_id for case_id, _ in split["test"]] if args.held_out else args.select
-    cases = read_checked_cases(args.cases, chosen)
+    none = args.held_out and not chosen  # no id at all would mean all
+    cases = [] if none else read_checked_cases(args.cases, chosen)
     files = {f.case_id: f.path for f in find_repaired(args.manifest, [c.case_id for c in cases])}
     refiner = load_refiner(args.model, options, repair, choose_device(options.device))
     having = [case for case in cases if case.case_id in files]

@@ -78,7 +78,7 @@ def apply_case(
         if said := least_sure(work.sure):
             log.info("%s: %s", case.case_id, said)
         picture = out / "pictures" / f"{case.case_id}.png"
-        draw_case(picture, work.ready, work.shown, said)
+        draw_case(picture, work.given, work.shown, said)
     path = figures_path(out, case.case_id)
     record.write(path, case.case_id, tasks, networks.content.trained_on(case.case_id))
     return [*work.written, picture, path]
@@ -87,12 +87,14 @@ def apply_case(
 class _Work:
     """A case and what has been made of it.
 
+    given : as it was; ``ready`` is what shapes are made of, the fused label map say.
     shown : what made the surfaces, by class, or the label map for the picture; the first counts.
     sure : class name -> confidence in the label map.
     """
 
     def __init__(self, ready: Ready, networks: Networks, out: Path, record: Record):
-        self.ready, self.networks, self.out, self.record = ready, networks, out, record
+        self.given = self.ready = ready
+        self.networks, self.out, self.record = networks, out, record
         self.written: list[Path] = []
         self.shown: dict[str, Mapping[str, Mesh] | LabelMap] = {}
         self.sure: dict[str, float] = {}

@@ -33,6 +33,7 @@ from .stages import Stages, find_stages
 from .tasks import usable
 
 USUAL, REPAIR = "coronary", "repair"
+PARTIAL = ("autoencoder", "diffusion")  # families that may leave classes out
 
 
 @dataclass(frozen=True)
@@ -126,21 +127,21 @@ def one_table(models: Sequence[Models], stored: Sequence[dict[str, Model]]) -> L
         Two files were trained with different tables.
     """
     tables = [
-        (content.path, content.table)
+        (content.path, content.table, family in PARTIAL)
         for found in stored
-        for content in found.values()
+        for family, content in found.items()
         if content.labels
     ]
     if not tables:
         raise InputError(
             problem(models[0].folder, "has no model with a label table", "train again")
         )
-    path, table = max(tables, key=lambda item: len(item[1]))
+    path, table, _ = max(tables, key=lambda item: len(item[1]))
     known = {(c.value, c.name) for c in table}
     problems = [
         problem(other, f"was trained with another label table than {path}", "apply them separately")
-        for other, its in tables
-        if not {(c.value, c.name) for c in its} <= known
+        for other, its, partial_too in tables
+        if (own := {(c.value, c.name) for c in its}) != known and not (partial_too and own < known)
     ]
     if problems:
         raise InputError(problems)

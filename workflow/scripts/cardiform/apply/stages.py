@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import os
 import shlex
 import typing
 from collections.abc import Iterator
@@ -97,6 +98,7 @@ def find_stages(folder: Path, structure: str = "coronary") -> Stages:
     InputError
         ``stages.json`` is damaged or of a newer version.
     """
+    folder = Path(os.path.abspath(folder))  # of ``.`` the parent is ``.``
     shared = folder.parent.parent if folder.parent.name == FOLDS else folder  # by all folds
     file = next((top / FILE for top in (folder, shared) if (top / FILE).is_file()), None)
     if file is not None:

@@ -173,6 +173,9 @@ def write_heart(
     """
     name, table = sample_name(number), grid.table
     affine = grid.cube(np.zeros(3)).affine
+    for kind, ending in (("nifti", "nii.gz"), ("pointcloud", "csv")):
+        if options.save_format not in (kind, "both"):  # of an earlier run, another heart
+            outputs.remove(out / kind / f"{name}.{ending}")
     if options.save_format in ("nifti", "both"):
         path = out / "nifti" / f"{name}.nii.gz"
         if grid.has_classes:

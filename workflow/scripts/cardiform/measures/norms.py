@@ -57,6 +57,9 @@ def read_norms(path: str | Path) -> pd.DataFrame:
     NORMS.check_header(path, header)
     frame = pd.DataFrame([row for _, row in rows], columns=list(COLUMNS))
     numbers = [name for name in COLUMNS if name not in KEYS]
+    if frame.empty:
+        fact = "has no norm in it: too few hearts had a measure whole"
+        raise InputError(problem(path, fact, "give the norms of a larger cohort, or none"))
     frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce")
     wrong = ~np.isfinite(frame[numbers]).all(axis=1) | (frame["sd"] < 0)
     if wrong.any():

@@ -10,6 +10,7 @@ from ..tables import read_table
 from .charts import boxes
 from .parts import Chart, Results, Section, Table, number, structures, words
 
+WHOLE = "whole"  # as cardiform.measures.table has it
 FAR = 3.0  # standard deviations
 MOST_ROWS = 40
 NAMES = ("class", "part", "measure", "unit")
@@ -57,7 +58,7 @@ def _volumes(scores: Sequence[Mapping[str, str]], labels: LabelTable) -> list[Ch
     """Volumes of every heart against what is usual: deviations from the mean."""
     found: dict[str, dict[str, float]] = {}
     for row in scores:
-        if (row["measure"], row["part"]) == ("volume", "") and row["z"]:
+        if (row["measure"], row["part"]) == ("volume", WHOLE) and row["z"]:
             found.setdefault(row["class"], {})[row["case_id"]] = float(row["z"])
     series = {
         title: (list(found[name].values()), list(found[name]), color)

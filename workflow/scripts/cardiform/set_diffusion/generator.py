@@ -134,7 +134,7 @@ class SetGenerator:
         for name, value in columns.items():
             asked[:, len(self.table) + self.columns.index(name)] = value
         seen = torch.tensor([name in known for name in self.table.names])
-        return Wanted(asked, self._row(heart) if heart else None, seen)
+        return Wanted(asked, self._row(heart, known) if heart else None, seen)
 
     def _check(self, volumes, columns, known: Sequence[str], heart: Path | None) -> None:
         problems = []
@@ -194,11 +194,15 @@ class SetGenerator:
             ),
         ]
 
-    def _row(self, path: Path) -> Tensor:
+    def _row(self, path: Path, known: Sequence[str]) -> Tensor:
         heart = SetLatents.load(path)
         if heart.latents.shape != self.statistics.shape:
             fact = f"has latents {heart.latents.shape}, the model {self.statistics.shape}"
             raise InputError(problem(path, fact, "give latents of the VecSet of the model"))
+        there = {name for name, own in zip(self.table.names, heart.present) if own}
+        if lacking := [name for name in known if name not in there]:
+            fact = f"is of a heart without {', '.join(lacking)}, which set_sampling.known names"
+            raise InputError(problem(path, fact, "name other classes, or another heart"))
         beside = path.parent / "slots.npz"
         if beside.is_file() and not np.array_equal(load_slots(beside)[0].places, self.slots.places):
             fact = f"is in other slots than the model's hearts ({beside.name} beside it)"
