@@ -29,7 +29,7 @@ from cardiform.options.coronary import (
 )
 from cardiform.options.sections import memory_advice
 
-MASKS = 3  # version of what is written for a case: those of the version before are made again
+MASKS = 4  # version of what is written for a case: those of the version before are made again
 log = logging.getLogger("refine_coronary")
 
 
