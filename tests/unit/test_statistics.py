@@ -478,5 +478,7 @@ def test_columns_that_are_no_numbers_are_named(tmp_path):
         f"{path}:4: x_age is 'inf', no number",
     ]
     assert read_numbers(path, ["x_age"], ["b"]) == {"x_age": {}}
+    path.write_text("case_id\tx_age\na\tNA\nb\t61\nc\t-\nd\tnone\ne\tn/a\nf\tNaN\n")
+    assert read_numbers(path, ["x_age"], "abcdef") == {"x_age": {"b": 61.0}}
     with pytest.raises(InputError, match="x_age has 2 numbers of scored hearts"):
         check_known({"x_age": {"a": 1.0, "b": 2.0}})
