@@ -163,7 +163,8 @@ def earlier_figures(out: Path, cases: Iterable[str], models: str) -> list[Path]:
     models : see :class:`Origin`. The log says which are left out, since they are of others.
     """
     own = {figures_path(out, case_id) for case_id in cases}
-    found, left_out = [], []
+    found: list[Path] = []
+    left_out: list[Path] = []
     for path in sorted(set((out / "figures").glob("*.json")) - own):
         try:
             same = FIGURES.load(path).get("models") == models
