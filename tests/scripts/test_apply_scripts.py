@@ -485,3 +485,8 @@ def test_label_maps_or_a_table(tmp_path):
     refused(apply("x", tmp_path / "out"), "name --labels or --table, one of them: see --help")
     words = ("--labels", "a.nii.gz", "--select", "a")
     refused(apply("x", tmp_path / "out", *words), "--select needs --table")
+    table = ("--table", "a.tsv")
+    nothing = apply("x", tmp_path / "out", *table, "--select")
+    refused(nothing, "argument --select: expected at least one argument")
+    nothing = apply("x", tmp_path / "out", *table, "--tasks")
+    refused(nothing, "argument --tasks: expected one argument")
