@@ -261,6 +261,11 @@ def test_finished_cases_are_kept_and_other_tasks_make_them_again(made, applied, 
     assert "1 of 1 cases are finished already" in applied_well(results, applied[0], *labels)
     fewer = (*labels, "--tasks", "refine", "fuse")
     assert f"{HELD_OUT} done (1 of 1)" in applied_well(results, tmp_path / "out", *fewer)
+    before, after = (rows_of(folder / "summary.csv") for folder in (applied[0], tmp_path / "out"))
+    assert sorted(map(str, after)) == sorted(map(str, before)), "the other tasks' figures stay"
+    other = (labels_of(trainings, TRAIN[0]), "--tasks", "refine")
+    applied_well(results, tmp_path / "out", "--labels", *other)
+    assert {r["case_id"] for r in rows_of(tmp_path / "out" / "summary.csv")} == {HELD_OUT, TRAIN[0]}
 
 
 def test_one_bad_case_stops_no_other_and_truth_is_measured(made, tmp_path):
@@ -480,3 +485,8 @@ def test_label_maps_or_a_table(tmp_path):
     refused(apply("x", tmp_path / "out"), "name --labels or --table, one of them: see --help")
     words = ("--labels", "a.nii.gz", "--select", "a")
     refused(apply("x", tmp_path / "out", *words), "--select needs --table")
+    table = ("--table", "a.tsv")
+    nothing = apply("x", tmp_path / "out", *table, "--select")
+    refused(nothing, "argument --select: expected at least one argument")
+    nothing = apply("x", tmp_path / "out", *table, "--tasks")
+    refused(nothing, "argument --tasks: expected one argument")

@@ -374,7 +374,8 @@ def _write_applied(folder: Path, case: table.Case, networks: dict, options: dict
     )
     record = apply_record.Record(notes=["coarse"])
     record.add("reconstruct", "vecset", apply_record.LABEL, {"myocardium": {"dice": 0.5}})
-    record.write(out / "figures" / "a.json", NAME, ["encode"], ["acme: vecset"])
+    origin = apply_record.Origin("0" * 64, ["0" * 64, "", ""])
+    record.write(out / "figures" / "a.json", NAME, ["encode"], ["acme: vecset"], origin)
 
 
 def _write_training(out: Path) -> None:

@@ -14,6 +14,7 @@ from cardiform.apply import case as apply_steps
 from cardiform.apply.inputs import cases_of_files, cases_of_table
 from cardiform.apply.models import find_folds, find_models
 from cardiform.apply.networks import one_table
+from cardiform.apply.record import FIGURES, LABEL, Origin, Record, earlier_figures, figures_path
 from cardiform.apply.stages import FOLDERS, find_stages
 from cardiform.apply.tasks import choose, left_out, usable
 from cardiform.cohort.table import Case
@@ -250,7 +251,44 @@ def test_the_picture_of_a_fused_case_shows_what_was_given(tmp_path, monkeypatch)
     monkeypatch.setattr(apply_steps, "STEPS", {"fuse": lambda work: drawn.append(work.ready)})
     content = SimpleNamespace(trained_on=lambda case_id: [])
     networks = SimpleNamespace(table=LabelTable(), stages=None, content=content)
+    monkeypatch.chdir(tmp_path)
+    Path("given.nii.gz").write_bytes(b"a label map")
     case = Case(case_id="a", patient_id="a", labels="given.nii.gz")
     how = {"networks": networks, "tasks": ("fuse",), "out": tmp_path, "notes": {}}
     apply_steps.apply_case(case, **how, use_refined=True)
     assert [ready.case.labels for ready in drawn] == ["given.nii.gz", "given.nii.gz"]
+
+
+def test_figures_of_other_tasks_stay_while_models_and_files_are_the_same(tmp_path, caplog):
+    path, same = figures_path(tmp_path, "a"), Origin("m", ["l", "", ""])
+
+    def call(tasks, origin, dice):
+        record = Record(notes=["coarse"])
+        for task in tasks:
+            record.add(task, "vecset", LABEL, {"aorta": {"dice": dice}})
+        done = record.add_earlier(path, tasks, origin)
+        record.write(path, "a", done, [], origin)
+        found = FIGURES.load(path)
+        assert found["notes"] == ["coarse"]
+        return found["tasks"], [(row["task"], row["value"]) for row in found["rows"]]
+
+    assert call(["reconstruct", "refine"], same, 0.1)[0] == ["reconstruct", "refine"]
+    tasks, rows = call(["fuse"], same, 0.2)  # which refines, too
+    assert tasks == ["fuse", "reconstruct"] and rows == [("reconstruct", 0.1), ("fuse", 0.2)]
+    assert call(["reconstruct"], same, 0.3)[1] == [("fuse", 0.2), ("reconstruct", 0.3)]
+    assert not caplog.messages
+    tasks, rows = call(["encode"], Origin("m", ["other", "", ""]), 0.4)
+    assert tasks == ["encode"] and rows == [("encode", 0.4)]
+    assert caplog.messages == [
+        "a: no figures of reconstruct, fuse: they are of other models, options or files"
+    ]
+
+
+def test_earlier_cases_stay_in_the_summary_where_their_models_are_the_same(tmp_path, caplog):
+    for name, models in (("a", "m"), ("b", "m"), ("c", "other"), ("d", "m")):
+        Record().write(figures_path(tmp_path, name), name, [], [], Origin(models, []))
+    found = earlier_figures(tmp_path, ["d"], "m")
+    assert [path.stem for path in found] == ["a", "b"]
+    assert caplog.messages == [
+        "1 cases of earlier calls are not in summary.csv (other models or options): c"
+    ]

@@ -283,6 +283,12 @@ def test_the_run_that_case_arguments_ask_for(tmp_path):
         cli.case_run(case_arguments(tmp_path, "--select", "d"))
 
 
+def test_a_selection_of_nothing_is_not_all(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        case_arguments(tmp_path, "--select")
+    assert "argument --select: expected at least one argument" in capsys.readouterr().err
+
+
 def test_other_errors_keep_their_traceback(tmp_path):
     code = "from cardiform import cli\ncli.run(lambda: open('/nowhere'))"
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}

@@ -19,6 +19,7 @@ from cardiform.cohort.checks import check_case, check_cases, judge, notes, summa
 from cardiform.cohort.manifest import MadeFile
 from cardiform.cohort.table import Case, read_case_table, read_checked_cases, write_cases
 from cardiform.completion.figures import summarise as summarise_completion
+from cardiform.completion.figures import table_of_summary as table_of_completion
 from cardiform.coronary.data import NearDataset, PatchDataset
 from cardiform.coronary.thin_structure import PackedMask
 from cardiform.errors import InputError
@@ -259,6 +260,24 @@ def test_whole_and_cut_classes_have_rows_of_their_own(tmp_path):
     lines = table_of_figures(test, TABLE.names, "mean_shape").splitlines()
     row = next(line for line in lines if line.startswith("left_atrium, cut in 1"))
     assert "0.500" in row and sum(line.startswith("left_atrium") for line in lines) == 2
+
+
+def test_cut_classes_of_long_names_have_rows_of_their_own():
+    names = [f"right_upper_pulmonary_vein_{k}" for k in "ab"]
+    figures = {"dice": 0.5, "assd_mm": 1.0, "hd95_mm": 2.0, "missed": 0.0, "volume_error": 0.1}
+    rows = dict.fromkeys(names, figures)
+    groups = {"chambers_and_great_vessels": figures, "all_classes": figures}
+    method = {"mean": rows, "cut": rows, **groups}
+    part = {"model": method, "mean_shape": method, "cut_cases": dict.fromkeys(names, 1)}
+    means = dict.fromkeys(names, dict.fromkeys(("model", "mean_shape"), figures))
+    tables = (
+        table_of_figures(part, names, "mean_shape").splitlines(),
+        table_of_completion({"mean": means, "cut": means}),
+    )
+    for lines in tables:
+        for name in names:
+            assert sum(line.startswith(name) for line in lines) == 2, "whole, and cut"
+        assert len(set(map(len, lines))) == 1, "its columns are straight"
 
 
 def test_completion_has_the_same_two_rows(tmp_path):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cardiform.artefact.model import case_hash
+from cardiform.errors import InputError
 from cardiform.export.example import _difference, draw_example
+from cardiform.export.models import one_table
 from cardiform.labels import LabelClass, LabelTable
 from cardiform.ldm.generator import ShapeGenerator
 from cardiform.phantom.scans import draw_scan
@@ -63,3 +66,14 @@ def test_incomplete_training_cases_are_known_by_id_and_by_hash(stored):
         statistics=SimpleNamespace(incomplete=(stored,)),
     )
     assert ShapeGenerator.learned_from(generator, ["a", "b", "c"]) == ["a", "c"]
+
+
+def test_latent_diffusion_alone_may_know_fewer_classes():
+    def stored(kind, classes):
+        return SimpleNamespace(kind=kind, labels=True, table=LabelTable(tuple(whole)[:classes]))
+
+    whole, vecset, other = LabelTable(), Path("vecset.pt"), Path("other.pt")
+    models = {vecset: stored("vecset", 10), other: stored("ldm_diffusion", 9)}
+    assert one_table(models) == whole
+    with pytest.raises(InputError, match=r"other\.pt: has another label table than vecset\.pt"):
+        one_table(models | {other: stored("vqvae", 9)})

@@ -220,3 +220,27 @@ def test_columns_are_those_of_the_table(tmp_path):
         InputError, match=r"no column x_age, which --groups names; add it .*it has x_sex"
     ):
         groups.read_columns(path, ["x_age"], ["a"])
+
+
+def test_missing_entries_are_no_groups(tmp_path):
+    path, names = tmp_path / "cohort.tsv", [f"c{k:02d}" for k in range(24)]
+    missing = ["NA", "n/a", "NaN", "None", "-", ""]
+
+    def table(*columns):
+        rows = zip(names, *columns)
+        lines = ["case_id\tx_age\tx_sick\tx_code", *("\t".join(map(str, row)) for row in rows)]
+        path.write_text("\n".join(lines) + "\n")
+        return groups.read_columns(path, ["x_age", "x_sick", "x_code"], names)
+
+    ages = [*missing, *(40 + k // 2 for k in range(18))]
+    words, codes = ["none", "hcm", "NA", "-"] * 6, ["0", "1", "unknown", "n/a"] * 6
+    columns = table(ages, words, codes)
+    assert list(columns["x_age"].index) == names[6:]
+    assert set(columns["x_sick"]) == {"none", "hcm", "-"}  # none is a group of its own
+    assert set(columns["x_code"]) == {"0", "1", "unknown"}
+    frame, _ = cohort(np.random.default_rng(2))
+    found, _ = groups.compare(frame, {"x_age": columns["x_age"]}, **SETTINGS)
+    assert set(found["effect"]) == {"spearman_rho"} and set(found["cases_a"]) == {18}
+    ages[7] = "41 years"
+    with pytest.raises(InputError, match=r"cohort\.tsv:9: x_age is '41 years', no number; correct"):
+        table(ages, words, codes)

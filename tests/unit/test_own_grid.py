@@ -59,7 +59,7 @@ def thin_of(label_map) -> ThinStructure:
 
 
 def mask_moved_by(given, label_map, voxels: float) -> np.ndarray:
-    """The mask on its own grid where a field moves every wall inwards, by voxels of the fine one."""
+    """The mask on its own grid where a field moves every wall in, by voxels of the fine one."""
     thin = thin_of(label_map)
     still = repaired_field(thin)
     distances = lambda places: still.distances(places) + voxels * thin.spacing  # noqa: E731

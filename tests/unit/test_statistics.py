@@ -22,7 +22,13 @@ from cardiform.options.geometry import MeshesOptions
 from cardiform.options.statistics import ShapeStatisticsOptions
 from cardiform.statistics import make
 from cardiform.statistics.case import RegisteredHeart, registered_path, to_surface
-from cardiform.statistics.cohort import Cohort, compared, file_stems, write_columns
+from cardiform.statistics.cohort import (
+    Cohort,
+    compared,
+    file_stems,
+    registration_figures,
+    write_columns,
+)
 from cardiform.statistics.drawing import write_modes
 from cardiform.statistics.hearts import (
     Outline,
@@ -478,5 +484,17 @@ def test_columns_that_are_no_numbers_are_named(tmp_path):
         f"{path}:4: x_age is 'inf', no number",
     ]
     assert read_numbers(path, ["x_age"], ["b"]) == {"x_age": {}}
+    path.write_text("case_id\tx_age\na\tNA\nb\t61\nc\t-\nd\tnone\ne\tn/a\nf\tNaN\n")
+    assert read_numbers(path, ["x_age"], "abcdef") == {"x_age": {"b": 61.0}}
     with pytest.raises(InputError, match="x_age has 2 numbers of scored hearts"):
         check_known({"x_age": {"a": 1.0, "b": 2.0}})
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_class_that_no_new_heart_has_whole_has_no_distance():
+    rows = {"a": [1.0, np.nan, 3.0], "b": [2.0, np.nan, np.nan]}
+    hearts = {c: SimpleNamespace(residual=np.array(row), folded=0.0) for c, row in rows.items()}
+    template = SimpleNamespace(values=LabelTable().values[:3])
+    found = registration_figures(SimpleNamespace(hearts=hearts, template=template), LabelTable())
+    assert list(found["by_class_mm"].values()) == [1.5, None, 3.0]
+    assert found["mean_mm"] == 2.0 and found["worst"]["mm"] == 2.0

@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "artefact": LIGHT | {"artefact"},
     "metrics.record": {"errors", "files", "formats"},
     "training": LIGHT | {"artefact", "metrics", "pictures", "training"},
-    "fusion.summary": {"errors", "formats"},
+    "fusion.summary": {"errors", "formats", "tables"},
     "ldm.option_checks": {"errors", "options", "tables"},
     # they stand above the families
     "set_diffusion": GROUND | TORCH_GROUND | {"vecset", "ldm", "set_diffusion"},

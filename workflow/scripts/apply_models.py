@@ -30,13 +30,11 @@ def with_commas(words: list[str]) -> list[str]:
     found: list[str] = []
     of_tasks = False
     for word in words:
-        if of_tasks and not word.startswith("-"):
+        if of_tasks and found[-1] != "--tasks" and not word.startswith("-"):
             found[-1] += "," * bool(found[-1]) + word
             continue
+        of_tasks = word == "--tasks" or (of_tasks and not word.startswith("-"))
         found.append(word)
-        of_tasks = word == "--tasks"
-        if of_tasks:
-            found.append("")
     return found
 
 
@@ -48,7 +46,7 @@ def parse() -> tuple:
     group.add_argument("--models", required=True, nargs="+", type=Path, help=models)
     group.add_argument("--labels", nargs="+", default=[], metavar="FILE", help="label maps")
     group.add_argument("--table", default="", help="case table, TSV or CSV, in place of --labels")
-    group.add_argument("--select", nargs="*", default=[], metavar="CASE", help="default: all")
+    group.add_argument("--select", nargs="+", default=[], metavar="CASE", help="default: all")
     group.add_argument("--out", required=True, type=Path, help="output folder")
     manifest = "manifest of one chunk; default: <out>/manifest.tsv, and summary.csv of all cases"
     group.add_argument("--manifest", type=Path, help=manifest)

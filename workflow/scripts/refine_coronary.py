@@ -39,7 +39,7 @@ def parse() -> tuple:
     group = parser.add_argument_group("files")
     group.add_argument("--model", type=Path, help="model.pt of train_coronary, same preset")
     group.add_argument("--cases", required=True, help="cases.tsv of check_cohort")
-    group.add_argument("--select", nargs="*", default=[], metavar="CASE", help="default: all")
+    group.add_argument("--select", nargs="+", default=[], metavar="CASE", help="default: all")
     group.add_argument("--manifest", required=True, nargs="+", help="manifests of repair_coronary")
     cli.add_split_arguments(group, "train", "validation", "test", required=False)
     group.add_argument("--held-out", action="store_true", help="the cases of --test alone")

@@ -29,7 +29,7 @@ def main() -> None:
     parser = cli.build_parser(__doc__, VoxelsOptions)
     group = parser.add_argument_group("files")
     group.add_argument("--cases", type=Path, help="cases.tsv of check_cohort")
-    group.add_argument("--select", nargs="*", default=[], metavar="CASE", help="default: all")
+    group.add_argument("--select", nargs="+", default=[], metavar="CASE", help="default: all")
     group.add_argument("--meshes", nargs="+", type=Path, help="mesh files, each of them a case")
     group.add_argument("--out", required=True, type=Path, help="output folder")
     group.add_argument("--manifest", required=True, type=Path, help="manifest to write, TSV")

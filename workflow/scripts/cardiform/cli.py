@@ -354,7 +354,7 @@ def add_case_arguments(
     """The arguments of a per-case script: which cases, where to, how parallel."""
     group = parser.add_argument_group("cases and files")
     group.add_argument("--cases", required=cases_required, help=cases)
-    group.add_argument("--select", nargs="*", default=[], metavar="CASE", help="default: all")
+    group.add_argument("--select", nargs="+", default=[], metavar="CASE", help="default: all")
     group.add_argument("--labels", default="", help="label table, TSV; empty: STACOM-2025")
     group.add_argument("--out", required=True, type=Path, help="output folder")
     group.add_argument("--manifest", required=True, type=Path, help="manifest to write, TSV")

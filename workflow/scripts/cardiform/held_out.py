@@ -17,6 +17,7 @@ from .geometry.surface import Mesh
 from .labels import CHAMBERS_AND_GREAT_VESSELS, LabelTable
 from .metrics.summary import mean_over_cases, mean_over_classes
 from .pictures.figures import compare_picture
+from .tables import names_width
 
 NO_MESH = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
 
@@ -94,18 +95,21 @@ def table_of_figures(part: Mapping, names: Sequence[str], baseline: str) -> str:
     names : classes, in order.    baseline : method whose Dice stands beside the model's.
     """
     title = baseline.replace("_", " ") + " Dice"
-    lines = [f"{'':24}{'Dice':>8}{'ASSD mm':>9}{'HD95 mm':>9}{'missed':>8}{title:>17}"]
     rows = {name: part["model"]["mean"].get(name, {}) for name in names}
     base = {name: part[baseline]["mean"].get(name, {}) for name in names}
     for name in ("chambers_and_great_vessels", "all_classes"):
         rows[name], base[name] = part["model"][name], part[baseline][name]
     for name, cases in part.get("cut_cases", {}).items():
-        title = f"{name[:14]}, cut in {cases}"
-        rows[title], base[title] = part["model"]["cut"][name], part[baseline]["cut"][name]
+        key = f"{name}, cut in {cases}"
+        rows[key], base[key] = part["model"]["cut"][name], part[baseline]["cut"][name]
+    width = names_width(rows)
+    head = f"{'Dice':>8}{'ASSD mm':>9}{'HD95 mm':>9}{'missed':>8}{title:>17}"
+    lines = [" " * width + head]
     for name, row in rows.items():
-        cells = [row.get(figure) for figure in ("dice", "assd_mm", "hd95_mm", "missed")]
-        text = ["-" if v is None else f"{v:.3f}" for v in (*cells, base[name].get("dice"))]
-        lines.append(f"{name[:23]:24}{text[0]:>8}{text[1]:>9}{text[2]:>9}{text[3]:>8}{text[4]:>17}")
+        values = [row.get(figure) for figure in ("dice", "assd_mm", "hd95_mm", "missed")]
+        text = ["-" if v is None else f"{v:.3f}" for v in (*values, base[name].get("dice"))]
+        cells = f"{text[0]:>8}{text[1]:>9}{text[2]:>9}{text[3]:>8}{text[4]:>17}"
+        lines.append(f"{name:{width}}{cells}")
     return "\n".join(lines)
 
 

@@ -76,6 +76,11 @@ def number_of(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def names_width(names: Iterable[str], least: int = 24) -> int:
+    """Characters of a first column of names in the log: cut ones could not be told apart."""
+    return max([least, *(len(name) + 1 for name in names)])
+
+
 def _text(path: Path, remedy: str) -> str:
     try:
         content = path.read_bytes()

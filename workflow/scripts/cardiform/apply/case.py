@@ -35,7 +35,7 @@ from .latents import write_latents
 from .networks import Networks
 from .picture import draw_case
 from .ready import Ready
-from .record import COHORT, LABEL, TRUTH, Record, figures_path
+from .record import COHORT, LABEL, TRUTH, Origin, Record, figures_path
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +48,15 @@ def apply_case(
     out: Path,
     notes: Mapping[str, Sequence[str]],
     use_refined: bool = False,
+    models: str = "",
+    keep: bool = False,
 ) -> list[Path]:
     """Write what the tasks make of one case, ``figures/<case>.json`` and ``pictures/<case>.png``.
 
     notes : case id -> remarks of the look at its files.
     use_refined : the fused label map takes the place of the given one where shapes are made.
+    models : see :class:`cardiform.apply.record.Origin`.
+    keep : figures of other tasks stay, where they are of the same models and files.
 
     Returns
     -------
@@ -80,7 +84,9 @@ def apply_case(
         picture = out / "pictures" / f"{case.case_id}.png"
         draw_case(picture, work.given, work.shown, said)
     path = figures_path(out, case.case_id)
-    record.write(path, case.case_id, tasks, networks.content.trained_on(case.case_id))
+    origin = Origin.of(case, models)
+    done = record.add_earlier(path, tasks, origin) if keep else tasks
+    record.write(path, case.case_id, done, networks.content.trained_on(case.case_id), origin)
     return [*work.written, picture, path]
 
 

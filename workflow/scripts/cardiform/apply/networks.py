@@ -13,6 +13,7 @@ import torch
 from ..artefact.bundle import is_bundle
 from ..artefact.layout import CONFIDENCE as CONFIDENCE_FILE
 from ..artefact.model import Model, load_model
+from ..artefact.tables import shared_table
 from ..coronary.refine import MeanRefiner, Refiner, load_refiner
 from ..errors import InputError, problem, together
 from ..files import sha256_file
@@ -136,15 +137,8 @@ def one_table(models: Sequence[Models], stored: Sequence[dict[str, Model]]) -> L
         raise InputError(
             problem(models[0].folder, "has no model with a label table", "train again")
         )
-    path, table, _ = max(tables, key=lambda item: len(item[1]))
-    known = {(c.value, c.name) for c in table}
-    problems = [
-        problem(other, f"was trained with another label table than {path}", "apply them separately")
-        for other, its, partial_too in tables
-        if (own := {(c.value, c.name) for c in its}) != known and not (partial_too and own < known)
-    ]
-    if problems:
-        raise InputError(problems)
+    fact = "was trained with another label table than"
+    table = shared_table(tables, fact, "apply them separately")
     built_in = LabelTable()  # which knows more of its classes than a file stores
     return built_in if built_in.as_dicts() == table.as_dicts() else table
 

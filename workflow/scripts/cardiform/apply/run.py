@@ -16,13 +16,14 @@ from ..cli import flags
 from ..cohort import per_case
 from ..cohort.table import OK, Case, write_cases
 from ..errors import InputError, problem, together
+from ..files import sha256_json
 from ..options.apply import TASKS, ApplyOptions
 from ..training.distributed import choose_device
 from .case import apply_case
 from .inputs import look_at
 from .models import find_folds, is_zip
 from .networks import Content, Networks, load_networks
-from .record import figures_path, write_summary
+from .record import earlier_figures, figures_path, write_summary
 from .tasks import choose, left_out, usable
 
 log = logging.getLogger(__name__)
@@ -145,8 +146,9 @@ def apply_all(call: Call, networks: Networks, tasks: Sequence[str], options: App
         log.warning("left out: %s", line)
     problems = list(looked.problems) if call.manifest is None else []
     run = per_case.CaseRun(looked.cases, out, manifest)
-    stages = {name: flags(values) for name, values in networks.stages.options.items()}
-    shapes = networks.content.shapes_hashes()
+    refined = uses_refined(options, networks.content)
+    shared = _shared(networks)
+    models = sha256_json({**shared, "use_refined": refined})
     try:
         per_case.run_cases(
             run,
@@ -156,26 +158,34 @@ def apply_all(call: Call, networks: Networks, tasks: Sequence[str], options: App
                 tasks=tasks,
                 out=out,
                 notes=looked.notes,
-                use_refined=uses_refined(options, networks.content),
+                use_refined=refined,
+                models=models,
+                # what a workflow makes depends on its config alone
+                keep=call.manifest is None,
             ),
             inputs=lambda case: [case.labels, *([case.truth] if case.truth else [])],
-            parameters={
-                "options": flags(options),
-                "tasks": list(tasks),
-                "labels": networks.table.as_dicts(),
-                "stages": stages,
-                "models": dict(networks.sha256),
-                "confidence": networks.content.confidence_hashes(),
-                "version": VERSION,
-                # cases of folders without modes stay finished
-                **({"shapes": shapes} if shapes else {}),
-            },
+            parameters={"options": flags(options), "tasks": list(tasks), **shared},
         )
     except InputError as error:
         problems += error.problems
     if call.manifest is None:
         write_cases(out / "cases.tsv", looked.cases)
         done = [figures_path(out, c.case_id) for c in looked.cases if c.status == OK]
-        write_summary(out / "summary.csv", [path for path in done if path.is_file()])
+        earlier = earlier_figures(out, [c.case_id for c in looked.cases], models)
+        write_summary(out / "summary.csv", [*(p for p in done if p.is_file()), *earlier])
     if problems:
         raise InputError(problems)
+
+
+def _shared(networks: Networks) -> dict:
+    """What decides the outputs of all cases, beside tasks and options."""
+    shapes = networks.content.shapes_hashes()
+    return {
+        "labels": networks.table.as_dicts(),
+        "stages": {name: flags(values) for name, values in networks.stages.options.items()},
+        "models": dict(networks.sha256),
+        "confidence": networks.content.confidence_hashes(),
+        "version": VERSION,
+        # cases of folders without modes stay finished
+        **({"shapes": shapes} if shapes else {}),
+    }

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import InputError, problem
 from ..tables import number_of, read_table
 from .table import FREE_PREFIX
+
+# What stands for an entry that is missing, in small letters. In a column of words the last two may
+# be a group (no disease, a negative test).
+MISSING = ("", "na", "n/a", "nan")
+NO_NUMBER = (*MISSING, "none", "-")
 
 
 def check_free_columns(path: str | Path, columns: Iterable[str], key: str) -> None:
@@ -30,32 +35,87 @@ def check_free_columns(path: str | Path, columns: Iterable[str], key: str) -> No
 def read_numbers(
     path: str | Path, columns: Sequence[str], cases: Iterable[str]
 ) -> dict[str, dict[str, float]]:
-    """Free columns of a case table: column -> case id -> number; empty cells are left out.
+    """Free columns of a case table: column -> case id -> number; missing ones are left out.
 
     Raises
     ------
     InputError
         The table lacks one of the columns, or has an entry that is no number.
     """
-    if not columns:
-        return {}
-    check_free_columns(path, columns, "--columns")
-    header, rows = read_table(path)
-    if "case_id" not in header:
-        fact = "no column case_id, by which --columns finds the hearts"
-        raise InputError(problem(path, fact, "give the case table of the cohort"))
-    wanted, problems = set(cases), []
-    result: dict[str, dict[str, float]] = {name: {} for name in columns}
-    for line, row in rows:
-        for name in columns:
-            if row["case_id"] not in wanted or not row[name]:
-                continue
-            number = number_of(row[name])
-            if number is None:
-                fact = f"{name} is {row[name][:60]!r}, no number"
-                problems.append(problem(f"{path}:{line}", fact, "correct it, or leave it empty"))
-            else:
-                result[name][row["case_id"]] = number
+    found = _read(path, columns, cases, "--columns", NO_NUMBER)
+    if problems := [line for name in columns for line in _wrong(path, name, found[name])]:
+        raise InputError(problems)
+    return {
+        name: {case_id: number for case_id, (_, _, number) in entries.items() if number is not None}
+        for name, entries in found.items()
+    }
+
+
+def read_groups(
+    path: str | Path, columns: Sequence[str], cases: Iterable[str]
+) -> dict[str, dict[str, str]]:
+    """Free columns of a case table: column -> case id -> text; missing entries are left out.
+
+    Raises
+    ------
+    InputError
+        The table lacks one of the columns, or most entries of one are numbers and some are not.
+    """
+    found = _read(path, columns, cases, "--groups", MISSING)
+    problems = []
+    for name, entries in found.items():
+        numbers = [number for _, _, number in entries.values() if number is not None]
+        # two codes and a word (0, 1, unknown) are groups
+        if len(set(numbers)) > 2 and 2 * len(numbers) > len(entries):
+            found[name] = entries = {
+                c: entry for c, entry in entries.items() if entry[1].lower() not in NO_NUMBER
+            }
+            problems += _wrong(path, name, entries)
     if problems:
         raise InputError(problems)
-    return result
+    return {
+        name: {case_id: text for case_id, (_, text, _) in entries.items()}
+        for name, entries in found.items()
+    }
+
+
+# line, text, number
+Entry = tuple[int, str, float | None]
+
+
+def _read(
+    path: str | Path, columns: Sequence[str], cases: Iterable[str], key: str, missing: Sequence[str]
+) -> dict[str, dict[str, Entry]]:
+    """Column -> case id -> entry, of some cases.
+
+    key : what names the columns.    missing : texts that are left out.
+    """
+    if not columns:
+        return {}
+    check_free_columns(path, columns, key)
+    header, rows = read_table(path)
+    if "case_id" not in header:
+        fact = f"no column case_id, by which {key} finds the hearts"
+        raise InputError(problem(path, fact, "give the case table of the cohort"))
+    wanted = set(cases)
+    return {
+        name: {
+            row["case_id"]: (line, row[name], number_of(row[name]))
+            for line, row in rows
+            if row["case_id"] in wanted and row[name].lower() not in missing
+        }
+        for name in columns
+    }
+
+
+def _wrong(path: str | Path, name: str, entries: Mapping[str, Entry]) -> list[str]:
+    """A line for each entry of a column that is no number."""
+    return [
+        problem(
+            f"{path}:{line}",
+            f"{name} is {text[:60]!r}, no number",
+            "correct it, or leave it empty",
+        )
+        for line, text, number in entries.values()
+        if number is None
+    ]

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser, model: str):
     group.add_argument("--model", required=True, type=Path, help=f"model.pt of {model}")
     group.add_argument("--out", required=True, type=Path, help="output folder")
     group.add_argument("--label-maps", nargs="+", type=Path, default=[], help="to complete")
-    group.add_argument("--missing", nargs="*", default=[], metavar="CLASS", help="to make")
+    group.add_argument("--missing", nargs="+", default=[], metavar="CLASS", help="to make")
     group.add_argument("--cases", type=Path, help="cases.tsv of check_cohort, to measure")
     return group
 

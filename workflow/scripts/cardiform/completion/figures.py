@@ -15,6 +15,7 @@ from ..labels import LabelClass, LabelTable
 from ..metrics.overlap import overlap
 from ..metrics.summary import mean
 from ..pictures.figures import compare_picture
+from ..tables import names_width
 from ..volumes import LabelMap, load_label_map, save_like
 
 METHODS = ("model", "mean_shape")
@@ -130,19 +131,20 @@ def _mean_of(rows: Sequence[Mapping]) -> dict:
 
 def table_of_summary(figures: Mapping) -> list[str]:
     """What :func:`summarise` found as lines of text; cut classes have rows of their own."""
-    cut = {f"{name[:18]}, cut": row for name, row in figures.get("cut", {}).items()}
+    cut = {f"{name}, cut": row for name, row in figures.get("cut", {}).items()}
     return table_of_figures(figures["mean"] | cut)
 
 
 def table_of_figures(means: Mapping) -> list[str]:
     """The means as lines of text."""
-    head = f"{'made from the others':24}{'Dice':>7}{'|vol|':>7}{'mean shape':>12}{'|vol|':>7}"
+    width = names_width(means)
+    head = f"{'made from the others':{width}}{'Dice':>7}{'|vol|':>7}{'mean shape':>12}{'|vol|':>7}"
     drawn = any("draws" in row for row in means.values())
     lines = [head + (f"{'one draw':>16}{'in a case':>11}" if drawn else "")]
     for name, row in means.items():
         cells = [row[m][k] for m in METHODS for k in ("dice", "volume_error")]
         texts = ["-" if v is None else f"{v:.3f}" for v in cells]
-        line = f"{name:24}{texts[0]:>7}{texts[1]:>7}{texts[2]:>12}{texts[3]:>7}"
+        line = f"{name:{width}}{texts[0]:>7}{texts[1]:>7}{texts[2]:>12}{texts[3]:>7}"
         if draws := row.get("draws"):
             one = f"{draws['dice']:.3f} ±{draws['dice_spread']:.3f}"
             line += f"{one:>16}{'±' + format(draws['dice_spread_in_a_case'], '.3f'):>11}"

@@ -26,11 +26,14 @@ from ..artefact.bundle import (
 )
 from ..artefact.layout import CONFIDENCE, PLACES, model_files
 from ..artefact.model import Model, load_model, save_portable
+from ..artefact.tables import named, shared_table
 from ..coronary.model import DENOISER, NEAR
 from ..errors import InputError, problem, together
 from ..files import write_text
 from ..geometry.frame import UNIT_RADIUS
 from ..labels import LabelTable
+from ..ldm.autoencoder_model import AUTOENCODER
+from ..ldm.diffusion_model import DIFFUSION
 from ..vecset.confidence import Sound
 from ..vecset.model import VECSET
 from .card import card
@@ -38,6 +41,7 @@ from .example import EXAMPLE_STAGES, check_example, write_example
 
 log = logging.getLogger(__name__)
 
+PARTIAL = (AUTOENCODER.name, DIFFUSION.name)  # kinds that may leave classes out
 FRAME = {
     "world": "RAS millimetres, through the affine of the NIfTI file",
     "unit": "unit = (world - center) * scale, the anatomy within the ball of unit_radius",
@@ -149,27 +153,19 @@ def import_models(
 
 
 def one_table(models: Mapping[Path, Model]) -> LabelTable:
-    """The label table of all models: of the one with most classes, others may leave some out.
+    """The label table of all models; latent diffusion may leave classes out.
 
     Raises
     ------
     InputError
-        Two of them give a class another value, or none has a table.
+        Two of them were trained with different tables, or none has one.
     """
-    tables = {path: model.table for path, model in models.items() if model.labels}
+    tables = [(p, m.table, m.kind in PARTIAL) for p, m in models.items() if m.labels]
     if not tables:
         fact = "and the other models hold no label table: they are of a version before 0.1.0"
         raise InputError(problem(next(iter(models)), fact, "train one of them again"))
-    first, table = max(tables.items(), key=lambda item: len(item[1]))
-    known = _named(table)
-    problems = [
-        problem(path, f"has another label table than {first}", "export them separately: --families")
-        for path, other in tables.items()
-        if not _named(other) <= known
-    ]
-    if problems:
-        raise InputError(problems)
-    return table
+    remedy = "export them separately: --families"
+    return shared_table(tables, "has another label table than", remedy)
 
 
 @contextmanager
@@ -229,8 +225,8 @@ def _checked(folder: Path, labels: LabelTable | None, try_example: bool) -> dict
     models = together(*(lambda p=p: load_model(p) for p in paths.values()))
     table = _table_of(about, folder)
     _check_models(folder, about, dict(zip(paths, models)), table)
-    if labels is not None and _named(labels) != _named(table):
-        names = ", ".join(f"{n} {v}" for v, n in sorted(_named(labels) ^ _named(table))[:3])
+    if labels is not None and named(labels) != named(table):
+        names = ", ".join(f"{n} {v}" for v, n in sorted(named(labels) ^ named(table))[:3])
         fact = f"was trained with another label table ({names} differ)"
         raise InputError(problem(folder, fact, "give the table that you use, or none"))
     if try_example and about["example"]:
@@ -250,7 +246,7 @@ def _check_models(folder: Path, about: Mapping, models: Mapping[str, Model], tab
         said = about["models"][place]
         if model.kind != said["kind"]:
             fact = f"is a model of kind {model.kind}, not {said['kind']} as the bundle says"
-        elif not _named(model.table) <= _named(table):
+        elif not named(model.table) <= named(table):
             fact = "has another label table than the bundle"
         elif not _fits_its_confidence(folder / place / MODEL):
             fact = f"is not the model that {CONFIDENCE} is of"
@@ -272,10 +268,6 @@ def _table_of(about: Mapping[str, Any], folder: Path) -> LabelTable:
     except TypeError:  # a class has keys that no table has
         remedy = "get the bundle again from where it came"
         raise InputError(problem(folder / LIST, "has no valid label table", remedy)) from None
-
-
-def _named(table: LabelTable) -> set[tuple[int, str]]:
-    return {(c.value, c.name) for c in table}
 
 
 def structure_of(models: Mapping[Path, Model]) -> str:

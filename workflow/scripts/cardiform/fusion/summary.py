@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from ..errors import again
 from ..formats import Format
+from ..tables import names_width
 
 REPORT = Format(
     "fusion-report",
@@ -146,23 +147,24 @@ def lines(summary: Mapping) -> Iterator[str]:
                     "    against the truth: took {taken_true:,} true and {taken_false:,} false "
                     "voxels, added {added_true:,} true and {added_false:,} false".format(**counts)
                 )
-    yield f"{'':24}{'changed':>9}{'parts as expected, before':>27}{'after':>7}"
+    width = names_width(summary["classes"])
+    yield f"{'':{width}}{'changed':>9}{'parts as expected, before':>27}{'after':>7}"
     for name, kind in summary["classes"].items():
         whole = kind["cases"] - kind.get("cut", 0)
         before, after = (whole - kind[f"unexpected_{w}"] for w in ("before", "after"))
-        yield f"{name[:23]:24}{kind['changed_cases']:>9}{before:>27}{after:>7}"
-    yield from _figures(summary["classes"])
+        yield f"{name:{width}}{kind['changed_cases']:>9}{before:>27}{after:>7}"
+    yield from _figures(summary["classes"], width)
 
 
-def _figures(classes: Mapping[str, Mapping]) -> Iterator[str]:
-    """What is known against the truth, class by class."""
+def _figures(classes: Mapping[str, Mapping], width: int) -> Iterator[str]:
+    """What is known against the truth, class by class; ``width`` of the names."""
     known = {n: k["against_truth"] for n, k in classes.items() if "against_truth" in k}
     if known:
-        yield f"{'against the truth':24}{'Dice given':>11}{'fused':>7}{'at worst':>10}" + (
+        yield f"{'against the truth':{width}}{'Dice given':>11}{'fused':>7}{'at worst':>10}" + (
             f"{'clDice given':>14}{'fused':>7}"
         )
     for name, found in known.items():
         texts = [f"{found[key]:.3f}" if key in found else "" for key in FIGURES]
-        yield f"{name[:23]:24}{texts[0]:>11}{texts[1]:>7}{found['worst_change']:>+10.3f}" + (
+        yield f"{name:{width}}{texts[0]:>11}{texts[1]:>7}{found['worst_change']:>+10.3f}" + (
             f"{texts[2]:>14}{texts[3]:>7}".rstrip()
         )

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from ..cohort.free_columns import check_free_columns
-from ..errors import InputError, problem
-from ..tables import read_table
+from ..cohort.free_columns import read_groups
+from ..tables import number_of
 from .norms import wide
 from .table import KEYS
 
@@ -29,23 +28,15 @@ ROUNDING = 1e-12  # two orders of the same hearts give the same figure but for t
 def read_columns(
     path: str | Path, columns: Iterable[str], cases: Iterable[str]
 ) -> dict[str, pd.Series]:
-    """Free columns of a case table: column -> text by case id; empty cells are left out.
+    """Free columns of a case table: column -> text by case id; missing ones are left out.
 
     Raises
     ------
     InputError
-        The table lacks one of the columns.
+        The table lacks one of the columns, or has words in a column of numbers.
     """
-    columns = list(columns)
-    check_free_columns(path, columns, "--groups")
-    header, rows = read_table(path)
-    if "case_id" not in header:
-        fact = "no column case_id, by which --groups finds the hearts"
-        raise InputError(problem(path, fact, "give the case table of the cohort"))
-    wanted = set(cases)
-    found = pd.DataFrame([row for _, row in rows], columns=header).set_index("case_id")
-    found = found[found.index.isin(wanted)]
-    return {name: found[name][found[name] != ""] for name in columns}
+    found = read_groups(path, list(columns), cases)
+    return {name: pd.Series(texts, dtype=object) for name, texts in found.items()}
 
 
 def compare(
@@ -84,7 +75,7 @@ def _tests(
     name: str, texts: pd.Series, notes: list[str]
 ) -> Iterator[tuple[str, pd.Series, tuple[str, str]]]:
     """Kind of test, a number per case, and the names of both groups, for each test of a column."""
-    numbers = pd.to_numeric(texts, errors="coerce")
+    numbers = texts.map(number_of)
     if len(texts) and numbers.notna().all() and numbers.nunique() > 2:
         yield SPEARMAN, numbers.astype(np.float64), ("", "")
         return

@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 from ..errors import InputError, again, problem
 from ..files import read_json, write_text
 from ..labels import CHAMBERS_AND_GREAT_VESSELS
+from ..tables import names_width
 from .record import HELD_OUT_RECORD
 from .summary import mean, mean_over_cases, mean_over_classes
 
@@ -188,13 +189,14 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None
 
 def table_of_folds(rows: Sequence[dict], figure: str = "dice") -> str:
     """The rows of one figure as lines of text."""
-    lines = [f"{figure:28}{'mean':>8}{'95 % interval':>18}{'sd':>8}{'cases':>7}"]
+    width = names_width((row["class"] for row in rows), 28)
+    lines = [f"{figure:{width}}{'mean':>8}{'95 % interval':>18}{'sd':>8}{'cases':>7}"]
     for row in rows:
         if row["figure"] == figure:
             ends = "-"
             if row["low_95"] is not None:
                 ends = f"{row['low_95']:.3f} to {row['high_95']:.3f}"
             sd = "-" if row["sd"] is None else f"{row['sd']:.3f}"
-            line = f"{row['class'][:27]:28}{row['mean']:>8.3f}{ends:>18}{sd:>8}{row['cases']:>7}"
+            line = f"{row['class']:{width}}{row['mean']:>8.3f}{ends:>18}{sd:>8}{row['cases']:>7}"
             lines.append(line)
     return "\n".join(lines)

@@ -105,14 +105,19 @@ def write_scores(
 
 
 def registration_figures(cohort: Cohort, table: LabelTable) -> dict:
-    """mm between the moved template and the hearts, over all of them and by class."""
+    """mm between the moved template and the hearts, over all of them and by class (None: no heart
+    has it whole)."""
     rows = np.stack([heart.residual for heart in cohort.hearts.values()])
     names = [table.names[table.values.index(value)] for value in cohort.template.values]
+    known = ~np.isnan(rows).all(axis=0)
+    by_class = dict.fromkeys(names) | dict(
+        zip(np.array(names)[known].tolist(), np.nanmean(rows[:, known], axis=0).tolist())
+    )
     means = np.nanmean(rows, axis=1)
     worst = int(means.argmax())
     return {
         "mean_mm": float(means.mean()),
-        "by_class_mm": dict(zip(names, np.nanmean(rows, axis=0).tolist())),
+        "by_class_mm": by_class,
         "worst": {"case_id": list(cohort.hearts)[worst], "mm": float(means[worst])},
         "folded_share": max(heart.folded for heart in cohort.hearts.values()),
     }
