@@ -62,6 +62,23 @@ def test_masks_on_another_grid_are_placed_by_their_affine(heart):
     assert np.argwhere(result == CORONARY).tolist() == [[28, 33, 34]]
 
 
+@pytest.mark.parametrize("way", [1, -1])
+def test_what_the_grid_of_a_mask_does_not_reach_stays(heart, way):
+    heart[30:33, 5:8, 4:34] = CORONARY
+    mask = (heart == CORONARY)[:, :, 10:20][:, :, ::way].astype(np.uint8)
+    mask[31, 6] = 0
+    other = np.eye(4)
+    other[2, 2], other[2, 3] = way, 10 if way > 0 else 19
+    result = fused(LabelMap(heart, AFFINE), {CORONARY: LabelMap(mask, other)}, TABLE)
+    expected = heart.copy()
+    expected[31, 6, 10:20] = 0
+    np.testing.assert_array_equal(result, expected)
+    nothing = LabelMap(np.zeros_like(mask), other)
+    result = fused(LabelMap(heart, AFFINE), {CORONARY: nothing}, TABLE)
+    expected[:, :, 10:20][expected[:, :, 10:20] == CORONARY] = 0
+    np.testing.assert_array_equal(result, expected)
+
+
 def test_an_appendage_that_does_not_touch_the_atrium_goes(heart):
     heart[25:28, 10:13, 28:30] = LAA
     heart[36:39, 36:39, 36:39] = LAA
