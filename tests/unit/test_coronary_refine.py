@@ -16,6 +16,7 @@ from cardiform.cohort.table import Case
 from cardiform.coronary import level as level_module
 from cardiform.coronary import refine as refinement
 from cardiform.coronary.cases import fine_grid, refine_case, summarise, table_of_figures
+from cardiform.coronary.figures import TRUTH_COLUMNS
 from cardiform.coronary.level import LEVELS_MM, UNSEEN, chosen_level
 from cardiform.coronary.model import DENOISER, NearAutoDecoder, build_cell_field
 from cardiform.coronary.model import NEAR as NEAR_KIND
@@ -288,6 +289,28 @@ def test_the_three_columns_of_figures(tmp_path, case):
     assert summary["train"]["against_truth"]["dice"] == figures["against_truth"]["dice"]
     text = "\n".join(table_of_figures(summary))
     assert "points of the training: 0.900" in text and "Dice against the given label" in text
+
+
+def test_a_truth_without_the_structure_counts_as_none(tmp_path, case):
+    """Nobody annotated it: neither the label nor its repair nor the refined mask is wrong."""
+    found, repaired = case
+    image = nib.load(found.truth)
+    data = np.asarray(image.dataobj)
+    nib.save(nib.Nifti1Image(np.where(data == 9, 0, data), image.affine), tmp_path / "other.nii.gz")
+    blind = dataclasses.replace(found, case_id="c1", truth=str(tmp_path / "other.nii.gz"))
+    files, out = {"c0": repaired, "c1": repaired}, tmp_path / "out"
+    for one in (found, blind):
+        made = refiner(tmp_path, "repair", resolution=0)
+        refine_case(one, files=files, refiner=made, table=TABLE, out=out)
+    figures = json.loads((out / "c1.json").read_text())
+    for place in (figures, figures["own_grid"]):
+        assert [place[column] for column in TRUTH_COLUMNS] == [None] * 3
+    summary = summarise({"test": ["c0", "c1"]}, out, {})["test"]
+    assert summary["cases"] == 2 and summary["cases_with_truth"] == 1
+    alone = summarise({"test": ["c0"]}, out, {})["test"]
+    for column in TRUTH_COLUMNS:
+        assert summary[column] == alone[column]
+        assert summary["own_grid"][column] == alone["own_grid"][column]
 
 
 def test_a_structure_that_a_case_lacks(tmp_path, case):

@@ -30,6 +30,7 @@ from cardiform.options.coronary import (
 from cardiform.options.sections import memory_advice
 
 MASKS = 3  # version of what is written for a case: those of the version before are made again
+FIGURES = 2  # the same of figures against a truth
 log = logging.getLogger("refine_coronary")
 
 
@@ -84,11 +85,12 @@ def main() -> None:
             case.labels,
             *([case.truth] if case.truth else []),
         ],
-        parameters={
+        parameters=lambda case: {
             "options": cli.flags(options),
             "repair": cli.flags(repair),
             "labels": table.as_dicts(),
             "masks": MASKS,
+            **({"figures": FIGURES} if case.truth else {}),
         },
         memory=memory_advice(CoronaryRefineOptions),
     )
