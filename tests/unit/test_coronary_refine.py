@@ -24,7 +24,7 @@ from cardiform.coronary.refine import CaseField, load_refiner, mended
 from cardiform.coronary.repair_case import repair_case
 from cardiform.coronary.thin_structure import ThinStructure
 from cardiform.errors import InputError
-from cardiform.fusion.cases import fuse_case
+from cardiform.fusion.cases import MaskFolder, fuse_case
 from cardiform.geometry.distances import signed_distance
 from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.interpolation import trilinear
@@ -319,6 +319,8 @@ def test_a_structure_that_a_case_lacks(tmp_path, case):
     paths = repair_case(found, table=TABLE, options=other, out=tmp_path / "atrium")
     assert [p.name for p in paths] == ["c0.json"]
     assert json.loads(paths[0].read_text()) == {"absent": "left_atrium"}
+    repair_case(found, table=TABLE, options=other, out=tmp_path / "repaired")
+    assert [p.name for p in (tmp_path / "repaired").iterdir()] == ["c0.json"], "it had it before"
 
 
 def test_the_real_heart_with_its_coronary(tmp_path, real_data):
@@ -334,7 +336,7 @@ def test_the_real_heart_with_its_coronary(tmp_path, real_data):
     label, refined = np.asarray(given.dataobj) == 9, np.asarray(mask.dataobj) == 1
     assert count_components(refined) <= count_components(label)
     assert 0.5 < 2 * (label & refined).sum() / (label.sum() + refined.sum()) <= 1
-    masks = {"coronary": tmp_path / "r"}
+    masks = {"coronary": MaskFolder.of(tmp_path / "r")}
     fuse_case(found, table=TABLE, options=FusionOptions(), masks=masks, out=tmp_path / "f")
     fused = nib.load(tmp_path / "f" / "lad.nii.gz")
     assert fused.header == given.header

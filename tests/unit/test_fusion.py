@@ -6,7 +6,7 @@ import pytest
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.files import read_json
-from cardiform.fusion.cases import fuse_case
+from cardiform.fusion.cases import MaskFolder, fuse_case
 from cardiform.fusion.merge import fused
 from cardiform.fusion.rules import RULES, changes, check_rules, consistent
 from cardiform.fusion.summary import REPORT, lines, summarise
@@ -240,7 +240,7 @@ def fuse(tmp_path, monkeypatch):
             labels=str(tmp_path / "given.nii.gz"),
             truth="" if truth is None else str(tmp_path / "truth.nii.gz"),
         )
-        folders = {name: tmp_path / name for name in masks}
+        folders = {name: MaskFolder.of(tmp_path / name) for name in masks}
         options = options or FusionOptions()
         fuse_case(case, table=TABLE, options=options, masks=folders, out=tmp_path / "out")
         return load_label_map(tmp_path / "out" / "a.nii.gz").data, tmp_path / "out" / "a.json"

@@ -61,8 +61,13 @@ def main() -> None:
     options, repair, args = parse()
 
     from cardiform.artefact.model import load_model
-    from cardiform.coronary.cases import refine_case, summarise, table_of_figures
-    from cardiform.coronary.data import find_repaired
+    from cardiform.coronary.cases import (
+        refine_case,
+        remove_refined,
+        summarise,
+        table_of_figures,
+    )
+    from cardiform.coronary.data import find_repaired, without_structure
     from cardiform.coronary.refine import load_refiner
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
@@ -75,6 +80,9 @@ def main() -> None:
     cases = [] if none else read_checked_cases(args.cases, chosen)
     files = {f.case_id: f.path for f in find_repaired(args.manifest, [c.case_id for c in cases])}
     refiner = load_refiner(args.model, options, repair, choose_device(options.device))
+    absent = without_structure(args.manifest) - files.keys()
+    for case in (case for case in cases if case.case_id in absent):
+        remove_refined(case.case_id, args.out)
     having = [case for case in cases if case.case_id in files]
     per_case.run_cases(
         per_case.CaseRun(having, args.out, args.out / "manifest.tsv"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import outputs
 from ..anatomy.components import count_components
 from ..cohort.table import Case
 from ..files import read_json, write_json
@@ -70,6 +71,13 @@ def refine_case(
     write_json(paths[1], figures)
     _draw(paths[2], case.case_id, structure, thin, final, figures)
     return paths
+
+
+def remove_refined(case_id: str, out: Path) -> None:
+    """Remove what was made of a case before it lost the structure."""
+    masks = [f"{folder}{case_id}.nii.gz" for folder in ("", "fine/", "probability/")]
+    for name in (*masks, f"{case_id}.json", f"{case_id}.png", f"state/{case_id}.json"):
+        outputs.remove(out / name)
 
 
 def change(label: np.ndarray, mask: np.ndarray) -> dict:
