@@ -259,6 +259,8 @@ def test_a_label_that_loses_the_structure_gets_no_older_mask_back(tmp_path):
     plain = ("--preset", "repair", "--resolution", 0)
     masks = ("--masks", f"coronary={tmp_path / 'refined'}")
     assert made.repair().returncode == made.refine(*plain).returncode == 0
+    figures = tmp_path / "refined" / "metrics.json"
+    assert json.loads(figures.read_text())["validation"]["cases_missed"] == 0
     older = (tmp_path / "refined" / "phantom_001.nii.gz").read_bytes()
     path = tmp_path / "demo" / "labels" / "phantom_001.nii.gz"
     image = nib.load(path)
@@ -267,6 +269,7 @@ def test_a_label_that_loses_the_structure_gets_no_older_mask_back(tmp_path):
     assert made.repair().returncode == made.refine(*plain).returncode == 0
     left = [p.name for p in tmp_path.glob("re*/**/phantom_001*")]
     assert sorted(left) == ["phantom_001.json"] * 2, "report and record of the repair"
+    assert json.loads(figures.read_text())["validation"]["cases_missed"] == 1, "the truth has it"
     (tmp_path / "refined" / "phantom_001.nii.gz").write_bytes(older)
     fused = made.fuse(*masks)
     assert fused.returncode == 0, fused.stderr

@@ -15,7 +15,13 @@ from cardiform.artefact.model import save_model
 from cardiform.cohort.table import Case
 from cardiform.coronary import level as level_module
 from cardiform.coronary import refine as refinement
-from cardiform.coronary.cases import fine_grid, refine_case, summarise, table_of_figures
+from cardiform.coronary.cases import (
+    fine_grid,
+    missed_cases,
+    refine_case,
+    summarise,
+    table_of_figures,
+)
 from cardiform.coronary.figures import TRUTH_COLUMNS
 from cardiform.coronary.level import LEVELS_MM, UNSEEN, chosen_level
 from cardiform.coronary.model import DENOISER, NearAutoDecoder, build_cell_field
@@ -311,6 +317,26 @@ def test_a_truth_without_the_structure_counts_as_none(tmp_path, case):
     for column in TRUTH_COLUMNS:
         assert summary[column] == alone[column]
         assert summary["own_grid"][column] == alone["own_grid"][column]
+
+
+def test_cases_that_miss_the_structure_are_counted(tmp_path, case):
+    found, repaired = case
+    out = tmp_path / "out"
+    made = refiner(tmp_path, "repair", resolution=0)
+    refine_case(found, files={"c0": repaired}, refiner=made, table=TABLE, out=out)
+    other = [dataclasses.replace(found, case_id=name) for name in ("c1", "c2", "c3")]
+    other[1] = dataclasses.replace(other[1], truth="")
+    missed = missed_cases(other, 9)
+    assert missed == ["c1", "c3"] and missed_cases(other, 7) == []
+    parts = {"validation": ["c0", "c1"], "test": ["c3"]}
+    summary = summarise(parts, out, {}, missed)
+    assert [summary[p]["cases"] for p in parts] == [1, 0]
+    assert [summary[p]["cases_missed"] for p in parts] == [1, 1]
+    alone = summarise({"validation": ["c0"]}, out, {})["validation"]
+    assert summary["validation"] == alone | {"cases_missed": 1}
+    text = "\n".join(table_of_figures(summary))
+    assert "; 1 more, in no mean, have the structure in the truth alone" in text
+    assert "test, 0 cases; 1 more" in text
 
 
 def test_a_structure_that_a_case_lacks(tmp_path, case):

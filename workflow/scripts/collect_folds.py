@@ -63,6 +63,8 @@ def main() -> None:
     folds.write_rows(args.out / "summary.csv", folds.COLUMNS, rows)
     cases = sum(len(fold.cases) for fold in found)
     plot_spread(args.out / "folds.png", every, rows, figure)
+    if missed := sum(fold.missed for fold in found):
+        log.info("%d more, in no mean, have the structure in the truth alone", missed)
     log.info("%d folds, %d cases\n%s", len(found), cases, folds.table_of_folds(rows, figure))
 
 

@@ -62,6 +62,7 @@ def main() -> None:
 
     from cardiform.artefact.model import load_model
     from cardiform.coronary.cases import (
+        missed_cases,
         refine_case,
         remove_refined,
         summarise,
@@ -80,8 +81,9 @@ def main() -> None:
     cases = [] if none else read_checked_cases(args.cases, chosen)
     files = {f.case_id: f.path for f in find_repaired(args.manifest, [c.case_id for c in cases])}
     refiner = load_refiner(args.model, options, repair, choose_device(options.device))
-    absent = without_structure(args.manifest) - files.keys()
-    for case in (case for case in cases if case.case_id in absent):
+    ids = without_structure(args.manifest)
+    absent = [case for case in cases if case.case_id in ids]
+    for case in absent:
         remove_refined(case.case_id, args.out)
     having = [case for case in cases if case.case_id in files]
     per_case.run_cases(
@@ -102,10 +104,12 @@ def main() -> None:
         },
         memory=memory_advice(CoronaryRefineOptions),
     )
-    parts = {part: [c for c, _ in rows if c in files] for part, rows in split.items()}
-    parts = parts or {"all": list(files)}
+    missed = missed_cases(absent, table[table.channel(repair.structure)].value)
+    known = dict.fromkeys([*files, *missed])
+    parts = {part: [c for c, _ in rows if c in known] for part, rows in split.items()}
+    parts = parts or {"all": list(known)}
     trained = {} if args.model is None else load_model(args.model).figures
-    figures = summarise(parts, args.out, trained)
+    figures = summarise(parts, args.out, trained, missed)
     for line in table_of_figures(figures):
         log.info("%s", line)
     write_held_out_figures(args.out / "metrics.json", "refine_coronary", figures, args.model)
