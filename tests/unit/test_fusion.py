@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cardiform.cohort.table import Case
+from cardiform.coronary.figures import own_figures
 from cardiform.errors import InputError
 from cardiform.files import read_json
 from cardiform.fusion.cases import MaskFolder, fuse_case
@@ -337,6 +338,24 @@ def test_a_truth_on_another_grid_is_brought_onto_the_own_one(fuse, heart):
     _, path = fuse(heart, {}, truth, moved)
     for name, found in REPORT.load(path)["classes"].items():
         assert found["dice_given"] == found["dice_fused"] == 1, name
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_what_of_the_truth_lies_beyond_the_label_map_was_missed(fuse, heart, way):
+    """As the figures of refined masks count it."""
+    heart[26:29, 5:25, 5:7] = CORONARY
+    moved, truth = AFFINE.copy(), np.pad(heart, [(0, 20), (0, 0), (0, 0)])
+    truth[30:58, 5:8, 5:7] = CORONARY
+    if way < 0:
+        heart, truth = heart[::-1], truth[::-1]
+        moved[0, 3] = -20
+    _, path = fuse(heart, {}, truth, moved)
+    found = REPORT.load(path)["classes"]["coronary"]
+    masks = {"given": heart == CORONARY}
+    own = own_figures(LabelMap(truth, moved), CORONARY, masks, AFFINE)["given"]
+    assert found["dice_given"] == own["dice"] == pytest.approx(2 * 120 / (120 + 120 + 168))
+    assert found["cl_dice_given"] == own["cl_dice"] < 1
+    assert found["components_truth"] == 2
 
 
 def test_what_the_truth_has_not_annotated_is_not_judged(fuse, heart):

@@ -29,6 +29,7 @@ from cardiform.options.fusion import FusionOptions
 if TYPE_CHECKING:
     from cardiform.fusion.cases import MaskFolder
 
+FIGURES = 2  # version of the figures against a truth: those of the version before are made again
 log = logging.getLogger("fuse_labels")
 
 
@@ -88,7 +89,12 @@ def main() -> None:
             *mask_files(case, masks).values(),
             *([case.truth] if case.truth else []),
         ],
-        parameters={"options": cli.flags(options), "labels": table.as_dicts(), "masks": args.masks},
+        parameters=lambda case: {
+            "options": cli.flags(options),
+            "labels": table.as_dicts(),
+            "masks": args.masks,
+            **({"figures": FIGURES} if case.truth else {}),
+        },
     )
 
 

@@ -23,7 +23,7 @@ from ..pictures.figures import compare_picture
 from ..volumes import LabelMap, check_mask, load_label_map, save_like
 from .merge import fused
 from .rules import changes, consistent
-from .truth import against_truth, truth_of
+from .truth import WholeTruth, against_truth
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def fuse_case(
     if not merged.any():
         fact = "nothing is labelled after the fusion"
         raise InputError(problem(case.labels, fact, "look at the masks, or leave the case out"))
-    truth = truth_of(case, base, table)
+    truth = WholeTruth.of(case, base, table)
     result, rules = consistent(
         merged,
         base.spacing,
@@ -92,7 +92,7 @@ def fuse_case(
         options,
         given=base.data,
         replaced=tuple(replacing),
-        truth=truth,
+        truth=None if truth is None else truth.inside,
     )
     paths = [out / f"{case.case_id}{ending}" for ending in (".nii.gz", ".json", ".png")]
     save_like(paths[0], result, case.labels)
