@@ -42,7 +42,8 @@ def main() -> None:
         help="the class that was refined, of the default label table",
     )
     args = parser.parse_args()
-    found = {case.case_id: figures(args, case) for case in cases_with_truth(args.results)}
+    every = {case.case_id: figures(args, case) for case in cases_with_truth(args.results)}
+    found = {case: known for case, known in every.items() if known}
     for part in ("train", "val", "test"):
         rows = [found[case] for case in part_of(args.results, part) if case in found]
         for grid, title in GRIDS.items() if rows else ():
@@ -72,7 +73,8 @@ def part_of(results: Path, part: str) -> list[str]:
 
 
 def figures(args, case) -> dict[str, dict]:
-    """Grid -> way -> figures of one case: those of refine_coronary, and of the fused mask."""
+    """Grid -> way -> figures of one case: those of refine_coronary, and of the fused mask; empty
+    where the truth lacks the structure."""
     from cardiform.coronary.figures import fine_figures, own_figures
     from cardiform.coronary.thin_structure import ThinStructure
     from cardiform.geometry.isotropic import mask_of
@@ -83,6 +85,8 @@ def figures(args, case) -> dict[str, dict]:
     value = table[table.channel(args.structure)].value
     folder = args.results / args.structure
     known = json.loads((folder / "refined" / f"{case.case_id}.json").read_text())
+    if not known["against_truth"]:
+        return {}
     thin = ThinStructure.load(folder / "repaired" / f"{case.case_id}.npz")
     truth = load_label_map(case.truth)
     fused = load_label_map(args.results / "fused" / f"{case.case_id}.nii.gz")

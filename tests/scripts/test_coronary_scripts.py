@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 from answers import refused
@@ -251,6 +252,31 @@ def test_fused_label_maps_and_the_table_of_them(stages):
     )
     assert collected.returncode == 0, collected.stderr
     assert "the given label map stays in cases.tsv: phantom_001" in collected.stderr
+
+
+def test_a_label_that_loses_the_structure_gets_no_older_mask_back(tmp_path):
+    made = Stages(tmp_path)
+    plain = ("--preset", "repair", "--resolution", 0)
+    masks = ("--masks", f"coronary={tmp_path / 'refined'}")
+    assert made.repair().returncode == made.refine(*plain).returncode == 0
+    figures = tmp_path / "refined" / "metrics.json"
+    assert json.loads(figures.read_text())["validation"]["cases_missed"] == 0
+    older = (tmp_path / "refined" / "phantom_001.nii.gz").read_bytes()
+    path = tmp_path / "demo" / "labels" / "phantom_001.nii.gz"
+    image = nib.load(path)
+    data = np.asarray(image.dataobj)
+    nib.save(nib.Nifti1Image(np.where(data == 9, 0, data), image.affine), path)
+    assert made.repair().returncode == made.refine(*plain).returncode == 0
+    left = [p.name for p in tmp_path.glob("re*/**/phantom_001*")]
+    assert sorted(left) == ["phantom_001.json"] * 2, "report and record of the repair"
+    assert json.loads(figures.read_text())["validation"]["cases_missed"] == 1, "the truth has it"
+    (tmp_path / "refined" / "phantom_001.nii.gz").write_bytes(older)
+    fused = made.fuse(*masks)
+    assert fused.returncode == 0, fused.stderr
+    assert "the manifest there does not list their masks: phantom_001" in fused.stderr
+    assert not (load_label_map(tmp_path / "fused" / "phantom_001.nii.gz").data == 9).any()
+    report = json.loads((tmp_path / "fused" / "phantom_000.json").read_text())
+    assert list(report["replaced"]) == ["coronary"]
 
 
 def test_masks_and_rules_that_are_none(stages):

@@ -158,5 +158,21 @@ def test_a_mask_that_would_take_the_class_away_or_all_others_is_refused(mask, wo
 def test_an_empty_mask_and_one_beside_the_label_are_doubtful() -> None:
     empty = LabelMap(np.zeros_like(heart().data), heart().affine)
     assert mask_doubts(empty) == ["holds nothing: the case is left without coronary"]
-    (line,) = mask_doubts(moved(alone(new=1), (0, 25, 0)))
+    *_, line = mask_doubts(moved(alone(new=1), (0, 25, 0)))
     assert line.startswith("coronary is not where the label map has it (Dice 0.0")
+
+
+def test_a_mask_that_reaches_but_a_part_of_the_class_is_doubtful() -> None:
+    whole = alone(new=1)
+    (box,) = whole.boxes.values()
+    start = (box[2].start + box[2].stop) // 2
+    affine = whole.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * start
+    half = LabelMap(whole.data[:, :, start:], affine)
+    missed = (noisy().data[:, :, :start] == CORONARY).sum()
+    assert missed > 100
+    assert mask_doubts(half) == [
+        f"does not reach {missed:,} voxels of coronary, which stay as they are"
+    ]
+    empty = LabelMap(np.zeros_like(half.data), affine)
+    assert mask_doubts(empty) == mask_doubts(half)

@@ -15,7 +15,14 @@ from cardiform.artefact.model import save_model
 from cardiform.cohort.table import Case
 from cardiform.coronary import level as level_module
 from cardiform.coronary import refine as refinement
-from cardiform.coronary.cases import fine_grid, refine_case, summarise, table_of_figures
+from cardiform.coronary.cases import (
+    fine_grid,
+    missed_cases,
+    refine_case,
+    summarise,
+    table_of_figures,
+)
+from cardiform.coronary.figures import TRUTH_COLUMNS
 from cardiform.coronary.level import LEVELS_MM, UNSEEN, chosen_level
 from cardiform.coronary.model import DENOISER, NearAutoDecoder, build_cell_field
 from cardiform.coronary.model import NEAR as NEAR_KIND
@@ -23,7 +30,7 @@ from cardiform.coronary.refine import CaseField, load_refiner, mended
 from cardiform.coronary.repair_case import repair_case
 from cardiform.coronary.thin_structure import ThinStructure
 from cardiform.errors import InputError
-from cardiform.fusion.cases import fuse_case
+from cardiform.fusion.cases import MaskFolder, fuse_case
 from cardiform.geometry.distances import signed_distance
 from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.interpolation import trilinear
@@ -290,12 +297,56 @@ def test_the_three_columns_of_figures(tmp_path, case):
     assert "points of the training: 0.900" in text and "Dice against the given label" in text
 
 
+def test_a_truth_without_the_structure_counts_as_none(tmp_path, case):
+    """Nobody annotated it: neither the label nor its repair nor the refined mask is wrong."""
+    found, repaired = case
+    image = nib.load(found.truth)
+    data = np.asarray(image.dataobj)
+    nib.save(nib.Nifti1Image(np.where(data == 9, 0, data), image.affine), tmp_path / "other.nii.gz")
+    blind = dataclasses.replace(found, case_id="c1", truth=str(tmp_path / "other.nii.gz"))
+    files, out = {"c0": repaired, "c1": repaired}, tmp_path / "out"
+    for one in (found, blind):
+        made = refiner(tmp_path, "repair", resolution=0)
+        refine_case(one, files=files, refiner=made, table=TABLE, out=out)
+    figures = json.loads((out / "c1.json").read_text())
+    for place in (figures, figures["own_grid"]):
+        assert [place[column] for column in TRUTH_COLUMNS] == [None] * 3
+    summary = summarise({"test": ["c0", "c1"]}, out, {})["test"]
+    assert summary["cases"] == 2 and summary["cases_with_truth"] == 1
+    alone = summarise({"test": ["c0"]}, out, {})["test"]
+    for column in TRUTH_COLUMNS:
+        assert summary[column] == alone[column]
+        assert summary["own_grid"][column] == alone["own_grid"][column]
+
+
+def test_cases_that_miss_the_structure_are_counted(tmp_path, case):
+    found, repaired = case
+    out = tmp_path / "out"
+    made = refiner(tmp_path, "repair", resolution=0)
+    refine_case(found, files={"c0": repaired}, refiner=made, table=TABLE, out=out)
+    other = [dataclasses.replace(found, case_id=name) for name in ("c1", "c2", "c3")]
+    other[1] = dataclasses.replace(other[1], truth="")
+    missed = missed_cases(other, 9)
+    assert missed == ["c1", "c3"] and missed_cases(other, 7) == []
+    parts = {"validation": ["c0", "c1"], "test": ["c3"]}
+    summary = summarise(parts, out, {}, missed)
+    assert [summary[p]["cases"] for p in parts] == [1, 0]
+    assert [summary[p]["cases_missed"] for p in parts] == [1, 1]
+    alone = summarise({"validation": ["c0"]}, out, {})["validation"]
+    assert summary["validation"] == alone | {"cases_missed": 1}
+    text = "\n".join(table_of_figures(summary))
+    assert "; 1 more, in no mean, have the structure in the truth alone" in text
+    assert "test, 0 cases; 1 more" in text
+
+
 def test_a_structure_that_a_case_lacks(tmp_path, case):
     found, _ = case
     other = dataclasses.replace(REPAIR, structure="left_atrium")
     paths = repair_case(found, table=TABLE, options=other, out=tmp_path / "atrium")
     assert [p.name for p in paths] == ["c0.json"]
     assert json.loads(paths[0].read_text()) == {"absent": "left_atrium"}
+    repair_case(found, table=TABLE, options=other, out=tmp_path / "repaired")
+    assert [p.name for p in (tmp_path / "repaired").iterdir()] == ["c0.json"], "it had it before"
 
 
 def test_the_real_heart_with_its_coronary(tmp_path, real_data):
@@ -311,7 +362,7 @@ def test_the_real_heart_with_its_coronary(tmp_path, real_data):
     label, refined = np.asarray(given.dataobj) == 9, np.asarray(mask.dataobj) == 1
     assert count_components(refined) <= count_components(label)
     assert 0.5 < 2 * (label & refined).sum() / (label.sum() + refined.sum()) <= 1
-    masks = {"coronary": tmp_path / "r"}
+    masks = {"coronary": MaskFolder.of(tmp_path / "r")}
     fuse_case(found, table=TABLE, options=FusionOptions(), masks=masks, out=tmp_path / "f")
     fused = nib.load(tmp_path / "f" / "lad.nii.gz")
     assert fused.header == given.header

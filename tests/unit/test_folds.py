@@ -112,7 +112,8 @@ def test_a_fold_of_completions_has_no_figures_of_cut_classes(tmp_path):
 def test_a_fold_of_refinements_has_its_test_cases_and_both_grids(tmp_path):
     folder = tmp_path / "veins" / "refined"
     folder.mkdir(parents=True)
-    content = {"format_version": 1, "kind": "refine_coronary", "source_sha256": "x", "test": {}}
+    content = {"format_version": 1, "kind": "refine_coronary", "source_sha256": "x"}
+    content["test"] = {"cases_missed": 2}
     (folder / "metrics.json").write_text(json.dumps(content | {"model_sha256": "y"}))
     figures = {
         "preset": "cardiform", "in_training": False, "against_label": {"dice": 0.8},
@@ -123,6 +124,7 @@ def test_a_fold_of_refinements_has_its_test_cases_and_both_grids(tmp_path):
         (folder / f"{name}.json").write_text(json.dumps(figures))
     tested = ["tested", "without_veins"]
     (fold,) = read_folds([("0", folder / "metrics.json")], "refine_coronary", [tested])
+    assert fold.missed == 2
     assert fold.cases == {
         "tested": {
             "veins": {

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from cardiform.cohort.table import Case
+from cardiform.coronary.figures import own_figures
 from cardiform.errors import InputError
 from cardiform.files import read_json
-from cardiform.fusion.cases import fuse_case
+from cardiform.fusion.cases import MaskFolder, fuse_case
 from cardiform.fusion.merge import fused
 from cardiform.fusion.rules import RULES, changes, check_rules, consistent
 from cardiform.fusion.summary import REPORT, lines, summarise
@@ -60,6 +61,23 @@ def test_masks_on_another_grid_are_placed_by_their_affine(heart):
     mask[2, 3, 4] = 1
     result = fused(LabelMap(heart, AFFINE), {CORONARY: LabelMap(mask, other)}, TABLE)
     assert np.argwhere(result == CORONARY).tolist() == [[28, 33, 34]]
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_what_the_grid_of_a_mask_does_not_reach_stays(heart, way):
+    heart[30:33, 5:8, 4:34] = CORONARY
+    mask = (heart == CORONARY)[:, :, 10:20][:, :, ::way].astype(np.uint8)
+    mask[31, 6] = 0
+    other = np.eye(4)
+    other[2, 2], other[2, 3] = way, 10 if way > 0 else 19
+    result = fused(LabelMap(heart, AFFINE), {CORONARY: LabelMap(mask, other)}, TABLE)
+    expected = heart.copy()
+    expected[31, 6, 10:20] = 0
+    np.testing.assert_array_equal(result, expected)
+    nothing = LabelMap(np.zeros_like(mask), other)
+    result = fused(LabelMap(heart, AFFINE), {CORONARY: nothing}, TABLE)
+    expected[:, :, 10:20][expected[:, :, 10:20] == CORONARY] = 0
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_an_appendage_that_does_not_touch_the_atrium_goes(heart):
@@ -223,7 +241,7 @@ def fuse(tmp_path, monkeypatch):
             labels=str(tmp_path / "given.nii.gz"),
             truth="" if truth is None else str(tmp_path / "truth.nii.gz"),
         )
-        folders = {name: tmp_path / name for name in masks}
+        folders = {name: MaskFolder.of(tmp_path / name) for name in masks}
         options = options or FusionOptions()
         fuse_case(case, table=TABLE, options=options, masks=folders, out=tmp_path / "out")
         return load_label_map(tmp_path / "out" / "a.nii.gz").data, tmp_path / "out" / "a.json"
@@ -320,6 +338,24 @@ def test_a_truth_on_another_grid_is_brought_onto_the_own_one(fuse, heart):
     _, path = fuse(heart, {}, truth, moved)
     for name, found in REPORT.load(path)["classes"].items():
         assert found["dice_given"] == found["dice_fused"] == 1, name
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_what_of_the_truth_lies_beyond_the_label_map_was_missed(fuse, heart, way):
+    """As the figures of refined masks count it."""
+    heart[26:29, 5:25, 5:7] = CORONARY
+    moved, truth = AFFINE.copy(), np.pad(heart, [(0, 20), (0, 0), (0, 0)])
+    truth[30:58, 5:8, 5:7] = CORONARY
+    if way < 0:
+        heart, truth = heart[::-1], truth[::-1]
+        moved[0, 3] = -20
+    _, path = fuse(heart, {}, truth, moved)
+    found = REPORT.load(path)["classes"]["coronary"]
+    masks = {"given": heart == CORONARY}
+    own = own_figures(LabelMap(truth, moved), CORONARY, masks, AFFINE)["given"]
+    assert found["dice_given"] == own["dice"] == pytest.approx(2 * 120 / (120 + 120 + 168))
+    assert found["cl_dice_given"] == own["cl_dice"] < 1
+    assert found["components_truth"] == 2
 
 
 def test_what_the_truth_has_not_annotated_is_not_judged(fuse, heart):

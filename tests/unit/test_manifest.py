@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cardiform.cohort.manifest import made_files, read_manifest, write_manifest
+from cardiform.cohort.manifest import listed_in, made_files, read_manifest, write_manifest
+from cardiform.cohort.table import OK
 from cardiform.errors import InputError
 
 DELETE = r"manifest\.tsv.*; delete it and run the same command"
@@ -85,3 +86,14 @@ def test_a_damaged_manifest_is_named(tmp_path, damage):
         read_manifest(path)
     with pytest.raises(InputError, match=DELETE):
         made_files([path], ["a"], ".npz")
+
+
+def test_what_a_folder_lists_is_what_its_stage_made_last(tmp_path):
+    assert listed_in(tmp_path, ".nii.gz") is None
+    rows = [["a", "elsewhere/a.nii.gz", 1, "x", OK], ["a", "elsewhere/a.json", 1, "x", OK]]
+    rows += [["b", "elsewhere/b.json", 1, "x", OK], ["c", "", 0, "", "skipped: no"]]
+    write_manifest(tmp_path / "manifest.tsv", rows)
+    assert listed_in(tmp_path, ".nii.gz") == {"a"} and listed_in(tmp_path, ".json") == {"a", "b"}
+    (tmp_path / "manifest").mkdir()
+    write_manifest(tmp_path / "manifest" / "0.tsv", [["d", "d.nii.gz", 1, "x", OK]])
+    assert listed_in(tmp_path, ".nii.gz") == {"a", "d"}

@@ -32,6 +32,13 @@ def turned(degrees=20.0, spacing=(0.6, 0.5, 0.8), shift=(-7.0, 3.0, 2.0)):
     return affine
 
 
+def translation(voxels):
+    """An affine that moves by so many voxels."""
+    moved = np.eye(4)
+    moved[:3, 3] = voxels
+    return moved
+
+
 def test_between_lattices_that_coincide_voxels_are_moved():
     rng = np.random.default_rng(0)
     mask = rng.random((9, 11, 7)) < 0.3
@@ -41,6 +48,40 @@ def test_between_lattices_that_coincide_voxels_are_moved():
     expected = np.zeros((20, 20, 20), bool)
     expected[:7, 3:14, :6] = mask[2:, :, 1:]
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "axes, ways",
+    [((0, 1, 2), (-1, -1, 1)), ((0, 1, 2), (1, 1, -1)), ((2, 0, 1), (1, 1, 1)),
+     ((1, 0, 2), (1, -1, -1)), ((2, 1, 0), (-1, 1, -1))],
+)  # fmt: skip
+@pytest.mark.parametrize("base", [AFFINE, turned()], ids=["straight", "oblique"])
+def test_the_same_lattice_in_another_order_of_axes_is_exact(axes, ways, base):
+    mask = np.random.default_rng(0).random((9, 11, 7)) < 0.3
+    into = np.eye(4)  # index of the other way of storing it to index of the mask
+    into[:3, :3] = np.eye(3)[:, list(axes)] * ways
+    stored = mask.transpose(axes)[tuple(slice(None, None, way) for way in ways)]
+    last = np.array(stored.shape) - 1
+    into[:3, 3] = -into[:3, :3] @ np.where(np.array(ways) < 0, last, 0)
+    other = base @ into
+    found = resample_mask(LabelMap(mask, base), stored.shape, other)
+    np.testing.assert_array_equal(found, stored)
+    np.testing.assert_array_equal(resample_mask(LabelMap(stored, other), mask.shape, base), mask)
+    # a part of it, and room around it
+    part = resample_mask(LabelMap(mask, base), (4, 5, 3), other @ translation((2, 1, 1)))
+    np.testing.assert_array_equal(part, stored[2:6, 1:6, 1:4])
+    wide = tuple(int(n) for n in last + 6)
+    room = resample_mask(LabelMap(mask, base), wide, other @ translation((-2, -3, -1)))
+    expected = np.pad(stored, [(2, 3), (3, 2), (1, 4)])
+    np.testing.assert_array_equal(room, expected)
+
+
+def test_voxels_twice_as_large_are_another_lattice():
+    mask = np.zeros((20, 20, 20), bool)
+    mask[4:16, 4:16, 4:16] = True
+    coarse = AFFINE @ np.diag([2.0, 2.0, 2.0, 1.0])
+    found = resample_mask(LabelMap(mask, AFFINE), (10, 10, 10), coarse)
+    assert abs(found.sum() * 8 / mask.sum() - 1) < 0.3
 
 
 def test_there_and_back_over_an_oblique_grid():

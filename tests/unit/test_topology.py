@@ -36,7 +36,15 @@ def test_nothing_against_something_and_against_nothing():
     empty = np.zeros_like(whole)
     found = topology_figures(whole, empty, SPACING)
     assert found["dice"] == found["cl_dice"] == 0.0 and found["component_error"] == 1
-    assert topology_figures(empty, empty, SPACING)["dice"] is None
+
+
+def test_a_truth_without_a_voxel_judges_nothing():
+    whole, _ = broken_tube()
+    empty = np.zeros_like(whole)
+    for predicted, parts in ((whole, 1), (empty, 0)):
+        found = topology_figures(empty, predicted, SPACING)
+        assert found.pop("components") == parts
+        assert found == dict.fromkeys(("dice", "component_error", "cl_dice", "centreline_overlap"))
 
 
 def test_a_block_of_which_thinning_leaves_nothing_has_centreline_figures_too():

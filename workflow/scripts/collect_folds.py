@@ -15,7 +15,7 @@ import logging
 from pathlib import Path
 
 from cardiform import cli
-from cardiform.cohort import splits
+from cardiform.cohort import manifest, splits
 from cardiform.errors import InputError
 
 log = logging.getLogger("collect_folds")
@@ -26,6 +26,14 @@ RULES = {
     "complete_labels": "dice",
     "refine_coronary": "dice_against_label",
 }
+
+
+def tested_cases(test: Path, metrics: Path) -> list[str]:
+    """The cases of a fold's test.csv; without those whose figures are older than its refinement,
+    which lists what it made."""
+    listed = manifest.listed_in(metrics.parent, ".json")
+    cases = [case_id for case_id, _ in splits.read_split(test)]
+    return [case_id for case_id in cases if listed is None or case_id in listed]
 
 
 def main() -> None:
@@ -47,7 +55,7 @@ def main() -> None:
     if len(args.test) != (len(args.metrics) if args.rule == "refine_coronary" else 0):
         raise InputError("--test: give test.csv of each fold with refine_coronary, and only then")
     named = [(str(number), path) for number, path in enumerate(args.metrics)]
-    tested = [[case_id for case_id, _ in splits.read_split(path)] for path in args.test]
+    tested = [tested_cases(*pair) for pair in zip(args.test, args.metrics)]
     found = folds.read_folds(named, args.rule, tested)
     rows = folds.summary_rows(found)
     every, figure = folds.case_rows(found), RULES[args.rule]
@@ -55,6 +63,8 @@ def main() -> None:
     folds.write_rows(args.out / "summary.csv", folds.COLUMNS, rows)
     cases = sum(len(fold.cases) for fold in found)
     plot_spread(args.out / "folds.png", every, rows, figure)
+    if missed := sum(fold.missed for fold in found):
+        log.info("%d more, in no mean, have the structure in the truth alone", missed)
     log.info("%d folds, %d cases\n%s", len(found), cases, folds.table_of_folds(rows, figure))
 
 

@@ -60,8 +60,14 @@ def main() -> None:
     options, repair, args = parse()
 
     from cardiform.artefact.model import load_model
-    from cardiform.coronary.cases import refine_case, summarise, table_of_figures
-    from cardiform.coronary.data import find_repaired
+    from cardiform.coronary.cases import (
+        missed_cases,
+        refine_case,
+        remove_refined,
+        summarise,
+        table_of_figures,
+    )
+    from cardiform.coronary.data import find_repaired, without_structure
     from cardiform.coronary.refine import load_refiner
     from cardiform.metrics.record import write_held_out_figures
     from cardiform.training.distributed import choose_device
@@ -74,6 +80,10 @@ def main() -> None:
     cases = [] if none else read_checked_cases(args.cases, chosen)
     files = {f.case_id: f.path for f in find_repaired(args.manifest, [c.case_id for c in cases])}
     refiner = load_refiner(args.model, options, repair, choose_device(options.device))
+    ids = without_structure(args.manifest)
+    absent = [case for case in cases if case.case_id in ids]
+    for case in absent:
+        remove_refined(case.case_id, args.out)
     having = [case for case in cases if case.case_id in files]
     per_case.run_cases(
         per_case.CaseRun(having, args.out, args.out / "manifest.tsv"),
@@ -92,10 +102,12 @@ def main() -> None:
         },
         memory=memory_advice(CoronaryRefineOptions),
     )
-    parts = {part: [c for c, _ in rows if c in files] for part, rows in split.items()}
-    parts = parts or {"all": list(files)}
+    missed = missed_cases(absent, table[table.channel(repair.structure)].value)
+    known = dict.fromkeys([*files, *missed])
+    parts = {part: [c for c, _ in rows if c in known] for part, rows in split.items()}
+    parts = parts or {"all": list(known)}
     trained = {} if args.model is None else load_model(args.model).figures
-    figures = summarise(parts, args.out, trained)
+    figures = summarise(parts, args.out, trained, missed)
     for line in table_of_figures(figures):
         log.info("%s", line)
     write_held_out_figures(args.out / "metrics.json", "refine_coronary", figures, args.model)

@@ -12,13 +12,13 @@ from pathlib import Path
 from .. import outputs
 from ..cohort.table import Case
 from ..completion.files import complete_file
-from ..coronary.cases import refine_case
+from ..coronary.cases import refine_case, remove_refined
 from ..coronary.field import own_mask
 from ..coronary.figures import OWN_GRID
 from ..coronary.refine import MeanRefiner
 from ..coronary.thin_structure import ThinStructure
 from ..files import read_json
-from ..fusion.cases import fuse_case
+from ..fusion.cases import MaskFolder, fuse_case
 from ..geometry.field_of_view import seen_only, unplaced
 from ..geometry.surface import Mesh
 from ..held_out import truth_mesh, without_figures
@@ -118,8 +118,7 @@ def _refine(work: _Work) -> None:
     folder = work.out / structure
     if ready.repaired is None:
         work.record.notes.append(f"nothing is refined: {structure} is missing")
-        for stale in (f"{work.case_id}.nii.gz", f"fine/{work.case_id}.nii.gz"):
-            outputs.remove(folder / stale)
+        remove_refined(work.case_id, folder)
         return
     files = {work.case_id: ready.repaired}
     table = networks.table
@@ -150,7 +149,7 @@ def _fuse(work: _Work) -> None:
         work.ready.case,
         table=work.networks.table,
         options=work.ready.stages["fusion"],
-        masks={structure: work.out / structure},
+        masks={structure: MaskFolder(work.out / structure)},
         out=folder,
     )
     for name, found in read_json(folder / f"{work.case_id}.json")["classes"].items():

@@ -90,6 +90,27 @@ def made_files(
     return found
 
 
+def listed_in(folder: Path, ending: str) -> frozenset[str] | None:
+    """The cases whose ``<case><ending>`` a folder's own manifests list; None: it has no manifest.
+
+    Other such files are older: the last run of their stage did not make them.
+
+    Raises
+    ------
+    InputError
+        A manifest is none, or damaged.
+    """
+    beside = (folder / "manifest.tsv", *sorted(folder.glob("manifest/*.tsv")))
+    manifests = [path for path in beside if path.is_file()]
+    if not manifests:
+        return None
+    return frozenset(
+        row["case_id"]
+        for row in read_manifests(manifests)
+        if row["status"] == OK and Path(row["path"]).name == row["case_id"] + ending
+    )
+
+
 def cases_of(files: Iterable[MadeFile]) -> list[str]:
     """The cases of some files, each once, in order."""
     return list(dict.fromkeys(file.case_id for file in files))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from .. import outputs
 from ..anatomy.components import count_components
 from ..cohort.table import Case
 from ..files import read_json, write_json
@@ -72,6 +73,21 @@ def refine_case(
     return paths
 
 
+def remove_refined(case_id: str, out: Path) -> None:
+    """Remove what was made of a case before it lost the structure."""
+    masks = [f"{folder}{case_id}.nii.gz" for folder in ("", "fine/", "probability/")]
+    for name in (*masks, f"{case_id}.json", f"{case_id}.png", f"state/{case_id}.json"):
+        outputs.remove(out / name)
+
+
+def missed_cases(cases: Iterable[Case], value: int) -> list[str]:
+    """Of cases whose label lacks the structure those whose truth has it.
+
+    value : the structure's.
+    """
+    return [c.case_id for c in cases if c.truth and value in load_label_map(c.truth).boxes]
+
+
 def change(label: np.ndarray, mask: np.ndarray) -> dict:
     """Dice between a label and its refined mask, and the parts of both: no figure of quality."""
     both = int(label.sum() + mask.sum())
@@ -95,19 +111,27 @@ def probability(mask: np.ndarray, affine: np.ndarray, field: CaseField) -> np.nd
     return np.where(mask, np.maximum(result, np.nextafter(half, 1)), np.minimum(result, half))
 
 
-def summarise(parts: Mapping[str, Sequence[str]], out: Path, trained: Mapping) -> dict:
+def summarise(
+    parts: Mapping[str, Sequence[str]],
+    out: Path,
+    trained: Mapping,
+    missed: Collection[str] = (),
+) -> dict:
     """Means over the cases of every part of the split, from their JSON files.
 
     trained : the figures of the model file; its Dice on the training's points stands beside.
+    missed : cases that have the structure in their truth alone. They are counted, and in no mean:
+        there was nothing to refine.
     """
     points = trained.get("train", {}).get("dice_points")
     result: dict = {"dice_training_points": points}
     for part, names in parts.items():
-        cases = {name: read_json(out / f"{name}.json") for name in names}
+        cases = {name: read_json(out / f"{name}.json") for name in names if name not in missed}
         known = [figures for figures in cases.values() if figures["against_truth"]]
         result[part] = {
             "cases": len(cases),
             "cases_with_truth": len(known),
+            "cases_missed": len(set(names) & set(missed)),
             "against_label": mean_over_cases(
                 [{"all": f["against_label"]} for f in cases.values()]
             ).get("all", {}),
@@ -131,10 +155,14 @@ def table_of_figures(figures: Mapping) -> Iterator[str]:
     yield f"Dice on the points of the training: {'-' if points is None else f'{points:.3f}'}"
     yield f"{'':34}{'Dice':>8}{'clDice':>8}{'parts off':>11}{'overlap':>9}{'HD95':>7}{'ASSD':>7}"
     for part, found in figures.items():
-        if part == "dice_training_points" or not found["cases"]:
+        if part == "dice_training_points" or not (found["cases"] or found["cases_missed"]):
             continue
-        change = found["against_label"]["dice"]
-        yield f"{part}, {found['cases']} cases: Dice against the given label {change:.3f}"
+        line = f"{part}, {found['cases']} cases"
+        if found["cases"]:
+            line += f": Dice against the given label {found['against_label']['dice']:.3f}"
+        if number := found["cases_missed"]:
+            line += f"; {number} more, in no mean, have the structure in the truth alone"
+        yield line
         for grid, columns in (("fine", found), ("own", found[OWN_GRID])):
             for column in TRUTH_COLUMNS if found["cases_with_truth"] else ():
                 row = [columns[column].get(name) for name in FULL_MEASURES]

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..anatomy.corruption import corrupt
 from ..anatomy.repair import repair
-from ..cohort.manifest import MadeFile, made_files
+from ..cohort.manifest import MadeFile, made_files, read_manifests
+from ..cohort.table import OK
 from ..errors import InputError, again
 from ..geometry.distances import box_about, depth_in, distance_to, signed_distance
 from ..geometry.interpolation import trilinear
@@ -54,6 +55,13 @@ class NearBatch(TypedDict):
 def find_repaired(manifests: Iterable[str | Path], case_ids: Iterable[str]) -> list[MadeFile]:
     """The repaired structures of some cases, in their order; cases that lack it have none."""
     return made_files(manifests, case_ids, ".npz", again("repair_coronary"))
+
+
+def without_structure(manifests: Iterable[str | Path]) -> set[str]:
+    """The cases that repair_coronary looked at and found without the structure."""
+    rows = [row for row in read_manifests(manifests) if row["status"] == OK]
+    having = {row["case_id"] for row in rows if row["path"].endswith(".npz")}
+    return {row["case_id"] for row in rows} - having
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ OWN_GRID = "own_grid"  # the same columns there; of fused masks: fused/summary.j
 def fine_figures(
     truth: LabelMap | None, value: int, masks: Mapping[str, np.ndarray], thin: ThinStructure
 ) -> dict[str, dict | None]:
-    """Column -> figures on the isotropic grid; None where the truth is unknown.
+    """Column -> figures on the isotropic grid; None where the truth is unknown, or lacks the
+    structure: nobody annotated it.
 
     The grid is enlarged to hold all of the truth: what lies beyond the box of the label was
     missed.
@@ -58,6 +59,8 @@ def _figures(truth, value, masks, affine, figures) -> dict[str, dict | None]:
     rim = room_for(tuple(shape), affine, truth, value)
     wider = cropped_affine(affine, -rim[:, 0])
     true = mask_of(truth, value, tuple(int(n) for n in shape + rim.sum(axis=1)), wider)
+    if not true.any():
+        return dict.fromkeys(masks)
     return {name: figures(true, np.pad(mask, rim), wider) for name, mask in masks.items()}
 
 

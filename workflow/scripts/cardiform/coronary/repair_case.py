@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import outputs
 from ..anatomy.repair import repair
 from ..cohort.table import Case
 from ..files import write_json
@@ -29,19 +30,21 @@ def repair_case(
 ) -> list[Path]:
     """Write ``out/<case>.npz`` (see ThinStructure), ``.nii.gz`` on the own grid and ``.json``.
 
-    A case that lacks the structure has the JSON alone.
+    A case that lacks the structure has the JSON alone; what it had before is removed.
     """
     label_map = load_label_map(case.labels)
-    report = out / f"{case.case_id}.json"
+    paths = [out / f"{case.case_id}{ending}" for ending in (".npz", ".nii.gz", ".json")]
+    report = paths[-1]
     thin = thin_structure(label_map, table, options)
     if thin is None:
+        for stale in paths[:-1]:
+            outputs.remove(stale)
         write_json(report, {"absent": options.structure})
         return [report]
     repaired, changed = repair(thin.label, thin.spacing, options, thin.supported, thin.roots)
     value = table[table.channel(options.structure)].value
     cut = cuts_of(label_map, table, case).get(value)
     thin = replace(thin, repaired=repaired, cut=cut)
-    paths = [out / f"{case.case_id}.npz", out / f"{case.case_id}.nii.gz", report]
     thin.save(paths[0])
     given = label_map.data == value
     mask = own_mask(given, label_map.affine, repaired_field(thin), options)

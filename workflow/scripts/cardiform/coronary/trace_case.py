@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import outputs
 from ..anatomy.tree import Branch, Forest, trace
 from ..cohort.table import Case
 from ..errors import again
@@ -95,8 +96,11 @@ def trace_case(
         "format_version": SUMMARY.version,
     }
     write_json(paths[3], summary)
-    if forest.branches:
-        paths.append(folder / "tree.png")
+    picture = folder / "tree.png"
+    if not forest.branches:
+        outputs.remove(picture)  # of before, when the case had the structure
+    else:
+        paths.append(picture)
         _draw(paths[-1], case.case_id, label_map, table, options.structure, forest, named)
     return paths
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..cohort.manifest import listed_in
 from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..files import write_json
@@ -21,7 +23,7 @@ from ..pictures.figures import compare_picture
 from ..volumes import LabelMap, check_mask, load_label_map, save_like
 from .merge import fused
 from .rules import changes, consistent
-from .truth import against_truth, truth_of
+from .truth import WholeTruth, against_truth
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +31,42 @@ HAZE, HAZE_VOXELS = 0.15, 96  # opacity and detail of what stands around in a pi
 SMOOTHING_VOX = 1.0  # of what a picture shows
 
 
+@dataclass(frozen=True)
+class MaskFolder:
+    """Masks ``<case>.nii.gz`` that replace a class.
+
+    listed : the cases whose mask is of the last run of its stage; None: every file counts.
+    """
+
+    path: Path
+    listed: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> MaskFolder:
+        """What a folder's manifest lists, or all that is there where it has none."""
+        return cls(path, listed_in(path, ".nii.gz"))
+
+    def mask_of(self, case_id: str) -> Path | None:
+        """The mask of a case; None where it has none, or only an older one."""
+        file = self.path / f"{case_id}.nii.gz"
+        current = self.listed is None or case_id in self.listed
+        return file if current and file.is_file() else None
+
+
 def fuse_case(
     case: Case,
     *,
     table: LabelTable,
     options: FusionOptions,
-    masks: Mapping[str, Path],
+    masks: Mapping[str, MaskFolder],
     out: Path,
 ) -> list[Path]:
     """Write ``out/<case>.nii.gz``, ``.json`` of what each rule changed, and ``.png``.
 
     Where the case has a truth, the JSON judges the rules and both label maps by it.
 
-    masks : class name -> folder of masks ``<case>.nii.gz``, on any grid, that replace the
-        class; a case without one keeps its own.
+    masks : class name -> masks, on any grid, that replace the class; a case without one keeps
+        its own.
 
     Raises
     ------
@@ -52,7 +76,7 @@ def fuse_case(
     """
     base = load_label_map(case.labels)
     values = dict(zip(table.names, table.values))
-    given = {name: path for name, path in mask_files(case, masks).items() if path.is_file()}
+    given = mask_files(case, masks)
     replacing = {
         values[name]: _mask(path, base, values[name], name) for name, path in given.items()
     }
@@ -60,7 +84,7 @@ def fuse_case(
     if not merged.any():
         fact = "nothing is labelled after the fusion"
         raise InputError(problem(case.labels, fact, "look at the masks, or leave the case out"))
-    truth = truth_of(case, base, table)
+    truth = WholeTruth.of(case, base, table)
     result, rules = consistent(
         merged,
         base.spacing,
@@ -68,7 +92,7 @@ def fuse_case(
         options,
         given=base.data,
         replaced=tuple(replacing),
-        truth=truth,
+        truth=None if truth is None else truth.inside,
     )
     paths = [out / f"{case.case_id}{ending}" for ending in (".nii.gz", ".json", ".png")]
     save_like(paths[0], result, case.labels)
@@ -100,9 +124,10 @@ def fuse_case(
     return paths
 
 
-def mask_files(case: Case, masks: Mapping[str, Path]) -> dict[str, Path]:
-    """Class name -> the case's mask file, whether it is there or not."""
-    return {name: folder / f"{case.case_id}.nii.gz" for name, folder in masks.items()}
+def mask_files(case: Case, masks: Mapping[str, MaskFolder]) -> dict[str, Path]:
+    """Class name -> the case's mask file, where it has one."""
+    found = {name: folder.mask_of(case.case_id) for name, folder in masks.items()}
+    return {name: path for name, path in found.items() if path is not None}
 
 
 def _mask(path: Path, base: LabelMap, value: int, name: str) -> LabelMap:

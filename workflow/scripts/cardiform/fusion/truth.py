@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..anatomy.components import count_components
 from ..cohort.table import Case
 from ..geometry.grids import cropped_affine
+from ..geometry.isotropic import room_for
 from ..geometry.sdf import class_boxes
 from ..labels import LabelTable
 from ..metrics.overlap import overlap
@@ -17,21 +19,52 @@ from ..volumes import LabelMap, labels_on, load_label_map
 from .merge import fused
 
 
+@dataclass(frozen=True)
+class WholeTruth:
+    """The truth on the grid of a label map, enlarged to hold all classes of the label table.
+
+    labels : (X, Y, Z) uint8.
+    rim : (3, 2) int, by how many voxels it is larger, before and behind each axis.
+    """
+
+    labels: np.ndarray
+    rim: np.ndarray
+
+    @classmethod
+    def of(cls, case: Case, base: LabelMap, table: LabelTable) -> WholeTruth | None:
+        """None where the case has no truth."""
+        if not case.truth:
+            return None
+        truth = load_label_map(case.truth)
+        shape = base.data.shape
+        if (same := labels_on(truth, shape, base.affine)) is not None:
+            return cls(same, np.zeros((3, 2), int))
+        boxes = {value: box for value, box in truth.boxes.items() if value in table.values}
+        rims = [room_for(shape, base.affine, truth, value) for value in boxes]
+        rim = np.max([np.zeros((3, 2), int), *rims], axis=0)
+        masks = {
+            value: LabelMap(
+                truth.data[box] == value, cropped_affine(truth.affine, [s.start for s in box])
+            )
+            for value, box in boxes.items()
+        }
+        wider = LabelMap(
+            np.zeros(shape + rim.sum(axis=1), base.data.dtype, order="F"),
+            cropped_affine(base.affine, -rim[:, 0]),
+        )
+        return cls(fused(wider, masks, table), rim)
+
+    @property
+    def inside(self) -> np.ndarray:
+        """(X, Y, Z) uint8 on the grid of the label map itself."""
+        ends = zip(self.rim[:, 0], self.labels.shape - self.rim[:, 1])
+        return self.labels[tuple(slice(low, high) for low, high in ends)]
+
+
 def truth_of(case: Case, base: LabelMap, table: LabelTable) -> np.ndarray | None:
     """(X, Y, Z) uint8: the truth on the grid of the label map; None where the case has none."""
-    if not case.truth:
-        return None
-    truth = load_label_map(case.truth)
-    if (same := labels_on(truth, base.data.shape, base.affine)) is not None:
-        return same
-    masks = {
-        value: LabelMap(
-            truth.data[box] == value, cropped_affine(truth.affine, [s.start for s in box])
-        )
-        for value, box in class_boxes(truth.data).items()
-        if value in table.values
-    }
-    return fused(LabelMap(np.zeros_like(base.data), base.affine), masks, table)
+    whole = WholeTruth.of(case, base, table)
+    return None if whole is None else whole.inside
 
 
 def verdict(
@@ -63,21 +96,24 @@ def verdict(
 def against_truth(
     given: np.ndarray,
     result: np.ndarray,
-    truth: np.ndarray,
+    whole: WholeTruth,
     spacing: np.ndarray,
     table: LabelTable,
     thin: Iterable[str],
 ) -> dict[str, dict[str, float]]:
     """Figures of both label maps against the truth, on their own grid.
 
-    given, result, truth : (X, Y, Z) uint8.    thin : names of thin structures.
+    What of the truth lies beyond that grid was missed.
+
+    given, result : (X, Y, Z) uint8.    thin : names of thin structures.
 
     Returns
     -------
     Class of the truth -> dice_given and dice_fused; of thin structures cl_dice_given,
     cl_dice_fused, where there is a centreline, and components_truth, too.
     """
-    maps, thin = {"given": given, "fused": result}, set(thin)
+    both, truth, thin = {"given": given, "fused": result}, whole.labels, set(thin)
+    maps = {name: np.pad(m, whole.rim) if whole.rim.any() else m for name, m in both.items()}
     annotated = class_boxes(truth)
     dice = {name: overlap(truth, m, table) for name, m in maps.items()}
     found: dict[str, dict[str, float]] = {}

@@ -26,20 +26,19 @@ def resample_mask(mask: LabelMap, shape: tuple[int, ...], affine: np.ndarray) ->
 
     Notes
     -----
-    Between lattices that coincide voxels are moved as they are. Otherwise the signed distance
-    to the mask's surface is interpolated, and cut where the volume stays: nearest neighbours
-    would tear thin structures, a cut at zero would thin them. Where two voxels touch at an edge
-    or a corner only, the way from centre to centre is kept.
+    Between lattices that coincide, also where their axes are swapped or run backwards, voxels are
+    moved as they are. Otherwise the signed distance to the mask's surface is interpolated, and
+    cut where the volume stays: nearest neighbours would tear thin structures, a cut at zero would
+    thin them. Where two voxels touch at an edge or a corner only, the way from centre to centre
+    is kept.
     """
     into = np.linalg.inv(mask.affine) @ affine  # wanted index to index of the mask
     result = np.zeros(shape, bool)
     filled = np.argwhere(mask.data)
     if not len(filled):
         return result
-    lattice = np.eye(4)
-    lattice[:3, 3] = np.rint(into[:3, 3])
-    if np.abs(into - lattice).max() < LATTICE_TOLERANCE_VOX:
-        _set(result, filled - lattice[:3, 3].astype(int))
+    if (moved := _between_lattices(into)) is not None:
+        _set(result, apply_affine(moved, filled))
         return result
     low, high = filled.min(axis=0) - RIM, filled.max(axis=0) + 1 + RIM
     crop = np.zeros(high - low, bool)
@@ -59,6 +58,17 @@ def resample_mask(mask: LabelMap, shape: tuple[int, ...], affine: np.ndarray) ->
     places = apply_affine(np.linalg.inv(into), _links(crop) + low)
     _set(result, np.rint(places).astype(int))
     return result
+
+
+def _between_lattices(into: np.ndarray) -> np.ndarray | None:
+    """(4, 4) int: index of the mask to index wanted, where either voxel centre is one of the other
+    grid; else None."""
+    lattice = np.rint(into)
+    if np.abs(into - lattice).max() >= LATTICE_TOLERANCE_VOX:
+        return None
+    if abs(round(np.linalg.det(lattice))) != 1:  # the wanted voxels are larger
+        return None
+    return np.rint(np.linalg.inv(lattice)).astype(int)
 
 
 def _level(values: np.ndarray, number: int, limit: float) -> float:

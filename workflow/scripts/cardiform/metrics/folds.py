@@ -34,10 +34,12 @@ class Fold:
 
     cases : case id -> class -> figure -> value; None where the scan cuts the class or nobody
         annotated it.
+    missed : of a refinement, test cases that have the structure in their truth alone.
     """
 
     name: str
     cases: dict[str, dict[str, dict[str, float | None]]]
+    missed: int = 0
 
     @classmethod
     def read(cls, name: str, path: Path, rule: str, tested: Sequence[str] = ()) -> Fold:
@@ -61,7 +63,7 @@ class Fold:
         if rule == "complete_labels":
             return cls(name, {case: _completed(rows) for case, rows in found["cases"].items()})
         if rule == "refine_coronary":
-            return cls(name, _refined(path, tested))
+            return cls(name, _refined(path, tested), found["test"].get("cases_missed", 0))
         cases = {}
         for case_id, figures in found["test"]["cases"].items():
             cut = figures.get("cut", ())

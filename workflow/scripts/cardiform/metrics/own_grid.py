@@ -26,7 +26,7 @@ def own_grid_figures(truth: np.ndarray, mask: np.ndarray, affine: np.ndarray) ->
     hd95_mm, assd_mm, chamfer_mm, f_score, missed : as of
         :func:`cardiform.metrics.surface.surface_figures`, between the faces of the voxels.
 
-    None where an empty mask leaves a figure undefined.
+    None where an empty mask leaves a figure undefined; of an empty truth all but the components.
     """
     filled = np.argwhere(truth | mask)
     low = filled.min(axis=0) if len(filled) else np.zeros(3, int)

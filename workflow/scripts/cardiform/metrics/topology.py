@@ -8,6 +8,8 @@ from scipy.spatial import cKDTree
 from ..anatomy.centreline import Centreline
 from ..anatomy.components import count_components
 
+NAMES = ("dice", "component_error", "components", "cl_dice", "centreline_overlap")
+
 
 def topology_figures(truth: np.ndarray, predicted: np.ndarray, spacing: float) -> dict:
     """How well a thin structure is met.
@@ -23,17 +25,18 @@ def topology_figures(truth: np.ndarray, predicted: np.ndarray, spacing: float) -
     centreline_overlap : OV of Schaap et al. (Medical Image Analysis 2009): the share of both
         centrelines that lies within the vessel's radius of the other one, at least a voxel.
 
-    None for what an empty mask leaves undefined.
+    All but ``components`` are None where the truth is empty: nobody annotated it.
     """
-    both = int(truth.sum() + predicted.sum())
+    parts = count_components(predicted)
+    if not truth.any():
+        return {**dict.fromkeys(NAMES), "components": parts}
     figures = {
-        "dice": 2 * int((truth & predicted).sum()) / both if both else None,
-        "component_error": abs(count_components(truth) - count_components(predicted)),
-        "components": count_components(predicted),
+        "dice": 2 * int((truth & predicted).sum()) / int(truth.sum() + predicted.sum()),
+        "component_error": abs(count_components(truth) - parts),
+        "components": parts,
     }
-    if not truth.any() or not predicted.any():
-        empty = None if not both else 0.0
-        return {**figures, "cl_dice": empty, "centreline_overlap": empty}
+    if not predicted.any():
+        return {**figures, "cl_dice": 0.0, "centreline_overlap": 0.0}
     true, found = Centreline.of(truth, spacing), Centreline.of(predicted, spacing)
     precision = truth[tuple(found.index.T)].mean()
     sensitivity = predicted[tuple(true.index.T)].mean()

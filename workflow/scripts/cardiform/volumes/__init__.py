@@ -2,7 +2,7 @@
 
 from .affines import axes_like, corners_apart_mm, place_tolerance_mm, spacing_of
 from .agreement import check_mask, check_truth
-from .extent import check_extent, check_in_view, class_boxes, labelled_box
+from .extent import beyond, check_extent, check_in_view, class_boxes, labelled_box
 from .files import (
     LabelMap,
     image_grid,
@@ -18,6 +18,7 @@ from .hounsfield import check_hounsfield, labels_on
 __all__ = [
     "LabelMap",
     "axes_like",
+    "beyond",
     "check_extent",
     "check_hounsfield",
     "check_in_view",

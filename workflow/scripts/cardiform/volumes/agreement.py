@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, problem
-from .extent import labelled_box
+from .extent import beyond, labelled_box
 from .files import LabelMap
 
 MOST_VOXELS = 20_000  # of a class: so many show where it lies
@@ -85,18 +85,21 @@ def check_mask(
     if len(found) > 1:
         fact = f"holds labels {', '.join(map(str, found))}, not one structure"
         raise InputError(problem(path, fact, f"give a mask of {name} alone"))
+    doubts = []
+    if unseen := len(beyond(labels, value, mask)):
+        doubts = [f"does not reach {unseen:,} voxels of {name}, which stay as they are"]
     if not found:
-        return [f"holds nothing: the case is left without {name}"]
+        return doubts or [f"holds nothing: the case is left without {name}"]
     if labels.boxes and (away := _apart_mm(mask, labels)):
         fact = f"lies {away:.3g} mm beside all structures of the label map"
         raise InputError(problem(path, fact, MASK_PLACE))
     if value not in labels.boxes:
-        return []
+        return doubts
     own, given = _sizes(mask)[found[0]], _sizes(labels)[value]
     dice = 2 * _shares(mask, labels, found)[found[0]][value] * own / (own + given)
     if dice < LEAST_DICE:
-        return [f"{name} is not where the label map has it (Dice {dice:.2f})"]
-    return []
+        doubts.append(f"{name} is not where the label map has it (Dice {dice:.2f})")
+    return doubts
 
 
 def _sizes(label_map: LabelMap) -> dict[int, float]:

@@ -17,6 +17,7 @@ Box = tuple[slice, slice, slice]
 # Distances are exact to a tenth of a voxel. Of what spans less nothing could be learned.
 LEAST_SPAN_VOX = 3
 PLAUSIBLE_MM = (5.0, 1000.0)  # of what is a structure of a heart at least, a body at most
+IN_GRID_VOX = 1e-3  # so much beyond a grid is rounding
 SLAB_VOXELS = 1 << 22  # looked at together: of noise every voxel is a run
 
 
@@ -111,3 +112,22 @@ def labelled_box(label_map: LabelMap) -> tuple[np.ndarray, np.ndarray]:
     low = np.min([[part.start for part in box] for box in boxes], axis=0)
     high = np.max([[part.stop for part in box] for box in boxes], axis=0)
     return low, high - 1
+
+
+def beyond(label_map: LabelMap, value: int, other: LabelMap) -> np.ndarray:
+    """(N, 3) int: the voxels of a class whose centres lie outside of another label map's grid."""
+    none = np.zeros((0, 3), np.int64)
+    if (box := label_map.boxes.get(value)) is None:
+        return none
+    into = np.linalg.inv(other.affine) @ label_map.affine
+    reach = np.array(other.data.shape) - 0.5 + IN_GRID_VOX
+
+    def outside(index: np.ndarray) -> np.ndarray:
+        place = index @ into[:3, :3].T + into[:3, 3]
+        return ((place < -0.5 - IN_GRID_VOX) | (place > reach)).any(axis=1)
+
+    ends = [(part.start, part.stop - 1) for part in box]
+    if not outside(np.array(np.meshgrid(*ends)).reshape(3, -1).T).any():
+        return none  # a grid is convex: what lies between the corners is in it, too
+    voxels = np.argwhere(label_map.data[box] == value) + [part.start for part in box]
+    return voxels[outside(voxels)]
