@@ -127,14 +127,18 @@ def test_patches_follow_the_centreline_however_thin(tmp_path):
     assert 0.4 < share < 0.6 and thin.sum() < 0.15 * wide.sum()
 
 
-def test_different_grids_are_refused(files, tmp_path):
+def test_other_grids_than_the_model_will_name_are_refused(files, tmp_path):
     thin = structure(0)
     coarse = thin.affine.copy()
     coarse[:3, :3] *= 2
     ThinStructure(thin.label, thin.repaired, thin.supported, coarse).save(tmp_path / "x.npz")
     other = dataclasses.replace(files[0], path=tmp_path / "x.npz")
-    with pytest.raises(InputError, match=r"grids of \[0.5, 1.0\] mm"):
+    with pytest.raises(InputError, match=r"x\.npz: lies on a grid of 1 mm, .* \(1 of 2 files\)"):
         PatchDataset([files[0], other], REPAIR, CARDIFORM)
+    with pytest.raises(InputError, match=r"spacing_mm is 0\.5 .*; set coronary_repair\.spacing_mm"):
+        PatchDataset([other], REPAIR, CARDIFORM)
+    rounded = dataclasses.replace(REPAIR, spacing_mm=SPACING * (1 + 1e-6))
+    assert len(PatchDataset(files, rounded, CARDIFORM)) == len(files)
 
 
 def test_a_batch_numbers_its_samples(patches):

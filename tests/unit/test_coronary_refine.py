@@ -36,8 +36,8 @@ CPU = torch.device("cpu")
 TABLE = LabelTable()
 
 
-def saved(folder, preset, cases=("c0", "c1"), std=0.02, extra=None):
-    """A model file with random weights."""
+def saved(folder, preset, cases=("c0", "c1"), std=0.02, extra=None, repair=None):
+    """A model file with random weights.    repair : options of its labels; None: as early files."""
     torch.manual_seed(1)
     options, module = {
         "cardiform": (CARDIFORM, build_cell_field(CARDIFORM)),
@@ -50,7 +50,8 @@ def saved(folder, preset, cases=("c0", "c1"), std=0.02, extra=None):
         path,
         {"cardiform": DENOISER, "near": NEAR_KIND}[preset],
         module.state_dict(),
-        options={{"cardiform": "coronary", "near": "coronary_near"}[preset]: options},
+        options={{"cardiform": "coronary", "near": "coronary_near"}[preset]: options}
+        | ({"coronary_repair": repair} if repair else {}),
         labels=TABLE,
         figures={"train": {"dice_points": 0.9}},
         training_cases=cases,
@@ -192,6 +193,26 @@ def test_a_model_of_another_preset_is_refused(tmp_path):
         InputError, match=r"near\.pt: is a model of kind coronary_near, not a refine"
     ):
         load_refiner(model, CoronaryRefineOptions(), REPAIR, CPU)
+
+
+def test_a_model_of_another_grid_is_refused(tmp_path, case):
+    """Its widths are voxels: on a finer grid it makes masks that are worse than the label."""
+    found, repaired = case
+    model = saved(tmp_path, "cardiform", repair=dataclasses.replace(REPAIR, spacing_mm=1.0))
+    with pytest.raises(InputError, match=r"cardiform\.pt: was trained on a grid of 1 mm, and "):
+        load_refiner(model, CoronaryRefineOptions(), REPAIR, CPU)
+    coarse = dataclasses.replace(REPAIR, spacing_mm=1.0)
+    made = load_refiner(model, CoronaryRefineOptions(), coarse, CPU)
+    with pytest.raises(InputError, match=r"c0\.npz: lies on a grid of 0\.5 mm, the model was"):
+        refine_case(found, files={"c0": repaired}, refiner=made, table=TABLE, out=tmp_path / "out")
+    mean = refinement.MeanRefiner([made, made])
+    with pytest.raises(InputError, match=r"c0\.npz: lies on a grid of 0\.5 mm"):
+        mean.check(ThinStructure.load(repaired), repaired)
+    for known in (REPAIR, None):
+        made = load_refiner(
+            saved(tmp_path, "cardiform", repair=known), CoronaryRefineOptions(), REPAIR, CPU
+        )
+        made.check(ThinStructure.load(repaired), repaired)
 
 
 def test_latent_steps_move_towards_the_repaired_label(tmp_path):

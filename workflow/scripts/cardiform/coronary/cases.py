@@ -40,6 +40,7 @@ def refine_case(
     label_map = load_label_map(case.labels)
     structure = table[table.channel(refiner.repair_options.structure)]
     thin = ThinStructure.load(files[case.case_id])
+    refiner.check(thin, files[case.case_id])
     field = refiner.refined(case.case_id, thin)
     given = label_map.data == structure.value
     mask = own_mask(given, label_map.affine, field, refiner.repair_options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..geometry.field_of_view import Cut
 from ..volumes import spacing_of
 
 MASKS = ("label", "repaired", "supported")
+ROUNDING = 1e-3  # of a voxel edge: affines in files are rounded
 ROOTS = "roots"
 THIN = Format(
     "repaired-structure",
@@ -146,6 +148,11 @@ class PackedMask:
         bits = np.unpackbits(self.bits[first // 8 : (last + 7) // 8])
         planes = bits[first % 8 :][: last - first].reshape(-1, *self.shape[1:])
         return planes[:, low[1] : high[1], low[2] : high[2]] > 0
+
+
+def same_spacing(one: float, other: float) -> bool:
+    """Whether two voxel edges, mm, are the same but for rounding."""
+    return math.isclose(one, other, rel_tol=ROUNDING)
 
 
 def _unpacked(bits: np.ndarray, shape: Sequence[int]) -> np.ndarray:
