@@ -215,6 +215,35 @@ def test_a_model_of_another_grid_is_refused(tmp_path, case):
         made.check(ThinStructure.load(repaired), repaired)
 
 
+def test_another_class_is_refused(tmp_path, case):
+    """The appendage is not refined by what knows coronaries, nor from a coronary's file."""
+    found, repaired = case
+    other = dataclasses.replace(REPAIR, structure="left_atrium")
+    trained = {
+        "cardiform": {"repair": REPAIR},
+        "near": {"extra": {"structure": "coronary"}},
+    }
+    for preset, known in trained.items():
+        model = saved(tmp_path, preset, **known)
+        options = CoronaryRefineOptions(preset=preset)
+        load_refiner(model, options, REPAIR, CPU)
+        with pytest.raises(
+            InputError, match=r"was trained on coronary, and structure is left_atri"
+        ):
+            load_refiner(model, options, other, CPU)
+        load_refiner(saved(tmp_path, preset), options, other, CPU)  # early files do not say
+    plain = load_refiner(None, CoronaryRefineOptions(preset="repair"), other, CPU)
+    with pytest.raises(InputError, match=r"c0\.npz: is of coronary, not of left_atrium"):
+        refine_case(found, files={"c0": repaired}, refiner=plain, table=TABLE, out=tmp_path / "out")
+
+
+def test_a_table_of_figures_without_figures():
+    """A class of which neither label nor mask has a voxel has no Dice."""
+    part = {"cases": 1, "cases_with_truth": 0, "against_label": {"dice": None}, "own_grid": {}}
+    lines = list(table_of_figures({"dice_training_points": None, "test": part}))
+    assert lines[-1] == "test, 1 cases: Dice against the given label -"
+
+
 def test_latent_steps_move_towards_the_repaired_label(tmp_path):
     thin = structure(0)
     wanted = signed_distance(thin.repaired, SPACING, CARDIFORM.truncation_mm)

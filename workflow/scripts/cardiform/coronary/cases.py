@@ -134,8 +134,9 @@ def table_of_figures(figures: Mapping) -> Iterator[str]:
     for part, found in figures.items():
         if part == "dice_training_points" or not found["cases"]:
             continue
-        change = found["against_label"]["dice"]
-        yield f"{part}, {found['cases']} cases: Dice against the given label {change:.3f}"
+        change = found["against_label"].get("dice")
+        said = "-" if change is None else f"{change:.3f}"
+        yield f"{part}, {found['cases']} cases: Dice against the given label {said}"
         for grid, columns in (("fine", found), ("own", found[OWN_GRID])):
             for column in TRUTH_COLUMNS if found["cases_with_truth"] else ():
                 row = [columns[column].get(name) for name in FULL_MEASURES]

@@ -30,7 +30,7 @@ from .field import REACH_VOX, CaseField, repaired_field
 from .level import level_of
 from .model import DENOISER, NEAR, CellField, NearAutoDecoder, build_cell_field, even_resolution
 from .task import near_loss
-from .thin_structure import ThinStructure, same_spacing
+from .thin_structure import STRUCTURE, ThinStructure, check_structure, same_spacing
 
 POINTS_AT_A_TIME = 1 << 16
 KEPT_REACH_VOX = 1  # around what was taken away: the field's wall lies outside of its voxels
@@ -62,10 +62,12 @@ class Refiner(Protocol):
         return mended(self.field(case_id, thin), self.repair_options)
 
     def check(self, thin: ThinStructure, path: Path) -> None:
-        """InputError where a case's file lies on another grid than the network was trained on.
+        """InputError where a case's file is of another class than is refined, or lies on another
+        grid than the network was trained on.
 
         path : of the file.
         """
+        check_structure(path, thin.structure, self.repair_options.structure)
         if self.trained_mm is not None and not same_spacing(thin.spacing, self.trained_mm):
             fact = f"lies on a grid of {thin.spacing:g} mm, the model was trained on one of"
             remedy = f"repair into a new folder with spacing_mm {self.trained_mm:g}, or train again"
@@ -88,7 +90,7 @@ def load_refiner(
     Raises
     ------
     InputError
-        The model file is damaged, of another preset, or was trained on another grid.
+        The model file is damaged, of another preset, or was trained on another class or grid.
     """
     preset = options.preset
     if preset == "repair":
@@ -288,9 +290,14 @@ class NearRefiner(Refiner):
 def misfit(stored: Model, options: CoronaryRepairOptions) -> tuple[str, str] | None:
     """Why a model does not fit what is asked for, as fact and remedy; None: it does.
 
-    The widths of a network are voxels, and what it learned is the look of one grid.
+    It knows the look of one class. The widths of a network are voxels, so it knows one grid, too.
     """
     trained = trained_repair(stored)
+    name = str(stored.extra.get(STRUCTURE, "")) if trained is None else trained.structure
+    if name and name != options.structure:
+        fact = f"was trained on {name}, and structure is {options.structure}"
+        set_it = f"set coronary_repair.structure (--structure) to {name}"
+        return fact, f"{set_it}, or give a model of {options.structure}"
     if trained is None or same_spacing(trained.spacing_mm, options.spacing_mm):
         return None
     mm = f"{trained.spacing_mm:g}"

@@ -69,4 +69,5 @@ def thin_structure(
     supported = near(options.evidence or others, options.evidence_mm)
     supported = np.ones_like(inside) if supported is None else supported
     roots = near([ROOT] if ROOT in others else [], ROOT_MM + options.spacing_mm)
-    return ThinStructure(inside, inside, supported, affine, roots=roots)
+    name = options.structure
+    return ThinStructure(inside, inside, supported, affine, roots=roots, structure=name)

@@ -16,6 +16,7 @@ from ..labels import LabelTable
 from ..options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
 from ..training.engine import Outcome
 from ..training.job import Job
+from ..training.shared import each_of_all
 from .data import (
     NearDataset,
     PatchDataset,
@@ -26,6 +27,7 @@ from .data import (
 from .level import chosen_level
 from .model import DENOISER, NEAR, build_cell_field
 from .task import DenoiserTask, NearAutoDecoderTask
+from .thin_structure import STRUCTURE, Outline, check_structure
 
 VALIDATION_PATCHES = 16  # of each validation case
 Files = dict[str, list[MadeFile]]  # part of the split -> its cases
@@ -111,14 +113,30 @@ def near_job(
         train_cases=cases_of(files["train"]),
         validation_cases=cases_of(files["train"]),
         identity={"data": sha256_json(identity({"train": files["train"]}))},
+        extra={STRUCTURE: name} if (name := Outline.load(files["train"][0].path).structure) else {},
     )
 
 
-def repaired_files(manifests: Sequence[str | Path], train: Path, validation: Path) -> Files:
-    """The repaired structures of two split CSVs; InputError where nothing can be trained on."""
+def repaired_files(
+    manifests: Sequence[str | Path], train: Path, validation: Path, structure: str = ""
+) -> Files:
+    """The repaired structures of two split CSVs.
+
+    structure : class that they have to be of; empty: any, but one.
+
+    Raises
+    ------
+    InputError
+        Nothing can be trained on, or a file is of another class.
+    """
     rows = splits.read_splits({"train": train, "validation": validation})
     parts = {p: find_repaired(manifests, [case for case, _ in found]) for p, found in rows.items()}
     if not parts["train"]:
         fact = "has no case with the structure"
         raise InputError(problem(train, fact, "see the manifests of repair_coronary"))
+    files = [file for found in parts.values() for file in found]
+    names = [o.structure for o in each_of_all(lambda file: Outline.load(file.path), files)]
+    wanted = structure or next(filter(None, names), "")
+    for file, name in zip(files, names):
+        check_structure(file.path, name, wanted)
     return parts
