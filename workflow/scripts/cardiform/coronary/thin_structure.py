@@ -103,18 +103,21 @@ class Outline:
     """What a file of :class:`ThinStructure` says of itself, found without reading all of it.
 
     structure : name of its class; empty: an early file does not say.
+    unplaced : the scan cuts it, and no plane is known: nothing about it is certain.
     """
 
     structure: str
+    unplaced: bool
 
     @classmethod
     def load(cls, path: str | Path) -> Outline:
         """InputError as of :meth:`ThinStructure.load`, as far as it is read."""
         with opened_npz(path, THIN.remedy) as archive:
             THIN.check_names(path, archive)
-            found = {name: archive[name] for name in (STRUCTURE,) if name in archive}
+            found = {name: archive[name] for name in (STRUCTURE, CUT_PLANES) if name in archive}
         THIN.check_values(path, found, [f"{name}?" for name in found])
-        return cls(str(found.get(STRUCTURE, "")))
+        unplaced = CUT_PLANES in found and not len(found[CUT_PLANES])
+        return cls(str(found.get(STRUCTURE, "")), unplaced)
 
 
 @dataclass(frozen=True)
@@ -158,9 +161,10 @@ class PackedMask:
         return cls(arrays["bits"], shape, spacing, arrays["line"], slopes)
 
     def depth(self, index: np.ndarray) -> np.ndarray:
-        """(N,) float64 mm of (N, 3) voxels to the nearest plane; infinite where nothing is cut."""
+        """(N,) float64 mm of (N, 3) voxels to the nearest plane; infinite where nothing is cut,
+        and minus that where it is cut nobody knows where, as of :class:`Cut`."""
         if self.slopes is None or not len(self.slopes):
-            return np.full(len(index), np.inf)
+            return np.full(len(index), np.inf if self.slopes is None else -np.inf)
         return (index @ self.slopes[:, :3].T + self.slopes[:, 3]).min(axis=1)
 
     def mask(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from .model import DENOISER, NEAR, build_cell_field
 from .task import DenoiserTask, NearAutoDecoderTask
 from .thin_structure import STRUCTURE, Outline, check_structure
 
+log = logging.getLogger(__name__)
 VALIDATION_PATCHES = 16  # of each validation case
 Files = dict[str, list[MadeFile]]  # part of the split -> its cases
 
@@ -120,7 +122,7 @@ def near_job(
 def repaired_files(
     manifests: Sequence[str | Path], train: Path, validation: Path, structure: str = ""
 ) -> Files:
-    """The repaired structures of two split CSVs.
+    """The repaired structures of two split CSVs, of the cases that something is learned from.
 
     structure : class that they have to be of; empty: any, but one.
 
@@ -135,8 +137,24 @@ def repaired_files(
         fact = "has no case with the structure"
         raise InputError(problem(train, fact, "see the manifests of repair_coronary"))
     files = [file for found in parts.values() for file in found]
-    names = [o.structure for o in each_of_all(lambda file: Outline.load(file.path), files)]
-    wanted = structure or next(filter(None, names), "")
-    for file, name in zip(files, names):
-        check_structure(file.path, name, wanted)
-    return parts
+    outlines = each_of_all(lambda file: Outline.load(file.path), files)
+    wanted = structure or next((o.structure for o in outlines if o.structure), "")
+    for file, outline in zip(files, outlines):
+        check_structure(file.path, outline.structure, wanted)
+    no_use = {f.path: why for f, o in zip(files, outlines) if (why := _no_use(o))}
+    kept = {p: [f for f in found if f.path not in no_use] for p, found in parts.items()}
+    for part, found in parts.items():
+        for why in dict.fromkeys(no_use.values()):
+            names = [file.case_id for file in found if no_use.get(file.path) == why]
+            if names:
+                log.warning("%s: left out, %s: %s", part, why, ", ".join(names))
+    if not kept["train"]:
+        whys = "; ".join(dict.fromkeys(no_use[file.path] for file in parts["train"]))
+        fact = f"has no case that can be trained on ({whys})"
+        raise InputError(problem(train, fact, "train on others, or correct their label maps"))
+    return kept
+
+
+def _no_use(outline: Outline) -> str:
+    """Why a training learns nothing from a file; empty: it does."""
+    return "cut, and ending flat nowhere" if outline.unplaced else ""
