@@ -70,10 +70,10 @@ def test_a_structure_says_which_class_it_is_of(tmp_path):
     assert "structure" not in np.load(tmp_path / "early.npz").files
     dataclasses.replace(thin, structure="coronary").save(tmp_path / "a.npz")
     assert ThinStructure.load(tmp_path / "a.npz").structure == "coronary"
-    assert Outline.load(tmp_path / "a.npz").structure == "coronary"
+    assert Outline.load(tmp_path / "a.npz", "label") == Outline("coronary", False, False)
     content = dict(np.load(tmp_path / "a.npz"))
     np.savez(tmp_path / "b.npz", **{**content, "structure": np.zeros(3)})
-    for reader in (ThinStructure.load, Outline.load):
+    for reader in (ThinStructure.load, lambda path: Outline.load(path, "label")):
         with pytest.raises(InputError, match=r"b\.npz: is no repaired-structure file .*structure"):
             reader(tmp_path / "b.npz")
 
@@ -101,6 +101,19 @@ def test_a_training_is_of_one_class(tmp_path):
     with pytest.raises(InputError, match=r"c2\.npz: is of coronary, not of vein"):
         repaired_files(*places)
     assert near_job(NEAR, {"train": cohort_of(tmp_path, 1)}, LabelTable()).extra == {}
+
+
+def test_cases_of_which_nothing_is_left_are_not_trained_on(tmp_path, caplog):
+    places = cohort_of_classes(tmp_path, "", "")
+    thin = structure(0)
+    nothing = np.zeros_like(thin.label)
+    dataclasses.replace(thin, repaired=nothing).save(tmp_path / "c1.npz")
+    assert [len(f) for f in repaired_files(*places).values()] == [1, 0]
+    assert "validation: left out, nothing is left of the repaired structure: c1" in caplog.text
+    assert [len(f) for f in repaired_files(*places, mask="label").values()] == [1, 1]
+    dataclasses.replace(thin, repaired=nothing).save(tmp_path / "c0.npz")
+    with pytest.raises(InputError, match=r"train\.csv: has no case that can be trained on \(noth"):
+        repaired_files(*places)
 
 
 def test_only_the_wanted_cases_and_those_that_have_the_structure(files, tmp_path):

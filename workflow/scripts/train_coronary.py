@@ -48,7 +48,7 @@ def main() -> None:
         chosen = level_chooser(own, repair, files)
     else:
         (own,) = options
-        files = repaired_files(*places)
+        files = repaired_files(*places, mask="label")
         made, chosen = near_job(own, files, table, args.out / FOLDER), None
     job.run(made, args.out, chosen=chosen)
 

@@ -104,20 +104,26 @@ class Outline:
 
     structure : name of its class; empty: an early file does not say.
     unplaced : the scan cuts it, and no plane is known: nothing about it is certain.
+    empty : the mask that was asked for has no voxel.
     """
 
     structure: str
     unplaced: bool
+    empty: bool
 
     @classmethod
-    def load(cls, path: str | Path) -> Outline:
-        """InputError as of :meth:`ThinStructure.load`, as far as it is read."""
+    def load(cls, path: str | Path, mask: str) -> Outline:
+        """InputError as of :meth:`ThinStructure.load`, as far as it is read.
+
+        mask : one of :data:`MASKS`.
+        """
         with opened_npz(path, THIN.remedy) as archive:
             THIN.check_names(path, archive)
-            found = {name: archive[name] for name in (STRUCTURE, CUT_PLANES) if name in archive}
-        THIN.check_values(path, found, [f"{name}?" for name in found])
+            names = [name for name in (mask, STRUCTURE, CUT_PLANES) if name in archive]
+            found = {name: archive[name] for name in names}
+        THIN.check_values(path, found, [key for key in THIN.keys if key.removesuffix("?") in found])
         unplaced = CUT_PLANES in found and not len(found[CUT_PLANES])
-        return cls(str(found.get(STRUCTURE, "")), unplaced)
+        return cls(str(found.get(STRUCTURE, "")), unplaced, not found[mask].any())
 
 
 @dataclass(frozen=True)

@@ -115,15 +115,27 @@ def near_job(
         train_cases=cases_of(files["train"]),
         validation_cases=cases_of(files["train"]),
         identity={"data": sha256_json(identity({"train": files["train"]}))},
-        extra={STRUCTURE: name} if (name := Outline.load(files["train"][0].path).structure) else {},
+        extra={STRUCTURE: name} if (name := _class_of(files["train"])) else {},
     )
 
 
+def _class_of(files: Sequence[MadeFile]) -> str:
+    """The class of the files; empty: they do not say."""
+    names = (Outline.load(file.path, "label").structure for file in files)
+    return next(filter(None, names), "")
+
+
 def repaired_files(
-    manifests: Sequence[str | Path], train: Path, validation: Path, structure: str = ""
+    manifests: Sequence[str | Path],
+    train: Path,
+    validation: Path,
+    *,
+    mask: str = "repaired",
+    structure: str = "",
 ) -> Files:
     """The repaired structures of two split CSVs, of the cases that something is learned from.
 
+    mask : what of a file the training learns from, its label or its repair.
     structure : class that they have to be of; empty: any, but one.
 
     Raises
@@ -137,11 +149,11 @@ def repaired_files(
         fact = "has no case with the structure"
         raise InputError(problem(train, fact, "see the manifests of repair_coronary"))
     files = [file for found in parts.values() for file in found]
-    outlines = each_of_all(lambda file: Outline.load(file.path), files)
+    outlines = each_of_all(lambda file: Outline.load(file.path, mask), files)
     wanted = structure or next((o.structure for o in outlines if o.structure), "")
     for file, outline in zip(files, outlines):
         check_structure(file.path, outline.structure, wanted)
-    no_use = {f.path: why for f, o in zip(files, outlines) if (why := _no_use(o))}
+    no_use = {f.path: why for f, o in zip(files, outlines) if (why := _no_use(o, mask))}
     kept = {p: [f for f in found if f.path not in no_use] for p, found in parts.items()}
     for part, found in parts.items():
         for why in dict.fromkeys(no_use.values()):
@@ -155,6 +167,8 @@ def repaired_files(
     return kept
 
 
-def _no_use(outline: Outline) -> str:
+def _no_use(outline: Outline, mask: str) -> str:
     """Why a training learns nothing from a file; empty: it does."""
+    if outline.empty:
+        return f"nothing is left of the {mask} structure"
     return "cut, and ending flat nowhere" if outline.unplaced else ""
