@@ -266,7 +266,9 @@ def test_near_knows_its_training_cases_and_fits_new_ones(tmp_path):
         made = refiner(tmp_path, "near", latent_steps=steps, latent_lr=0.05)
         return made.field(case_id, thin).distances(points)
 
-    np.testing.assert_array_equal(distances("c0", 0), distances("c0", 5))
+    assert np.abs(distances("c0", 0) - distances("new", 0)).max() > 1e-4
+    # its own vector is where the fit begins: another heart may have the same id
+    assert np.abs(distances("c0", 5) - distances("c0", 0)).max() > 1e-4
     assert np.abs(distances("new", 5) - distances("new", 0)).max() > 1e-4
 
 

@@ -256,15 +256,18 @@ class NearRefiner(Refiner):
         return CaseField(distances, active, thin)
 
     def _vector(self, case_id: str, thin: ThinStructure) -> Tensor:
-        """(D,) of a training case its own, else the mean one, fitted to the label on request."""
-        vectors = self.network.latents.weight
+        """(D,) of a training case its own, else the mean one, fitted to the label on request.
+
+        A training case is known by its id alone, which another heart may have, too: so its own
+        vector is only where the fit begins.
+        """
+        start = self.network.latents.weight.mean(dim=0)
         if self.trained_on(case_id):
-            return vectors[self.cases.index(case_hash(case_id))].clone()
-        mean = vectors.mean(dim=0)
-        return self._fitted(mean, thin) if self.options.latent_steps else mean
+            start = self.network.latents.weight[self.cases.index(case_hash(case_id))].clone()
+        return self._fitted(start, thin) if self.options.latent_steps else start
 
     def _fitted(self, latent: Tensor, thin: ThinStructure) -> Tensor:
-        """Some gradient steps of a new case's vector towards its label."""
+        """Some gradient steps of a case's vector towards its label."""
         band = wall_band(thin.label, self.trained.band_voxels)
         shape = np.array(thin.label.shape)
         rng = np.random.default_rng(0)
