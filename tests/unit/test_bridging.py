@@ -7,6 +7,7 @@ from tubes import SPACING, tube
 from cardiform.anatomy.components import count_components
 from cardiform.anatomy.repair import bridged, closed_along, kept_apart, repair
 from cardiform.coronary.repair_case import thin_structure
+from cardiform.geometry.isotropic import isotropic_mask
 from cardiform.labels import LabelTable
 from cardiform.options.coronary import CoronaryRepairOptions
 from cardiform.volumes import LabelMap
@@ -139,3 +140,30 @@ def test_evidence_is_every_other_structure():
     assert kept() == 2 and kept(evidence=("right_ventricle",)) == 2
     assert kept(evidence=("myocardium",), evidence_mm=1.0, certain_mm3=1e6) == 0
     assert bridged(VESSEL, SPACING, OPTIONS)[1] == []
+
+
+def test_evidence_counts_past_the_border_of_the_grid():
+    """A loose piece 7 mm above the myocardium, on a grid that ends 6 mm below the piece."""
+    labels = np.zeros((60, 40, 40), np.uint8)
+    labels[5:55, 10:13, 30:33] = value("coronary")
+    labels[5:15, 5:15, 33:38] = value("aorta")
+    labels[25:35, 20:23, 10:13] = value("coronary")
+    piece = LabelMap(labels, np.eye(4))
+
+    def supported(top: int, **changes) -> bool:
+        """Whether the piece has evidence where the myocardium's last layer is ``top``."""
+        labels[:, :, :10] = 0
+        labels[:, :, : top + 1] = value("myocardium")
+        options = CoronaryRepairOptions(spacing_mm=1.0, **changes)
+        thin = thin_structure(LabelMap(labels, np.eye(4)), TABLE, options)
+        assert thin.label.shape == isotropic_mask(piece, value("coronary"), 1.0, 6.0)[0].shape
+        low = thin.label & (np.arange(thin.label.shape[2]) < 15)
+        return bool((thin.supported & low).any())
+
+    assert supported(4) and supported(2), "10 - 2 is 8 mm"
+    assert not supported(1)
+    assert supported(1, evidence_mm=9.0) and supported(0, evidence_mm=20.0)
+    assert not supported(0, evidence_mm=9.0)
+    # what lies past all reach is no evidence either, and no reason to keep every piece
+    assert not supported(0, evidence=("myocardium",), evidence_mm=9.0)
+    assert supported(0, evidence=("left_atrium",), evidence_mm=9.0), "the case has none of it"

@@ -20,9 +20,11 @@ from cardiform.coronary.data import (
     unit_points,
     wall_band,
 )
-from cardiform.coronary.thin_structure import PackedMask, ThinStructure
+from cardiform.coronary.thin_structure import Outline, PackedMask, ThinStructure
+from cardiform.coronary.train import near_job, repaired_files
 from cardiform.errors import InputError
 from cardiform.geometry.distances import distance_to, signed_distance
+from cardiform.labels import LabelTable
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,59 @@ def test_a_structure_comes_back_as_it_was(tmp_path):
     np.savez(tmp_path / "b.npz", label=thin.label)
     with pytest.raises(InputError, match=r"b\.npz: is no repaired-structure file.*repair_coronary"):
         ThinStructure.load(tmp_path / "b.npz")
+
+
+def test_a_structure_says_which_class_it_is_of(tmp_path):
+    thin = structure(0)
+    thin.save(tmp_path / "early.npz")  # as files of before, which do not say
+    assert ThinStructure.load(tmp_path / "early.npz").structure == ""
+    assert "structure" not in np.load(tmp_path / "early.npz").files
+    dataclasses.replace(thin, structure="coronary").save(tmp_path / "a.npz")
+    assert ThinStructure.load(tmp_path / "a.npz").structure == "coronary"
+    assert Outline.load(tmp_path / "a.npz", "label") == Outline("coronary", False, False)
+    content = dict(np.load(tmp_path / "a.npz"))
+    np.savez(tmp_path / "b.npz", **{**content, "structure": np.zeros(3)})
+    for reader in (ThinStructure.load, lambda path: Outline.load(path, "label")):
+        with pytest.raises(InputError, match=r"b\.npz: is no repaired-structure file .*structure"):
+            reader(tmp_path / "b.npz")
+
+
+def cohort_of_classes(folder, *names):
+    """Files of structures of some classes, and the arguments of ``repaired_files``."""
+    files = cohort_of(folder, len(names))
+    for file, name in zip(files, names):
+        dataclasses.replace(structure(0), structure=name).save(file.path)
+    rows = [f"{file.case_id},{file.case_id},x" for file in files]
+    for part, lines in (("train", rows[:1]), ("val", rows[1:])):
+        (folder / f"{part}.csv").write_text("\n".join(["case_id,patient_id,path", *lines]) + "\n")
+    return [folder / "manifest.tsv"], folder / "train.csv", folder / "val.csv"
+
+
+def test_a_training_is_of_one_class(tmp_path):
+    places = cohort_of_classes(tmp_path, "vein", "", "vein")
+    assert [len(f) for f in repaired_files(*places).values()] == [1, 2]
+    assert len(repaired_files(*places, structure="vein")["train"]) == 1
+    with pytest.raises(InputError, match=r"c0\.npz: is of vein, not of coronary; set .*structure"):
+        repaired_files(*places, structure="coronary")
+    job = near_job(NEAR, repaired_files(*places), LabelTable())
+    assert job.extra == {"structure": "vein"}
+    places = cohort_of_classes(tmp_path, "", "vein", "coronary")
+    with pytest.raises(InputError, match=r"c2\.npz: is of coronary, not of vein"):
+        repaired_files(*places)
+    assert near_job(NEAR, {"train": cohort_of(tmp_path, 1)}, LabelTable()).extra == {}
+
+
+def test_cases_of_which_nothing_is_left_are_not_trained_on(tmp_path, caplog):
+    places = cohort_of_classes(tmp_path, "", "")
+    thin = structure(0)
+    nothing = np.zeros_like(thin.label)
+    dataclasses.replace(thin, repaired=nothing).save(tmp_path / "c1.npz")
+    assert [len(f) for f in repaired_files(*places).values()] == [1, 0]
+    assert "validation: left out, nothing is left of the repaired structure: c1" in caplog.text
+    assert [len(f) for f in repaired_files(*places, mask="label").values()] == [1, 1]
+    dataclasses.replace(thin, repaired=nothing).save(tmp_path / "c0.npz")
+    with pytest.raises(InputError, match=r"train\.csv: has no case that can be trained on \(noth"):
+        repaired_files(*places)
 
 
 def test_only_the_wanted_cases_and_those_that_have_the_structure(files, tmp_path):
@@ -127,14 +182,18 @@ def test_patches_follow_the_centreline_however_thin(tmp_path):
     assert 0.4 < share < 0.6 and thin.sum() < 0.15 * wide.sum()
 
 
-def test_different_grids_are_refused(files, tmp_path):
+def test_other_grids_than_the_model_will_name_are_refused(files, tmp_path):
     thin = structure(0)
     coarse = thin.affine.copy()
     coarse[:3, :3] *= 2
     ThinStructure(thin.label, thin.repaired, thin.supported, coarse).save(tmp_path / "x.npz")
     other = dataclasses.replace(files[0], path=tmp_path / "x.npz")
-    with pytest.raises(InputError, match=r"grids of \[0.5, 1.0\] mm"):
+    with pytest.raises(InputError, match=r"x\.npz: lies on a grid of 1 mm, .* \(1 of 2 files\)"):
         PatchDataset([files[0], other], REPAIR, CARDIFORM)
+    with pytest.raises(InputError, match=r"spacing_mm is 0\.5 .*; set coronary_repair\.spacing_mm"):
+        PatchDataset([other], REPAIR, CARDIFORM)
+    rounded = dataclasses.replace(REPAIR, spacing_mm=SPACING * (1 + 1e-6))
+    assert len(PatchDataset(files, rounded, CARDIFORM)) == len(files)
 
 
 def test_a_batch_numbers_its_samples(patches):

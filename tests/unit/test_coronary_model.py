@@ -135,6 +135,20 @@ def test_every_weight_of_the_network_is_trained(batch):
     assert not idle and 0 <= figures["dice_points"] <= 1
 
 
+def test_a_batch_without_query_points_moves_nothing(batch):
+    """Empty patches alone, or patches behind a cut: a loss of NaN would end the training."""
+    no_points = {**batch, "points": batch["points"][:0], "values": batch["values"][:0]}
+    empty = {**no_points, "coords": batch["coords"][:0], "inputs": batch["inputs"][:0]}
+    for some in (no_points, empty):
+        task = DenoiserTask(CARDIFORM)
+        some.pop("structure", None)  # of the other coordinates
+        loss, figures = task.loss(some, "model", 0)
+        loss.backward()
+        assert loss.item() == 0 and figures["dice_points"] == 1
+        found = [p.grad for p in task.module.parameters()]
+        assert not any(g is None or g.any() for g in found), "several processes wait for all"
+
+
 def test_a_network_of_other_depth():
     deep = dataclasses.replace(CARDIFORM, channels=(8, 16, 16), blocks=(0, 1, 2))
     model = build_cell_field(deep)

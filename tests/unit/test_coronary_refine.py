@@ -43,8 +43,8 @@ CPU = torch.device("cpu")
 TABLE = LabelTable()
 
 
-def saved(folder, preset, cases=("c0", "c1"), std=0.02, extra=None):
-    """A model file with random weights."""
+def saved(folder, preset, cases=("c0", "c1"), std=0.02, extra=None, repair=None):
+    """A model file with random weights.    repair : options of its labels; None: as early files."""
     torch.manual_seed(1)
     options, module = {
         "cardiform": (CARDIFORM, build_cell_field(CARDIFORM)),
@@ -57,7 +57,8 @@ def saved(folder, preset, cases=("c0", "c1"), std=0.02, extra=None):
         path,
         {"cardiform": DENOISER, "near": NEAR_KIND}[preset],
         module.state_dict(),
-        options={{"cardiform": "coronary", "near": "coronary_near"}[preset]: options},
+        options={{"cardiform": "coronary", "near": "coronary_near"}[preset]: options}
+        | ({"coronary_repair": repair} if repair else {}),
         labels=TABLE,
         figures={"train": {"dice_points": 0.9}},
         training_cases=cases,
@@ -201,6 +202,55 @@ def test_a_model_of_another_preset_is_refused(tmp_path):
         load_refiner(model, CoronaryRefineOptions(), REPAIR, CPU)
 
 
+def test_a_model_of_another_grid_is_refused(tmp_path, case):
+    """Its widths are voxels: on a finer grid it makes masks that are worse than the label."""
+    found, repaired = case
+    model = saved(tmp_path, "cardiform", repair=dataclasses.replace(REPAIR, spacing_mm=1.0))
+    with pytest.raises(InputError, match=r"cardiform\.pt: was trained on a grid of 1 mm, and "):
+        load_refiner(model, CoronaryRefineOptions(), REPAIR, CPU)
+    coarse = dataclasses.replace(REPAIR, spacing_mm=1.0)
+    made = load_refiner(model, CoronaryRefineOptions(), coarse, CPU)
+    with pytest.raises(InputError, match=r"c0\.npz: lies on a grid of 0\.5 mm, the model was"):
+        refine_case(found, files={"c0": repaired}, refiner=made, table=TABLE, out=tmp_path / "out")
+    mean = refinement.MeanRefiner([made, made])
+    with pytest.raises(InputError, match=r"c0\.npz: lies on a grid of 0\.5 mm"):
+        mean.check(ThinStructure.load(repaired), repaired)
+    for known in (REPAIR, None):
+        made = load_refiner(
+            saved(tmp_path, "cardiform", repair=known), CoronaryRefineOptions(), REPAIR, CPU
+        )
+        made.check(ThinStructure.load(repaired), repaired)
+
+
+def test_another_class_is_refused(tmp_path, case):
+    """The appendage is not refined by what knows coronaries, nor from a coronary's file."""
+    found, repaired = case
+    other = dataclasses.replace(REPAIR, structure="left_atrium")
+    trained = {
+        "cardiform": {"repair": REPAIR},
+        "near": {"extra": {"structure": "coronary"}},
+    }
+    for preset, known in trained.items():
+        model = saved(tmp_path, preset, **known)
+        options = CoronaryRefineOptions(preset=preset)
+        load_refiner(model, options, REPAIR, CPU)
+        with pytest.raises(
+            InputError, match=r"was trained on coronary, and structure is left_atri"
+        ):
+            load_refiner(model, options, other, CPU)
+        load_refiner(saved(tmp_path, preset), options, other, CPU)  # early files do not say
+    plain = load_refiner(None, CoronaryRefineOptions(preset="repair"), other, CPU)
+    with pytest.raises(InputError, match=r"c0\.npz: is of coronary, not of left_atrium"):
+        refine_case(found, files={"c0": repaired}, refiner=plain, table=TABLE, out=tmp_path / "out")
+
+
+def test_a_table_of_figures_without_figures():
+    """A class of which neither label nor mask has a voxel has no Dice."""
+    part = {"cases": 1, "cases_with_truth": 0, "against_label": {"dice": None}, "own_grid": {}}
+    lines = list(table_of_figures({"dice_training_points": None, "test": part}))
+    assert lines[-1] == "test, 1 cases: Dice against the given label -"
+
+
 def test_latent_steps_move_towards_the_repaired_label(tmp_path):
     thin = structure(0)
     wanted = signed_distance(thin.repaired, SPACING, CARDIFORM.truncation_mm)
@@ -223,7 +273,9 @@ def test_near_knows_its_training_cases_and_fits_new_ones(tmp_path):
         made = refiner(tmp_path, "near", latent_steps=steps, latent_lr=0.05)
         return made.field(case_id, thin).distances(points)
 
-    np.testing.assert_array_equal(distances("c0", 0), distances("c0", 5))
+    assert np.abs(distances("c0", 0) - distances("new", 0)).max() > 1e-4
+    # its own vector is where the fit begins: another heart may have the same id
+    assert np.abs(distances("c0", 5) - distances("c0", 0)).max() > 1e-4
     assert np.abs(distances("new", 5) - distances("new", 0)).max() > 1e-4
 
 

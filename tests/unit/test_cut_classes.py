@@ -10,7 +10,7 @@ import pytest
 import torch
 from bands import ball_band, write_cohort
 from points_files import write_points_file
-from thin import CARDIFORM, NEAR, REPAIR, structure
+from thin import CARDIFORM, NEAR, REPAIR, cohort_of, structure
 
 from cardiform.anatomy.beyond import joined
 from cardiform.anatomy.validity import Anatomy
@@ -22,6 +22,7 @@ from cardiform.completion.figures import summarise as summarise_completion
 from cardiform.completion.figures import table_of_summary as table_of_completion
 from cardiform.coronary.data import NearDataset, PatchDataset
 from cardiform.coronary.thin_structure import PackedMask
+from cardiform.coronary.train import repaired_files
 from cardiform.errors import InputError
 from cardiform.files import read_json, save_npz, write_json
 from cardiform.fusion.summary import summarise as summarise_fusion
@@ -234,6 +235,26 @@ def test_no_point_of_a_vessel_lies_behind_the_cut(tmp_path):
     far = PatchDataset([thin_file(tmp_path, 1000.0)], REPAIR, CARDIFORM)[0, 2]
     same = PatchDataset([whole], REPAIR, CARDIFORM)[0, 2]
     assert torch.equal(far["points"], same["points"]) and torch.equal(far["values"], same["values"])
+
+
+def test_a_vessel_that_is_cut_nobody_knows_where_is_not_trained_on(tmp_path, caplog):
+    files = cohort_of(tmp_path, 2)
+    thin = structure(0)
+    unplaced = Cut((), thin.affine)
+    dataclasses.replace(thin, cut=unplaced).save(files[0].path)
+    places = np.zeros((2, 3))
+    packed = PackedMask.load(files[0].path, "label")
+    np.testing.assert_array_equal(packed.depth(places), unplaced.depth(places))
+    assert (packed.depth(places) == -np.inf).all()
+    for name, cases in (("train", ["c0", "c1"]), ("one", ["c0"])):
+        rows = ["case_id,patient_id,path", *(f"{case},{case},x" for case in cases)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows) + "\n")
+    both, one = tmp_path / "train.csv", tmp_path / "one.csv"
+    found = repaired_files([tmp_path / "manifest.tsv"], both, one)
+    assert [f.case_id for f in found["train"]] == ["c1"] and found["validation"] == []
+    assert "train: left out, cut, and ending flat nowhere: c0" in caplog.text
+    with pytest.raises(InputError, match=r"one\.csv: has no case that can be trained on \(cut, "):
+        repaired_files([tmp_path / "manifest.tsv"], one, both)
 
 
 # --- means and verdicts --------------------------------------------------------------------

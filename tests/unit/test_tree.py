@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn_trees import CORONARY, TABLE, tubes
+from drawn_trees import CORONARY, TABLE, VALUES, tubes
 
 from cardiform.anatomy.tree import Forest, trace
 from cardiform.coronary.surroundings import Surroundings
@@ -110,6 +110,23 @@ def test_parts_are_trees_of_their_own():
     forest = forest_of(tubes(pieces, 0.6))
     assert len(forest.origins) == len(forest.branches) == 3
     assert set(forest.origins) == {""} and {b.parent for b in forest.branches} == {-1}
+
+
+@pytest.mark.parametrize("slices", [1.0, 3.5, 5.0])
+def test_a_tree_springs_from_the_aorta_through_thick_slices(slices):
+    """The first slice of the vessel lies on the last one of the aorta."""
+    labels = np.zeros((60, 60, round(56 / slices)), np.uint8)
+    first = round(8 / slices)
+    labels[25:32, 25:32, first:-2] = CORONARY
+    labels[20:40, 20:40, :first] = VALUES["aorta"]
+    affine = np.diag([0.4, 0.4, slices, 1.0])
+    forest = forest_of(LabelMap(labels, affine))
+    assert forest.origins == ("aorta",)
+    around = Surroundings(LabelMap(labels, affine), TABLE)
+    top = (first - 0.5) * slices
+    places = np.array([[11.0, 11.0, top + 2.0], [20.0, 11.0, 0.0]])
+    away = around.distance(places, "aorta")
+    np.testing.assert_allclose(away, [2.0, 20.0 - 39.5 * 0.4], atol=0.2)
 
 
 def test_nothing_is_traced_as_nothing():

@@ -40,13 +40,15 @@ def main() -> None:
     from cardiform.training.shared import FOLDER
 
     table = labels.load_label_table(args.labels)
-    files = repaired_files(args.manifest, args.train, args.validation)
+    places = args.manifest, args.train, args.validation
     if preset == "cardiform":
         own, repair = options
+        files = repaired_files(*places, structure=repair.structure)
         made = denoiser_job(own, repair, files, table, args.out / FOLDER)
         chosen = level_chooser(own, repair, files)
     else:
         (own,) = options
+        files = repaired_files(*places, mask="label")
         made, chosen = near_job(own, files, table, args.out / FOLDER), None
     job.run(made, args.out, chosen=chosen)
 

@@ -21,7 +21,7 @@ from ..labels import LabelTable
 from ..ldm.coder import ShapeCoder
 from ..ldm.complete import Completer
 from ..ldm.together import MeanCompleter
-from ..options.coronary import CoronaryRepairOptions, refinement_faults
+from ..options.coronary import refinement_faults
 from ..statistics import TEMPLATE
 from ..statistics.scoring import Scorer
 from ..vecset.confidence import CONFIDENCE as SOUND
@@ -30,7 +30,7 @@ from ..vecset.reconstruct import Reconstructor
 from ..vqvae.reconstruct import BandNetwork
 from ..vqvae.trained import load_for_label_maps
 from .models import Models
-from .stages import Stages, find_stages
+from .stages import Stages, find_stages, repaired_as
 from .tasks import usable
 
 USUAL, REPAIR = "coronary", "repair"
@@ -193,10 +193,7 @@ def _stages(folders, stored, structure: str) -> Stages:
     """The stages as the first folder says; the repair as the refinement was trained with it."""
     stages = find_stages(folders[0].folder, structure or USUAL)
     content = stored[0].get(f"{structure}/cardiform")
-    if content is not None and "coronary_repair" not in stages.known:
-        repair = content.section("coronary_repair", CoronaryRepairOptions)
-        stages.options["coronary_repair"] = repair
-    return stages
+    return stages if content is None else repaired_as(stages, content)
 
 
 @dataclass(frozen=True)

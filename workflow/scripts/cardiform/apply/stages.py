@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..artefact.layout import FOLDS
+from ..artefact.model import Model
 from ..cohort.checks import REPORT
 from ..errors import InputError
 from ..files import write_json
@@ -118,6 +119,16 @@ def find_stages(folder: Path, structure: str = "coronary") -> Stages:
     repair = dataclasses.replace(options["coronary_repair"], structure=structure)
     options["coronary_repair"] = repair
     return Stages(options, frozenset(found) & frozenset(FOLDERS), tuple(spacing), refined)
+
+
+def repaired_as(stages: Stages, model: Model) -> Stages:
+    """The stages, with the repair that a refinement was trained with where they do not know it."""
+    section = "coronary_repair"
+    if section in stages.known or section not in model.options:
+        return stages
+    repair = model.section(section, SECTIONS[section])
+    options = {**stages.options, section: repair}
+    return dataclasses.replace(stages, options=options, known=stages.known | {section})
 
 
 def _recorded(folder: Path, structure: str) -> Iterator[tuple[str, dict[str, Any]]]:

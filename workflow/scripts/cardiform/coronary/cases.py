@@ -41,6 +41,7 @@ def refine_case(
     label_map = load_label_map(case.labels)
     structure = table[table.channel(refiner.repair_options.structure)]
     thin = ThinStructure.load(files[case.case_id])
+    refiner.check(thin, files[case.case_id])
     field = refiner.refined(case.case_id, thin)
     given = label_map.data == structure.value
     mask = own_mask(given, label_map.affine, field, refiner.repair_options)
@@ -159,7 +160,9 @@ def table_of_figures(figures: Mapping) -> Iterator[str]:
             continue
         line = f"{part}, {found['cases']} cases"
         if found["cases"]:
-            line += f": Dice against the given label {found['against_label']['dice']:.3f}"
+            change = found["against_label"].get("dice")
+            said = "-" if change is None else f"{change:.3f}"
+            line += f": Dice against the given label {said}"
         if number := found["cases_missed"]:
             line += f"; {number} more, in no mean, have the structure in the truth alone"
         yield line

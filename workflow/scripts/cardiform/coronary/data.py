@@ -17,13 +17,13 @@ from ..anatomy.corruption import corrupt
 from ..anatomy.repair import repair
 from ..cohort.manifest import MadeFile, made_files, read_manifests
 from ..cohort.table import OK
-from ..errors import InputError, again
+from ..errors import InputError, again, problem
 from ..geometry.distances import box_about, depth_in, distance_to, signed_distance
 from ..geometry.interpolation import trilinear
 from ..options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
 from ..sparse.tensor import Structure
 from ..training.shared import Kept
-from .thin_structure import PackedMask
+from .thin_structure import PackedMask, same_spacing
 
 JAGGED_SHARE = 0.75  # of the strength that the other kinds reach
 WALL_VOXELS = 2.0  # query points within this of the wall count as near it
@@ -128,12 +128,19 @@ class PatchDataset(torch.utils.data.Dataset):
         self.patches, self.augment = patches, augment
         self.kept = Kept(self.files, lambda f: packed_mask(f, "repaired"), shared, "repaired")
         self.cases = [PackedMask.of(self.kept.arrays(i)) for i in range(len(self.files))]
-        spacings = {round(case.spacing, 6) for case in self.cases}
-        if len(spacings) > 1:
-            raise InputError(
-                f"repaired structures on grids of {sorted(spacings)} mm: name the manifests of "
-                "one coronary_repair.spacing_mm"
+        self._check_grids()
+
+    def _check_grids(self) -> None:
+        """InputError where files lie on another grid than the model will say of itself."""
+        wanted = self.repair_options.spacing_mm
+        other = [n for n, c in enumerate(self.cases) if not same_spacing(c.spacing, wanted)]
+        if other:
+            found = f"lies on a grid of {self.cases[other[0]].spacing:g} mm"
+            fact = (
+                f"{found}, and spacing_mm is {wanted:g} ({len(other)} of {len(self.files)} files)"
             )
+            remedy = "set coronary_repair.spacing_mm (--spacing-mm) to that of repair_coronary"
+            raise InputError(problem(self.files[other[0]].path, fact, remedy))
 
     def __len__(self) -> int:
         return len(self.files) * self.patches

@@ -15,6 +15,7 @@ from ..anatomy.bridging import draw
 from ..anatomy.components import without_small
 from ..anatomy.repair import bridged, trees_apart, without_fragments
 from ..artefact.model import Model, case_hash, load_model
+from ..errors import InputError, problem
 from ..geometry.distances import distance_to, signed_distance
 from ..geometry.interpolation import trilinear
 from ..options.coronary import (
@@ -29,7 +30,7 @@ from .field import REACH_VOX, CaseField, repaired_field
 from .level import level_of
 from .model import DENOISER, NEAR, CellField, NearAutoDecoder, build_cell_field, even_resolution
 from .task import near_loss
-from .thin_structure import ThinStructure
+from .thin_structure import STRUCTURE, ThinStructure, check_structure, same_spacing
 
 POINTS_AT_A_TIME = 1 << 16
 KEPT_REACH_VOX = 1  # around what was taken away: the field's wall lies outside of its voxels
@@ -44,11 +45,14 @@ class Refiner(Protocol):
     """A preset of refinement, ready for any case (:func:`load_refiner`).
 
     cases : hashes of those that its network was trained on, in the order of the training.
+    trained_mm : edge of the grid that its network was trained on; None: any grid will do, or an
+        early model does not say.
     """
 
     options: CoronaryRefineOptions
     repair_options: CoronaryRepairOptions
     cases: Sequence[str]
+    trained_mm: float | None = None
 
     def field(self, case_id: str, thin: ThinStructure) -> CaseField:
         """The structure of a case as the preset sees it, its topology as it is."""
@@ -56,6 +60,18 @@ class Refiner(Protocol):
     def refined(self, case_id: str, thin: ThinStructure) -> CaseField:
         """The field without gaps and specks: what is written."""
         return mended(self.field(case_id, thin), self.repair_options)
+
+    def check(self, thin: ThinStructure, path: Path) -> None:
+        """InputError where a case's file is of another class than is refined, or lies on another
+        grid than the network was trained on.
+
+        path : of the file.
+        """
+        check_structure(path, thin.structure, self.repair_options.structure)
+        if self.trained_mm is not None and not same_spacing(thin.spacing, self.trained_mm):
+            fact = f"lies on a grid of {thin.spacing:g} mm, the model was trained on one of"
+            remedy = f"repair into a new folder with spacing_mm {self.trained_mm:g}, or train again"
+            raise InputError(problem(path, f"{fact} {self.trained_mm:g} mm", remedy))
 
     def trained_on(self, case_id: str) -> bool:
         return case_hash(case_id) in self.cases
@@ -74,15 +90,20 @@ def load_refiner(
     Raises
     ------
     InputError
-        The model file is damaged, or of another preset.
+        The model file is damaged, of another preset, or was trained on another class or grid.
     """
     preset = options.preset
     if preset == "repair":
         return RepairRefiner(options, repair_options)
     assert model is not None, "the other presets have one"
-    if preset == "near":
-        return NearRefiner.of_model(load_model(model, NEAR), options, repair_options, device)
-    return CellRefiner.of_model(load_model(model, DENOISER), options, repair_options, device)
+    of_model, kind = {
+        "near": (NearRefiner.of_model, NEAR),
+        "cardiform": (CellRefiner.of_model, DENOISER),
+    }[preset]
+    stored = load_model(model, kind)
+    if reason := misfit(stored, repair_options):
+        raise InputError(problem(stored.path, *reason))
+    return of_model(stored, options, repair_options, device)
 
 
 @dataclass(frozen=True)
@@ -118,6 +139,10 @@ class MeanRefiner(Refiner):
     def cases(self) -> Sequence[str]:  # type: ignore[override]
         return [name for part in self.parts for name in part.cases]
 
+    def check(self, thin: ThinStructure, path: Path) -> None:
+        for part in self.parts:
+            part.check(thin, path)
+
     def field(self, case_id: str, thin: ThinStructure) -> CaseField:
         fields = [part.field(case_id, thin) for part in self.parts]
 
@@ -139,14 +164,18 @@ class CellRefiner(Refiner):
     network: CellField
     device: torch.device
     level: float = 0.0  # mm: where the field is cut
+    trained_mm: float | None = None
 
     @classmethod
     def of_model(cls, stored: Model, options, repair_options, device) -> CellRefiner:
         """From the content of a model.pt."""
         trained, level = stored.section("coronary", CoronaryOptions), level_of(stored)
+        repair = trained_repair(stored)
+        trained_mm = None if repair is None else repair.spacing_mm
         network = _frozen(build_cell_field(trained), stored, device)
         cases = stored.training_cases
-        return cls(options, repair_options, cases, trained, network, device, level)
+        known = cases, trained, network, device, level, trained_mm
+        return cls(options, repair_options, *known)
 
     def field(self, case_id: str, thin: ThinStructure) -> CaseField:
         cells = Cells.of(thin.label, thin.repaired, thin.spacing, self.trained)
@@ -227,15 +256,18 @@ class NearRefiner(Refiner):
         return CaseField(distances, active, thin)
 
     def _vector(self, case_id: str, thin: ThinStructure) -> Tensor:
-        """(D,) of a training case its own, else the mean one, fitted to the label on request."""
-        vectors = self.network.latents.weight
+        """(D,) of a training case its own, else the mean one, fitted to the label on request.
+
+        A training case is known by its id alone, which another heart may have, too: so its own
+        vector is only where the fit begins.
+        """
+        start = self.network.latents.weight.mean(dim=0)
         if self.trained_on(case_id):
-            return vectors[self.cases.index(case_hash(case_id))].clone()
-        mean = vectors.mean(dim=0)
-        return self._fitted(mean, thin) if self.options.latent_steps else mean
+            start = self.network.latents.weight[self.cases.index(case_hash(case_id))].clone()
+        return self._fitted(start, thin) if self.options.latent_steps else start
 
     def _fitted(self, latent: Tensor, thin: ThinStructure) -> Tensor:
-        """Some gradient steps of a new case's vector towards its label."""
+        """Some gradient steps of a case's vector towards its label."""
         band = wall_band(thin.label, self.trained.band_voxels)
         shape = np.array(thin.label.shape)
         rng = np.random.default_rng(0)
@@ -256,6 +288,31 @@ class NearRefiner(Refiner):
             return near_loss(logits, occupied, self.trained)
 
         return _descended(latent, loss, self.options)
+
+
+def misfit(stored: Model, options: CoronaryRepairOptions) -> tuple[str, str] | None:
+    """Why a model does not fit what is asked for, as fact and remedy; None: it does.
+
+    It knows the look of one class. The widths of a network are voxels, so it knows one grid, too.
+    """
+    trained = trained_repair(stored)
+    name = str(stored.extra.get(STRUCTURE, "")) if trained is None else trained.structure
+    if name and name != options.structure:
+        fact = f"was trained on {name}, and structure is {options.structure}"
+        set_it = f"set coronary_repair.structure (--structure) to {name}"
+        return fact, f"{set_it}, or give a model of {options.structure}"
+    if trained is None or same_spacing(trained.spacing_mm, options.spacing_mm):
+        return None
+    mm = f"{trained.spacing_mm:g}"
+    fact = f"was trained on a grid of {mm} mm, and spacing_mm is {options.spacing_mm:g}"
+    return fact, f"set coronary_repair.spacing_mm (--spacing-mm) to {mm}, or train again"
+
+
+def trained_repair(stored: Model) -> CoronaryRepairOptions | None:
+    """How the repaired labels of a training were made; None where the model does not say."""
+    if "coronary_repair" not in stored.options:
+        return None
+    return stored.section("coronary_repair", CoronaryRepairOptions)
 
 
 def _frozen(network: Network, stored: Model, device: torch.device) -> Network:

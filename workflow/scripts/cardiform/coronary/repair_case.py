@@ -65,11 +65,14 @@ def thin_structure(
     others = [name for name in table.names if name != options.structure]
 
     def near(names, reach_mm: float) -> np.ndarray | None:
+        """What lies within reach of some classes, on the grid or past its border."""
         values = [table[table.channel(name)].value for name in names if name in table.names]
-        distance = distance_on_grid(label_map, values, inside.shape, affine)
+        beyond = max(reach_mm - MARGIN_MM, 0.0)  # pieces lie within the structure's own box
+        distance = distance_on_grid(label_map, values, inside.shape, affine, beyond)
         return None if distance is None else distance <= reach_mm
 
     supported = near(options.evidence or others, options.evidence_mm)
     supported = np.ones_like(inside) if supported is None else supported
     roots = near([ROOT] if ROOT in others else [], ROOT_MM + options.spacing_mm)
-    return ThinStructure(inside, inside, supported, affine, roots=roots)
+    name = options.structure
+    return ThinStructure(inside, inside, supported, affine, roots=roots, structure=name)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..geometry.frame import apply_affine
+from ..geometry.grids import lattice
 from ..geometry.sdf import class_boxes
 from ..labels import LabelTable
 from ..volumes import LabelMap
@@ -39,7 +40,7 @@ class Surroundings:
     def distance(self, points: np.ndarray, *names: str) -> np.ndarray:
         """(N,) float64 mm of (N, 3) RAS mm to the wall of the nearest of some classes.
 
-        Within half a voxel; infinite where the label map has none of them.
+        Within half of the smallest voxel edge; infinite where the label map has none of them.
         """
         half = float(self._map.spacing.min()) / 2
         result = np.full(len(points), np.inf)
@@ -54,7 +55,11 @@ class Surroundings:
         return np.concatenate(walls).mean(axis=0) if walls else None
 
     def _wall(self, name: str) -> cKDTree:
-        """The voxels of a class that have a neighbour of another one, RAS mm."""
+        """The voxels of a class that have a neighbour of another one, RAS mm.
+
+        Where slices are thick a voxel counts as several, nearly cubes: the wall of one may be
+        millimetres from its middle along one axis, and a fraction of that along another.
+        """
         if name not in self._walls:
             box = self._boxes[self._values[name]]
             mask = np.pad(self._map.data[box] == self._values[name], 1)
@@ -63,5 +68,8 @@ class Surroundings:
                 for shift in (-1, 1):
                     inner &= np.roll(mask, shift, axis)
             index = np.argwhere(mask & ~inner) - 1 + [s.start for s in box]
-            self._walls[name] = cKDTree(apply_affine(self._map.affine, index.astype(float)))
+            parts = np.maximum(np.rint(self._map.spacing / self._map.spacing.min()), 1)
+            within = lattice(*((np.arange(n) + 0.5) / n - 0.5 for n in parts))
+            places = (index[:, None] + within).reshape(-1, 3)
+            self._walls[name] = cKDTree(apply_affine(self._map.affine, places))
         return self._walls[name]

@@ -37,7 +37,9 @@ class DenoiserTask:
     def loss(self, batch: PatchBatch, update: str, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the truncated distances, and the Dice of the query points."""
         found = self._field(batch)
-        error = LOSS_SCALE * (found.float() - batch["values"]).square().mean()
+        squares = (found.float() - batch["values"]).square()
+        # no point lies in an empty patch, and all of one may lie behind a cut
+        error = LOSS_SCALE * (squares.mean() if len(squares) else squares.sum())
         points = dice(found < 0, batch["values"] < 0)
         return error, {"dice_points": points.detach()}
 

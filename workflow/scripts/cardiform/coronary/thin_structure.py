@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from ..anatomy.centreline import Centreline
-from ..errors import again
-from ..files import save_npz
+from ..errors import InputError, again, problem
+from ..files import opened_npz, save_npz
 from ..formats import Format
 from ..geometry.field_of_view import Cut
 from ..volumes import spacing_of
 
 MASKS = ("label", "repaired", "supported")
+ROUNDING = 1e-3  # of a voxel edge: affines in files are rounded
 ROOTS = "roots"
+CUT_PLANES = "cut_planes"
+STRUCTURE = "structure"
 THIN = Format(
     "repaired-structure",
     {
@@ -29,6 +33,7 @@ THIN = Format(
         "format_version": "u8",
         "cut_planes?": "f64 (P, 4)",
         "roots?": "u8 (B)",
+        "structure?": "text",
     },
     again("repair_coronary"),
 )
@@ -44,6 +49,7 @@ class ThinStructure:
     affine : (4, 4) float64, index to RAS mm; isotropic.
     cut : where the scan cuts it; None: it is whole.
     roots : what lies against the vessel that it springs from; None where that is not labelled.
+    structure : name of its class; empty: an early file does not say.
     """
 
     label: np.ndarray
@@ -52,6 +58,7 @@ class ThinStructure:
     affine: np.ndarray
     cut: Cut | None = None
     roots: np.ndarray | None = None
+    structure: str = ""
 
     @property
     def spacing(self) -> float:
@@ -69,8 +76,9 @@ class ThinStructure:
             shape=np.array(self.label.shape, np.int32),
             affine=self.affine,
             format_version=np.uint8(THIN.version),
-            **({} if self.cut is None else {"cut_planes": self.cut.slopes()}),
+            **({} if self.cut is None else {CUT_PLANES: self.cut.slopes()}),
             **({} if self.roots is None else {ROOTS: np.packbits(self.roots)}),
+            **({STRUCTURE: np.array(self.structure)} if self.structure else {}),
         )
 
     @classmethod
@@ -86,7 +94,36 @@ class ThinStructure:
         shape = tuple(int(n) for n in arrays["shape"])
         label, repaired, supported = (_unpacked(arrays[name], shape) for name in MASKS)
         roots = _unpacked(arrays[ROOTS], shape) if ROOTS in arrays else None
-        return cls(label, repaired, supported, arrays["affine"], roots=roots)
+        name = str(arrays.get(STRUCTURE, ""))
+        return cls(label, repaired, supported, arrays["affine"], roots=roots, structure=name)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a file of :class:`ThinStructure` says of itself, found without reading all of it.
+
+    structure : name of its class; empty: an early file does not say.
+    unplaced : the scan cuts it, and no plane is known: nothing about it is certain.
+    empty : the mask that was asked for has no voxel.
+    """
+
+    structure: str
+    unplaced: bool
+    empty: bool
+
+    @classmethod
+    def load(cls, path: str | Path, mask: str) -> Outline:
+        """InputError as of :meth:`ThinStructure.load`, as far as it is read.
+
+        mask : one of :data:`MASKS`.
+        """
+        with opened_npz(path, THIN.remedy) as archive:
+            THIN.check_names(path, archive)
+            names = [name for name in (mask, STRUCTURE, CUT_PLANES) if name in archive]
+            found = {name: archive[name] for name in names}
+        THIN.check_values(path, found, [key for key in THIN.keys if key.removesuffix("?") in found])
+        unplaced = CUT_PLANES in found and not len(found[CUT_PLANES])
+        return cls(str(found.get(STRUCTURE, "")), unplaced, not found[mask].any())
 
 
 @dataclass(frozen=True)
@@ -111,7 +148,7 @@ class PackedMask:
         arrays = THIN.load(path)
         shape = tuple(int(n) for n in arrays["shape"])
         spacing = float(spacing_of(arrays["affine"]).mean())
-        slopes = arrays.get("cut_planes")
+        slopes = arrays.get(CUT_PLANES)
         if slopes is not None:
             slopes = slopes @ arrays["affine"]  # of world coordinates to of voxels
         return cls(arrays[name], shape, spacing, arrays["line"], slopes)
@@ -130,9 +167,10 @@ class PackedMask:
         return cls(arrays["bits"], shape, spacing, arrays["line"], slopes)
 
     def depth(self, index: np.ndarray) -> np.ndarray:
-        """(N,) float64 mm of (N, 3) voxels to the nearest plane; infinite where nothing is cut."""
+        """(N,) float64 mm of (N, 3) voxels to the nearest plane; infinite where nothing is cut,
+        and minus that where it is cut nobody knows where, as of :class:`Cut`."""
         if self.slopes is None or not len(self.slopes):
-            return np.full(len(index), np.inf)
+            return np.full(len(index), np.inf if self.slopes is None else -np.inf)
         return (index @ self.slopes[:, :3].T + self.slopes[:, 3]).min(axis=1)
 
     def mask(self) -> np.ndarray:
@@ -146,6 +184,21 @@ class PackedMask:
         bits = np.unpackbits(self.bits[first // 8 : (last + 7) // 8])
         planes = bits[first % 8 :][: last - first].reshape(-1, *self.shape[1:])
         return planes[:, low[1] : high[1], low[2] : high[2]] > 0
+
+
+def check_structure(path: str | Path, found: str, wanted: str) -> None:
+    """InputError where a file is of another class than the one that is asked for.
+
+    found : what the file says; empty: nothing.
+    """
+    if found and found != wanted:
+        remedy = f"set coronary_repair.structure (--structure) to {found}, or give files of"
+        raise InputError(problem(path, f"is of {found}, not of {wanted}", f"{remedy} {wanted}"))
+
+
+def same_spacing(one: float, other: float) -> bool:
+    """Whether two voxel edges, mm, are the same but for rounding."""
+    return math.isclose(one, other, rel_tol=ROUNDING)
 
 
 def _unpacked(bits: np.ndarray, shape: Sequence[int]) -> np.ndarray:

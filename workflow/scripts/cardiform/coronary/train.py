@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..labels import LabelTable
 from ..options.coronary import CoronaryOptions, CoronaryRepairOptions, NearOptions
 from ..training.engine import Outcome
 from ..training.job import Job
+from ..training.shared import each_of_all
 from .data import (
     NearDataset,
     PatchDataset,
@@ -26,7 +28,9 @@ from .data import (
 from .level import chosen_level
 from .model import DENOISER, NEAR, build_cell_field
 from .task import DenoiserTask, NearAutoDecoderTask
+from .thin_structure import STRUCTURE, Outline, check_structure
 
+log = logging.getLogger(__name__)
 VALIDATION_PATCHES = 16  # of each validation case
 Files = dict[str, list[MadeFile]]  # part of the split -> its cases
 
@@ -111,14 +115,60 @@ def near_job(
         train_cases=cases_of(files["train"]),
         validation_cases=cases_of(files["train"]),
         identity={"data": sha256_json(identity({"train": files["train"]}))},
+        extra={STRUCTURE: name} if (name := _class_of(files["train"])) else {},
     )
 
 
-def repaired_files(manifests: Sequence[str | Path], train: Path, validation: Path) -> Files:
-    """The repaired structures of two split CSVs; InputError where nothing can be trained on."""
+def _class_of(files: Sequence[MadeFile]) -> str:
+    """The class of the files; empty: they do not say."""
+    names = (Outline.load(file.path, "label").structure for file in files)
+    return next(filter(None, names), "")
+
+
+def repaired_files(
+    manifests: Sequence[str | Path],
+    train: Path,
+    validation: Path,
+    *,
+    mask: str = "repaired",
+    structure: str = "",
+) -> Files:
+    """The repaired structures of two split CSVs, of the cases that something is learned from.
+
+    mask : what of a file the training learns from, its label or its repair.
+    structure : class that they have to be of; empty: any, but one.
+
+    Raises
+    ------
+    InputError
+        Nothing can be trained on, or a file is of another class.
+    """
     rows = splits.read_splits({"train": train, "validation": validation})
     parts = {p: find_repaired(manifests, [case for case, _ in found]) for p, found in rows.items()}
     if not parts["train"]:
         fact = "has no case with the structure"
         raise InputError(problem(train, fact, "see the manifests of repair_coronary"))
-    return parts
+    files = [file for found in parts.values() for file in found]
+    outlines = each_of_all(lambda file: Outline.load(file.path, mask), files)
+    wanted = structure or next((o.structure for o in outlines if o.structure), "")
+    for file, outline in zip(files, outlines):
+        check_structure(file.path, outline.structure, wanted)
+    no_use = {f.path: why for f, o in zip(files, outlines) if (why := _no_use(o, mask))}
+    kept = {p: [f for f in found if f.path not in no_use] for p, found in parts.items()}
+    for part, found in parts.items():
+        for why in dict.fromkeys(no_use.values()):
+            names = [file.case_id for file in found if no_use.get(file.path) == why]
+            if names:
+                log.warning("%s: left out, %s: %s", part, why, ", ".join(names))
+    if not kept["train"]:
+        whys = "; ".join(dict.fromkeys(no_use[file.path] for file in parts["train"]))
+        fact = f"has no case that can be trained on ({whys})"
+        raise InputError(problem(train, fact, "train on others, or correct their label maps"))
+    return kept
+
+
+def _no_use(outline: Outline, mask: str) -> str:
+    """Why a training learns nothing from a file; empty: it does."""
+    if outline.empty:
+        return f"nothing is left of the {mask} structure"
+    return "cut, and ending flat nowhere" if outline.unplaced else ""

@@ -17,7 +17,7 @@ from ..apply.stages import Stages
 from ..artefact.model import load_model
 from ..cohort.table import Case
 from ..coronary.model import DENOISER, NEAR
-from ..coronary.refine import load_refiner
+from ..coronary.refine import load_refiner, misfit
 from ..coronary.thin_structure import ThinStructure
 from ..errors import InputError, problem
 from ..files import load_npz, save_npz
@@ -86,11 +86,12 @@ def _by_vqvae(path: Path, prepared: Ready) -> dict[str, np.ndarray]:
 
 
 def _by_refiner(path: Path, prepared: Ready) -> dict[str, np.ndarray]:
-    preset = "near" if load_model(path).kind == NEAR.name else "cardiform"
+    stored, repair = load_model(path), prepared.stages["coronary_repair"]
+    if prepared.repaired is None or misfit(stored, repair):
+        return {}  # the example has none, or an early bundle does not say how it was repaired
+    preset = "near" if stored.kind == NEAR.name else "cardiform"
     options = CoronaryRefineOptions(preset=preset, device="cpu")
-    refiner = load_refiner(path, options, prepared.stages["coronary_repair"], CPU)
-    if prepared.repaired is None:
-        return {}
+    refiner = load_refiner(path, options, repair, CPU)
     return {"mask": refiner.refined(NAME, ThinStructure.load(prepared.repaired)).mask}
 
 

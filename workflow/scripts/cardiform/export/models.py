@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..apply.stages import find_stages
+from ..apply.stages import find_stages, repaired_as
 from ..artefact.bundle import (
     CARD,
     LIST,
@@ -82,6 +82,9 @@ def export_models(
     models = dict(zip(paths, together(*(lambda p=p: load_model(p) for p in paths))))
     table = one_table(models)
     stages = find_stages(folder, structure_of(models))
+    for model in models.values():
+        if model.kind == DENOISER.name:
+            stages = repaired_as(stages, model)
     sounds = {p: Sound.beside(p) for p, m in models.items() if m.kind == VECSET.name}
     unknown = [name for name in EXAMPLE_STAGES if name not in stages.known]
     if unknown:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..volumes import LabelMap
-from .distances import distance_to
+from .distances import box_about, distance_to
 from .frame import apply_affine
 from .grids import box_corners, cropped_affine
 from .resample import resample_mask
@@ -59,8 +59,13 @@ def room_for(
     shape, affine : of the grid.    label_map, value : the class, on any grid; it may be absent.
     """
     box = class_boxes(label_map.data).get(value)
-    if box is None:
-        return np.zeros((3, 2), int)
+    return np.zeros((3, 2), int) if box is None else _short_of(shape, affine, label_map, box)
+
+
+def _short_of(
+    shape: tuple[int, ...], affine: np.ndarray, label_map: LabelMap, box: Sequence[slice]
+) -> np.ndarray:
+    """The same of a box of voxels of the label map."""
     into = np.linalg.inv(affine) @ label_map.affine
     ends = [[s.start - 0.5 for s in box], [s.stop - 0.5 for s in box]]
     corners = apply_affine(into, box_corners(*ends))
@@ -70,21 +75,32 @@ def room_for(
 
 
 def distance_on_grid(
-    label_map: LabelMap, values: Sequence[int], shape: tuple[int, ...], affine: np.ndarray
+    label_map: LabelMap,
+    values: Sequence[int],
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    beyond_mm: float = 0.0,
 ) -> np.ndarray | None:
     """(X, Y, Z) float32 mm on an isotropic grid to the nearest voxel of some classes.
 
+    beyond_mm : so far past the grid the classes count, too.
+
     None where the label map has none of them.
     """
-    into = np.linalg.inv(label_map.affine) @ affine
     chosen = np.isin(label_map.data, list(values)).astype(np.uint8)
-    there = ndimage.affine_transform(
-        chosen, into[:3, :3], into[:3, 3], output_shape=shape, order=0, prefilter=False
-    )
-    if not there.any():
+    box = box_about(chosen > 0, 0)
+    if box is None:
         return None
     spacing = float(np.linalg.norm(affine[:3, 0]))
-    return distance_to(there > 0, spacing)
+    # no farther than the classes reach
+    rim = np.minimum(_short_of(shape, affine, label_map, box), int(np.ceil(beyond_mm / spacing)))
+    wide = tuple(int(n) for n in np.array(shape) + rim.sum(axis=1))
+    into = np.linalg.inv(label_map.affine) @ cropped_affine(affine, -rim[:, 0].astype(float))
+    there = ndimage.affine_transform(
+        chosen, into[:3, :3], into[:3, 3], output_shape=wide, order=0, prefilter=False
+    )
+    inner = tuple(slice(int(r), int(r) + n) for r, n in zip(rim[:, 0], shape))
+    return np.ascontiguousarray(distance_to(there > 0, spacing)[inner])
 
 
 def voxels_near(
