@@ -27,6 +27,7 @@ from ..files import write_json
 from ..formats import Format
 from ..geometry.meshed import FRAME
 from ..geometry.narrowband import SPARSE
+from ..options.coronary import CoronaryRepairOptions
 from ..options.field import checked
 from ..options.sections import SECTIONS
 from ..outputs import maker_of
@@ -126,7 +127,7 @@ def repaired_as(stages: Stages, model: Model) -> Stages:
     section = "coronary_repair"
     if section in stages.known or section not in model.options:
         return stages
-    repair = model.section(section, SECTIONS[section])
+    repair = model.section(section, CoronaryRepairOptions)
     options = {**stages.options, section: repair}
     return dataclasses.replace(stages, options=options, known=stages.known | {section})
 
