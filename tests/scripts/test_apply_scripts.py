@@ -199,8 +199,11 @@ def test_a_bundle_does_what_its_results_folder_does(made, applied, tmp_path):
     whole = applied[0]
     same = [p.relative_to(whole) for p in whole.rglob("*") if p.suffix in (".ply", ".gz")]
     assert len(same) > 10
-    for name in (*same, f"figures/{HELD_OUT}.json"):
+    for name in same:
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    figures = [json.loads((f / f"figures/{HELD_OUT}.json").read_text()) for f in (out, whole)]
+    assert len({found.pop("models") for found in figures}) == 2, "its files are others"
+    assert figures[0] == figures[1]
     again = applied_well(tmp_path / "acme", out, "--labels", labels_of(trainings))
     assert "1 of 1 cases are finished already" in again, "the folder is the zip"
     name = "vecset/reconstructions/confidence.json"

@@ -246,7 +246,8 @@ def test_another_class_is_refused(tmp_path, case):
 
 def test_a_table_of_figures_without_figures():
     """A class of which neither label nor mask has a voxel has no Dice."""
-    part = {"cases": 1, "cases_with_truth": 0, "against_label": {"dice": None}, "own_grid": {}}
+    part = {"cases": 1, "cases_missed": 0, "cases_with_truth": 0, "own_grid": {}}
+    part["against_label"] = {"dice": None}
     lines = list(table_of_figures({"dice_training_points": None, "test": part}))
     assert lines[-1] == "test, 1 cases: Dice against the given label -"
 
