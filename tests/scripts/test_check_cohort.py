@@ -395,6 +395,25 @@ def test_the_same_label_map_in_another_file_is_noted(tmp_path, judge):
     assert notes("p2", "one_turned", "one") == [], "of one class that may be chance"
 
 
+def test_a_patient_who_is_named_as_missing_is_noted(tmp_path, judge):
+    """All such cases would be in one part of the split."""
+    every_file_bad(tmp_path)
+    write(tmp_path, "other.nii.gz", np.roll(labels(), 1, axis=1))
+
+    def notes(*patients):
+        files = ("good.nii.gz", "other.nii.gz")
+        rows = [(c, p, f, "", "", "") for c, p, f in zip("ab", patients, files)]
+        table(tmp_path, rows, CONTENT)
+        result = judge()
+        assert result.returncode == 0, result.stderr
+        return [line for line in result.stderr.splitlines() if "one patient" in line]
+
+    for word in ("NA", "nan", "None", "unknown"):
+        (note,) = notes(word, word)
+        assert f"2 cases are of one patient, {word}, and so in one part of the split" in note
+    assert notes("NA", "p1") == notes("p1", "p1") == notes("", "") == []
+
+
 def test_a_case_that_is_skipped_by_hand_is_not_looked_at(tmp_path, judge):
     every_file_bad(tmp_path)
     columns = "case_id\tlabels\tstatus\treason"

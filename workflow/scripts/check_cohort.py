@@ -31,7 +31,7 @@ def main() -> None:
         parser.error("name the case table with --table")
 
     from cardiform.cohort.checks import check_cases, judge, late_files, notes, summarise
-    from cardiform.cohort.contents import warn_of_shared_files
+    from cardiform.cohort.contents import warn_of_patients
     from cardiform.geometry.mesh_repair import look_at_mesh
 
     cases = read_case_table(options.table)
@@ -57,7 +57,7 @@ def main() -> None:
         others=late_files(cases, options.table, options.labels),
     )
     good = [r for r in reports if not r["problems"]]
-    warn_of_shared_files(judged, good)
+    warn_of_patients(judged, good)
     for line in notes(good):
         log.info("note: %s", line)
     for case in judged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import logging
 import os
@@ -26,6 +27,7 @@ from ..volumes import (
     load_label_map,
 )
 from .found_files import MESHES
+from .free_columns import NO_NUMBER
 from .table import Case
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 LookAtMesh = Callable[[str, bool], list[str]]  # of geometry, which this room does not know
 COLUMNS = ("label map", "image", "point cloud", "truth")  # as the reports have their hashes
 NAMED = 3  # patients that a warning names
+NOBODY = (*NO_NUMBER, "unknown")  # no name of a patient
 
 
 def judged(check: Callable[[str], Any], path: str, problems: list[str]) -> Any:
@@ -111,12 +114,14 @@ def check_point_cloud(path: str | Path, table: LabelTable) -> list[str]:
     return [f"point cloud: {cloud.note}"] if cloud.note else []
 
 
-def warn_of_shared_files(cases: Iterable[Case], reports: Iterable[dict]) -> None:
-    """Add a warning to the reports of cases that have a file of another patient.
+def warn_of_patients(cases: Iterable[Case], reports: Iterable[dict]) -> None:
+    """Add a warning to the reports of cases that have a file of another patient, and of those whose
+    patient is named as what is missing.
 
-    One of them may be trained on and the other tested; two cases of one patient never are.
+    Of two patients one may be trained on and the other tested; two cases of one patient never are.
     """
     patients = {case.case_id: case.patient_id for case in cases}
+    of_patient = collections.Counter(patients.values())
     having: dict[str, set[str]] = {}
     alike: dict[tuple, set[str]] = {}
     reports = list(reports)
@@ -126,6 +131,9 @@ def warn_of_shared_files(cases: Iterable[Case], reports: Iterable[dict]) -> None
             having.setdefault(sha256, set()).add(patient)
         alike.setdefault(_counts(report), set()).add(patient)
     for report in reports:
+        patient = patients[report["case_id"]]
+        if patient.lower() in NOBODY and of_patient[patient] > 1:
+            report["warnings"].append(_unnamed(patient, of_patient[patient]))
         label_map, counts = report["sha256"][0], _counts(report)
         if len(counts) > 1 and alike[counts] - having.get(label_map, set()):
             report["warnings"].append(_alike(alike[counts]))
@@ -146,6 +154,13 @@ def _alike(patients: Collection[str]) -> str:
         f"the label maps of {len(patients)} patients ({_named(patients)}) have as many voxels in "
         "each class: if it is one heart, give them one patient_id, or training and test may share "
         "it"
+    )
+
+
+def _unnamed(patient: str, cases: int) -> str:
+    return (
+        f"{cases} cases are of one patient, {patient}, and so in one part of the split: leave "
+        "patient_id empty where it is not known"
     )
 
 
