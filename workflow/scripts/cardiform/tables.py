@@ -77,7 +77,7 @@ def number_of(text: str) -> float | None:
 
 
 def names_width(names: Iterable[str], least: int = 24) -> int:
-    """Characters of a first column of names in the log: cut ones could not be told apart."""
+    """Characters of a first column of names in the log: names that are cut look alike."""
     return max([least, *(len(name) + 1 for name in names)])
 
 

@@ -116,7 +116,7 @@ def find_folds(folders: Sequence[Path]) -> list[Models]:
     models: list[Models] = []
     problems: list[str] = []
     for folder in map(Path, folders):
-        folder = folder if folder.name.strip(".") else folder.resolve()  # its name is told
+        folder = folder if folder.name.strip(".") else folder.resolve()  # messages name it
         try:
             for part in folds_in(folder) or [folder]:
                 models.append(find_models(part))

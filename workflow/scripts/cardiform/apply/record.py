@@ -109,7 +109,7 @@ class Record:
     def add_earlier(self, path: Path, tasks: Sequence[str], origin: Origin) -> list[str]:
         """Take over the figures that an earlier call wrote to ``path`` for other tasks.
 
-        They are left out, and the log says so, where models or files were others.
+        They are left out, with a warning, where models or files were others.
 
         Returns
         -------
