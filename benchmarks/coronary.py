@@ -358,8 +358,8 @@ def measure_one(args, name, noise, tuned, models, edges, seed: int) -> dict[str,
     """Way -> figures of one test tree."""
     import torch
 
-    from cardiform.coronary.field import own_mask
     from cardiform.coronary.figures import fine_figures, own_figures
+    from cardiform.coronary.own_label import OwnLabel
     from cardiform.files import sha256_json
 
     torch.set_num_threads(1)
@@ -372,14 +372,15 @@ def measure_one(args, name, noise, tuned, models, edges, seed: int) -> dict[str,
         return json.loads(path.read_text())
     truth, noisy, thin = noisy_tree(seed, noise, edges)
     value, given = int(truth.data.max()), noisy.data > 0
-    rows = {}
+    on_own, rows = OwnLabel(given, noisy.affine, thin, repair_options()), {}
     for way, field in ways(args, tuned, models, thin):
         fine = {} if args.brief else fine_figures(truth, value, {"fine": field.mask}, thin)["fine"]
         same = way == "noisy label"
-        own = given if same else own_mask(given, noisy.affine, field, repair_options())
+        own = given if same else on_own.mask(field)
         found = own_figures(truth, value, {"own": own}, noisy.affine)["own"]
         both = 2 * (own & given).sum() / max(own.sum() + given.sum(), 1)
         rows[way] = {**fine, **{f"own {k}": found[k] for k in OWN}, "to label": float(both)}
+    STAGES.clear()
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(rows))
     return rows

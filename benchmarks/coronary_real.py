@@ -70,8 +70,8 @@ def measure_one(args, path: Path, noise: dict, tuned: dict, seed: int) -> dict[s
     """Way -> figures of one draw of the noise."""
     import torch
 
-    from cardiform.coronary.field import own_mask
     from cardiform.coronary.figures import own_figures
+    from cardiform.coronary.own_label import OwnLabel
     from cardiform.labels import LabelTable
     from cardiform.volumes import load_label_map
 
@@ -82,10 +82,10 @@ def measure_one(args, path: Path, noise: dict, tuned: dict, seed: int) -> dict[s
     noisy, thin = coronary.corrupted(truth, value, noise, seed)
     given = noisy.data == value
     models = {f"cardiform {p.parent.name}": p for p in args.model}
-    rows = {}
+    on_own, rows = OwnLabel(given, noisy.affine, thin, coronary.repair_options()), {}
     for way, field in coronary.ways(args, tuned, models, thin):
         same = way == "noisy label"
-        own = given if same else own_mask(given, noisy.affine, field, coronary.repair_options())
+        own = given if same else on_own.mask(field)
         rows[way] = own_figures(truth, value, {"own": own}, noisy.affine)["own"]
         rows[way]["volume"] = own.sum() / (truth.data == value).sum()
     return rows

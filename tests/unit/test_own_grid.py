@@ -12,10 +12,11 @@ from cardiform.anatomy.components import count_components
 from cardiform.anatomy.corruption import corrupt
 from cardiform.anatomy.repair import repair
 from cardiform.cohort.table import Case
-from cardiform.coronary import field
-from cardiform.coronary.field import CaseField, least_change, own_mask, repaired_field
+from cardiform.coronary import own_label
+from cardiform.coronary.field import CaseField, repaired_field
 from cardiform.coronary.figures import fine_figures, own_figures
 from cardiform.coronary.links import joined_as, without_lost
+from cardiform.coronary.own_label import OwnLabel
 from cardiform.coronary.repair_case import repair_case, thin_structure
 from cardiform.coronary.thin_structure import ThinStructure
 from cardiform.coronary.wall_noise import roughness
@@ -63,7 +64,8 @@ def mask_moved_by(given, label_map, voxels: float) -> np.ndarray:
     thin = thin_of(label_map)
     still = repaired_field(thin)
     distances = lambda places: still.distances(places) + voxels * thin.spacing  # noqa: E731
-    return own_mask(given, label_map.affine, replace(still, distances=distances), DEFAULTS)
+    moved = replace(still, distances=distances)
+    return OwnLabel(given, label_map.affine, thin, DEFAULTS).mask(moved)
 
 
 def dice(a, b):
@@ -76,7 +78,7 @@ def test_a_label_that_nothing_changes_keeps_every_voxel(edges):
     label_map = drawn_tree(edges)
     given = label_map.data == CORONARY
     thin = thin_of(label_map)
-    made = own_mask(given, label_map.affine, repaired_field(thin), DEFAULTS)
+    made = OwnLabel(given, label_map.affine, thin, DEFAULTS).mask(repaired_field(thin))
     np.testing.assert_array_equal(made, given)
 
 
@@ -87,7 +89,7 @@ def test_voxels_change_where_the_field_does_and_nowhere_else():
     label_map = LabelMap(labels, np.diag([2 * SPACING] * 3 + [1.0]))
     thin = ThinStructure(broken, whole, np.ones_like(broken), affine)
     given = label_map.data == CORONARY
-    made = own_mask(given, label_map.affine, repaired_field(thin), DEFAULTS)
+    made = OwnLabel(given, label_map.affine, thin, DEFAULTS).mask(repaired_field(thin))
     changed = np.argwhere(made != given) * 2 * SPACING
     assert len(changed) > 3 and np.abs(changed[:, 0] - 27).max() <= 3.0
     assert count_components(given) == 2 and count_components(made) == 1
@@ -132,7 +134,7 @@ def test_how_rough_a_wall_is_does_not_depend_on_the_grid(edges):
     clean, broken, ragged = found.values()
     assert 0.9 < clean < 1.05 and broken < 1.05, found
     assert ragged > max(clean, broken) + (0.08 if max(edges) < 1.5 else 0.01), found
-    least = least_change(given, drawn.affine, thin_of(label_map))  # of the ragged one
+    least = OwnLabel(given, drawn.affine, thin_of(label_map), DEFAULTS).least_change  # ragged
     coarse = max(edges) / DEFAULTS.spacing_mm / 4
     assert least == 0.0 if max(edges) < 1 else coarse <= least <= max(1.25, coarse), least
 
@@ -141,27 +143,27 @@ def test_how_rough_a_wall_is_does_not_depend_on_the_grid(edges):
 @pytest.mark.parametrize("radius", [0.5, 0.6, 0.75, 1.0, 1.5])
 def test_a_gap_in_a_smooth_vessel_is_filled_to_its_rim(slices, radius, monkeypatch):
     """Beside the ends of a gap the wall moves little; left out, it would be a stenosis."""
-    monkeypatch.setattr(field, "roughness", lambda *_: 1.0)
+    monkeypatch.setattr(own_label, "roughness", lambda *_: 1.0)
     whole = tube((80, 24, 24), (6, 6, 6), (34, 6, 6), radius)
     broken = whole.copy()
     broken[40 : 40 + slices] = False
     affine = np.diag([SPACING, SPACING, SPACING, 1.0])
     thin = ThinStructure(broken, whole, np.ones_like(broken), affine)
-    assert least_change(broken, affine, thin) > 1
-    made = own_mask(broken, affine, repaired_field(thin), DEFAULTS)
+    assert OwnLabel(broken, affine, thin, DEFAULTS).least_change > 1
+    made = OwnLabel(broken, affine, thin, DEFAULTS).mask(repaired_field(thin))
     np.testing.assert_array_equal(made, whole)
 
 
 def test_what_the_repair_takes_from_a_smooth_label_goes(monkeypatch):
     """A bridge of a voxel between two vessels: its wall moves by no more than a voxel."""
-    monkeypatch.setattr(field, "roughness", lambda *_: 1.0)
+    monkeypatch.setattr(own_label, "roughness", lambda *_: 1.0)
     apart = np.zeros((40, 24, 24), bool)
     apart[5:35, 5:8, 10:13] = apart[5:35, 9:12, 10:13] = True
     joined = apart.copy()
     joined[20:22, 8, 11] = True
     affine = np.diag([SPACING, SPACING, SPACING, 1.0])
     thin = ThinStructure(joined, apart, np.ones_like(apart), affine)
-    made = own_mask(joined, affine, repaired_field(thin), DEFAULTS)
+    made = OwnLabel(joined, affine, thin, DEFAULTS).mask(repaired_field(thin))
     np.testing.assert_array_equal(made, apart)
 
 
@@ -239,7 +241,7 @@ def test_an_empty_field_leaves_nothing_of_its_structure():
     none = np.zeros_like(label)
     field = CaseField(lambda p: np.ones(len(p), np.float32), none, ThinStructure(
         label, none, none, affine), none)  # fmt: skip
-    assert not own_mask(label, affine, field, DEFAULTS).any()
+    assert not OwnLabel(label, affine, field.thin, DEFAULTS).mask(field).any()
 
 
 def cut_tube():
@@ -309,7 +311,7 @@ def test_noise_is_repaired_on_the_own_grid_without_loss():
         label_map = LabelMap(np.where(given, CORONARY, 0).astype(np.uint8), truth_map.affine)
         thin = thin_of(label_map)
         thin = replace(thin, repaired=repair(thin.label, thin.spacing, DEFAULTS)[0])
-        made = own_mask(given, label_map.affine, repaired_field(thin), DEFAULTS)
+        made = OwnLabel(given, label_map.affine, thin, DEFAULTS).mask(repaired_field(thin))
         before, after = (own_grid_figures(truth, m, label_map.affine) for m in (given, made))
         for name in gained:
             gained[name] += after[name] - before[name]

@@ -91,6 +91,7 @@ MAY_USE_TORCH = {
     "latent_statistics": True,
     # what the geometry environment runs
     "coronary.repair_case": False, "coronary.thin_structure": False, "coronary.field": False,
+    "coronary.own_label": False,
     "coronary.links": False, "coronary.figures": False,
     "coronary.wall_noise": False,
     "coronary.trace_case": False, "coronary.surroundings": False, "coronary.branch_names": False,

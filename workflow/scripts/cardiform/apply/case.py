@@ -13,8 +13,8 @@ from .. import outputs
 from ..cohort.table import Case
 from ..completion.files import complete_file
 from ..coronary.cases import refine_case, remove_refined
-from ..coronary.field import own_mask
 from ..coronary.figures import OWN_GRID
+from ..coronary.own_label import OwnLabel
 from ..coronary.refine import MeanRefiner
 from ..coronary.thin_structure import ThinStructure
 from ..files import read_json
@@ -131,11 +131,9 @@ def _refine(work: _Work) -> None:
         thin = ThinStructure.load(ready.repaired)
         label = table[table.channel(structure)]
         given = ready.label_map.data == label.value
-        affine, options = ready.label_map.affine, refiner.repair_options
-        single = [
-            own_mask(given, affine, part.refined(work.case_id, thin), options) * label.value
-            for part in refiner.parts
-        ]
+        own = OwnLabel(given, ready.label_map.affine, thin, refiner.repair_options)
+        parts = (part.refined(work.case_id, thin) for part in refiner.parts)
+        single = [own.mask(field) * label.value for field in parts]
         made = (load_label_map(folder / f"{work.case_id}.nii.gz").data > 0) * label.value
         work.record.agreement("refine", structure, single, made, LabelTable((label,)))
 

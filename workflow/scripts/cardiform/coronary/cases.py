@@ -16,8 +16,9 @@ from ..labels import LabelClass, LabelTable
 from ..metrics.summary import mean_over_cases
 from ..pictures.figures import compare_picture
 from ..volumes import load_label_map, save_image, save_like
-from .field import CaseField, own_mask, repaired_field
+from .field import CaseField, repaired_field
 from .figures import OWN_GRID, TRUTH_COLUMNS, fine_figures, own_figures, surface_of
+from .own_label import OwnLabel
 from .refine import Refiner
 from .thin_structure import ThinStructure
 
@@ -44,7 +45,8 @@ def refine_case(
     refiner.check(thin, files[case.case_id])
     field = refiner.refined(case.case_id, thin)
     given = label_map.data == structure.value
-    mask = own_mask(given, label_map.affine, field, refiner.repair_options)
+    on_own = OwnLabel(given, label_map.affine, thin, refiner.repair_options)
+    mask = on_own.mask(field)
     paths = [out / f"{case.case_id}{ending}" for ending in (".nii.gz", ".json", ".png")]
     save_like(paths[0], mask, case.labels)
     options = refiner.options
@@ -60,8 +62,7 @@ def refine_case(
     fine = dict(zip(TRUTH_COLUMNS, (thin.label, thin.repaired, final)))
     own = dict.fromkeys(TRUTH_COLUMNS, mask)
     if truth is not None:
-        repaired = own_mask(given, label_map.affine, repaired_field(thin), refiner.repair_options)
-        own = dict(zip(TRUTH_COLUMNS, (given, repaired, mask)))
+        own = dict(zip(TRUTH_COLUMNS, (given, on_own.mask(repaired_field(thin)), mask)))
     figures = {
         "preset": options.preset,
         "in_training": refiner.trained_on(case.case_id),

@@ -16,7 +16,8 @@ from ..geometry.isotropic import distance_on_grid, isotropic_mask
 from ..labels import LabelTable
 from ..options.coronary import CoronaryRepairOptions
 from ..volumes import LabelMap, load_label_map, save_like
-from .field import own_mask, repaired_field
+from .field import repaired_field
+from .own_label import OwnLabel
 from .thin_structure import ThinStructure
 
 ROOT = "aorta"  # what the structure springs from, where the label table has it
@@ -47,7 +48,7 @@ def repair_case(
     thin = replace(thin, repaired=repaired, cut=cut)
     thin.save(paths[0])
     given = label_map.data == value
-    mask = own_mask(given, label_map.affine, repaired_field(thin), options)
+    mask = OwnLabel(given, label_map.affine, thin, options).mask(repaired_field(thin))
     save_like(paths[1], mask, case.labels)
     write_json(report, {"spacing_mm": thin.spacing, "grid": list(repaired.shape), **changed})
     return paths
