@@ -248,6 +248,15 @@ def test_more_codes_than_latents(finished) -> None:
     refused(finished.stage1("--codebook-size", 4000, out="many"), "latents for 4,000 codes")
 
 
+@pytest.mark.parametrize("how", ["kmeans_ema", "gradient"])
+def test_a_rehearsal_of_stage_1_has_few_latents_and_uses_few_codes(finished, how) -> None:
+    few = ("--fast-dev-run", 1, "--batch-size", 1, "--codebook-size", 400, "--method", how)
+    result = finished.stage1(*few, "--min-usage", 0.9, out=how)
+    assert result.returncode == 0, result.stderr
+    assert (finished.folder / how / "fast_dev_run" / "model.pt").exists()
+    assert not (finished.folder / how / "model.pt").exists()
+
+
 def test_cases_without_voxels_leave_nothing_to_train_on(finished) -> None:
     empty = write_part(finished.folder, "empty", ["elsewhere"])
     refused(finished.stage0("--train", empty, out="empty"), "empty.csv: has no case with sparse")
