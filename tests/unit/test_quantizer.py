@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tensor_cores import TensorCores
 
 from cardiform.vqvae.quantizer import (
     CodebookQuantizer,
@@ -31,6 +32,21 @@ def test_nearest_is_the_nearest(monkeypatch) -> None:
     latents, codes = torch.randn(40, 5), torch.randn(9, 5)
     assert torch.equal(nearest(latents, codes), torch.cdist(latents, codes).argmin(dim=1))
     assert nearest(latents[:0], codes).shape == (0,)
+
+
+def test_nearest_is_the_nearest_where_a_gpu_rounds_products(monkeypatch) -> None:
+    latents = 10 + torch.rand(500, 4, generator=torch.Generator().manual_seed(0))
+    codes, wanted = latents[::5], torch.cdist(latents.double(), latents[::5].double()).argmin(1)
+    torch.set_float32_matmul_precision("high")
+    try:
+        with TensorCores():
+            rounded = (latents @ codes.T - codes.square().sum(1) / 2).argmax(1)
+            found = nearest(latents, codes)
+        assert torch.get_float32_matmul_precision() == "high", "of all that comes after"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert (rounded != wanted).float().mean() > 0.2, "the products are rounded"
+    assert (found != wanted).float().mean() < 0.01
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..training.precision import in_full_precision
+
 ROWS_AT_A_TIME = 2048  # bounds the (rows, codes) table of distances
 RECENT_DECAY = 0.99
 SEEN_OF_LATE = 0.3  # once within 120 steps
@@ -192,10 +194,11 @@ class FiniteScalarQuantizer(Quantizer):
 def nearest(latents: Tensor, codes: Tensor) -> Tensor:
     """(N,) int64 row of the (K, D) code nearest to each of (N, D) latents."""
     offset = codes.square().sum(dim=1)
-    parts = [
-        torch.addmm(offset, rows, codes.T, alpha=-2).argmin(dim=1)
-        for rows in latents.split(ROWS_AT_A_TIME)
-    ]
+    with in_full_precision():
+        parts = [
+            torch.addmm(offset, rows, codes.T, alpha=-2).argmin(dim=1)
+            for rows in latents.split(ROWS_AT_A_TIME)
+        ]
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.long, device=latents.device)
 
 
