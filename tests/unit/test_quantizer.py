@@ -183,6 +183,18 @@ def test_a_revived_code_is_a_latent_of_the_step_at_once() -> None:
     assert quantizer.codebook[1].item() in (1.0, 2.0)
 
 
+def test_a_dead_code_that_is_not_revived_stays_where_it_was() -> None:
+    quantizer = CodebookQuantizer(2, 1, decay=0.5)
+    quantizer.start(torch.tensor([[1.0], [50.0]]), torch.ones(2))
+    latents = torch.tensor([[1.0], [2.0]])
+    for _ in range(60):
+        quantizer.follow(torch.tensor([2, 0]), torch.tensor([[3.0], [0.0]]), latents, 0.0)
+    torch.testing.assert_close(quantizer.codebook, torch.tensor([[1.5], [50.0]]))
+    # and is near to whatever it gets
+    quantizer.follow(torch.tensor([1, 1]), torch.tensor([[1.0], [51.0]]), latents, 0.0)
+    torch.testing.assert_close(quantizer.codebook[1], torch.tensor([51.0]))
+
+
 def test_the_start_of_uneven_codes_is_those_codes() -> None:
     quantizer = CodebookQuantizer(3, 2)
     codes = torch.randn(3, 2)
