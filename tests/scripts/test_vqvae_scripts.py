@@ -146,6 +146,28 @@ def test_the_given_voxels_are_their_own_best_reconstruction(finished) -> None:
     np.testing.assert_allclose(truth.meshes["ball0"].vertices.mean(axis=0), [5, -10, 20], atol=0.1)
 
 
+def test_a_case_that_lacks_a_structure_counts_in_the_means_of_the_others(
+    finished, tmp_path
+) -> None:
+    """Without label maps a case has the structures, or CT windows, that it has voxels of."""
+    rows = finished.manifest[1].read_text().splitlines(keepends=True)
+    (tmp_path / "fewer.tsv").write_text("".join(r for r in rows if "c3/ball1.npz" not in r))
+    both = write_part(tmp_path, "both", ["c2", "c3"])
+    none = write_part(tmp_path, "none", [])
+    result = finished.reconstruct(
+        *("--manifest", tmp_path / "fewer.tsv", "--validation", none, "--test", both),
+        *("--out", tmp_path / "out"),
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["test"]
+    cases = [found["cases"][name]["model"] for name in ("c2", "c3")]
+    means = found["model"]["mean"]
+    assert [list(case) for case in cases] == [["ball0", "ball1"], ["ball0"]]
+    assert means["ball1"]["l1_mm"] == cases[0]["ball1"]["l1_mm"]
+    each = [case["ball0"]["l1_mm"] for case in cases]
+    assert means["ball0"]["l1_mm"] == pytest.approx(sum(each) / 2)
+
+
 def test_windows_in_one_training(tmp_path) -> None:
     """From the trainings to the figures of each window; what does not fit is refused."""
     stages = Stages(tmp_path)
@@ -224,6 +246,15 @@ def test_a_collapsed_codebook_stops_the_run(finished) -> None:
 
 def test_more_codes_than_latents(finished) -> None:
     refused(finished.stage1("--codebook-size", 4000, out="many"), "latents for 4,000 codes")
+
+
+@pytest.mark.parametrize("how", ["kmeans_ema", "gradient"])
+def test_a_rehearsal_of_stage_1_has_few_latents_and_uses_few_codes(finished, how) -> None:
+    few = ("--fast-dev-run", 1, "--batch-size", 1, "--codebook-size", 400, "--method", how)
+    result = finished.stage1(*few, "--min-usage", 0.9, out=how)
+    assert result.returncode == 0, result.stderr
+    assert (finished.folder / how / "fast_dev_run" / "model.pt").exists()
+    assert not (finished.folder / how / "model.pt").exists()
 
 
 def test_cases_without_voxels_leave_nothing_to_train_on(finished) -> None:

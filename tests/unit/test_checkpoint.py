@@ -13,6 +13,7 @@ from damage import flip
 from toy_training import options
 
 from cardiform.errors import InputError
+from cardiform.options.vecset import VecsetOptions
 from cardiform.training.checkpoint import Checkpoints, differences, resume_key
 
 # All that a training leaves beside its key and step.
@@ -93,6 +94,29 @@ def test_the_key_leaves_out_what_does_not_matter():
         "steps 12 -> 13",
     ]
     assert differences({"a": 1}, {"b": 2}) == ["a 1 -> absent", "b absent -> 2"]
+
+
+def test_another_file_of_the_same_name_is_another_training(tmp_path):
+    """The weights that a training starts from, say."""
+    file, checkpoints = tmp_path / "start.pt", Checkpoints(tmp_path)
+
+    def key(**given):
+        return resume_key(VecsetOptions(pretrained=str(file)), {"data": "x", **given})
+
+    file.write_bytes(b"first")
+    first = key()
+    checkpoints.save_last(first, 5, STATE)
+    assert "resuming from step 5" in checkpoints.prepare(key())
+    file.write_bytes(b"second")
+    said = checkpoints.prepare(key())
+    assert "starting from scratch" in said and "pretrained (content) " in said
+    # a training of before, whose key does not have it, goes on
+    earlier = {name: value for name, value in first.items() if "content" not in name}
+    assert earlier["pretrained"] == str(file)
+    checkpoints.save_last(earlier, 5, STATE)
+    assert "resuming from step 5" in checkpoints.prepare(key())
+    with pytest.raises(ValueError, match="pretrained"):
+        key(pretrained="y")
 
 
 def test_a_training_goes_on_from_another_folder(tmp_path):

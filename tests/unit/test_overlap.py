@@ -55,3 +55,5 @@ def test_means_leave_out_what_is_not_there():
     assert means == {A: {"dice": pytest.approx(0.7)}, B: {"dice": 0.5}}
     assert mean_over_classes(means, (A, B, "unknown")) == {"dice": pytest.approx(0.6)}
     assert mean_over_cases([{A: {"dice": None}}]) == {A: {"dice": None}}
+    some = mean_over_cases([{A: {"dice": 0.8}}, {B: {"dice": 0.5}, A: {"dice": 0.6}}])
+    assert some == {A: {"dice": pytest.approx(0.7)}, B: {"dice": 0.5}}

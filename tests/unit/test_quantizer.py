@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tensor_cores import TensorCores
 
 from cardiform.vqvae.quantizer import (
     CodebookQuantizer,
@@ -31,6 +32,21 @@ def test_nearest_is_the_nearest(monkeypatch) -> None:
     latents, codes = torch.randn(40, 5), torch.randn(9, 5)
     assert torch.equal(nearest(latents, codes), torch.cdist(latents, codes).argmin(dim=1))
     assert nearest(latents[:0], codes).shape == (0,)
+
+
+def test_nearest_is_the_nearest_where_a_gpu_rounds_products(monkeypatch) -> None:
+    latents = 10 + torch.rand(500, 4, generator=torch.Generator().manual_seed(0))
+    codes, wanted = latents[::5], torch.cdist(latents.double(), latents[::5].double()).argmin(1)
+    torch.set_float32_matmul_precision("high")
+    try:
+        with TensorCores():
+            rounded = (latents @ codes.T - codes.square().sum(1) / 2).argmax(1)
+            found = nearest(latents, codes)
+        assert torch.get_float32_matmul_precision() == "high", "of all that comes after"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert (rounded != wanted).float().mean() > 0.2, "the products are rounded"
+    assert (found != wanted).float().mean() < 0.01
 
 
 @pytest.mark.parametrize(
@@ -165,6 +181,18 @@ def test_a_revived_code_is_a_latent_of_the_step_at_once() -> None:
     latents = torch.tensor([[1.0], [2.0]])
     assert quantizer.follow(torch.tensor([2, 0]), torch.tensor([[3.0], [0.0]]), latents, 0.1) == 1
     assert quantizer.codebook[1].item() in (1.0, 2.0)
+
+
+def test_a_dead_code_that_is_not_revived_stays_where_it_was() -> None:
+    quantizer = CodebookQuantizer(2, 1, decay=0.5)
+    quantizer.start(torch.tensor([[1.0], [50.0]]), torch.ones(2))
+    latents = torch.tensor([[1.0], [2.0]])
+    for _ in range(60):
+        quantizer.follow(torch.tensor([2, 0]), torch.tensor([[3.0], [0.0]]), latents, 0.0)
+    torch.testing.assert_close(quantizer.codebook, torch.tensor([[1.5], [50.0]]))
+    # and is near to whatever it gets
+    quantizer.follow(torch.tensor([1, 1]), torch.tensor([[1.0], [51.0]]), latents, 0.0)
+    torch.testing.assert_close(quantizer.codebook[1], torch.tensor([51.0]))
 
 
 def test_the_start_of_uneven_codes_is_those_codes() -> None:

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from tensor_cores import TensorCores
 
 from cardiform.errors import InputError
 from cardiform.options.vecset import VecsetOptions
 from cardiform.vecset.attention import AttentionBlock
 from cardiform.vecset.bottleneck import BOTTLENECKS
 from cardiform.vecset.model import PRESETS, Shape, VecSet
+from cardiform.vecset.neighbours import nearest
 
 GLOBAL = Shape(dim=16, depth=1, heads=2, latents=8, latent_dim=4, octaves=2)
 LOCAL = Shape(
@@ -137,6 +139,24 @@ def test_anchored_latents_carry_their_place():
     points, fps, _ = inputs()
     latents = model.encode(points, fps)
     torch.testing.assert_close(latents[1, :, :3], points[1, fps[1], :3])
+
+
+def test_neighbours_are_the_nearest_where_a_gpu_rounds_products():
+    """As reconstructions have them, where nothing is rounded."""
+    way = torch.randn(1, 8000, 3, generator=torch.Generator().manual_seed(0))
+    points = 0.3 + 0.4 * way / way.norm(dim=-1, keepdim=True)
+    given = points[:, :400], points, 9
+    wanted = torch.cdist(*(p.double() for p in given[:2])).topk(9, largest=False).indices
+    torch.set_float32_matmul_precision("high")
+    try:
+        with TensorCores():
+            rounded = torch.cdist(*given[:2]).topk(9, largest=False).indices
+            found = nearest(*given)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert (rounded[..., 0] != wanted[..., 0]).float().mean() > 0.1, "the products are rounded"
+    assert torch.equal(found[..., 0], wanted[..., 0])
+    assert (found != wanted).float().mean() < 0.01  # of two that are as near
 
 
 def test_anchored_distances_are_continuous_where_neighbours_change():

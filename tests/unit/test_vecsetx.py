@@ -18,8 +18,10 @@ from cardiform.artefact.model import load_model
 from cardiform.cohort.splits import write_split
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
+from cardiform.files import sha256_file
 from cardiform.labels import LabelTable
 from cardiform.options.vecset import VecsetOptions
+from cardiform.training.checkpoint import resume_key
 from cardiform.vecset.model import PRESETS, VECSET, VecSet
 from cardiform.vecset.train import start_from, vecset_job
 from cardiform.vecset.vecsetx import PRESET, convert_vecsetx, read_checkpoint
@@ -225,7 +227,9 @@ def test_a_job_starts_from_them_and_their_content_is_part_of_its_key(tmp_path):
     for name, value in started.network.state_dict().items():
         torch.testing.assert_close(value, stored[name], rtol=0, atol=0)
     assert not torch.equal(fresh.network.head.bias, stored["head.bias"])
-    assert "pretrained" in started.identity and "pretrained" not in fresh.identity
+    keys = [resume_key(made.options, made.identity) for made in (started, fresh)]
+    assert keys[0]["pretrained (content)"] == sha256_file(tmp_path / "model.pt")
+    assert "pretrained (content)" not in keys[1]
     assert started.train_set[0, 0]["fps"].shape == (0,)
 
 

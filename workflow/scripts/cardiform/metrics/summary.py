@@ -9,12 +9,15 @@ CaseFigures = Mapping[str, Mapping[str, float | None]]
 
 
 def mean_over_cases(cases: Sequence[CaseFigures]) -> dict[str, dict[str, float | None]]:
-    """Class -> figure -> mean of the cases that have it (None where none has)."""
+    """Class -> figure -> mean of the cases that have it (None where none has).
+
+    A case may lack a class altogether: a scan that has one CT window less than the others, say.
+    """
     classes = list(dict.fromkeys(name for case in cases for name in case))
     return {
         name: {
-            figure: mean(case[name].get(figure) for case in cases)
-            for figure in dict.fromkeys(f for case in cases for f in case[name])
+            figure: mean(case.get(name, {}).get(figure) for case in cases)
+            for figure in dict.fromkeys(f for case in cases for f in case.get(name, {}))
         }
         for name in classes
     }

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import outputs
+from ..artefact.model import PATHS
 from ..artefact.torch_files import load, plain, save
 from ..errors import InputError, problem
-from ..files import atomic_path
+from ..files import atomic_path, sha256_file
 from ..formats import Format
 from ..options.field import unsaid
 from ..options.training import TrainingOptions
@@ -22,6 +23,7 @@ FORMAT_VERSION = 1
 MOVED = {
     "metrics.jsonl": "*", "tensorboard": "events.*", "previews": "[0-9]*", "tracker.txt": "*",
 }  # fmt: skip
+CONTENT = " (content)"  # of a file that an option names: its hash; earlier keys do not have it
 ANY = Format("checkpoint", {"format_version": "integer"}, version=FORMAT_VERSION)
 LAST = dataclasses.replace(
     ANY,
@@ -144,7 +146,9 @@ class Checkpoints:
 
 def _unfit(state: Mapping[str, Any], key: Mapping[str, Any], last_step: int | None) -> list[str]:
     """Why a training of ``key`` cannot resume from ``state``; empty where it can."""
-    changes = differences(state["key"], key)
+    known = state["key"]
+    compared = {n: v for n, v in key.items() if n in known or not n.endswith(CONTENT)}
+    changes = differences(known, compared)
     if last_step is not None and state["step"] > last_step:
         changes.append(f"its step {state['step']} is past the last one, {last_step}")
     return changes
@@ -172,10 +176,13 @@ def _load(path: Path, remedy: str, form: Format) -> dict[str, Any]:
 def resume_key(options: TrainingOptions, identity: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal for a training to go on: flat, plain values.
 
-    All options but those marked resumable, and ``identity`` (hashes of split and data, say).
-    A mapping of options inside ``identity`` may be given; its resumable keys are dropped too.
+    All options but those marked resumable, the hashes of the files that options name, and
+    ``identity`` (hashes of split and data, say). A mapping of options inside ``identity`` may be
+    given; its resumable keys are dropped too.
     """
     fields = dataclasses.fields(options)
+    if twice := identity.keys() & vars(options).keys():
+        raise ValueError(f"the key would have two values of {', '.join(sorted(twice))}")
     resumable = {
         f.name for f in fields if f.metadata.get("resumable") or unsaid(f, getattr(options, f.name))
     }
@@ -185,7 +192,9 @@ def resume_key(options: TrainingOptions, identity: Mapping[str, Any]) -> dict[st
         for name, value in flat.items()
         if name.removeprefix("options.") not in resumable
     }
-    return {"checkpoint format": FORMAT_VERSION, **key}
+    named = {name: Path(key[name]) for name in PATHS if key.get(name)}
+    content = {f"{n}{CONTENT}": sha256_file(path) for n, path in named.items() if path.is_file()}
+    return {"checkpoint format": FORMAT_VERSION, **key, **content}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..training.precision import in_full_precision
+
 # Offsets between neighbours are small in the unit frame; this brings them to order one.
 OFFSET_SCALE = 10.0
 
@@ -46,7 +48,9 @@ class NeighbourAttention(nn.Module):
 def nearest(positions: Tensor, anchors: Tensor, k: int) -> Tensor:
     """Indices (B, Q, k) of the nearest anchors, nearest first."""
     k = min(k, anchors.shape[1])
-    return torch.cdist(positions.float(), anchors.float()).topk(k, largest=False).indices
+    with in_full_precision():  # the distances of many points come from products
+        distances = torch.cdist(positions.float(), anchors.float())
+    return distances.topk(k, largest=False).indices
 
 
 def gather(features: Tensor, index: Tensor) -> Tensor:

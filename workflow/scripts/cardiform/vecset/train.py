@@ -11,7 +11,7 @@ import torch
 from ..artefact.model import load_model
 from ..cohort import splits
 from ..errors import InputError, problem
-from ..files import sha256_file, sha256_json
+from ..files import sha256_json
 from ..labels import LabelTable
 from ..options.checks import slices_problem
 from ..options.vecset import VecsetOptions
@@ -72,7 +72,6 @@ def vecset_job(
         train_cases=[case.case_id for case in cases["train"]],
         validation_cases=[case.case_id for case in cases["validation"]],
         identity=planes_of(cases["train"], options)
-        | ({"pretrained": sha256_file(options.pretrained)} if options.pretrained else {})
         | {
             "labels": sha256_json(table.as_dicts()),
             "training data": sha256_json([case.digest() for case in cases["train"]]),

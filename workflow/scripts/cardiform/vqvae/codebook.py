@@ -66,6 +66,8 @@ def fit_codebook(
     world = World(0, 1, device)
     before = task.evaluate(validation_batches(validation, stage, world, collate))
     log.info("%s training latents for %s codes", f"{len(latents):,}", f"{quantizer.size:,}")
+    if stage.fast_dev_run:  # the few latents of a rehearsal, as often as there have to be any
+        latents = latents.repeat(-(-quantizer.size // len(latents)), 1)
     if len(latents) < quantizer.size:
         fact = f"gives {len(latents):,} latents for {quantizer.size:,} codes"
         remedy = "lower vqvae_codebook.codebook_size to a twentieth of the latents"

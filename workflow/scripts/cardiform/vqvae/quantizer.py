@@ -10,9 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..training.precision import in_full_precision
+
 ROWS_AT_A_TIME = 2048  # bounds the (rows, codes) table of distances
 RECENT_DECAY = 0.99
 SEEN_OF_LATE = 0.3  # once within 120 steps
+LEAST_COUNT = 1e-6  # of a code whose latents have a mean: less of them are rounding
 KMEANS_CHANGE = 1e-4  # relative gain of the distortion below which k-means has converged
 
 
@@ -134,7 +137,9 @@ class CodebookQuantizer(Quantizer):
         scale = self.size / counts.sum().clamp(min=1)  # 1 is the share of an even use
         self.counts.lerp_((counts * scale).to(self.counts), 1 - self.decay)
         self.sums.lerp_((sums * scale).to(self.sums), 1 - self.decay)
-        self.codebook.copy_(self.sums / self.counts.clamp(min=1e-6)[:, None])
+        mean = self.sums / self.counts.clamp(min=LEAST_COUNT)[:, None]
+        # a code without latents, that is not revived, stays where it was
+        self.codebook.copy_(torch.where(self.counts[:, None] > LEAST_COUNT, mean, self.codebook))
         dead = (self.counts < revive_below).nonzero().squeeze(1)
         dead = dead[: len(candidates)]
         if len(dead):
@@ -192,10 +197,11 @@ class FiniteScalarQuantizer(Quantizer):
 def nearest(latents: Tensor, codes: Tensor) -> Tensor:
     """(N,) int64 row of the (K, D) code nearest to each of (N, D) latents."""
     offset = codes.square().sum(dim=1)
-    parts = [
-        torch.addmm(offset, rows, codes.T, alpha=-2).argmin(dim=1)
-        for rows in latents.split(ROWS_AT_A_TIME)
-    ]
+    with in_full_precision():
+        parts = [
+            torch.addmm(offset, rows, codes.T, alpha=-2).argmin(dim=1)
+            for rows in latents.split(ROWS_AT_A_TIME)
+        ]
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.long, device=latents.device)
 
 
