@@ -228,6 +228,20 @@ def test_names_of_patients_become_ids_or_are_refused(folder):
             "who.csv:4: case 1 is of b, and of a above")  # fmt: skip
 
 
+def test_patients_whose_names_make_one_id_are_told_apart(folder):
+    """They were one patient without a word; one patient of several cases is."""
+    make("p/M\u00fcller/1.nii", "p/M\u00fcller/2.nii", "p/M\u00f6ller/3.nii", "l/1.nii", "l/2.nii")
+    words = "patients 'M\u00f6ller', 'M\u00fcller': are one patient id, M_ller"
+    pattern = ("--labels", "p/{patient}/{case}.nii")
+    refused(run_inside("list_cases.py", *pattern, "--out", "t.tsv"), words)
+    Path("who.csv").write_text("case_id,patient_id\n1,a b\n2,a.b\n")
+    rows = listed("--labels", "l", "--patients", "who.csv")
+    assert [row["patient_id"] for row in rows.values()] == ["a_b", "a.b"]
+    Path("who.csv").write_text("case_id,patient_id\n1,a b\n2,a_b\n")
+    call = ("list_cases.py", "--labels", "l", "--patients", "who.csv", "--out", "t.tsv")
+    refused(run_inside(*call), "are one patient id, a_b")
+
+
 def test_a_table_that_is_there_is_kept_unless_one_says_so(folder):
     make("l/a.nii.gz")
     Path("mine.tsv").write_text("mine")

@@ -26,6 +26,7 @@ OTHERS = ("image", "pointcloud", "truth", "meshes")
 # {case} alone is the id where it is named; of other names all make it
 NAME_THEM = "tell them apart by a pattern such as 'scans/{patient}/{scan}.nii.gz'"
 
+LETTERS = "tell patients apart by letters of a to z or digits"
 BY_PATTERNS = "name what they share by patterns, such as '{case}_seg.nii.gz' and '0{case}.nii.gz'"
 
 
@@ -102,7 +103,7 @@ def cases_of_files(files: Sequence[Found], column: str) -> list[Case]:
 def _cases(named: Mapping[str, Found], rows: Mapping[str, Mapping], problems) -> list[Case]:
     """Cases with their patients, in the order of their ids; InputError with all problems."""
     patients = {name: file.parts.get(PATIENT) or name for name, file in named.items()}
-    problems += _nameless(patients)
+    problems += _unfit(patients)
     if problems:
         raise InputError(problems)
     return [
@@ -111,14 +112,22 @@ def _cases(named: Mapping[str, Found], rows: Mapping[str, Mapping], problems) ->
     ]
 
 
-def _nameless(patients: Mapping[str, str]) -> list[str]:
-    """Patients of cases whose names make no id: each case would become a patient of its own."""
-    remedy = "name patients with letters of a to z or digits"
-    return [
-        problem(f"case {case}", f"its patient {name!r} makes no patient id", remedy)
-        for case, name in patients.items()
-        if not _fitting(name)
-    ]
+def _unfit(patients: Mapping[str, str]) -> list[str]:
+    """Patients of cases whose names make no id: each case would become a patient of its own; and
+    those whose names make the same one, who would become one patient."""
+    problems = []
+    named: dict[str, list[str]] = defaultdict(list)
+    for case, name in patients.items():
+        if fitting := _fitting(name):
+            named[fitting].append(name)
+        else:
+            fact = f"its patient {name!r} makes no patient id"
+            problems.append(problem(f"case {case}", fact, LETTERS))
+    for fitting, names in named.items():
+        if len(several := list(dict.fromkeys(names))) > 1:
+            fact = f"are one patient id, {fitting}"
+            problems.append(problem(f"patients {_some(list(map(repr, several)))}", fact, LETTERS))
+    return problems
 
 
 def _unique(files: Sequence[Found], problems: list[str]) -> dict[str, Found]:
@@ -209,8 +218,8 @@ def with_patients(cases: Sequence[Case], pattern: str) -> list[Case]:
             f"--patient: {pattern!r} does not fit {len(unfit)} cases ({some}); widen it"
         )
     named = {name: match["patient"] for name, match in found.items() if match}
-    if nameless := _nameless(named):
-        raise InputError(nameless)
+    if unfit := _unfit(named):
+        raise InputError(unfit)
     return [replace(case, patient_id=_fitting(named[case.case_id])) for case in cases]
 
 
@@ -239,8 +248,8 @@ def with_patients_of(cases: Sequence[Case], path: str | Path) -> list[Case]:
     if missing:
         fact = f"has no patient of {len(missing)} cases ({', '.join(missing[:5])})"
         raise InputError(problem(path, fact, "add a line for each case"))
-    if nameless := _nameless({case.case_id: patients[case.case_id] for case in cases}):
-        raise InputError(nameless)
+    if unfit := _unfit({case.case_id: patients[case.case_id] for case in cases}):
+        raise InputError(unfit)
     return [replace(c, patient_id=_fitting(patients[c.case_id])) for c in cases]
 
 
