@@ -160,6 +160,22 @@ def test_lists_may_lack_the_zeros_of_ids(folder):
             "lists no case; it has p002")  # fmt: skip
 
 
+def test_lists_and_tables_may_name_cases_as_their_files_are_called(folder):
+    """A name with a space or an umlaut makes another id, which nobody writes into a list."""
+    make("l/M\u00fcller 1.nii.gz", "l/patient 2_seg.nii.gz", "l/3.nii.gz")
+    lines = "M\u00fcller 1.nii.gz\npatient 2, 3\n"
+    assert list(listed("--labels", "l", "--only", only(lines))) == ["3", "M_ller_1"]
+    lines = "M\u00fcller 1\npatient 2\n"
+    rows = listed("--labels", "l", "--whole", f"aorta={only(lines)}")
+    assert {name: row["cut"] for name, row in rows.items()} == {
+        "3": "aorta", "M_ller_1": "", "patient_2": ""
+    }  # fmt: skip
+    table = "case_id,patient_id\nM\u00fcller 1,a\npatient 2,b\n3,c\n"
+    Path("who.csv").write_text(table, encoding="utf-8")
+    rows = listed("--labels", "l", "--patients", "who.csv")
+    assert [row["patient_id"] for row in rows.values()] == ["c", "a", "b"]
+
+
 def test_the_same_name_in_the_folders_of_patients(folder):
     make("scans/p1/ct.1.nii.gz", "scans/p2/ct.1.nii.gz")
     result = run_inside("list_cases.py", "--labels", "scans", "--out", "t.tsv")

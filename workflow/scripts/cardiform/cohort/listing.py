@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import InputError, problem
 from ..tables import read_table, write_table
-from .found_files import PATIENT, Found, files_of, natural, read_ids
+from .found_files import PATIENT, Found, as_id, files_of, natural, read_ids
 from .table import (
     CASE_COLUMNS,
     DICOM_COLUMN,
@@ -107,7 +107,7 @@ def _cases(named: Mapping[str, Found], rows: Mapping[str, Mapping], problems) ->
     if problems:
         raise InputError(problems)
     return [
-        Case(case_id=n, patient_id=_fitting(patients[n]), **rows[n])
+        Case(case_id=n, patient_id=as_id(patients[n]), **rows[n])
         for n in sorted(named, key=natural)
     ]
 
@@ -118,7 +118,7 @@ def _unfit(patients: Mapping[str, str]) -> list[str]:
     problems = []
     named: dict[str, list[str]] = defaultdict(list)
     for case, name in patients.items():
-        if fitting := _fitting(name):
+        if fitting := as_id(name):
             named[fitting].append(name)
         else:
             fact = f"its patient {name!r} makes no patient id"
@@ -134,7 +134,7 @@ def _unique(files: Sequence[Found], problems: list[str]) -> dict[str, Found]:
     """Case id -> label map."""
     named: dict[str, Found] = {}
     for file in files:
-        name = _fitting(file.name)
+        name = as_id(file.name)
         if remedy := id_remedy(name):
             problems.append(problem(file.path, f"its name makes no case id ({name!r})", remedy))
         elif name in named:
@@ -143,11 +143,6 @@ def _unique(files: Sequence[Found], problems: list[str]) -> dict[str, Found]:
         else:
             named[name] = file
     return named
-
-
-def _fitting(name: str) -> str:
-    """A name as a case id: spaces and the like become ``_``."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-")[:100]
 
 
 def _joined(named: Mapping[str, Found], files, column, what, left, problems):
@@ -178,7 +173,7 @@ def _shared_parts(named: Mapping[str, Found], files: Sequence[Found]) -> list[st
 
 
 def _key(file: Found, keys: Sequence[str]) -> tuple[str, ...]:
-    return tuple(file.parts.get(k, "") for k in keys) if keys else (_fitting(file.name),)
+    return tuple(file.parts.get(k, "") for k in keys) if keys else (as_id(file.name),)
 
 
 def _claimed_twice(rows: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -220,7 +215,7 @@ def with_patients(cases: Sequence[Case], pattern: str) -> list[Case]:
     named = {name: match["patient"] for name, match in found.items() if match}
     if unfit := _unfit(named):
         raise InputError(unfit)
-    return [replace(case, patient_id=_fitting(named[case.case_id])) for case in cases]
+    return [replace(case, patient_id=as_id(named[case.case_id])) for case in cases]
 
 
 def with_patients_of(cases: Sequence[Case], path: str | Path) -> list[Case]:
@@ -237,8 +232,10 @@ def with_patients_of(cases: Sequence[Case], path: str | Path) -> list[Case]:
         raise InputError(problem(path, fact, "name case_id and patient_id in the header"))
     patients: dict[str, str] = {}
     twice = []
+    ids = {case.case_id for case in cases}
     for line, row in rows:
         case, patient = row["case_id"], row["patient_id"]
+        case = case if case in ids else as_id(case)
         if patient and patients.setdefault(case, patient) != patient:
             fact = f"case {case} is of {patient}, and of {patients[case]} above"
             twice.append(problem(f"{path}:{line}", fact, "keep one of them"))
@@ -250,7 +247,7 @@ def with_patients_of(cases: Sequence[Case], path: str | Path) -> list[Case]:
         raise InputError(problem(path, fact, "add a line for each case"))
     if unfit := _unfit({case.case_id: patients[case.case_id] for case in cases}):
         raise InputError(unfit)
-    return [replace(c, patient_id=_fitting(patients[c.case_id])) for c in cases]
+    return [replace(c, patient_id=as_id(patients[c.case_id])) for c in cases]
 
 
 def take_only(listing: Listing, path: str | Path) -> None:
