@@ -188,6 +188,26 @@ def test_all_bad_meshes_of_a_call_are_reported(tmp_path, run_script):
     assert result.returncode == 0 and "finished already" in result.stderr
 
 
+def test_meshes_of_a_case_that_get_other_names_are_made_again(tmp_path):
+    """Files are called like their structures; the bytes in them are the same as before."""
+    import trimesh
+
+    meshes = tmp_path / "meshes" / "a"
+    meshes.mkdir(parents=True)
+    trimesh.creation.icosphere(1, 20).export(meshes / "aota.stl")
+    case = cohort.Case(case_id="a", patient_id="a", meshes=str(meshes))
+    cohort.write_cases(tmp_path / "cases.tsv", [case])
+    out = tmp_path / "sparse"
+    call = ["voxelize_meshes.py", "--cases", tmp_path / "cases.tsv", "--out", out]
+    call += ["--manifest", out / "manifest.tsv", "--resolution", 32]
+    assert run_inside(*call).returncode == 0
+    (meshes / "aota.stl").rename(meshes / "aorta.stl")
+    assert run_inside(*call).returncode == 0
+    assert [path.name for path in (out / "a").iterdir()] == ["aorta.npz"]
+    assert "aorta.npz" in (out / "manifest.tsv").read_text()
+    assert "finished already" in run_inside(*call).stderr
+
+
 def test_a_second_run_does_nothing(finished):
     before = (finished.folder / "points" / "whole.npz").stat().st_mtime_ns
     for result in (finished.extract(), finished.sample()):

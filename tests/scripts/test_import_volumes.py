@@ -68,6 +68,16 @@ def test_a_tree_of_earlier_preprocessing(folder):
     assert list(rows) == ["p3"]
 
 
+def test_a_table_may_name_cases_as_their_files_are_called(folder):
+    put("v/patient 1.npy")
+    put("v/p_2.npy")
+    Path("v/metadata.csv").write_text("case_id,spacing_mm\npatient 1,0.5\np_2,0.8\n")
+    made = imported("--volumes", "v")
+    assert {name: labels.spacing[0] for name, labels in made.items()} == pytest.approx(
+        {"patient_1": 0.5, "p_2": 0.8}
+    )
+
+
 def test_edges_of_a_table_are_those_of_the_world(folder):
     put("volumes/a.npy")
     Path("volumes/metadata.csv").write_text("id,spacing_x,spacing_y,spacing_z\na,1,2,3\n")

@@ -160,6 +160,22 @@ def test_lists_may_lack_the_zeros_of_ids(folder):
             "lists no case; it has p002")  # fmt: skip
 
 
+def test_lists_and_tables_may_name_cases_as_their_files_are_called(folder):
+    """A name with a space or an umlaut makes another id, which nobody writes into a list."""
+    make("l/M\u00fcller 1.nii.gz", "l/patient 2_seg.nii.gz", "l/3.nii.gz")
+    lines = "M\u00fcller 1.nii.gz\npatient 2, 3\n"
+    assert list(listed("--labels", "l", "--only", only(lines))) == ["3", "M_ller_1"]
+    lines = "M\u00fcller 1\npatient 2\n"
+    rows = listed("--labels", "l", "--whole", f"aorta={only(lines)}")
+    assert {name: row["cut"] for name, row in rows.items()} == {
+        "3": "aorta", "M_ller_1": "", "patient_2": ""
+    }  # fmt: skip
+    table = "case_id,patient_id\nM\u00fcller 1,a\npatient 2,b\n3,c\n"
+    Path("who.csv").write_text(table, encoding="utf-8")
+    rows = listed("--labels", "l", "--patients", "who.csv")
+    assert [row["patient_id"] for row in rows.values()] == ["c", "a", "b"]
+
+
 def test_the_same_name_in_the_folders_of_patients(folder):
     make("scans/p1/ct.1.nii.gz", "scans/p2/ct.1.nii.gz")
     result = run_inside("list_cases.py", "--labels", "scans", "--out", "t.tsv")
@@ -226,6 +242,20 @@ def test_names_of_patients_become_ids_or_are_refused(folder):
     Path("who.csv").write_text("case_id,patient_id\n1,a\n2,b\n1,b\n")
     refused(run_inside("list_cases.py", *pattern, *more, "--out", "t.tsv"),
             "who.csv:4: case 1 is of b, and of a above")  # fmt: skip
+
+
+def test_patients_whose_names_make_one_id_are_told_apart(folder):
+    """They were one patient without a word; one patient of several cases is."""
+    make("p/M\u00fcller/1.nii", "p/M\u00fcller/2.nii", "p/M\u00f6ller/3.nii", "l/1.nii", "l/2.nii")
+    words = "patients 'M\u00f6ller', 'M\u00fcller': are one patient id, M_ller"
+    pattern = ("--labels", "p/{patient}/{case}.nii")
+    refused(run_inside("list_cases.py", *pattern, "--out", "t.tsv"), words)
+    Path("who.csv").write_text("case_id,patient_id\n1,a b\n2,a.b\n")
+    rows = listed("--labels", "l", "--patients", "who.csv")
+    assert [row["patient_id"] for row in rows.values()] == ["a_b", "a.b"]
+    Path("who.csv").write_text("case_id,patient_id\n1,a b\n2,a_b\n")
+    call = ("list_cases.py", "--labels", "l", "--patients", "who.csv", "--out", "t.tsv")
+    refused(run_inside(*call), "are one patient id, a_b")
 
 
 def test_a_table_that_is_there_is_kept_unless_one_says_so(folder):

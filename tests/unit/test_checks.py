@@ -10,9 +10,9 @@ import pytest
 
 from cardiform.anatomy.components import count_components
 from cardiform.cohort import checks
-from cardiform.cohort.checks import check_case
+from cardiform.cohort.checks import check_case, check_cases
 from cardiform.cohort.table import Case
-from cardiform.labels import LabelTable
+from cardiform.labels import LabelClass, LabelTable, load_label_table
 from cardiform.volumes import save_label_map
 
 
@@ -97,6 +97,41 @@ def test_parts_in_a_row_are_counted(tmp_path, axis):
     assert label["components"] == 3
     row = np.ascontiguousarray(data[np.ix_(*[[6]] * axis, range(12), *[[6]] * (2 - axis))])
     assert count_components(row > 0) == 3
+
+
+def checked(case, table, folder):
+    """The report of a case in a folder in which it may have been checked before."""
+    check_cases([case], table, out=folder, manifest=folder / "m.tsv", processes=1)
+    return json.loads((folder / "cases" / f"{case.case_id}.json").read_text())
+
+
+def test_a_file_that_another_column_names_is_checked_again(tmp_path):
+    """A label map may be a truth, but no CT."""
+    save_label_map(tmp_path / "a.nii.gz", np.pad(np.ones((4, 4, 4), np.uint8), 1), np.eye(4))
+    path = str(tmp_path / "a.nii.gz")
+    given = {"case_id": "a", "patient_id": "a", "labels": path}
+    assert not checked(Case(**given, truth=path), LabelTable(), tmp_path)["problems"]
+    [problem] = checked(Case(**given, image=path), LabelTable(), tmp_path)["problems"]
+    assert "give the CT, not a label map" in problem
+
+
+@pytest.mark.parametrize(("parts", "warned"), [("2", True), ("1-2", False), ("2-3", True)])
+def test_another_usual_number_of_parts_is_looked_at(tmp_path, parts, warned):
+    """Also where the upper end of the range, which all stages go by, is the same."""
+    save_label_map(tmp_path / "a.nii.gz", np.pad(np.ones((4, 4, 4), np.uint8), 1), np.eye(4))
+    case = Case(case_id="a", patient_id="a", labels=str(tmp_path / "a.nii.gz"))
+    for text in ("2", "1-2", parts):
+        table = tmp_path / "labels.tsv"
+        rows = ["value name title color components priority", f"1 lv LV #112233 {text} 1"]
+        table.write_text("\n".join(rows).replace(" ", "\t"))
+        warnings = checked(case, load_label_table(table), tmp_path)["warnings"]
+    assert any("has 1 components" in warning for warning in warnings) is warned
+
+
+def test_reports_of_tables_without_ranges_stay_finished():
+    """The key of a report has the ranges of a table alone that its classes do not tell."""
+    assert LabelTable().other_parts == {}
+    assert LabelTable((LabelClass(value=1, name="a", title="", color="#000000"),)).other_parts == {}
 
 
 def test_whatever_a_library_says_of_a_file_is_a_problem_of_this_file(tmp_path, monkeypatch):

@@ -177,6 +177,16 @@ def test_damaged_bytes_and_groups_in_place_of_datasets_fail_one_sample(tmp_path)
             file.read(name)
 
 
+def test_a_group_beside_the_samples_is_named(tmp_path):
+    """Of what it describes it has no points: it was said to have some of another shape."""
+    with h5py.File(tmp_path / "clouds.h5", "w") as archive:
+        archive["a/points"] = POINTS[0]
+        archive["about/version"] = 1
+    file = CloudFile(tmp_path / "clouds.h5", options())
+    with pytest.raises(InputError, match=r"clouds\.h5:about: has no dataset points; add it, or"):
+        file.read("about")
+
+
 def sample(path, **keys):
     file = CloudFile(path, options(**keys))
     return file.read(file.only())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -149,6 +150,37 @@ def test_coordinates_that_look_like_a_header_are_none(tmp_path, box):
 
 QUADS = [(0, 3, 2, 1), (4, 5, 6, 7), (0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7)]
 CUBE = [(0, 0, 0), (2, 0, 0), (2, 2, 0), (0, 2, 0), (0, 0, 2), (2, 0, 2), (2, 2, 2), (0, 2, 2)]
+
+
+def binary_ply(faces, order):
+    """A cube whose vertices and faces have other properties, too, as mesh editors write them."""
+    lines = [
+        "ply", f"format binary_{'big' if order == '>' else 'little'}_endian 1.0",
+        "element vertex 8", "property double x", "property double y", "property double z",
+        "property uchar red", f"element face {len(faces)}", "property uchar flags",
+        "property list uchar uint vertex_indices", "end_header", "",
+    ]  # fmt: skip
+    rows = [struct.pack(f"{order}3dB", *vertex, 200) for vertex in CUBE]
+    rows += [struct.pack(f"{order}BB{len(f)}I", 7, len(f), *f) for f in faces]
+    return "\n".join(lines).encode() + b"".join(rows)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_polygons_of_binary_files_are_cut_into_triangles(tmp_path, order):
+    """trimesh reads those whose faces have one number of corners alone."""
+    path = tmp_path / "a.ply"
+    content = binary_ply([(0, 3, 2), (0, 2, 1), *QUADS[1:]], order)
+    path.write_bytes(content)
+    mesh = read_mesh(path)
+    assert mesh.faces.shape == (12, 3) and is_watertight(mesh)
+    assert signed_volume(mesh) == pytest.approx(8)
+    np.testing.assert_array_equal(mesh.faces[:3], [[0, 3, 2], [0, 2, 1], [4, 5, 6]])
+    path.write_bytes(binary_ply([*QUADS[:2], (0, 1, 5), (0, 1, 5, 6, 4)], order))
+    assert read_mesh(path).faces.max() == 7, "four corners each on average"
+    for wrong in (content[:-1], content[:-40], content + b"x"):
+        path.write_bytes(wrong)
+        with pytest.raises(InputError, match="cannot be read"):
+            read_mesh(path)
 
 
 @pytest.mark.parametrize("mixed", [False, True])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from inside import apart
 from mounts import run_with_disk
 
 from cardiform.cohort import per_case
+from cardiform.cohort.manifest import read_manifest
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
 from cardiform.files import save_npz
@@ -130,6 +133,43 @@ def test_one_bad_case_stops_no_other(work, processes):
     (work.folder / "b.txt").write_text("b")
     work(processes)
     assert work.runs() == [1, 1, 1]
+
+
+def in_folder(case, out):
+    """Work that writes to ``out``, and says that it ran."""
+    output = out / case.case_id / "x.out"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(Path(case.labels).read_text())
+    with (out / "runs").open("a") as stream:
+        stream.write(case.case_id)
+    return [output]
+
+
+def made_in(out, cases):
+    """The paths that the manifest lists, and for which cases work was done so far."""
+    run = per_case.CaseRun(cases, out, out / "manifest.tsv")
+    work = functools.partial(in_folder, out=out)
+    per_case.run_cases(run, work, inputs=lambda c: [c.labels], parameters={})
+    return [row["path"] for row in read_manifest(run.manifest)], (out / "runs").read_text()
+
+
+@pytest.mark.parametrize("bring", [shutil.copytree, shutil.move])
+def test_a_copied_or_moved_folder_lists_its_own_files(work, bring):
+    first, second = work.folder / "first" / "meshes", work.folder / "second" / "meshes"
+    made_in(first, work.cases)
+    bring(first.parent, second.parent)
+    paths = [str(second / name / "x.out") for name in "abc"]
+    assert made_in(second, work.cases) == (paths, "abc"), "nothing was made again"
+    if bring is shutil.copytree:
+        (second / "b" / "x.out").unlink()
+        assert made_in(second, work.cases) == (paths, "abcb"), "the other folder's does not count"
+
+
+def test_a_folder_is_the_same_by_another_path(work):
+    out, link = work.folder / "out", work.folder / "link"
+    listed, _ = made_in(out, work.cases)
+    link.symlink_to(out)
+    assert made_in(link, work.cases) == (listed, "abc")
 
 
 def test_skipped_cases_stand_in_the_manifest(work):

@@ -6,9 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from cardiform.errors import InputError
-from cardiform.geometry.far_field import far_grid
+from cardiform.geometry.far_field import every_second, far_grid
 from cardiform.geometry.frame import apply_affine
 from cardiform.geometry.lookup import distances
 from cardiform.geometry.sdf import class_fields
@@ -206,6 +207,28 @@ def test_far_from_a_class_the_distance_is_still_right():
         assert abs(error.mean()) < cell / 20
         near = (truth > 0) & (truth < 5)
         assert np.abs(error[near]).mean() < 0.2
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_thin_parts_count_far_from_them_wherever_they_run(odd):
+    """A line and a sheet of single voxels, which every second voxel may miss."""
+    data = np.zeros((110, 120, 130), np.uint8)
+    data[8 + odd, 8 + odd, 8:120] = 9
+    data[60:100, 20:60, 20 + odd] = 9
+    data[90:100, 100:110, 100:110] = 9
+    label_map = LabelMap(np.asfortranarray(data), np.diag([0.5, 0.5, 0.5, 1.0]))
+    field = class_fields(label_map, TABLE, MeshesOptions())[9]
+    assert field.deep is not None, "far distances are those of every second voxel"
+    points = np.random.default_rng(0).uniform(0, 55, (20_000, 3))
+    truth, _ = cKDTree(np.argwhere(data) * 0.5).query(points)
+    far = truth > 5
+    assert np.abs(field.lookup(points) - truth)[far].max() < 1.25  # every second voxel: 1 mm
+
+
+def test_every_second_voxel_is_all_that_is_kept_of_thick_parts():
+    world, _ = grid((6, 6, 6), (0.8, 0.7, 0.8))
+    mask = sphere(world, 4.0) < 0
+    np.testing.assert_array_equal(every_second(mask), mask[::2, ::2, ::2])
 
 
 def test_stored_shifts_give_the_same_fields():

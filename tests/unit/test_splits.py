@@ -59,6 +59,17 @@ def test_an_empty_part_is_told():
     assert not parts["val"] and parts["train"]
 
 
+@pytest.mark.parametrize("folder", ["points", "of A, B/points", 'a "b"/points', '"a", b/points'])
+def test_any_folder_of_points_can_be_read_back(tmp_path, folder):
+    splits.write_split(tmp_path / "train.csv", cases(1), Path(folder))
+    assert splits.read_split(tmp_path / "train.csv") == [("c0000", Path(folder) / "c0000.npz")]
+    text = (tmp_path / "train.csv").read_text()
+    assert "," in folder or text.endswith(f",{folder}/c0000.npz\n"), "as it always was"
+    (tmp_path / "train.csv").write_text(text[:-1] + ",x\n")
+    with pytest.raises(InputError, match="has 4 of 3 columns"):
+        splits.read_split(tmp_path / "train.csv")
+
+
 def test_split_files_round_trip(tmp_path):
     splits.write_split(tmp_path / "train.csv", cases(2), Path("points"))
     assert (tmp_path / "train.csv").read_text().startswith("case_id,patient_id,path\n")

@@ -38,7 +38,7 @@ def main() -> None:
     if bool(args.cases) == bool(args.meshes):
         parser.error("name either --cases or --meshes")
 
-    from cardiform.geometry.mesh_to_band import structures, voxelize_meshes
+    from cardiform.geometry.mesh_to_band import called, structures, voxelize_meshes
 
     if args.cases:
         run = cli.case_run(args, "meshes")
@@ -53,7 +53,7 @@ def main() -> None:
         run,
         functools.partial(voxelize_meshes, options=options, out=args.out),
         inputs=lambda case: list(structures(case).values()),
-        parameters={"options": cli.flags(options)},
+        parameters=lambda case: {"options": cli.flags(options), **called(case)},
     )
 
 

@@ -122,6 +122,16 @@ class LabelTable(Sequence[LabelClass]):
         up_to = [range(1, c.components + 1) for c in self.classes]
         return [c.expected if c.most else known.get(c, r) for c, r in zip(self.classes, up_to)]
 
+    @property
+    def other_parts(self) -> dict[str, dict[str, list[int]]]:
+        """The ranges of parts that :meth:`as_dicts` does not tell, under one key; empty: it tells
+        all of them."""
+        known = {c: c.expected for c in STACOM_2025}
+        told = [known.get(c, range(c.components, c.components + 1)) for c in self.classes]
+        ends = {c.name: [*c.expected[:1], *c.expected[-1:]] for c in self.classes}
+        other = {c.name: ends[c.name] for c, t in zip(self.classes, told) if c.expected != t}
+        return {"parts": other} if other else {}
+
     def channel(self, name: str) -> int:
         """Channel of the class called ``name``."""
         if name not in self.names:

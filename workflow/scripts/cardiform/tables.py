@@ -142,10 +142,12 @@ def _typed(path: Path, lines: list[tuple[int, list[str]]]) -> tuple[list[str], R
 
 
 def _check_whole(path: Path, text: str, columns: int, delimiter: str) -> None:
-    """InputError where a table of this project was cut; no field holds a tab or line break."""
+    """InputError where a table of this project was cut; no field holds a line break."""
     # by the line feed alone: Unicode has other line ends, and a reason may hold them
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
-        found = line.count(delimiter) + 1
+        quoted = '"' in line  # and may hold the delimiter
+        cells = next(csv.reader([line], delimiter=delimiter)) if quoted else line.split(delimiter)
+        found = len(cells)
         if found != columns:
             raise InputError(problem(f"{path}:{number}", f"has {found} of {columns} columns", ANEW))
     if not text.endswith("\n"):

@@ -135,14 +135,14 @@ def check_cases(
 ) -> None:
     """Check cases, finished ones excepted: ``out/cases/<case_id>.json`` and the manifest."""
     folder = out / "cases"
-    _forget_bad(cases, folder)
+    _forget_outdated(cases, folder)
     per_case.run_cases(
         per_case.CaseRun(cases, out, manifest, processes),
         functools.partial(
             check_case, table=table, folder=folder, unknown=unknown, look_at_mesh=look_at_mesh
         ),
         inputs=lambda case: list(filter(_is_readable, case.files)),
-        parameters={"labels": table.as_dicts()},
+        parameters={"labels": table.as_dicts(), **table.other_parts},
         verdict=_verdict,
         quiet=quiet,
     )
@@ -157,10 +157,9 @@ def late_files(cases: Iterable[Case], *tables: str) -> list[str]:
     return future_problems([*filter(None, tables), *(path for c in cases for path in c.files)])
 
 
-def _forget_bad(cases: Iterable[Case], folder: Path) -> None:
-    """Delete reports that cannot be read, and those of bad cases about other files: the
-    state of a case knows what was in the files, not how they are called, and a missing one not
-    at all."""
+def _forget_outdated(cases: Iterable[Case], folder: Path) -> None:
+    """Delete reports that cannot be read, and those about other files or other columns: the state
+    of a case knows what was in the files, not how they are called, and a missing one not at all."""
     for case in cases:
         path = folder / f"{case.case_id}.json"
         if path.is_file() and outputs.is_ours(path) and _is_outdated(path, case):
@@ -168,12 +167,14 @@ def _forget_bad(cases: Iterable[Case], folder: Path) -> None:
 
 
 def _is_outdated(path: Path, case: Case) -> bool:
-    """Whether a report cannot be read, or is of a bad case and reports on other files."""
+    """Whether a report cannot be read, or reports on other files (of a good case: columns)."""
     try:
         report = REPORT.load(path)
     except InputError:
         return True
-    return bool(report["problems"]) and report.get("files") != _columns(case)
+    if report["problems"]:
+        return report.get("files") != _columns(case)
+    return list(map(bool, report["sha256"])) != list(map(bool, _columns(case)))
 
 
 def _verdict(report: Path) -> str:

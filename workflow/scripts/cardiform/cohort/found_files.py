@@ -12,7 +12,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,11 @@ def files_of(role: str, source: str) -> tuple[list[Found], dict[Path, str]]:
         remedy = "correct the path, or name a pattern such as 'scans/{case}.label.nii.gz'"
         raise InputError(problem(source, f"has not {looked_for}{example}", remedy))
     return found, left
+
+
+def as_id(name: str) -> str:
+    """A name as a case id: spaces and the like become ``_``."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-")[:100]
 
 
 def natural(text: str) -> list:
@@ -245,8 +250,8 @@ def read_ids(path: str | Path, names: Sequence[str]) -> tuple[set[str], list[str
     """The cases of a list, and its entries that are none.
 
     path : text, an id on a line or several with commas or spaces between them; an id may be that
-        of a file (``17.img.nii.gz`` for 17), and lack zeros (17 for 017).    names : of the cases
-        that there are.
+        of a file (``17.img.nii.gz`` for 17), lack zeros (17 for 017), and be the name that it was
+        made from (a line ``patient 17`` for patient_17).    names : of the cases that there are.
 
     Raises
     ------
@@ -254,26 +259,35 @@ def read_ids(path: str | Path, names: Sequence[str]) -> tuple[set[str], list[str
         It cannot be read, or no entry is a case.
     """
     try:
-        entries = re.findall(r"[^\s,;]+", Path(path).read_text("utf-8-sig"))
+        lines = Path(path).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         fact = f"cannot be read ({getattr(error, 'strerror', None) or error})"
         raise InputError(problem(path, fact, "name a text file with an id on each line")) from None
     known, found, others = set(names), set(), []
     counts = Counter(map(_without_zeros, known))
     same = {key: name for name in known if counts[key := _without_zeros(name)] == 1}
-    for entry in entries:
-        name = without_ending(entry, "labels") or entry
-        stems = {entry, name}
-        if name != entry:
-            stems |= {_stem(name, ())[0], _stem(name, None)[0]}
-        if found_as := stems & known or {same[z] for z in map(_without_zeros, stems) if z in same}:
-            found |= found_as
-        else:
-            others.append(entry)
+    for line in lines:
+        entries = re.findall(r"[^\s,;]+", line)
+        cases = [_cases_called(entry, known, same) for entry in entries]
+        if not all(cases) and (whole := _cases_called(line.strip(), known, same)):
+            entries, cases = [line], [whole]
+        found |= set().union(*cases)
+        others += [entry for entry, called in zip(entries, cases) if not called]
     if not found:
-        fact = f"lists no case; it has {' '.join(entries[:3]) or 'no entry'}"
+        some = " ".join(" ".join(lines).split()[:3])
+        fact = f"lists no case; it has {some or 'no entry'}"
         raise InputError(problem(path, fact, f"cases are called {' '.join(names[:3])} ..."))
     return found, others
+
+
+def _cases_called(entry: str, known: set[str], same: Mapping[str, str]) -> set[str]:
+    """The cases that an entry of a list names.    same : ids without zeros -> the id."""
+    name = without_ending(entry, "labels") or entry
+    stems = {entry, name}
+    if name != entry:
+        stems |= {_stem(name, ())[0], _stem(name, None)[0]}
+    stems |= set(map(as_id, stems))
+    return stems & known or {same[z] for z in map(_without_zeros, stems) if z in same}
 
 
 def _without_zeros(name: str) -> str:

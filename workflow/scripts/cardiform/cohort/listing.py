@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import InputError, problem
 from ..tables import read_table, write_table
-from .found_files import PATIENT, Found, files_of, natural, read_ids
+from .found_files import PATIENT, Found, as_id, files_of, natural, read_ids
 from .table import (
     CASE_COLUMNS,
     DICOM_COLUMN,
@@ -26,6 +26,7 @@ OTHERS = ("image", "pointcloud", "truth", "meshes")
 # {case} alone is the id where it is named; of other names all make it
 NAME_THEM = "tell them apart by a pattern such as 'scans/{patient}/{scan}.nii.gz'"
 
+LETTERS = "tell patients apart by letters of a to z or digits"
 BY_PATTERNS = "name what they share by patterns, such as '{case}_seg.nii.gz' and '0{case}.nii.gz'"
 
 
@@ -102,30 +103,38 @@ def cases_of_files(files: Sequence[Found], column: str) -> list[Case]:
 def _cases(named: Mapping[str, Found], rows: Mapping[str, Mapping], problems) -> list[Case]:
     """Cases with their patients, in the order of their ids; InputError with all problems."""
     patients = {name: file.parts.get(PATIENT) or name for name, file in named.items()}
-    problems += _nameless(patients)
+    problems += _unfit(patients)
     if problems:
         raise InputError(problems)
     return [
-        Case(case_id=n, patient_id=_fitting(patients[n]), **rows[n])
+        Case(case_id=n, patient_id=as_id(patients[n]), **rows[n])
         for n in sorted(named, key=natural)
     ]
 
 
-def _nameless(patients: Mapping[str, str]) -> list[str]:
-    """Patients of cases whose names make no id: each case would become a patient of its own."""
-    remedy = "name patients with letters of a to z or digits"
-    return [
-        problem(f"case {case}", f"its patient {name!r} makes no patient id", remedy)
-        for case, name in patients.items()
-        if not _fitting(name)
-    ]
+def _unfit(patients: Mapping[str, str]) -> list[str]:
+    """Patients of cases whose names make no id: each case would become a patient of its own; and
+    those whose names make the same one, who would become one patient."""
+    problems = []
+    named: dict[str, list[str]] = defaultdict(list)
+    for case, name in patients.items():
+        if fitting := as_id(name):
+            named[fitting].append(name)
+        else:
+            fact = f"its patient {name!r} makes no patient id"
+            problems.append(problem(f"case {case}", fact, LETTERS))
+    for fitting, names in named.items():
+        if len(several := list(dict.fromkeys(names))) > 1:
+            fact = f"are one patient id, {fitting}"
+            problems.append(problem(f"patients {_some(list(map(repr, several)))}", fact, LETTERS))
+    return problems
 
 
 def _unique(files: Sequence[Found], problems: list[str]) -> dict[str, Found]:
     """Case id -> label map."""
     named: dict[str, Found] = {}
     for file in files:
-        name = _fitting(file.name)
+        name = as_id(file.name)
         if remedy := id_remedy(name):
             problems.append(problem(file.path, f"its name makes no case id ({name!r})", remedy))
         elif name in named:
@@ -134,11 +143,6 @@ def _unique(files: Sequence[Found], problems: list[str]) -> dict[str, Found]:
         else:
             named[name] = file
     return named
-
-
-def _fitting(name: str) -> str:
-    """A name as a case id: spaces and the like become ``_``."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-")[:100]
 
 
 def _joined(named: Mapping[str, Found], files, column, what, left, problems):
@@ -169,7 +173,7 @@ def _shared_parts(named: Mapping[str, Found], files: Sequence[Found]) -> list[st
 
 
 def _key(file: Found, keys: Sequence[str]) -> tuple[str, ...]:
-    return tuple(file.parts.get(k, "") for k in keys) if keys else (_fitting(file.name),)
+    return tuple(file.parts.get(k, "") for k in keys) if keys else (as_id(file.name),)
 
 
 def _claimed_twice(rows: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -209,9 +213,9 @@ def with_patients(cases: Sequence[Case], pattern: str) -> list[Case]:
             f"--patient: {pattern!r} does not fit {len(unfit)} cases ({some}); widen it"
         )
     named = {name: match["patient"] for name, match in found.items() if match}
-    if nameless := _nameless(named):
-        raise InputError(nameless)
-    return [replace(case, patient_id=_fitting(named[case.case_id])) for case in cases]
+    if unfit := _unfit(named):
+        raise InputError(unfit)
+    return [replace(case, patient_id=as_id(named[case.case_id])) for case in cases]
 
 
 def with_patients_of(cases: Sequence[Case], path: str | Path) -> list[Case]:
@@ -228,8 +232,10 @@ def with_patients_of(cases: Sequence[Case], path: str | Path) -> list[Case]:
         raise InputError(problem(path, fact, "name case_id and patient_id in the header"))
     patients: dict[str, str] = {}
     twice = []
+    ids = {case.case_id for case in cases}
     for line, row in rows:
         case, patient = row["case_id"], row["patient_id"]
+        case = case if case in ids else as_id(case)
         if patient and patients.setdefault(case, patient) != patient:
             fact = f"case {case} is of {patient}, and of {patients[case]} above"
             twice.append(problem(f"{path}:{line}", fact, "keep one of them"))
@@ -239,9 +245,9 @@ def with_patients_of(cases: Sequence[Case], path: str | Path) -> list[Case]:
     if missing:
         fact = f"has no patient of {len(missing)} cases ({', '.join(missing[:5])})"
         raise InputError(problem(path, fact, "add a line for each case"))
-    if nameless := _nameless({case.case_id: patients[case.case_id] for case in cases}):
-        raise InputError(nameless)
-    return [replace(c, patient_id=_fitting(patients[c.case_id])) for c in cases]
+    if unfit := _unfit({case.case_id: patients[case.case_id] for case in cases}):
+        raise InputError(unfit)
+    return [replace(c, patient_id=as_id(patients[c.case_id])) for c in cases]
 
 
 def take_only(listing: Listing, path: str | Path) -> None:

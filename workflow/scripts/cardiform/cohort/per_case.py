@@ -82,7 +82,8 @@ def run_cases(
     """Run ``work`` on every good case that is not finished yet, then write the manifest.
 
     A case is finished if its record has the same input bytes and parameters, and all its
-    outputs are still the same bytes. One bad case does not stop the others: finished work
+    outputs are still the same bytes: those in the output folder, also where this is a copy of
+    another one, or was moved. One bad case does not stop the others: finished work
     stays, and all failures are reported at the end.
 
     work : picklable; writes a case's files atomically and returns their paths.
@@ -134,7 +135,7 @@ def _unfinished(
         except InputError as error:
             problems += error.problems
             continue
-        if _is_finished(run.record(case), key):
+        if _is_finished(run, case, key):
             finished += 1
         elif foreign := outputs.problems_of([run.record(case)]):
             problems += foreign
@@ -309,15 +310,39 @@ def _guarded(work, memory: str, case: Case) -> list[Path] | InputError:
         )
 
 
-def _is_finished(path: Path, key: str) -> bool:
+def _is_finished(run: CaseRun, case: Case, key: str) -> bool:
+    """Whether nothing is to be done for a case; its record names the files of this folder then."""
     try:
-        record = STATE.load(path)
-        return record["key"] == key and all(
-            Path(o["path"]).is_file() and sha256_file(o["path"]) == o["sha256"]
-            for o in record["outputs"]
-        )
+        record = STATE.load(run.record(case))
+        if record["key"] != key:
+            return False
+        folders = [run.out, *outputs.HERE.folders]
+        found = [there for o in record["outputs"] if (there := _found(o, folders))]
+        if len(found) < len(record["outputs"]):
+            return False
+        if found != record["outputs"]:
+            write_json(run.record(case), {"key": key, "outputs": found})
+        return True
     except (InputError, OSError):
         return False
+
+
+def _found(output: Mapping, folders: Sequence[Path]) -> dict | None:
+    """A recorded output as it lies in one of the folders, with the same bytes; None: it does not.
+
+    The record of a copied or moved folder names the place that it was copied from.
+    """
+    path = Path(output["path"])
+    place = Path(os.path.realpath(path))
+    if any(place.is_relative_to(os.path.realpath(folder)) for folder in folders):
+        places = [path]
+    else:
+        ends = [Path(*path.parts[first:]) for first in range(1, len(path.parts))]
+        places = [folder / end for end in ends for folder in folders]
+    for path in places:
+        if path.is_file() and sha256_file(path) == output["sha256"]:
+            return {**output, "path": str(path)}
+    return None
 
 
 def _describe(path: Path) -> dict:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError, problem
 from ..tables import number_of, read_table
+from .found_files import as_id
 
 METADATA = "metadata.csv"
 ID_COLUMNS = ("case_id", "case", "id", "name")
@@ -34,7 +35,7 @@ def as_spacing(edges: Sequence[float]) -> Spacing | None:
 
 
 def read_metadata(path: Path) -> dict[str, Spacing]:
-    """Case -> edges of its voxels, of a table.
+    """Case, as the table calls it and by its id -> edges of its voxels, of a table.
 
     Raises
     ------
@@ -56,7 +57,7 @@ def read_metadata(path: Path) -> dict[str, Spacing]:
         if spacing is None:
             fact = f"{' '.join(columns)} {text!r} is no spacing"
             problems.append(problem(f"{path}:{line}", fact, "write one edge in mm, or three"))
-        elif found.setdefault(row[named], spacing) != spacing:
+        elif any(found.setdefault(n, spacing) != spacing for n in (row[named], as_id(row[named]))):
             fact = f"gives case {row[named]} another spacing than a line above"
             problems.append(problem(f"{path}:{line}", fact, "keep the right one"))
     if problems:

@@ -47,8 +47,15 @@ def split_cases(cases: Iterable[Case], options: SplitOptions) -> dict[str, list[
 
 def write_split(path: str | Path, cases: Iterable[Case], points: Path) -> None:
     """Write one part as CSV: case_id, patient_id, path of the points file."""
-    lines = [f"{c.case_id},{c.patient_id},{points / (c.case_id + '.npz')}" for c in cases]
+    paths = {c: _cell(str(points / f"{c.case_id}.npz")) for c in cases}
+    lines = [f"{c.case_id},{c.patient_id},{path}" for c, path in paths.items()]
     write_text(path, "\n".join([",".join(COLUMNS), *lines]) + "\n")
+
+
+def _cell(text: str) -> str:
+    """A cell of a CSV, in quotes where it would not be read back without them."""
+    quoted = '"' + text.replace('"', '""') + '"'
+    return quoted if "," in text or text.startswith('"') else text
 
 
 def read_split(path: str | Path) -> list[tuple[str, Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from ..volumes import spacing_of
 from .frame import UNIT_RADIUS, apply_affine
 from .grids import box_corners, lattice
 from .interpolation import trilinear
+from .surface_boxes import widened
 
 # Cells along the longest axis: a 512 x 512 x 300 case gets cells of about 4 voxels.
 CELLS = 128
@@ -176,6 +178,23 @@ def far_field(grid: FarGrid, side: np.ndarray, origin: np.ndarray, fine: Lookup)
     np.negative(far, out=far, where=coarse > 1)
     _fit(far, *_fine_on_cells(grid, side.shape, origin, fine))
     return far
+
+
+def every_second(mask: np.ndarray) -> np.ndarray:
+    """(X/2, Y/2, Z/2) bool: every second voxel of a mask, and what lies beside none of these: a
+    vessel of single voxels may run between them.
+
+    mask : (X, Y, Z) bool.
+    """
+    taken = np.ascontiguousarray(mask[::2, ::2, ::2])
+    missed = ~widened(taken)
+    any_voxel = np.zeros_like(taken)
+    for first in itertools.product((0, 1), repeat=3):
+        part = mask[tuple(slice(n, None, 2) for n in first)]
+        any_voxel[tuple(slice(0, n) for n in part.shape)] |= part
+    missed &= any_voxel
+    taken |= missed
+    return taken
 
 
 def _fit(far: np.ndarray, inner: tuple[slice, ...], fine: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from ..errors import InputError, first_line, problem
 from ..files import atomic_path
+from .ply_polygons import read_polygons
 from .surface import Mesh, face_vectors
 
 MESH_ENDING = ".ply"  # of all meshes that the workflow writes
@@ -119,9 +121,26 @@ def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     _check_rows(path)
     # Short of a Trimesh object, whose copies and reference cycles hold ten times the memory.
-    with path.open("rb") as stream:
-        found = load_ply(stream, skip_materials=True)
-    return found.get("vertices", np.zeros((0, 3))), found.get("faces", ())
+    try:
+        with path.open("rb") as stream:
+            found = load_ply(stream, skip_materials=True)
+    except ValueError:
+        if (polygons := _polygons(path)) is None:
+            raise
+        return polygons
+    vertices, faces = found.get("vertices", np.zeros((0, 3))), found.get("faces", ())
+    if len(faces) and np.max(faces) >= len(vertices):
+        return _polygons(path) or (vertices, faces)
+    return vertices, faces
+
+
+def _polygons(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """What is in a sound binary file, also where faces have 3 and 4 corners, of which trimesh makes
+    other ones or an error; None: it is no such file."""
+    try:
+        return read_polygons(path)
+    except (ValueError, KeyError, IndexError, struct.error):
+        return None
 
 
 def _check_rows(path: Path) -> None:

@@ -95,6 +95,13 @@ def structures(case: Case) -> dict[str, str]:
     return found
 
 
+def called(case: Case) -> dict[str, list[str]]:
+    """What decides the outputs of a case beside the bytes of its meshes: their names, where they
+    are those of structures."""
+    names = list(structures(case))
+    return {} if names == [SINGLE] else {"structures": names}
+
+
 def _note_repairs(path: Path, found: Mapping[str, tuple[str, Mesh, list[str]]]) -> list[Path]:
     """Write what was repaired; no file where nothing was."""
     noted = {

@@ -16,7 +16,7 @@ from ..labels import LabelTable
 from ..options.geometry import MeshesOptions
 from ..volumes import LabelMap, spacing_of
 from ..volumes import class_boxes as class_boxes  # whose place this was
-from .far_field import FarField, FarGrid, far_field, far_grid
+from .far_field import FarField, FarGrid, every_second, far_field, far_grid
 from .grids import cropped_affine
 from .interpolation import halved, trilinear
 from .lookup import distances
@@ -244,7 +244,7 @@ def _class_field(label_map, value, box, grid, options, shift) -> ClassField:
         _keep_off(raw, spacing)
     else:
         reach = BLOCK * float(spacing.min())
-        deep = unsmoothed_distance(np.ascontiguousarray(mask[::2, ::2, ::2]), 2 * spacing)
+        deep = unsmoothed_distance(every_second(mask), 2 * spacing)
         raw = _in_boxes(mask, boxes, spacing, options.smoothing_vox)
     field = ClassField(
         values=raw,

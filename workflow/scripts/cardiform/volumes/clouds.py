@@ -103,7 +103,10 @@ class CloudFile:
 
     def _ordered(self, points, where: str) -> np.ndarray:
         """(N, 3) float64 x, y, z in stored units; InputError for anything else."""
-        points = np.asarray(points) if points is not None else np.empty(0)
+        if points is None:
+            fact = f"has no dataset {self.options.key}"
+            raise InputError(problem(where, fact, "add it, or remove this group"))
+        points = np.asarray(points)
         if points.dtype.kind not in "fiu":
             fact = f"holds {points.dtype}, not numbers"
             raise InputError(problem(where, fact, "store coordinates as floating-point numbers"))
