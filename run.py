@@ -32,6 +32,7 @@ PYTHON = BIN / "python"
 STAMP = VENV / "cardiform-setup.txt"
 REQUIREMENTS = (ROOT / "requirements" / "lock.txt", ROOT / "requirements" / "torch.txt")
 OLDEST = (3, 11)
+CONFIG_OPTIONS = ("--configfile", "--configfiles")
 
 
 def main():
@@ -72,6 +73,11 @@ def main():
 def demo_command(environment, rest):
     """The whole DAG with the demo's settings, on all cores of this machine."""
     os.chdir(ROOT)
+    if any(word.partition("=")[0] in CONFIG_OPTIONS for word in rest):
+        fail(
+            "demo has a config of its own; for another one on top of it call python3 run.py "
+            "snakemake --configfile config/demo.yaml YOUR.yaml"
+        )
     settings = ["--profile", "profiles/default", "--configfile", "config/demo.yaml"]
     return ["snakemake", *rest, *settings]
 
@@ -110,15 +116,18 @@ def docs_command(environment, rest):
 
 
 def check_configs(arguments):
-    """Config files that Snakemake would meet with a traceback, before it starts."""
-    reading, problems = False, []
+    """Config files that Snakemake would meet with a traceback, or pass over, before it starts."""
+    reading, problems, options = False, [], 0
     for word in arguments:
+        alone = False  # behind "=" there is one file: what follows is a target
         if word.startswith("-"):
             option, equals, word = word.partition("=")
-            reading = option in ("--configfile", "--configfiles")
+            reading, alone = option in CONFIG_OPTIONS, bool(equals)
+            options += reading
             if not equals:
                 continue
         if reading:
+            reading = not alone
             try:
                 Path(word).read_bytes().decode("utf-8")
             except OSError as error:
@@ -130,6 +139,11 @@ def check_configs(arguments):
                 line = error.object[: error.start].count(b"\n") + 1
                 fact = f"is no UTF-8 text (byte 0x{error.object[error.start]:02x})"
                 problems.append(f"{word}:{line}: {fact}; save it as UTF-8")
+    if options > 1:
+        problems.append(
+            "--configfile: is there more than once, and Snakemake reads the last alone; name all "
+            "files behind one --configfile"
+        )
     if problems:
         fail("\nerror: ".join(problems))
 

@@ -130,12 +130,14 @@ def test_config_files_that_cannot_be_read_are_told_before_snakemake_starts(run, 
     (tmp_path / "good.yaml").write_text("# für\n", encoding="utf-8")
     latin, good, none = (str(tmp_path / f"{name}.yaml") for name in ("latin", "good", "none"))
     run.check_configs(["-n", "--configfile", good, good, "--config", none, "-s", latin, none])
-    for words in (["--configfile", good, latin, none], [f"--configfile={latin}", none, "-n"]):
+    run.check_configs([f"--configfile={good}", "meshes", "-n"])
+    for words in (["--configfile", good, latin, none], [f"--configfile={latin}", f"--x={none}"]):
         with pytest.raises(SystemExit):
             run.check_configs(words)
         text = capsys.readouterr().err
         assert f"error: {latin}:2: is no UTF-8 text (byte 0xfc); save it as UTF-8" in text
-        assert f"error: {none}: cannot be read (No such file or directory); correct" in text
+        missing = f"error: {none}: cannot be read (No such file or directory); correct"
+        assert (missing in text) == (none in words)
         assert "target" not in text
 
 
@@ -146,6 +148,21 @@ def test_a_target_behind_configfile_is_told_where_it_belongs(run, tmp_path, caps
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: meshes: cannot be read")
     assert line.endswith("if it is a target, put it before --configfile")
+
+
+def test_a_config_that_snakemake_would_pass_over_is_told(run, tmp_path, monkeypatch, capsys):
+    """Of two --configfile it reads the last alone, and the demo brings one."""
+    (tmp_path / "good.yaml").write_text("{}\n", encoding="utf-8")
+    good = str(tmp_path / "good.yaml")
+    for words in (["--configfile", good, f"--configfile={good}"], ["--configfiles", good] * 2):
+        with pytest.raises(SystemExit):
+            run.check_configs(words)
+        assert "--configfile: is there more than once" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    for words in (["vecset", "--configfile", good], [f"--configfile={good}"]):
+        with pytest.raises(SystemExit):
+            run.demo_command({}, words)
+        assert "demo has a config of its own" in capsys.readouterr().err
 
 
 def test_unknown_program_is_told(run, capsys):

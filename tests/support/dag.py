@@ -43,10 +43,11 @@ def write_config(folder, text="", chunks=4):
 
 
 def snakemake(folder, *arguments, profile="default"):
+    """A call in a project.    profile : of the checkout, or a path; None: what a call finds."""
     environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-    places = ["-s", ROOT / "workflow" / "Snakefile", "--profile", ROOT / "profiles" / profile]
-    more = ["--configfile", "mine.yaml", "--cores", "2", *arguments]
-    return planner()([*places, *more], folder, environment)
+    places = ["--configfile", "mine.yaml", "-s", ROOT / "workflow" / "Snakefile"]
+    places += ["--profile", ROOT / "profiles" / profile, "--cores", "2"] if profile else []
+    return planner()([*places, *arguments], folder, environment)
 
 
 def planned(folder, *arguments) -> dict[str, int]:

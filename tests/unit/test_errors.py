@@ -82,3 +82,11 @@ def test_a_pool_without_semaphores_lacks_shared_memory(monkeypatch):
         lock(ctx=multiprocessing.get_context())
     fact, remedy = limit_fact(caught.value)
     assert "/dev/shm" in fact and "--processes 1" in remedy
+
+
+@pytest.mark.parametrize("name", ["~/cohort.tsv", "~me/cohort.tsv", "/data/~/labels/a.nii.gz"])
+def test_a_home_folder_that_no_shell_has_written_out_is_told(name):
+    """In a config, and in a case table, whose paths begin at its folder."""
+    line = problem(name, "cannot be read", "correct the path in the case table")
+    assert line.endswith("; write your home folder in full: ~ stands for it in a shell alone")
+    assert problem("a~/b.tsv", "is bad", "correct the path") == "a~/b.tsv: is bad; correct the path"

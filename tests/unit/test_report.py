@@ -13,7 +13,7 @@ from report_pages import Cells, numbers
 from report_results import CLASSES, DICE, OFF_MM, TABLE, ball, write_results
 
 from cardiform.errors import InputError
-from cardiform.files import read_json, write_json
+from cardiform.files import read_json, sha256_file, write_json
 from cardiform.labels import LabelTable
 from cardiform.report import figures, hearts, slices, trainings
 from cardiform.report.page import _script_json, sections_of, write_report
@@ -170,6 +170,36 @@ def test_what_is_not_there_has_no_section(tmp_path):
     (folder / "ldm" / "labels" / "samples" / "overview.png").unlink()
     names = [s.name for s in sections_of(Results(folder), TABLE)]
     assert names == ["cohort", "split", "versions"]
+
+
+def test_figures_of_a_model_before_are_left_out(tmp_path, caplog):
+    """Of a training that ran again without what they come from: hidden_share set to 0, say."""
+    folder = write_everything(tmp_path)
+    completion = {"mean": {CLASSES[0]: {way: {"dice": 0.5} for way in ("model", "mean_shape")}}}
+    write_json(folder / "vecset" / "completion" / "metrics.json", completion)
+    models = ("vecset/model.pt", "coronary/cardiform/model.pt")
+    files = [*folder.glob("vecset/*/metrics.json"), *folder.glob("coronary/*/metrics.json")]
+    for place in models:
+        (folder / place).parent.mkdir(exist_ok=True)
+        (folder / place).write_bytes(b"first")
+    for path in files:
+        write_json(path, read_json(path) | {"model_sha256": sha256_file(folder / models[0])})
+
+    def shown() -> set[str]:
+        sections = sections_of(Results(folder), TABLE)
+        return {s.name for s in sections} | {t.title for s in sections for t in s.tables}
+
+    before = shown()
+    title = "Test hearts completed from their other structures by VecSet"
+    kept = {"vecset", "vecset-hearts", "refined-coronary", title}
+    assert len(files) == 3 and kept <= before and not caplog.records
+    for place in models:
+        (folder / place).write_bytes(b"second")
+    assert not kept & shown()
+    assert caplog.text.count("of another model than there is now") == 3
+    for place in models:
+        (folder / place).unlink()
+    assert shown() == before, "what cannot be told is shown"
 
 
 def test_measures_are_shown_with_the_hearts_that_are_far_from_the_rest(tmp_path):

@@ -625,6 +625,27 @@ def test_the_sites_of_the_cluster_guide(project, number, wanted, one):
         assert ("slurm_extra=--signal=TERM@120" in found) == (rule == "train_vecset"), line
 
 
+def test_limits_of_this_machine_are_none_of_a_cluster(project):
+    """In the checkout, where Snakemake lays profiles/default over the profile that is named."""
+    shutil.copytree(ROOT / "profiles", project / "profiles")
+    path = project / "profiles" / "slurm" / "config.yaml"
+    text, count = re.subn(r"gpu: 1( +# up to as many)", r"gpu: 4\1", path.read_text())
+    assert count == 1
+    path.write_text(text)
+    calls = {
+        ("--profile", "profiles/slurm"): 4,
+        ("--profile=profiles/slurm", "--cores", "2"): 4,
+        ("--executor", "slurm", "--jobs", "9", "--set-resources", "train_vecset:gpu=4"): 4,
+        ("--set-resources", "train_vecset:gpu=4"): 1,
+        ("--profile", "profiles/default", "--set-resources", "train_vecset:gpu=4"): 1,
+        ("--resources", "gpu=2", "--set-resources", "train_vecset:gpu=4"): 2,
+    }
+    for words, wanted in calls.items():
+        result = snakemake(project, "-n", "results/acme/vecset/model.pt", *words, profile=None)
+        (granted,) = re.findall(r"^rule train_vecset:.*?\bgpu=(\d+)", result.stdout, re.M | re.S)
+        assert int(granted) == wanted, words
+
+
 def test_every_rule_with_a_gpu_is_in_the_slurm_profile():
     """Else its jobs would go to the partition without GPUs, past the lines of "Your site"."""
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["set-resources"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import stand_in_conda
 import yaml
 from env_files import (
     ENVIRONMENTS,
@@ -22,6 +24,7 @@ from env_files import (
     rule_blocks,
     third_party,
 )
+from planner import planner
 
 RULES, RULE_NAMES = read_rules()
 # import name -> what pip installs; imported where a setting asks for it alone (the spconv
@@ -182,3 +185,18 @@ def test_imports_are_followed_through_the_library():
     assert "torch" not in third_party(SCRIPTS / "extract_meshes.py")
     assert "h5py" in third_party(SCRIPTS / "check_cohort.py"), "imported inside a function"
     assert "torch" not in third_party(SCRIPTS / "launch.py"), "it starts torchrun by its name"
+
+
+def test_the_guide_makes_the_environments_that_it_names(tmp_path):
+    """On a login node, for compute nodes without a network."""
+    guide = (ROOT / "docs" / "environments.md").read_text()
+    (words,) = re.findall(r"^snakemake (.* --list-conda-envs.*)$", guide, re.M)
+    (named,) = re.findall(r"the plan of the demo includes the environments (.*?), all but", guide)
+    words = words.replace("config/", f"{ROOT}/config/").split()
+    programs = stand_in_conda.install(tmp_path / "conda")
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    places = ["-s", ROOT / "workflow" / "Snakefile", "--cores", "1"]
+    result = planner()([*places, *words], tmp_path, environment)
+    listed = set(re.findall(r"envs/(\w+)\.yaml", result.stdout))
+    assert listed == set(re.findall(r"\w+", named.replace(" and ", " "))), result.stderr
+    assert listed | {"search"} == {path.stem for path in ENVIRONMENTS}

@@ -78,6 +78,7 @@ def granted(cluster, tmp_path_factory):
     """Every rule through the profile, the scripts stood in for: rule -> what its jobs got."""
     folder = tmp_path_factory.mktemp("asks")
     write_stand_in(folder / "bin", NOTE)
+    (folder / "profiles").symlink_to(ROOT / "profiles")  # as in the checkout
     for name in ("labels.nii.gz", "image.nii.gz"):
         (folder / name).write_text(name)
     (folder / "cohort.tsv").write_text("case_id\tlabels\timage\na\tlabels.nii.gz\timage.nii.gz\n")

@@ -55,6 +55,8 @@ def problem(where: str | PathLike[str], fact: str, remedy: str) -> str:
     to correct the option.
     """
     path = str(where)
+    if remedy.startswith("correct the path") and any(p.startswith("~") for p in path.split("/")):
+        return f"{path}: {fact}; write your home folder in full: ~ stands for it in a shell alone"
     option = _options.get(path) or _options.get(path.rpartition(":")[0])
     if option and "delete it" in remedy:
         remedy = f"correct {option}; a result of Snakemake is made again once it is moved away"

@@ -52,7 +52,12 @@ def refined_sections(results: Results, labels: LabelTable) -> list[Section]:
     """A section per structure that was refined: the coronaries, or what the config names."""
     files = sorted(results.folder.glob("*/refined/metrics.json"))
     names = [path.relative_to(results.folder).parts[0] for path in files]
-    sections = [_section(results, name, labels) for name in names if name not in SKIPPED]
+    names = [name for name in names if name not in SKIPPED]
+    sections = [
+        _section(results, name, labels)
+        for name in names
+        if results.json(f"{name}/refined/metrics.json") is not None
+    ]
     return [*sections, *_fused(results, labels)]
 
 

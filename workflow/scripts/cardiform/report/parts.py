@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, problem
-from ..files import read_json
+from ..files import read_json, sha256_file
 from ..labels import LabelTable
+
+log = logging.getLogger(__name__)
 
 NONE = "–"
 OTHER = "#57606a"  # colour of what is no class of the table
@@ -144,7 +147,9 @@ class Results:
     last: Path | None = None  # the file that was looked at last
 
     def json(self, name: str) -> Any:
-        """The content of a JSON file below the folder; None where it is not there.
+        """The content of a JSON file below the folder; None where it is not there, or says that
+        it is of another model than there is now: of a training before, say, after which nobody
+        asked for it.
 
         Raises
         ------
@@ -155,6 +160,9 @@ class Results:
         if name not in self.read:
             path = self.folder / name
             self.read[name] = read_json(path) if path.is_file() else None
+            if _of_another_model(path, self.read[name]):
+                log.warning("%s is left out: it is of another model than there is now", path)
+                self.read[name] = None
         return self.read[name]
 
     def number(self, name: str, keys: Sequence[str], form: str, factor: float = 1.0) -> Cell:
@@ -167,6 +175,14 @@ class Results:
         except (KeyError, TypeError, IndexError):
             return Cell(NONE)
         return number(value, form, f"{name}#{'/'.join(keys)}", factor)
+
+
+def _of_another_model(path: Path, found: Any) -> bool:
+    """Whether figures name a model that is none of their family's, in the folder above theirs."""
+    stated = found.get("model_sha256") if isinstance(found, dict) else ""
+    family = path.parents[1]
+    models = [*family.glob("model.pt"), *family.glob("*/model.pt")] if stated else []
+    return bool(models) and stated not in map(sha256_file, models)
 
 
 def _entry(found: Any, key: str) -> Any:
