@@ -261,7 +261,7 @@ def _sets(matrices, typical: np.ndarray, blocks, names: Sequence[str]) -> dict:
     return result
 
 
-def _one_draw(matrices, draw: Mapping[str, Block]) -> dict[str, float | None]:
+def _one_draw(matrices, draw: Mapping[str, Block]) -> dict:
     parts = [m[np.ix_(*draw[k])] for m, k in zip(matrices, ("to_real", "made", "real"))]
     return set_figures(*parts)
 

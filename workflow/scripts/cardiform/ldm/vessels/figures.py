@@ -126,7 +126,7 @@ def compare(
             continue
         there = {heart: tree for heart, tree in trees.items() if len(tree)}
         rows = list(figures[name].values())
-        row = {
+        row: dict = {
             "hearts": len(trees),
             "empty": 1 - len(there) / len(trees),
             **{key: _mean([r[key] for r in rows]) for key in rows[0]},
