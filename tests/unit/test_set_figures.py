@@ -88,8 +88,7 @@ def test_figures_of_hearts_that_are_annotated_in_part_are_finite():
         return np.where(heart(shift) == channel, heart(shift), 0).astype(np.uint8)
 
     train, test = [only(2), only(3), only(2, 1)], [only(2), only(2, 1), only(3)]
-    references = References(train, test, test, reconstructed_train=train)
-    made = [heart(), heart(1), heart(2)]
+    made, references = [heart(k) for k in range(3)], References(train, test, test, (), (), train)
     found = evaluate(made, references, GRID, GenerationOptions(points=16))
     json.dumps(found, allow_nan=False)
     assert found["autoencoder"]["all_classes"] == {"mmd": 0, "cov": 1, "nna": 0}
