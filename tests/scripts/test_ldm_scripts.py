@@ -338,6 +338,10 @@ def test_figures_beside_their_references(stages):
     assert figures["hearts"] == dict.fromkeys([*rows, "test"], 2)
     assert figures["memorisation"]["test"]["mean"] > 0
     assert figures["memorisation"]["generated"]["latent"]["mean"] > 0
+    # what the latents of the samples are deviations of
+    own = load_model(folder / "diffusion" / "model.pt").extra["statistics"]
+    space = json.loads((folder / "samples" / "metrics.json").read_text())["latent_space"]
+    assert space == {name: own[name] for name in ("mean", "std", "autoencoder_sha256")}
 
 
 def test_figures_of_an_earlier_run_are_made_without_the_new_row(stages, tmp_path):
@@ -451,12 +455,19 @@ def test_what_the_border_cuts_is_completed_past_it(stages):
 
 def test_completion_is_measured_on_test_cases(stages):
     folder = stages.folder
-    result = stages.complete(
-        "--cases", folder / "cases.tsv", "--voxels", folder / "voxels" / "manifest.tsv",
-        "--train", folder / "train.csv", "--test", folder / "test.csv",
-        "--out", folder / "completion",
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+
+    def complete(train):
+        return stages.complete(
+            "--cases", folder / "cases.tsv", "--voxels", folder / "voxels" / "manifest.tsv",
+            "--train", train, "--test", folder / "test.csv", "--out", folder / "completion",
+        )  # fmt: skip
+
+    (folder / "one.csv").write_text(
+        "\n".join((folder / "train.csv").read_text().split()[:2]) + "\n"
+    )
+    for train in (folder / "one.csv", folder / "train.csv"):  # other hearts, another mean shape
+        result = complete(train)
+        assert result.returncode == 0 and "done (2 of 2)" in result.stderr, result.stderr
     figures = json.loads((folder / "completion" / "metrics.json").read_text())
     assert set(figures["cases"]) == {"phantom_003", "phantom_004"}
     # a mean shape of two hearts is near; the model has learned nothing in four steps

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from cardiform.files import save_npz
+from cardiform.errors import InputError
+from cardiform.files import load_npz, save_npz
 from cardiform.ldm.copies import (
     Latents,
     Moments,
@@ -20,6 +22,7 @@ from cardiform.ldm.copies import (
     lines_of_copies,
     load_latents_of,
     memorisation,
+    space_of,
 )
 from cardiform.ldm.data import moved
 from cardiform.ldm.diffusion_model import LatentStatistics
@@ -177,6 +180,29 @@ def test_any_variant_is_found_among_the_latents(stored, tmp_path):
         0.1, abs=1e-3
     )
     assert any(line.startswith("latents") for line in lines_of_copies(row))
+
+
+def test_samples_of_another_scale_are_compared_in_one(stored, tmp_path):
+    """A training whose scale is given by hand, or that has hearts which lack a class."""
+    files, known, statistics = stored
+    own = replace(known, mean=(0.0, 0.5), std=(4.0, 5.0))
+    made, listed = [], tmp_path / "metrics.json"
+    for i, path in enumerate(files["train"][:4]):
+        made.append(tmp_path / f"sample_{i:04d}.npz")
+        mu = torch.from_numpy(load_npz(path)["mu"][1])
+        save_npz(made[-1], latents=own.normalised(mu).numpy(), key=np.array("x"))
+    listed.write_text(json.dumps({"latent_space": space_of(own)}))
+    latents = load_latents_of(made, files["test"], files["train"], statistics, listed)
+    assert latents.nearest()["generated"].max() < 1e-3, "training hearts, and nothing else"
+    listed.write_text(json.dumps({}))  # of an earlier version
+    assert load_latents_of(made, files["test"], files["train"], statistics, listed) is not None
+    other = space_of(own) | {"autoencoder_sha256": "another"}
+    listed.write_text(json.dumps({"latent_space": other}))
+    assert load_latents_of(made, files["test"], files["train"], statistics, listed) is None
+    for damaged in (3, {"mean": [1.0]}, space_of(own) | {"std": ["a", "b"]}):
+        listed.write_text(json.dumps({"latent_space": damaged}))
+        with pytest.raises(InputError, match="damaged latent_space"):
+            load_latents_of(made, files["test"], files["train"], statistics, listed)
 
 
 def test_samples_without_latents_or_of_another_model_have_no_such_figure(stored, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,11 @@ import torch
 from hearts import FIELD_GRID, GRID
 from tiny_latents import STATISTICS, TINY, Decoder, batch
 
+from cardiform.errors import InputError
 from cardiform.ldm import train
+from cardiform.ldm.diffusion_model import Condition
 from cardiform.ldm.diffusion_task import FIXED_TIMES, DiffusionTask
+from cardiform.ldm.samples import volume_condition
 from cardiform.options.ldm import DiffusionOptions
 
 
@@ -57,6 +61,21 @@ def test_conditions_of_the_training():
     )
     assert not everything.all(1).any(), "something is left to make"
     assert float(everything.any(1).float().mean()) > 0.6
+
+
+def test_volumes_that_no_training_heart_has_cannot_be_asked_for():
+    """The scan cuts the class in all of them: no mean and no deviation are known."""
+    never = replace(STATISTICS, volume_mean=(48.0, 8.0, 0.0))
+    generator = SimpleNamespace(
+        grid=GRID,
+        statistics=never,
+        network=SimpleNamespace(follows_volumes=True),
+        unconditional=lambda number: Condition.nothing(number, 3, 8),
+    )
+    asked = volume_condition(generator, {"myocardium": 58.0}, 2)
+    assert asked.given.tolist() == [[True, False, False]] * 2 and asked.volumes[0, 0] == 2
+    with pytest.raises(InputError, match="no training heart has a volume of left_ventricle"):
+        volume_condition(generator, {"myocardium": 58.0, "left_ventricle": 120.0}, 2)
 
 
 def test_a_few_steps_lower_the_error():

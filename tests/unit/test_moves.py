@@ -214,6 +214,18 @@ def test_a_scale_by_hand():
 # --- hearts that lack a class --------------------------------------------------------------
 
 
+def test_a_class_that_one_heart_has_is_given_in_usual_deviations(tmp_path):
+    """Its augmented copies are near to its mean, and no thousands of deviations away."""
+    lacking = np.where(heart(1) == 3, 0, heart(1)).astype(np.uint8)
+    files = encoded(tmp_path, ["a", "b"], ["a", "b"], hearts=[heart(0), lacking])
+    found = statistics_of(files, ["a", "b"], coder(latent_channels=2), "")
+    every = found.used(DiffusionOptions(complete_cases=False))
+    for statistics in (found, every):
+        scores = statistics.volume_scores(torch.from_numpy(load_npz(files["a"])["volumes"]))
+        assert scores.abs().max() < 5 and scores[0, 2] == 0
+    assert found.volume_std[2] == pytest.approx(0.2 * found.volume_mean[2])
+
+
 def test_hearts_that_lack_a_class_count_in_no_statistics(tmp_path):
     names = ["a", "b", "c", "d"]
     lacking = heart(1)

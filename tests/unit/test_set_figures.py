@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hearts import FIELD_GRID, GRID, heart
@@ -69,6 +71,28 @@ def test_set_figures_of_equal_apart_and_collapsed_sets():
         set_figures(*between(rng.normal(size=60), rng.normal(size=60)))["nna"] for _ in range(5)
     ]
     assert 0.4 < np.mean(drawn) < 0.6
+
+
+def test_hearts_of_which_no_class_is_known_in_both_have_no_distance():
+    """They were infinitely far away, and so was the mean; and the first heart was their nearest."""
+    made, among, real = between([0.0, 1.0], [5.0, 6.0, 7.0])
+    made[:, 0], real[0], real[:, 0] = np.inf, np.inf, np.inf  # a test heart unlike all others
+    found = set_figures(made, among, real)
+    assert found == set_figures(*between([0.0, 1.0], [6.0, 7.0]))
+    made[:] = np.inf
+    assert set_figures(made, among, real) == {"mmd": None, "cov": None, "nna": None}
+
+
+def test_figures_of_hearts_that_are_annotated_in_part_are_finite():
+    def only(channel, shift=0):
+        return np.where(heart(shift) == channel, heart(shift), 0).astype(np.uint8)
+
+    train, test = [only(2), only(3), only(2, 1)], [only(2), only(2, 1), only(3)]
+    made, references = [heart(k) for k in range(3)], References(train, test, test, (), (), train)
+    found = evaluate(made, references, GRID, GenerationOptions(points=16))
+    json.dumps(found, allow_nan=False)
+    assert found["autoencoder"]["all_classes"] == {"mmd": 0, "cov": 1, "nna": 0}
+    assert found["train_subset"]["all_classes"]["mmd"] is not None
 
 
 def test_volumes():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,17 +11,21 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
+from cardiform import outputs
 from cardiform.anatomy.components import count_components
+from cardiform.errors import InputError
+from cardiform.files import write_text
 from cardiform.labels import LabelTable
 from cardiform.ldm.cube import class_centroids, heart_centers, on_cube
 from cardiform.ldm.data import moved_by
 from cardiform.ldm.hearts_on_grid import Grid, taking_part
 from cardiform.ldm.vessels.data import moved_tree, smoother
-from cardiform.ldm.vessels.draw_case import is_connected
+from cardiform.ldm.vessels.draw_case import FOLDERS, is_connected, remove_others
 from cardiform.ldm.vessels.field import SIGNAL, Box, Votes, decode, encode
-from cardiform.ldm.vessels.figures import compare, sizes
+from cardiform.ldm.vessels.figures import compare, lines, sizes
 from cardiform.ldm.vessels.fine import dense, draw, fine_cube, finer
 from cardiform.ldm.vessels.growth import Limits, grow
+from cardiform.ldm.vessels.model import VesselGenerator
 from cardiform.ldm.vessels.surroundings import HeartWalls
 from cardiform.ldm.vessels.task import VesselTask
 from cardiform.ldm.vessels.tree import VesselTree, load_tree, save_tree
@@ -245,6 +251,59 @@ def test_copies_are_found_and_new_trees_are_not():
     assert found["generated"]["connected"] == 7 / 8 and found["generated"]["usual"] == 6 / 8
     found = compare({"generated": copies}, figures, true, {}, train)
     assert found["generated"]["copies"] == 1
+
+
+def test_a_label_table_that_is_not_that_of_the_hearts_is_refused():
+    """Its value of the vessels is another class of the hearts, which would be lost."""
+    generator = VesselGenerator(VesselOptions(), GRID, "coronary", Box((0,) * 3, (8,) * 3), None)
+    assert generator.label_in(LabelTable(), "").value == 9
+    coronary = LabelTable()[LabelTable().channel("coronary")]
+    other = LabelTable((replace(coronary, value=2), replace(TABLE[1], value=9)))
+    with pytest.raises(InputError) as error:
+        generator.label_in(other, "other.tsv")
+    [line] = error.value.problems
+    fact = "coronary has the value 2; in the hearts of the model 2 is left_atrium"
+    assert line == f"other.tsv: {fact}; give the label table of its cohort"
+    with_own = replace(generator, grid=Grid("labels", 32, 200.0, LabelTable()))
+    assert with_own.label_in(LabelTable(), "") == coronary
+    with pytest.raises(InputError, match="coronary has the value 2"):
+        with_own.label_in(other, "")
+
+
+def test_hearts_whose_ids_have_dots_keep_their_files(tmp_path):
+    """Only what is drawn no more goes: an id may be that of a DICOM series."""
+    outputs.register(outputs.Places([tmp_path]))
+    names = ["1.2.840.1", "1.2.840.2", "sample_0000"]
+    paths = {
+        name: [tmp_path / folder / f"{name}{ending}" for folder, ending in FOLDERS.items()]
+        for name in names
+    }
+    for path in [p for own in paths.values() for p in own]:
+        write_text(path / "tree.swc" if path.parent.name == "trees" else path, "ours")
+    write_text(tmp_path / "votes" / "state" / "1.2.840.1.json", "ours")
+    remove_others(tmp_path, names[::2])
+    outputs.register(outputs.Places())
+    there = [name for name, own in paths.items() for path in own if path.exists()]
+    assert there == [name for name in names[::2] for _ in FOLDERS]
+    assert (tmp_path / "votes" / "state" / "1.2.840.1.json").is_file()
+
+
+def test_what_the_grid_keeps_is_measured_by_whole_trees():
+    """Neither by those of test cases that the scan cuts, nor by those of which nothing is left."""
+    ends = np.random.default_rng(0).normal(0, 10, (9, 3)) + (40, 0, 0)
+    trees = {str(k): straight((0, 0, 0), end) for k, end in enumerate(ends)}
+    true = {name: trees[name] for name in "012"}
+    train = {name: trees[name] for name in "345678"}
+    plain = compare({}, {}, true, dict(true), train)["coded"]
+    stump = straight((0, 0, 0), (5, 0, 0))
+    found = compare({}, {}, true, {**true, "cut": stump, "none": VesselTree.nothing()}, train)
+    assert found["coded"] == plain == {**plain, "hearts": 3, "empty": 0, "own_mm": 0}
+    lost = compare({}, {}, true, {**true, "0": VesselTree.nothing()}, train)
+    json.dumps(lost, allow_nan=False)
+    assert lost["coded"]["empty"] == pytest.approx(1 / 3) and lost["coded"]["own_mm"] == 0
+    assert lost["coded"]["sizes"]["length_mm"]["mean"] > 30
+    nothing = compare({}, {}, true, {"0": VesselTree.nothing()}, train)
+    assert nothing["coded"] == {"hearts": 1, "empty": 1} and "coded" in "\n".join(lines(nothing))
 
 
 def test_the_network_learns_where_the_vessels_run():

@@ -96,9 +96,9 @@ def main() -> None:
             ),
             out=args.out,
         ),
-        inputs=lambda case: [case.labels, args.model],
-        # the rule of the grid: results of the version before are made again, not mixed in
-        parameters={"options": cli.flags(options), "rule": "volumes"},
+        inputs=lambda case: [case.labels, args.model, args.train],
+        # of grid and mean shape: results of the version before are made again, not mixed in
+        parameters={"options": cli.flags(options), "rule": "volumes between voxels"},
         memory=memory_advice(CompletionOptions),
     )
     figures = summarise(tested, args.out, completer.table.names)

@@ -55,7 +55,7 @@ def main() -> None:
 
     table = labels.load_label_table(args.labels)
     generator = VesselGenerator.load(args.model, choose_device(options.device))
-    table.channel(generator.structure)  # an error before anything is computed
+    generator.label_in(table, args.labels)  # an error before anything is computed
     cases = generated(args.samples) if args.samples else []
     known = real(args.voxels, args.test) if args.voxels else []
     names = [case.case_id for case in known]
@@ -98,7 +98,7 @@ def draw(generator, cases: list[Case], votes, truth, table, options, args) -> No
     from cardiform.ldm.vessels.draw_case import DRAWN, coded_on_grid, draw_case, on_grid
     from cardiform.ldm.vessels.growth import Limits
 
-    label, grid = table[table.channel(generator.structure)], generator.grid
+    label, grid = generator.label_in(table, args.labels), generator.grid
     per_case.run_cases(
         per_case.CaseRun(cases, args.out, args.manifest, args.processes),
         functools.partial(

@@ -80,6 +80,7 @@ def main() -> None:
         [f.path for f in stored["test"]],
         [f.path for f in stored["train"]],
         args.latents.parent / "statistics.json",
+        args.samples,
     )
     # Snakemake hands the threads of a rule on as OMP_NUM_THREADS, which torch reads
     figures = evaluate(made, references, grid, options, latents, torch.get_num_threads())

@@ -34,6 +34,7 @@ def main() -> None:
     group.add_argument("--train", type=Path, help="train split CSV, for --redraw")
     options, args = cli.parse(parser, SamplingOptions)
 
+    from cardiform.ldm.copies import space_of
     from cardiform.ldm.generator import ShapeGenerator
     from cardiform.ldm.redraw import Redraw
     from cardiform.ldm.samples import (
@@ -73,6 +74,7 @@ def main() -> None:
     figures = {
         "samples": list(volumes),
         "latent_std": deviation,
+        "latent_space": space_of(generator.statistics),
         "volume_ml": spread(volumes, generator.grid.table),
         "sampler": sampler,
         "steps": options.num_inference_steps,

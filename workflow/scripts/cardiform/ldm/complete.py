@@ -27,6 +27,7 @@ from .option_checks import chosen_sampler
 
 log = logging.getLogger(__name__)
 
+BETWEEN = 3  # places along the edge of a voxel at which a mean shape is looked at
 UNEQUAL = 0.02  # by how much of its weight the first heart of a mean shape exceeds the last
 
 
@@ -173,9 +174,8 @@ class ClassFrequencies:
             weights = 1 + UNEQUAL * np.arange(len(mask))[::-1] / len(mask)
             weighted = (np.float32(w) * m for w, m in zip(weights / weights.sum(), mask))
             frequency = sum(weighted, np.zeros(mask.shape[1:], np.float32))
-            voxels = round(mask.sum() / max(mask.any(axis=(1, 2, 3)).sum(), 1))
-            level = np.sort(frequency, axis=None)[-max(voxels, 1)]
-            parts.append(frequency * 0.5 / max(float(level), 1e-6))
+            voxels = mask.sum() / max(mask.any(axis=(1, 2, 3)).sum(), 1)
+            parts.append(frequency * 0.5 / max(_level(frequency, float(voxels)), 1e-6))
         return cls(np.stack(parts))
 
     def complete(self, completer: Completer, label_map: LabelMap, name: str) -> np.ndarray:
@@ -187,6 +187,22 @@ class ClassFrequencies:
         # voxels at the very level belong to the shape: frequencies of few hearts are steps
         share[0], share[channel] = 0.4999, self.share[channel - 1]
         return completer.filled(label_map, [name], cube, share)
+
+
+def _level(field: np.ndarray, voxels: float) -> float:
+    """The value that encloses a volume, where :meth:`Completer.filled` draws it: between voxels. By
+    the values at their middles a shape of few hearts, whose field has steps, would end there.
+
+    field : (S, S, S), at least 0.    voxels : the volume.
+    """
+    there = np.argwhere(field)
+    if not len(there):
+        return 0.0
+    ends = zip(np.maximum(there.min(axis=0) - 1, 0), there.max(axis=0) + 2)
+    box = field[tuple(slice(low, high) for low, high in ends)]
+    fine = ndimage.zoom(box, BETWEEN, order=1, mode="nearest", grid_mode=True).ravel()
+    number = min(max(round(voxels * BETWEEN**3), 1), len(fine))
+    return float(np.partition(fine, -number)[-number])
 
 
 def evaluate_case(

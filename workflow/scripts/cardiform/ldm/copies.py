@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ..errors import InputError, again, problem
+from ..files import read_json
 from .data import load_latents, resampled
 from .diffusion_model import LatentStatistics
 from .samples import SAMPLE
@@ -176,18 +179,61 @@ class Latents:
         return {n: np.sqrt(np.maximum(x, 0) / flat[n].shape[1]) for n, x in least.items()}
 
 
+def space_of(statistics: LatentStatistics) -> dict[str, Any]:
+    """What the latents of samples are deviations of, as their metrics.json says it: a training has
+    statistics of its own where the scale is given by hand, or cases lack a class."""
+    return {
+        "mean": list(statistics.mean),
+        "std": list(statistics.std),
+        "autoencoder_sha256": statistics.autoencoder_sha256,
+    }
+
+
 def load_latents_of(
-    samples: Sequence[Path], test: Sequence[Path], train: Sequence[Path], statistics: Path
+    samples: Sequence[Path],
+    test: Sequence[Path],
+    train: Sequence[Path],
+    statistics: Path,
+    listed: Path | None = None,
 ) -> Latents | None:
-    """The latents of files; None where samples have none, or those of another model."""
+    """The latents of files; None where samples have none, or those of another autoencoder.
+
+    listed : metrics.json of the samples; those of an earlier version do not say :func:`space_of`,
+        which is taken to be that of ``statistics``.
+    """
     if not (samples and test and train) or not all(p.is_file() for p in [*samples, statistics]):
         return None
+    import torch
+
     known = LatentStatistics.load(statistics)
-    made = [SAMPLE.load(path)["latents"] for path in samples]
-    if any(latents.shape != tuple(known.shape) for latents in made):
+    found = [SAMPLE.load(path)["latents"] for path in samples]
+    if any(latents.shape != tuple(known.shape) for latents in found):
         return None
+    made = np.stack(found)
+    if listed is not None and (space := _listed_space(listed, len(known.mean))) is not None:
+        if space["autoencoder_sha256"] != known.autoencoder_sha256:
+            return None
+        if space != space_of(known):
+            own = replace(known, mean=tuple(space["mean"]), std=tuple(space["std"]))
+            made = known.normalised(own.denormalised(torch.from_numpy(made))).numpy()
     tested = [known.normalised(load_latents(path)["mu"][:1]).numpy() for path in test]
-    return Latents(np.stack(made), np.concatenate(tested), train, known)
+    return Latents(made, np.concatenate(tested), train, known)
+
+
+def _listed_space(path: Path, channels: int) -> dict[str, Any] | None:
+    """What a metrics.json says of :func:`space_of`; None where it says nothing."""
+    space = read_json(path).get("latent_space")
+    if space is None:
+        return None
+    try:
+        numbers = np.array([space["mean"], space["std"]], float)
+        fits = numbers.shape == (2, channels) and bool(np.isfinite(numbers).all())
+        fits &= isinstance(space["autoencoder_sha256"], str)
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise InputError(problem(path, "has a damaged latent_space", again("sample_diffusion")))
+    return space
 
 
 # --- figures -----------------------------------------------------------------------------

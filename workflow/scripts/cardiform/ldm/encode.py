@@ -35,6 +35,7 @@ from .diffusion_model import LatentStatistics
 from .hearts_on_grid import Grid
 
 LEAST_DEVIATION_ML = 1e-3
+USUAL_DEVIATION = 0.2  # of the volume, where the hearts tell none: one alone has the class
 
 
 def encode_case(
@@ -177,6 +178,10 @@ def _summary(cases: Sequence[_CaseFigures], grid: Grid) -> dict[str, Any]:
     average = sums[0] / count
     volumes = np.array([case.volumes for case in cases]).reshape(-1, len(grid.table))
     present = np.ma.masked_equal(volumes, 0)
+    average_ml = present.mean(axis=0).filled(0.0)
+    deviation_ml = present.std(axis=0).filled(1.0)
+    told = deviation_ml > LEAST_DEVIATION_ML
+    deviation_ml = np.where(told, deviation_ml, USUAL_DEVIATION * average_ml)
     usual = {
         n: np.mean([c.middles[n] for c in cases if n in c.middles], axis=0).tolist()
         for n in grid.table.names
@@ -185,10 +190,8 @@ def _summary(cases: Sequence[_CaseFigures], grid: Grid) -> dict[str, Any]:
     return {
         "mean": tuple(average.tolist()),
         "std": tuple(np.sqrt(sums[1] / count - average**2).tolist()),
-        "volume_mean": tuple(present.mean(axis=0).filled(0.0).tolist()),
-        "volume_std": tuple(
-            np.maximum(present.std(axis=0).filled(1.0), LEAST_DEVIATION_ML).tolist()
-        ),
+        "volume_mean": tuple(average_ml.tolist()),
+        "volume_std": tuple(deviation_ml.tolist()),
         "centroids": usual,
     }
 

@@ -298,10 +298,17 @@ def volume_condition(generator: ShapeGenerator, wanted: dict[str, float], number
         raise InputError(
             "sampling.volumes: the model was not trained on volumes; set diffusion.volumes_share"
         )
+    channels = {name: generator.grid.table.channel(name) for name in wanted}
+    if never := [n for n, k in channels.items() if not generator.statistics.volume_mean[k]]:
+        raise InputError(
+            [
+                f"sampling.volumes: no training heart has a volume of {name}; leave it out"
+                for name in never
+            ]
+        )
     volumes, given = nothing.volumes.clone(), nothing.given.clone()
     for name, value in wanted.items():
-        channel = generator.grid.table.channel(name)
-        volumes[:, channel], given[:, channel] = value, True
+        volumes[:, channels[name]], given[:, channels[name]] = value, True
     scores = generator.statistics.volume_scores(volumes)
     return Condition(nothing.target, nothing.known, scores, given)
 

@@ -263,8 +263,9 @@ def _dice_distances(rows: HeartSet, columns: HeartSet) -> np.ndarray:
 # --- sets --------------------------------------------------------------------------------
 
 
-def set_figures(to_real: np.ndarray, made: np.ndarray, real: np.ndarray) -> dict[str, float]:
-    """Of distances (G, R), (G, G) and (R, R) between generated and real hearts.
+def set_figures(to_real: np.ndarray, made: np.ndarray, real: np.ndarray) -> dict[str, float | None]:
+    """Of distances (G, R), (G, G) and (R, R) between generated and real hearts, inf between hearts
+    of which no class is known in both. A heart that is like that to all others counts nowhere.
 
     Returns
     -------
@@ -273,17 +274,22 @@ def set_figures(to_real: np.ndarray, made: np.ndarray, real: np.ndarray) -> dict
     nna : accuracy of telling the sets apart by the nearest neighbour; 0.5 where they are alike.
 
     Achlioptas et al. (ICML 2018) for MMD and COV; Yang et al. (PointFlow, ICCV 2019) for 1-NNA.
+    All None where no two hearts of both sets have a distance.
     """
     number, other = to_real.shape
-    covered = len(np.unique(to_real.argmin(axis=1)))
+    there = np.isfinite(to_real)
+    if not there.any():
+        return dict.fromkeys(("mmd", "cov", "nna"))
+    compared = there.any(axis=0)
+    covered = len(np.unique(to_real[there.any(axis=1)].argmin(axis=1)))
     both = np.block([[made, to_real], [to_real.T, real]]).astype(float)
     np.fill_diagonal(both, np.inf)
     is_made = np.arange(number + other) < number
     right = is_made[both.argmin(axis=1)] == is_made
     return {
-        "mmd": float(to_real.min(axis=0).mean()),
-        "cov": covered / other,
-        "nna": float(right.mean()),
+        "mmd": float(to_real.min(axis=0)[compared].mean()),
+        "cov": covered / int(compared.sum()),
+        "nna": float(right[np.isfinite(both).any(axis=1)].mean()),
     }
 
 

@@ -38,6 +38,8 @@ DRAWN = Format(
     },
     again("draw_vessels", "draw_set_vessels"),
 )
+# Folder -> what the names of its files end with, after that of the heart
+FOLDERS = {"walls": ".nii.gz", "votes": ".npz", "nifti": ".nii.gz", "trees": "", "figures": ".json"}
 # forest, label map with all classes -> files of the trees, written to a folder
 Writer = Callable[[str, Path, Forest, LabelMap, LabelTable], list[Path]]
 
@@ -186,9 +188,8 @@ def _with(table: LabelTable, label: LabelClass) -> LabelTable:
 
 def remove_others(out: Path, names: Iterable[str]) -> None:
     """Delete the files of hearts that are drawn no more: of a run that had more of them."""
-    kept = set(names)
-    for folder in ("walls", "votes", "nifti", "trees", "figures"):
-        for path in (out / folder).glob("*"):
-            name = path.name.split(".")[0]
-            if path.suffix in (".npz", ".json", ".gz", "") and name not in kept | {"state"}:
+    kept = {*names, "state"}  # beside the hearts, which cannot be called like that
+    for folder, ending in FOLDERS.items():
+        for path in (out / folder).glob(f"*{ending}"):
+            if path.name.removesuffix(ending) not in kept:  # ids may have dots
                 outputs.remove(path)

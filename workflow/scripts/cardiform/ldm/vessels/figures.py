@@ -92,14 +92,16 @@ def compare(
 
     drawn : set (``generated``, ``test``) -> heart -> its tree; those of ``test`` were drawn into
         the hearts of ``true``.    figures : set -> heart -> figures of ``draw_case``.
-    true : test case -> its own tree.    coded : what the coarse grid keeps of it.
+    true : test case -> its own tree, which the scan does not cut.    coded : what the coarse grid
+        keeps of it; of other cases it does not count.
     train : training case -> its tree.
 
     Returns
     -------
-    Set -> ``hearts``; ``empty``, the share without a vessel; means of the figures; ``sizes`` as of
-    :func:`spread_against`; ``usual``, the share that is connected, with as many trees and of such a
-    length as training hearts have them; ``nearest_train_mm`` and ``copies``. ``test`` has
+    Set -> ``hearts``; ``empty``, the share without a vessel, which has neither sizes nor distances;
+    means of the figures; ``sizes`` as of :func:`spread_against`; ``usual``, the share that is
+    connected, with as many trees and of such a length as training hearts have them;
+    ``nearest_train_mm`` and ``copies``. ``test`` has
     ``own_mm``, the distance to the true tree of the same heart, too. Rows ``train`` and ``coded``
     are the training trees, and those of ``true`` behind the coarse grid: what perfect votes reach.
     """
@@ -111,18 +113,20 @@ def compare(
         "train": {"hearts": len(train), "sizes": spread_against(list(train.values()), reference)},
         "true": {"hearts": len(true), "nearest_train_mm": _mean(usual), "copies_below_mm": least},
     }
-    if coded:
-        pairs = [(tree, true[name]) for name, tree in coded.items() if name in true]
-        own = Points([a for a, _ in pairs]).each_to(Points([b for _, b in pairs]))
-        row = {"hearts": len(coded), "sizes": spread_against(list(coded.values()), reference)}
-        result["coded"] = {**row, "own_mm": _mean(own)}
+    # trees that the scan cuts are no measure of what the grid keeps
+    if whole := {name: tree for name, tree in coded.items() if name in true}:
+        kept = {name: tree for name, tree in whole.items() if len(tree)}
+        result["coded"] = {"hearts": len(whole), "empty": 1 - len(kept) / len(whole)}
+        if kept:
+            result["coded"]["sizes"] = spread_against(list(kept.values()), reference)
+            result["coded"]["own_mm"] = _own_mm(kept, true)
     limits = _limits(list(train.values()))
     for name, trees in drawn.items():
         if not trees:
             continue
         there = {heart: tree for heart, tree in trees.items() if len(tree)}
         rows = list(figures[name].values())
-        row = {
+        row: dict = {
             "hearts": len(trees),
             "empty": 1 - len(there) / len(trees),
             **{key: _mean([r[key] for r in rows]) for key in rows[0]},
@@ -133,12 +137,17 @@ def compare(
             points = Points(list(there.values()))
             nearest = points.to(training).min(axis=1)
             row |= {"nearest_train_mm": _mean(nearest), "copies": _mean(nearest < least)}
-        pairs = [(tree, true[heart]) for heart, tree in there.items() if heart in true]
-        if pairs and name == "test":
-            own = Points([a for a, _ in pairs]).each_to(Points([b for _, b in pairs]))
-            row["own_mm"] = _mean(own)
+        known = {heart: tree for heart, tree in there.items() if heart in true}
+        if known and name == "test":
+            row["own_mm"] = _own_mm(known, true)
         result[name] = row
     return result
+
+
+def _own_mm(trees: Mapping[str, VesselTree], true: Mapping[str, VesselTree]) -> float:
+    """mm from each tree to the true one of the same heart."""
+    own = [Points(list(found)) for found in (trees.values(), [true[name] for name in trees])]
+    return _mean(own[0].each_to(own[1]))
 
 
 def _limits(train: Sequence[VesselTree]) -> dict[str, tuple[float, float]]:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from ...artefact.model import Kind, load_model
 from ...cohort.table import Case
+from ...errors import InputError, problem
+from ...labels import LabelClass, LabelTable
 from ...options.ldm import DiffusionOptions
 from ...options.vessels import VesselOptions
 from ..data import load_shape
@@ -81,6 +83,24 @@ class VesselGenerator:
         stored.fill(network)
         network.to(device).eval().requires_grad_(False)
         return cls(options, grid, str(stored.extra["structure"]), box, network)
+
+    def label_in(self, table: LabelTable, path: str | Path) -> LabelClass:
+        """The class of the vessels in a label table.
+
+        Raises
+        ------
+        InputError
+            The table has none of this name, or it is not that of the hearts: another class of these
+            would be taken for the vessels.
+        """
+        label = table[table.channel(self.structure)]
+        for own in self.grid.table:
+            if (own.value == label.value) != (own.name == label.name):
+                fact = f"{label.name} has the value {label.value}; in the hearts of the model "
+                fact += f"{own.value} is {own.name}"
+                where = path or "--labels, by default that of STACOM-2025"
+                raise InputError(problem(where, fact, "give the label table of its cohort"))
+        return label
 
     def votes(self, heart: Tensor, name: str, *, seed: int, steps: int) -> Votes:
         """What one draw says of the vessels of a heart.
