@@ -196,6 +196,24 @@ def test_vessels_of_generated_hearts_are_made_where_they_are_asked_for(project):
     assert planned(project, "vessels") == {**dict.fromkeys(again, 1), "vessels": 1}
 
 
+@pytest.mark.parametrize(
+    ("target", "section"), [("ldm", "sampling"), ("set_diffusion", "set_sampling")]
+)
+def test_samples_that_are_compared_are_written_as_label_maps(project, target, section):
+    """Else all trainings would come before the message."""
+    preset = "vecset:\n  preset: demo\n"
+    write_config(project, f"{preset}{section}:\n  save_format: pointcloud\n")
+    samples = f"results/acme/{'ldm/labels' if target == 'ldm' else target}/samples/metrics.json"
+    assert snakemake(project, "-n", samples).returncode == 0, "the samples alone"
+    result = snakemake(project, "-n", target)
+    text = result.stdout + result.stderr
+    assert result.returncode != 0 and "Traceback" not in text
+    assert f"{section}.save_format is pointcloud: samples are compared" in text
+    for kind in ("nifti", "both"):
+        write_config(project, f"{preset}{section}:\n  save_format: {kind}\n")
+        assert snakemake(project, "-n", target).returncode == 0
+
+
 def test_sets_are_diffused_where_they_are_asked_for(project):
     stages = ("encode_set_latents", "train_set_diffusion", "sample_set_diffusion")
     stages += ("evaluate_set_samples",)

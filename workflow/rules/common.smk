@@ -34,6 +34,7 @@ from cardiform.errors import InputError, together
 from cardiform.files import check_writable, parts_of, unwritable
 from cardiform.geometry.window_names import parse_windows
 from cardiform.ldm.option_checks import (
+    check_label_maps,
     check_ldm,
     check_origin,
     check_vessel_grid,
@@ -262,6 +263,15 @@ def set_diffusion_possible():
         lambda: check_nothing_known(OPTIONS["set_sampling"]),
         lambda: check_batch("set_diffusion", OPTIONS["set_diffusion"]),
     )
+
+
+def samples_as_label_maps(path, section="sampling"):
+    """The metrics.json of samples for rules that read their label maps; or what is against it."""
+
+    def check():
+        check_label_maps(section, OPTIONS[section])
+
+    return lambda wildcards: if_fit(check, path.format(**dict(wildcards)))
 
 
 def apply_possible():

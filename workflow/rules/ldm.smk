@@ -254,7 +254,7 @@ rule sample_diffusion:
 
 rule evaluate_samples:
     input:
-        samples=f"{OF_SOURCE}/samples/metrics.json",
+        samples=samples_as_label_maps(f"{OF_SOURCE}/samples/metrics.json"),
         voxels=f"{LDM}/{{source}}/voxels/manifest.tsv",
         grid=f"{LDM}/{{source}}/voxels/grid.json",
         latents=f"{OF_SOURCE}/latents/manifest.tsv",
@@ -384,7 +384,7 @@ rule train_vessels:
 rule draw_vessels:
     input:
         model=f"{VESSELS}/model/model.pt",
-        samples=f"{LDM}/labels/samples/metrics.json",
+        samples=samples_as_label_maps(f"{LDM}/labels/samples/metrics.json"),
         voxels=f"{LDM}/labels/voxels/manifest.tsv",
         test=f"{RESULTS}/split/test.csv",
         trees=f"{VESSELS}/trees/manifest.tsv",

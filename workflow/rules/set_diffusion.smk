@@ -143,7 +143,7 @@ rule sample_set_diffusion:
 
 use rule evaluate_samples as evaluate_set_samples with:
     input:
-        samples=f"{SET_DIFFUSION}/samples/metrics.json",
+        samples=samples_as_label_maps(f"{SET_DIFFUSION}/samples/metrics.json", "set_sampling"),
         voxels=f"{SET_DIFFUSION}/voxels/manifest.tsv",
         grid=f"{SET_DIFFUSION}/voxels/grid.json",
         latents=f"{SET_DIFFUSION}/latents/manifest.tsv",
@@ -183,7 +183,7 @@ use rule encode_vessels as encode_set_vessels with:
 rule draw_set_vessels:
     input:
         model=f"{SET_DIFFUSION}/model/model.pt",
-        samples=f"{SET_DIFFUSION}/samples/metrics.json",
+        samples=samples_as_label_maps(f"{SET_DIFFUSION}/samples/metrics.json", "set_sampling"),
         latents=f"{SET_DIFFUSION}/latents/manifest.tsv",
         train=f"{RESULTS}/split/train.csv",
         test=f"{RESULTS}/split/test.csv",

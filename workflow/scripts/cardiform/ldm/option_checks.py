@@ -54,6 +54,15 @@ def check_ldm(
     )
 
 
+def check_label_maps(section: str, sampling: SamplingOptions) -> None:
+    """InputError where samples are written without the label maps that later steps read."""
+    if sampling.save_format == "pointcloud":
+        raise InputError(
+            f"{section}.save_format is pointcloud: samples are compared, and get their vessels, as "
+            "label maps; set it to both (and call the script of the samples for clouds alone)"
+        )
+
+
 def check_sources(ldm: LdmOptions) -> None:
     unknown = [source for source in ldm.sources if source not in SOURCES]
     if unknown or not ldm.sources:
