@@ -14,6 +14,7 @@ from cardiform.cohort.table import Case
 from cardiform.completion.figures import summarise, table_of_figures
 from cardiform.errors import InputError
 from cardiform.files import write_json
+from cardiform.geometry.field_of_view import cuts_of
 from cardiform.ldm.complete import ClassFrequencies, Completer, evaluate_case
 from cardiform.ldm.cube import Cube, class_centroids
 from cardiform.ldm.data import to_values
@@ -43,6 +44,17 @@ def whole():
 def test_the_cube_lies_where_it_would_for_the_whole_heart(completer, missing):
     known = [name for name in TABLE.names if name not in missing]
     assert np.allclose(completer.place(whole(), known).center, CENTER, atol=1e-6)
+
+
+def test_classes_that_the_scan_cuts_place_no_cube_that_others_can(completer):
+    """The middle of what is left of them is not where the middle of the class is."""
+    cut = names()["left_ventricle"]
+    last = np.argwhere(whole().data == cut)[:, 0].max()
+    seen = LabelMap(whole().data[:last], whole().affine)  # without its last plane
+    assert list(cuts_of(seen, TABLE)) == [cut]
+    assert np.allclose(completer.place(seen, TABLE.names).center, CENTER, atol=1e-6)
+    alone = completer.place(seen, ["left_ventricle"]).center - CENTER
+    assert np.abs(alone).max() > 0.1, "where it is all that is known, it counts"
 
 
 def test_nothing_known_is_refused(completer):

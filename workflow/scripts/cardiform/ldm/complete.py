@@ -15,6 +15,7 @@ from torch import Tensor
 from ..cohort.table import Case
 from ..completion.figures import MadeAgain
 from ..errors import InputError, problem
+from ..geometry.field_of_view import cut_names, cuts_of
 from ..geometry.grids import covered
 from ..labels import LabelTable
 from ..options.ldm import CompletionOptions, SamplingOptions
@@ -57,15 +58,18 @@ class Completer:
         """The cube about a heart of which some classes are known.
 
         Its middle follows from the classes' own middles and where these lie in the training
-        hearts: the box of the whole heart, which places those, is not known.
+        hearts: the box of the whole heart, which places those, is not known. Classes that the
+        border of the volume cuts count where there are no others: their middles are elsewhere.
         """
         values = {c.name: c.value for c in self.table if c.name in known}
         found = class_centroids(label_map, values)
         usual = self.generator.statistics.centroids
-        shifts = [middle - np.array(usual[n]) for n, middle in found.items() if n in usual]
+        shifts = {n: middle - np.array(usual[n]) for n, middle in found.items() if n in usual}
+        cut = cut_names(cuts_of(label_map, self.table), self.table)
+        whole = [shift for n, shift in shifts.items() if n not in cut]
         if not shifts:
             raise InputError("a label map without any known class cannot be completed")
-        return self.generator.grid.cube(np.mean(shifts, axis=0))
+        return self.generator.grid.cube(np.mean(whole or [*shifts.values()], axis=0))
 
     def complete(self, label_map: LabelMap, requests: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """For each request, a list of class names: the label map with those classes made again.
