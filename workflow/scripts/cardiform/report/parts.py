@@ -179,7 +179,7 @@ class Results:
 
 def _of_another_model(path: Path, found: Any) -> bool:
     """Whether figures name a model that is none of their family's, in the folder above theirs."""
-    stated = found.get("model_sha256") if isinstance(found, dict) else ""
+    stated = str(found.get("model_sha256") or "") if isinstance(found, dict) else ""
     family = path.parents[1]
     models = [*family.glob("model.pt"), *family.glob("*/model.pt")] if stated else []
     return bool(models) and stated not in map(sha256_file, models)
