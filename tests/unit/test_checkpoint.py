@@ -136,6 +136,14 @@ def test_a_training_goes_on_from_another_folder(tmp_path):
     assert not other.last.exists()
 
 
+def test_a_best_checkpoint_of_nobody_is_not_shipped_with_another_folders_training(tmp_path):
+    there, here = Checkpoints(tmp_path / "there"), Checkpoints(tmp_path / "here")
+    there.save_last({"lr": 1}, 5, STATE)
+    here.save_best(4, {"loss": 0.5}, weights())  # its last.pt was deleted
+    assert "resuming from step 5" in here.prepare({"lr": 1}, there.last)
+    assert not here.best.exists()
+
+
 def test_another_folder_is_taken_after_the_own_run_is_moved_aside(tmp_path):
     there, here = Checkpoints(tmp_path / "there"), Checkpoints(tmp_path / "here")
     there.save_last({"lr": 1}, 5, STATE)

@@ -105,7 +105,8 @@ class Checkpoints:
         return f"resuming from step {own['step']} ({self.last}){aside}"
 
     def _adopt(self, other: Path) -> None:
-        """Copy another folder's checkpoints."""
+        """Copy another folder's checkpoints, in place of a best.pt that no last.pt knows of."""
+        self.best.unlink(missing_ok=True)
         for name in ("best.pt", "last.pt"):  # in this order: last.pt makes it a training
             if (other.parent / name).exists():
                 with atomic_path(self.folder / name) as temporary:
