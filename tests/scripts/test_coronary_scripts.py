@@ -12,9 +12,9 @@ from inside import run_inside
 
 from cardiform.artefact.model import load_model
 from cardiform.cohort.manifest import read_manifest
-from cardiform.cohort.table import read_checked_cases
+from cardiform.cohort.table import Case, read_checked_cases, write_cases
 from cardiform.coronary.level import LEVELS_MM
-from cardiform.volumes import load_label_map
+from cardiform.volumes import load_label_map, save_label_map
 
 GRID = ("--spacing-mm", 2.0)
 QUICK = ("--steps", 4, "--batch-size", 2, "--warmup-steps", 1, "--preview-every", 0)
@@ -208,6 +208,23 @@ def test_the_refinement_of_a_fold_is_of_its_test_cases(stages):
     made = run_inside("refine_coronary.py", *stages.cases, *more, *none)
     assert made.returncode == 0, made.stderr
     assert " done (" not in made.stderr, "without test cases none is refined"
+
+
+def test_fusion_reports_the_usual_numbers_of_parts_of_its_label_table(tmp_path):
+    """Also where their upper end, which all stages go by, is the same as before."""
+    save_label_map(tmp_path / "a.nii.gz", np.pad(np.ones((4, 4, 4), np.uint8), 1), np.eye(4))
+    case = Case(case_id="a", patient_id="a", labels=str(tmp_path / "a.nii.gz"))
+    write_cases(tmp_path / "cases.tsv", [case])
+    out, table = tmp_path / "fused", tmp_path / "labels.tsv"
+    call = ["fuse_labels.py", "--cases", tmp_path / "cases.tsv", "--labels", table, "--out", out]
+    for parts, fewest in (("2", 2), ("1-2", 1), ("2-3", 2)):
+        rows = ["value name title color components priority", f"1 lv LV #112233 {parts} 1"]
+        table.write_text("\n".join(rows).replace(" ", "\t"))
+        result = run_inside(*call, "--manifest", out / "manifest.tsv")
+        assert result.returncode == 0, result.stderr
+        found = json.loads((out / "a.json").read_text())["classes"]["lv"]
+        assert found["components_fewest"] == fewest
+    assert "finished already" in run_inside(*call, "--manifest", out / "manifest.tsv").stderr
 
 
 def test_fused_label_maps_and_the_table_of_them(stages):

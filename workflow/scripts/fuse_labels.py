@@ -92,6 +92,7 @@ def main() -> None:
         parameters=lambda case: {
             "options": cli.flags(options),
             "labels": table.as_dicts(),
+            **table.other_parts,
             "masks": args.masks,
             **({"figures": FIGURES} if case.truth else {}),
         },
