@@ -327,6 +327,16 @@ def test_a_preview_is_a_picture_of_what_is_decoded(sets, tmp_path, monkeypatch) 
     assert (tmp_path / "0000007.png").stat().st_size > 0
 
 
+def test_a_structure_of_a_few_voxels_has_a_preview(sets, tmp_path) -> None:
+    """None of them within half a voxel of the surface: no reason to end a training."""
+    batch = fresh_batch(sets)
+    first = batch["coords"][:, 0] == 0
+    few = batch["coords"][first][:1]
+    batch |= {"coords": few, "sdf": torch.full((1, 1), 0.9)}
+    quantized().preview([batch], tmp_path, 7)
+    assert (tmp_path / "0000007.png").stat().st_size > 0
+
+
 def test_structure_figures_of_all_and_no_children(sets) -> None:
     task, batch = continuous(), fresh_batch(sets)
     shares = []

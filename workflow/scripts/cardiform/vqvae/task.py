@@ -193,9 +193,10 @@ class VqvaeTask:
             UNIT,
         )
 
-        surface = coords[sdf[:, 0].abs() * batch["band_voxels"] < 0.5].cpu().numpy()
+        far = sdf[:, 0].abs() * batch["band_voxels"]
+        surface = coords[far <= far.min().clamp(min=0.5)].cpu().numpy()
         low, high = surface.min(axis=0), surface.max(axis=0)
-        middle, reach = (low + high) / 2, PREVIEW_MARGIN * (high - low).max() / 2
+        middle, reach = (low + high) / 2, PREVIEW_MARGIN * max((high - low).max(), 1) / 2
 
         def distances(points: np.ndarray) -> np.ndarray:
             return solid.lookup(np.rint(middle + points * reach), resolution, UNIT)[:, None]
