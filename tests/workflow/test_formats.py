@@ -299,12 +299,19 @@ def refusal(reader, path) -> str:
     return line
 
 
-def test_a_state_that_does_not_fit_is_made_again(changed):
+def test_a_state_that_does_not_fit_is_made_again(changed, written):
     [stored] = [s for s in STORED if s.heading == "State of a case"]
-    assert per_case._is_finished(changed(stored), read(changed(stored))["key"])
+    path = changed(stored)
+    out, there = path.parent.parent, (written / stored.path).parent.parent
+    shutil.copytree(there, out, dirs_exist_ok=True)
+    run, case = (
+        per_case.CaseRun([], out, out / "manifest.tsv"),
+        table.Case(case_id=path.stem, patient_id=path.stem),
+    )
+    assert per_case._is_finished(run, case, read(path)["key"])
     for damage in ({"format_version": 7}, {"outputs": None}, {"outputs": [{"path": "x"}]}):
-        path = changed(stored, **damage)
-        assert not per_case._is_finished(path, read(path)["key"])
+        assert changed(stored, **damage) == path
+        assert not per_case._is_finished(run, case, read(path)["key"])
 
 
 def test_a_sample_that_does_not_fit_is_made_again(changed):

@@ -47,8 +47,8 @@ def split_cases(cases: Iterable[Case], options: SplitOptions) -> dict[str, list[
 
 def write_split(path: str | Path, cases: Iterable[Case], points: Path) -> None:
     """Write one part as CSV: case_id, patient_id, path of the points file."""
-    paths = {c: _cell(str(points / f"{c.case_id}.npz")) for c in cases}
-    lines = [f"{c.case_id},{c.patient_id},{path}" for c, path in paths.items()]
+    paths = [(c, _cell(str(points / f"{c.case_id}.npz"))) for c in cases]
+    lines = [f"{c.case_id},{c.patient_id},{path}" for c, path in paths]
     write_text(path, "\n".join([",".join(COLUMNS), *lines]) + "\n")
 
 
