@@ -78,6 +78,17 @@ def test_a_table_may_name_cases_as_their_files_are_called(folder):
     )
 
 
+def test_a_table_may_hold_other_cases_whose_names_make_the_same_id(folder):
+    put("v/p_1.npy")
+    put("v/p 2.npy")
+    rows = "p 1,0.3\np_1,0.5\nM\u00fcller,0.6\nM\u00f6ller,0.7\np 2,0.8\n"
+    Path("v/metadata.csv").write_text(f"case_id,spacing_mm\n{rows}", encoding="utf-8")
+    made = imported("--volumes", "v")
+    assert {name: labels.spacing[0] for name, labels in made.items()} == pytest.approx(
+        {"p_1": 0.5, "p_2": 0.8}
+    )
+
+
 def test_edges_of_a_table_are_those_of_the_world(folder):
     put("volumes/a.npy")
     Path("volumes/metadata.csv").write_text("id,spacing_x,spacing_y,spacing_z\na,1,2,3\n")

@@ -176,6 +176,19 @@ def test_lists_and_tables_may_name_cases_as_their_files_are_called(folder):
     assert [row["patient_id"] for row in rows.values()] == ["c", "a", "b"]
 
 
+def test_a_table_of_patients_may_hold_other_cases_whose_names_make_the_same_id(folder):
+    make("l/a_1.nii.gz", "l/b 2.nii.gz")
+    rows = "a 1,other\na_1,a\nM\u00fcller,m\nM\u00f6ller,n\n\u5f35,o\n\u674e,p\nb 2,b\n"
+    Path("who.csv").write_text(f"case_id,patient_id\n{rows}", encoding="utf-8")
+    rows = listed("--labels", "l", "--patients", "who.csv")
+    assert [row["patient_id"] for row in rows.values()] == ["a", "b"]
+
+
+def test_entries_that_a_list_comments_out_are_no_cases(folder):
+    make("l/1.nii.gz", "l/2.nii.gz", "l/p 3.nii.gz")
+    assert list(listed("--labels", "l", "--only", only("1\n#2\n#p 3\n"))) == ["1"]
+
+
 def test_the_same_name_in_the_folders_of_patients(folder):
     make("scans/p1/ct.1.nii.gz", "scans/p2/ct.1.nii.gz")
     result = run_inside("list_cases.py", "--labels", "scans", "--out", "t.tsv")

@@ -90,3 +90,12 @@ def test_a_home_folder_that_no_shell_has_written_out_is_told(name):
     line = problem(name, "cannot be read", "correct the path in the case table")
     assert line.endswith("; write your home folder in full: ~ stands for it in a shell alone")
     assert problem("a~/b.tsv", "is bad", "correct the path") == "a~/b.tsv: is bad; correct the path"
+
+
+@pytest.mark.parametrize("name", ["~old/cohort.tsv", "data/~old/a.nii.gz", "data/~$cohort.tsv"])
+def test_a_name_that_begins_with_a_tilde_is_no_home_folder(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("~old", "data/~old"):
+        (tmp_path / folder).mkdir(parents=True)
+    line = problem(name, "is not there", "correct the path")
+    assert line == f"{name}: is not there; correct the path"

@@ -664,6 +664,42 @@ def test_limits_of_this_machine_are_none_of_a_cluster(project):
         assert int(granted) == wanted, words
 
 
+def test_limits_hold_where_the_last_executor_named_is_this_machine(project, monkeypatch):
+    shutil.copytree(ROOT / "profiles", project / "profiles")
+    settings = project / "settings" / "snakemake"
+    for name, content in {
+        "profiles/here": 'executor: "local"',
+        "profiles/old": "executor: local",
+        "profiles/old/config.v9+.yaml": "executor: slurm",
+        "profiles/old/notes.of.mine.which.are.long.yaml": "executor: local",
+        "settings/snakemake/site": "executor: slurm",
+    }.items():
+        path = project / name if name.endswith(".yaml") else project / name / "config.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content}\njobs: 5\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(settings.parent))
+    slurm, here = ("--profile", "profiles/slurm"), ("--profile", "profiles/here")
+    calls = [
+        ("", here, 1),
+        ("", (*slurm, "--executor", "local"), 1),
+        ("", (*slurm, *here), 1),
+        ("", (*here, *slurm), 4),
+        ("", ("--profile", "profiles/old"), 4),
+        ("", ("--profile", "site"), 4),
+        ("site", (), 4),
+        ("site", ("--profile", "none"), 1),
+        ("site", here, 1),
+    ]
+    for named, words, wanted in calls:
+        monkeypatch.setenv("SNAKEMAKE_PROFILE", named or "none")
+        more = ["--set-resources", "train_vecset:gpu=4"]
+        result = snakemake(
+            project, "-n", "results/acme/vecset/model.pt", *words, *more, profile=None
+        )
+        (granted,) = re.findall(r"^rule train_vecset:.*?\bgpu=(\d+)", result.stdout, re.M | re.S)
+        assert int(granted) == wanted, words
+
+
 def test_every_rule_with_a_gpu_is_in_the_slurm_profile():
     """Else its jobs would go to the partition without GPUs, past the lines of "Your site"."""
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["set-resources"]

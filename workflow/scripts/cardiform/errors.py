@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -55,7 +56,7 @@ def problem(where: str | PathLike[str], fact: str, remedy: str) -> str:
     to correct the option.
     """
     path = str(where)
-    if remedy.startswith("correct the path") and any(p.startswith("~") for p in path.split("/")):
+    if remedy.startswith("correct the path") and _names_home(path):
         return f"{path}: {fact}; write your home folder in full: ~ stands for it in a shell alone"
     option = _options.get(path) or _options.get(path.rpartition(":")[0])
     if option and "delete it" in remedy:
@@ -65,6 +66,14 @@ def problem(where: str | PathLike[str], fact: str, remedy: str) -> str:
     elif option and remedy.startswith("give the "):
         remedy = f"correct {option}: {remedy}"
     return f"{path}: {fact}; {remedy}"
+
+
+def _names_home(path: str) -> bool:
+    """Whether ``~`` or ``~somebody`` in a path is meant as a home folder: there is no such one, and
+    a file may be called so (``~$cohort.tsv``)."""
+    parts = path.split("/")
+    folders = [n for n, part in enumerate(parts[:-1], start=1) if part.startswith("~")]
+    return parts[-1] == "~" or any(not os.path.exists("/".join(parts[:n])) for n in folders)
 
 
 def together(*steps: Callable[[], Any]) -> list[Any]:

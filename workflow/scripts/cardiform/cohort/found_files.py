@@ -286,7 +286,8 @@ def _cases_called(entry: str, known: set[str], same: Mapping[str, str]) -> set[s
     stems = {entry, name}
     if name != entry:
         stems |= {_stem(name, ())[0], _stem(name, None)[0]}
-    stems |= set(map(as_id, stems))
+    if not entry.startswith("#"):  # with it people take an entry out of a list
+        stems |= set(map(as_id, stems))
     return stems & known or {same[z] for z in map(_without_zeros, stems) if z in same}
 
 

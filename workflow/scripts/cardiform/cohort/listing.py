@@ -232,10 +232,10 @@ def with_patients_of(cases: Sequence[Case], path: str | Path) -> list[Case]:
         raise InputError(problem(path, fact, "name case_id and patient_id in the header"))
     patients: dict[str, str] = {}
     twice = []
-    ids = {case.case_id for case in cases}
+    unnamed = {case.case_id for case in cases} - {row["case_id"] for _, row in rows}
     for line, row in rows:
         case, patient = row["case_id"], row["patient_id"]
-        case = case if case in ids else as_id(case)
+        case = fitting if (fitting := as_id(case)) in unnamed else case
         if patient and patients.setdefault(case, patient) != patient:
             fact = f"case {case} is of {patient}, and of {patients[case]} above"
             twice.append(problem(f"{path}:{line}", fact, "keep one of them"))

@@ -35,7 +35,7 @@ def as_spacing(edges: Sequence[float]) -> Spacing | None:
 
 
 def read_metadata(path: Path) -> dict[str, Spacing]:
-    """Case, as the table calls it and by its id -> edges of its voxels, of a table.
+    """Case, as the table calls it, and by its id where that is one case's -> edges of its voxels.
 
     Raises
     ------
@@ -57,12 +57,15 @@ def read_metadata(path: Path) -> dict[str, Spacing]:
         if spacing is None:
             fact = f"{' '.join(columns)} {text!r} is no spacing"
             problems.append(problem(f"{path}:{line}", fact, "write one edge in mm, or three"))
-        elif any(found.setdefault(n, spacing) != spacing for n in (row[named], as_id(row[named]))):
+        elif found.setdefault(row[named], spacing) != spacing:
             fact = f"gives case {row[named]} another spacing than a line above"
             problems.append(problem(f"{path}:{line}", fact, "keep the right one"))
     if problems:
         raise InputError(problems)
-    return found
+    by_id: dict[str, set[Spacing]] = {}
+    for name, spacing in found.items():
+        by_id.setdefault(as_id(name), set()).add(spacing)
+    return {name: min(spacings) for name, spacings in by_id.items() if len(spacings) == 1} | found
 
 
 def spacings_of(volumes: Mapping[str, Path], table: str | Path = "") -> dict[str, Spacing]:
