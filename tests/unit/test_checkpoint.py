@@ -13,6 +13,7 @@ from damage import flip
 from toy_training import options
 
 from cardiform.errors import InputError
+from cardiform.options.ldm import AutoencoderOptions
 from cardiform.options.vecset import VecsetOptions
 from cardiform.training.checkpoint import Checkpoints, differences, resume_key
 
@@ -117,6 +118,24 @@ def test_another_file_of_the_same_name_is_another_training(tmp_path):
     assert "resuming from step 5" in checkpoints.prepare(key())
     with pytest.raises(ValueError, match="pretrained"):
         key(pretrained="y")
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_a_file_that_is_named_but_not_read_is_no_other_training(tmp_path, weight):
+    """Weights of deep features whose loss has the weight 0: changed, or cleared away since."""
+    file, checkpoints = tmp_path / "features.pt", Checkpoints(tmp_path)
+
+    def key():
+        options = AutoencoderOptions(perceptual_file=str(file), perceptual_weight=weight)
+        return resume_key(options, {"data": "x"})
+
+    file.write_bytes(b"first")
+    checkpoints.save_last(key(), 5, STATE)
+    file.write_bytes(b"second")
+    assert ("resuming from step 5" in checkpoints.prepare(key())) == (weight == 0)
+    checkpoints.save_last(key(), 5, STATE)
+    file.unlink()
+    assert ("resuming from step 5" in checkpoints.prepare(key())) == (weight == 0)
 
 
 def test_a_training_goes_on_from_another_folder(tmp_path):

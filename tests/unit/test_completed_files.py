@@ -28,7 +28,7 @@ def test_a_label_map_of_any_format_is_written_as_a_file_that_can_be_read(tmp_pat
     class Known:
         table = TABLE
 
-        def complete(self, label_map, requests):
+        def complete(self, label_map, requests, case=None):
             return [np.where(label_map.data, label_map.data, TABLE.values[1])]
 
     data = np.zeros((12, 13, 14), np.uint8)

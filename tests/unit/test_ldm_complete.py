@@ -12,12 +12,14 @@ from hearts import GRID, TABLE, heart
 
 from cardiform.cohort.table import Case
 from cardiform.completion.figures import summarise, table_of_figures
+from cardiform.completion.files import complete_file
 from cardiform.errors import InputError
 from cardiform.files import write_json
 from cardiform.geometry.field_of_view import cuts_of
 from cardiform.ldm.complete import ClassFrequencies, Completer, evaluate_case
 from cardiform.ldm.cube import Cube, class_centroids
 from cardiform.ldm.data import to_values
+from cardiform.ldm.together import MeanCompleter
 from cardiform.volumes import LabelMap, save_label_map
 
 CENTER = np.array([30.0, -20.0, 7.0])
@@ -57,6 +59,36 @@ def test_classes_that_the_scan_cuts_place_no_cube_that_others_can(completer):
     assert np.abs(alone).max() > 0.1, "where it is all that is known, it counts"
 
 
+@pytest.mark.parametrize(("said", "counts"), [("", False), ("none", True)])
+def test_the_case_table_says_that_a_tightly_cropped_heart_is_whole(
+    completer, tmp_path, said, counts
+):
+    """All that reaches the border places its cube then, in figures and in what is made."""
+    cut = names()["left_ventricle"]
+    last = np.argwhere(whole().data == cut)[:, 0].max()
+    seen = LabelMap(whole().data[:last], whole().affine)
+    path, lacking, out = (tmp_path / f"{name}.nii.gz" for name in ("a", "lacking", "made"))
+    save_label_map(path, seen.data, seen.affine)
+    save_label_map(lacking, np.where(seen.data == TABLE[0].value, 0, seen.data), seen.affine)
+    case = Case(case_id="a", patient_id="a", labels=str(path), cut=said)
+    cubes = []
+
+    def shares(label_map, requests, found):
+        cubes.extend(zip(requests, found))
+        return [torch.full((1, len(TABLE) + 1, *(GRID.size,) * 3), 0.25)] * len(requests)
+
+    completer.shares = shares
+    nothing = ClassFrequencies(np.zeros((len(TABLE), *(GRID.size,) * 3), np.float32))
+    evaluate_case(case, completer=completer, mean_shape=nothing, out=tmp_path / "out")
+    for model in (completer, MeanCompleter([completer] * 2)):
+        complete_file(lacking, out, missing=(), completer=model, case=case)
+    # those that are made from others beside the left ventricle
+    found = [cube.center for made, cube in cubes if "left_ventricle" not in made]
+    assert len(found) == 5
+    for center in found:
+        assert (np.abs(center - CENTER).max() > 0.01) == counts
+
+
 def test_nothing_known_is_refused(completer):
     with pytest.raises(InputError, match="without any known class"):
         completer.place(whole(), [])
@@ -81,7 +113,7 @@ def test_the_mean_of_equal_hearts_is_the_heart(completer, tmp_path):
         save_label_map(path, whole().data, whole().affine)
     mean = ClassFrequencies.of(paths, completer)
     for label in TABLE:
-        made = mean.complete(completer, whole(), label.name)
+        made = mean.complete(completer, whole(), label.name, GRID.cube(CENTER))
         agree = (made == label.value) & (whole().data == label.value)
         total = (made == label.value).sum() + (whole().data == label.value).sum()
         assert 2 * agree.sum() / total > 0.95, label.name
@@ -96,9 +128,9 @@ def test_the_mean_shape_of_a_few_is_as_large_as_they_are(completer, tmp_path, nu
     mean = ClassFrequencies.of(paths, completer)
     cube = Cube(CENTER, GRID.spacing / 5, 5 * GRID.size)
     fine = LabelMap(np.zeros((cube.size,) * 3, np.uint8), cube.affine)
-    completer.place = lambda label_map, known: GRID.cube(CENTER)
     for channel, label in enumerate(TABLE, start=1):
-        made = (mean.complete(completer, fine, label.name) == label.value).sum() / 5**3
+        made = mean.complete(completer, fine, label.name, GRID.cube(CENTER)) == label.value
+        made = made.sum() / 5**3
         assert made == pytest.approx((heart() == channel).sum(), rel=0.2), label.name
 
 
@@ -120,10 +152,7 @@ def test_several_draws_have_figures_and_a_spread(completer, tmp_path):
     nothing = torch.zeros_like(right)
     nothing[0] = 1.0
     draws = torch.stack([right * 0.9 + nothing * 0.1, nothing])
-    completer.shares = lambda label_map, requests: (
-        [GRID.cube(CENTER)] * len(requests),
-        [draws] * len(requests),
-    )
+    completer.shares = lambda label_map, requests, cubes: [draws] * len(requests)
     mean_shape = ClassFrequencies((torch.stack([right[k] for k in (1, 2, 3)]) * 0.5).numpy())
     case = Case(case_id="a", patient_id="a", labels=str(path))
     evaluate_case(case, completer=completer, mean_shape=mean_shape, out=tmp_path / "out")

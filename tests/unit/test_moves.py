@@ -15,7 +15,7 @@ from tiny_latents import SHAPE, STATISTICS, TINY, Decoder, batch
 from cardiform.cohort.manifest import MadeFile
 from cardiform.cohort.table import Case
 from cardiform.errors import InputError
-from cardiform.files import load_npz, save_npz
+from cardiform.files import load_npz, save_npz, sha256_json
 from cardiform.ldm import train
 from cardiform.ldm.autoencoder_model import ShapeAutoencoder
 from cardiform.ldm.coder import ShapeCoder
@@ -224,6 +224,15 @@ def test_a_class_that_one_heart_has_is_given_in_usual_deviations(tmp_path):
         scores = statistics.volume_scores(torch.from_numpy(load_npz(files["a"])["volumes"]))
         assert scores.abs().max() < 5 and scores[0, 2] == 0
     assert found.volume_std[2] == pytest.approx(0.2 * found.volume_mean[2])
+    # trainings of before, that are told no volumes, stay finished
+    pairs = zip(found.volume_mean, found.volume_std)
+    told = tuple(1e-3 if std == pytest.approx(0.2 * mean) else std for mean, std in pairs)
+    before, options = replace(found, volume_std=told), DiffusionOptions()
+    assert before != found
+    again = LatentStatistics.from_dict(json.loads(json.dumps(found.as_dict())))
+    assert train.latents_key(again, options) == sha256_json(before.as_dict())
+    options = DiffusionOptions(volumes_share=0.5)
+    assert train.latents_key(again, options) == sha256_json(found.as_dict())
 
 
 def test_hearts_that_lack_a_class_count_in_no_statistics(tmp_path):

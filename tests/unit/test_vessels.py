@@ -280,12 +280,14 @@ def test_hearts_whose_ids_have_dots_keep_their_files(tmp_path):
     }
     for path in [p for own in paths.values() for p in own]:
         write_text(path / "tree.swc" if path.parent.name == "trees" else path, "ours")
-    write_text(tmp_path / "votes" / "state" / "1.2.840.1.json", "ours")
+    others = [tmp_path / "votes" / "state" / "1.2.840.1.json", tmp_path / "trees" / "summary.tsv"]
+    for path in others:
+        write_text(path, "no heart's")
     remove_others(tmp_path, names[::2])
     outputs.register(outputs.Places())
     there = [name for name, own in paths.items() for path in own if path.exists()]
     assert there == [name for name in names[::2] for _ in FOLDERS]
-    assert (tmp_path / "votes" / "state" / "1.2.840.1.json").is_file()
+    assert all(path.is_file() for path in others)
 
 
 def test_what_the_grid_keeps_is_measured_by_whole_trees():

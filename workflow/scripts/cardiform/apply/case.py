@@ -231,7 +231,8 @@ def _complete(work: _Work) -> None:
         work.record.notes.append(f"nothing is completed: the label map {what}")
         outputs.remove(path)
         return
-    complete_file(Path(ready.case.labels), path, missing=(), completer=completer)
+    given = Path(ready.case.labels)
+    complete_file(given, path, missing=(), completer=completer, case=ready.case)
     work.written.append(path)
     made = load_label_map(path)
     voxel_ml = float(made.spacing.prod()) / 1000

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import outputs
 from ..anatomy.beyond import joined
+from ..cohort.table import Case
 from ..errors import InputError, problem
 from ..geometry.field_of_view import cut_names, cuts_of, larger_grid
 from ..labels import LabelTable
@@ -39,10 +40,12 @@ class LabelMapCompleter(Protocol):
         """The classes that it knows."""
 
     def complete(
-        self, label_map: LabelMap, requests: Sequence[Sequence[str]]
+        self, label_map: LabelMap, requests: Sequence[Sequence[str]], case: Case | None = None
     ) -> Sequence[np.ndarray]:
         """For each request, a list of class names: (X, Y, Z) uint8, with those classes made from
-        the others, in the place of background alone."""
+        the others, in the place of background alone.
+
+        case : whose table may list more cut classes, or say that none is."""
 
 
 def output_name(path: Path) -> str:
@@ -88,11 +91,16 @@ def complete_files(
 
 
 def complete_file(
-    path: Path, out: Path, *, missing: Sequence[str], completer: LabelMapCompleter
+    path: Path,
+    out: Path,
+    *,
+    missing: Sequence[str],
+    completer: LabelMapCompleter,
+    case: Case | None = None,
 ) -> Path:
     """Write ``out`` from the label map ``path``: known voxels unchanged, missing classes made.
 
-    missing : class names; none: those without a voxel.
+    missing : class names; none: those without a voxel.    case : that the file is of.
     """
     for name in missing:
         completer.table.channel(name)
@@ -103,7 +111,7 @@ def complete_file(
     check_absent(path, wanted, absent)
     # what is absent without being asked for is unknown too, but not written
     try:
-        made = completer.complete(label_map, [absent])[0]
+        made = completer.complete(label_map, [absent], case)[0]
     except InputError as error:
         lines = [line.removeprefix(f"{path}: ") for line in error.problems]
         raise InputError([f"{path}: {line}" for line in lines]) from None

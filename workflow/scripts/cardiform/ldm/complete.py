@@ -54,56 +54,62 @@ class Completer:
     def table(self) -> LabelTable:
         return self.generator.grid.table
 
-    def place(self, label_map: LabelMap, known: Sequence[str]) -> Cube:
+    def place(self, label_map: LabelMap, known: Sequence[str], case: Case | None = None) -> Cube:
         """The cube about a heart of which some classes are known.
 
         Its middle follows from the classes' own middles and where these lie in the training
         hearts: the box of the whole heart, which places those, is not known. Classes that the
         border of the volume cuts count where there are no others: their middles are elsewhere.
+
+        case : whose table may list more cut classes, or say that none is.
         """
         values = {c.name: c.value for c in self.table if c.name in known}
         found = class_centroids(label_map, values)
         usual = self.generator.statistics.centroids
         shifts = {n: middle - np.array(usual[n]) for n, middle in found.items() if n in usual}
-        cut = cut_names(cuts_of(label_map, self.table), self.table)
+        cut = cut_names(cuts_of(label_map, self.table, case), self.table)
         whole = [shift for n, shift in shifts.items() if n not in cut]
         if not shifts:
             raise InputError("a label map without any known class cannot be completed")
         return self.generator.grid.cube(np.mean(whole or [*shifts.values()], axis=0))
 
-    def complete(self, label_map: LabelMap, requests: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    def complete(
+        self, label_map: LabelMap, requests: Sequence[Sequence[str]], case: Case | None = None
+    ) -> list[np.ndarray]:
         """For each request, a list of class names: the label map with those classes made again.
 
         They are made from all others and fill background alone.
+
+        case : as of :meth:`place`.
         """
-        cubes, shares = self.shares(label_map, requests)
+        cubes = self.places(label_map, requests, case)
+        shares = self.shares(label_map, requests, cubes)
         return [
             self.filled(label_map, missing, cube, share.mean(dim=0).numpy())
             for missing, cube, share in zip(requests, cubes, shares)
         ]
 
-    def shares(
-        self,
-        label_map: LabelMap,
-        requests: Sequence[Sequence[str]],
-        given_cubes: Sequence[Cube] | None = None,
-    ) -> tuple[list[Cube], list[Tensor]]:
-        """For each request its cube, and (draws, classes + 1, S, S, S) probabilities on it.
+    def places(
+        self, label_map: LabelMap, requests: Sequence[Sequence[str]], case: Case | None = None
+    ) -> list[Cube]:
+        """For each request the cube by all other classes."""
+        known = ([n for n in self.table.names if n not in missing] for missing in requests)
+        return [self.place(label_map, names, case) for names in known]
 
-        given_cubes : one per request, in place of those of :meth:`place`.
-        """
+    def shares(
+        self, label_map: LabelMap, requests: Sequence[Sequence[str]], cubes: Sequence[Cube]
+    ) -> list[Tensor]:
+        """For each request and its cube: (draws, classes + 1, S, S, S) probabilities on it."""
         grid = self.generator.grid
-        cubes, targets, known = [], [], []
-        for number, missing in enumerate(requests):
+        targets, known = [], []
+        for missing, cube in zip(requests, cubes):
             given = [n for n in self.table.names if n not in missing]
-            cube = given_cubes[number] if given_cubes else self.place(label_map, given)
             values = [c.value for c in self.table if c.name in given]
             channels = to_channels(on_cube(label_map, cube, values), grid)
             there = [bool((channels == k).any()) for k in range(1, len(self.table) + 1)]
-            cubes.append(cube)
             targets.append(torch.from_numpy(channels))
             known.append([n in given and t for n, t in zip(self.table.names, there)])
-        return cubes, self._shares(torch.stack(targets), torch.tensor(known))
+        return self._shares(torch.stack(targets), torch.tensor(known))
 
     def filled(self, label_map: LabelMap, missing, cube: Cube, share: np.ndarray) -> np.ndarray:
         """The label map with the classes ``missing`` of ``share``, in the place of background."""
@@ -182,10 +188,10 @@ class ClassFrequencies:
             parts.append(frequency * 0.5 / max(_level(frequency, float(voxels)), 1e-6))
         return cls(np.stack(parts))
 
-    def complete(self, completer: Completer, label_map: LabelMap, name: str) -> np.ndarray:
-        """The label map with the class ``name`` of the mean shape."""
-        known = [n for n in completer.table.names if n != name]
-        cube = completer.place(label_map, known)
+    def complete(
+        self, completer: Completer, label_map: LabelMap, name: str, cube: Cube
+    ) -> np.ndarray:
+        """The label map with the class ``name`` of the mean shape, which lies on a cube."""
         channel = completer.table.channel(name) + 1
         share = np.zeros((len(completer.table) + 1, *self.share.shape[1:]), np.float32)
         # voxels at the very level belong to the shape: frequencies of few hearts are steps
@@ -219,13 +225,14 @@ def evaluate_case(
     """
     made = MadeAgain(case, completer.table)
     requests = made.requests
-    cubes, shares = completer.shares(made.label_map, requests) if requests else ([], [])
+    cubes = completer.places(made.label_map, requests, case)
+    shares = completer.shares(made.label_map, requests, cubes) if requests else []
     for [name], cube, share in zip(requests, cubes, shares):
         whole, *draws = (
             completer.filled(made.label_map, [name], cube, part.numpy())
             for part in (share.mean(dim=0), *(share if len(share) > 1 else ()))
         )
-        made.add(name, whole, mean_shape.complete(completer, made.label_map, name), draws)
+        made.add(name, whole, mean_shape.complete(completer, made.label_map, name, cube), draws)
     return made.write(out)
 
 

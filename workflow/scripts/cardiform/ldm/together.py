@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..cohort.table import Case
 from ..errors import InputError
 from ..labels import LabelTable
 from ..volumes import LabelMap
@@ -34,14 +35,15 @@ class MeanCompleter:
     def table(self) -> LabelTable:
         return self.parts[0].table
 
-    def complete(self, label_map: LabelMap, requests: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    def complete(
+        self, label_map: LabelMap, requests: Sequence[Sequence[str]], case: Case | None = None
+    ) -> list[np.ndarray]:
         """As of :meth:`Completer.complete`, on one cube for all models."""
-        first, cubes = self.parts[0], []
-        for missing in requests:
-            known = [n for n in self.table.names if n not in missing]
-            centers = [part.place(label_map, known).center for part in self.parts]
-            cubes.append(first.generator.grid.cube(np.mean(centers, axis=0)))
-        found = [part.shares(label_map, requests, cubes)[1] for part in self.parts]
+        first = self.parts[0]
+        places = zip(*(part.places(label_map, requests, case) for part in self.parts))
+        centers = ([cube.center for cube in of_request] for of_request in places)
+        cubes = [first.generator.grid.cube(np.mean(found, axis=0)) for found in centers]
+        found = [part.shares(label_map, requests, cubes) for part in self.parts]
         shares = [[share.mean(dim=0).numpy() for share in own] for own in found]
         mean = [np.mean(of_request, axis=0) for of_request in zip(*shares)]
         last, cube = requests[-1], cubes[-1]

@@ -24,6 +24,7 @@ from .coder import ShapeCoder
 from .data import LatentDataset, ShapeDataset, complete_only, load_latents
 from .diffusion_model import AUTOENCODER_PREFIX, DIFFUSION, LatentStatistics
 from .diffusion_task import DiffusionTask
+from .encode import LEAST_DEVIATION_ML, USUAL_DEVIATION
 from .generator import VOLUME_BONUS, ShapeGenerator
 from .hearts_on_grid import load_grid
 from .keeping import drawn_bonus, keeping_volumes
@@ -130,10 +131,25 @@ def diffusion_job(
         labels=grid.table,
         train_cases=cases_of(files["train"]),
         validation_cases=cases_of(files["validation"]),
-        identity={"latents": sha256_json(statistics.as_dict()), "data": _identity(files)},
+        identity={"latents": latents_key(statistics, options), "data": _identity(files)},
         shipped=lambda weights: weights | frozen,
         extra={"grid": grid.as_dict(), "statistics": statistics.as_dict()},
     )
+
+
+def latents_key(statistics: LatentStatistics, options: DiffusionOptions) -> str:
+    """Hash of what a training is told of its latents.
+
+    Where it is told no volumes, their deviations decide nothing: those that the version before
+    wrote where the hearts tell none stand for today's, so that its trainings stay finished.
+    """
+    found = statistics.as_dict()
+    if not options.volumes_share:
+        pairs = zip(statistics.volume_mean, statistics.volume_std)
+        found["volume_std"] = tuple(
+            LEAST_DEVIATION_ML if std == USUAL_DEVIATION * mean else std for mean, std in pairs
+        )
+    return sha256_json(found)
 
 
 def volume_chooser(job: Job) -> Callable[[Outcome], dict[str, Any]]:

@@ -24,6 +24,7 @@ MOVED = {
     "metrics.jsonl": "*", "tensorboard": "events.*", "previews": "[0-9]*", "tracker.txt": "*",
 }  # fmt: skip
 CONTENT = " (content)"  # of a file that an option names: its hash; earlier keys do not have it
+WEIGHTS = {"perceptual_file": "perceptual_weight"}  # files that are read where this is above 0
 ANY = Format("checkpoint", {"format_version": "integer"}, version=FORMAT_VERSION)
 LAST = dataclasses.replace(
     ANY,
@@ -177,9 +178,9 @@ def _load(path: Path, remedy: str, form: Format) -> dict[str, Any]:
 def resume_key(options: TrainingOptions, identity: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal for a training to go on: flat, plain values.
 
-    All options but those marked resumable, the hashes of the files that options name, and
-    ``identity`` (hashes of split and data, say). A mapping of options inside ``identity`` may be
-    given; its resumable keys are dropped too.
+    All options but those marked resumable, the hashes of the files that options name and that are
+    read, and ``identity`` (hashes of split and data, say). A mapping of options inside ``identity``
+    may be given; its resumable keys are dropped too.
     """
     fields = dataclasses.fields(options)
     if twice := identity.keys() & vars(options).keys():
@@ -193,7 +194,8 @@ def resume_key(options: TrainingOptions, identity: Mapping[str, Any]) -> dict[st
         for name, value in flat.items()
         if name.removeprefix("options.") not in resumable
     }
-    named = {name: Path(key[name]) for name in PATHS if key.get(name)}
+    read = [name for name in PATHS if key.get(name) and key.get(WEIGHTS.get(name, name))]
+    named = {name: Path(key[name]) for name in read}
     content = {f"{n}{CONTENT}": sha256_file(path) for n, path in named.items() if path.is_file()}
     return {"checkpoint format": FORMAT_VERSION, **key, **content}
 

@@ -76,7 +76,9 @@ class PartCompleter:
     def table(self) -> LabelTable:
         return self.network.table
 
-    def complete(self, label_map: LabelMap, requests: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    def complete(
+        self, label_map: LabelMap, requests: Sequence[Sequence[str]], case: Case | None = None
+    ) -> list[np.ndarray]:
         """For each request, a list of class names: the label map with those classes made again.
 
         They are made from all others and fill background alone.
@@ -86,7 +88,7 @@ class PartCompleter:
         InputError
             A label that the table lacks, or nothing that the rest could be made from.
         """
-        surface, frame = self._surface(label_map)
+        surface, frame = self._surface(label_map, case=case)
         return [self.made(surface, frame, label_map, missing)[0] for missing in requests]
 
     def made(
@@ -151,7 +153,9 @@ class PartCompleter:
         )
         return sampled.labels(tuple(self.table[channel].value for channel in wanted)), at
 
-    def _surface(self, label_map: LabelMap, number: int = 0) -> tuple[Labelled, Frame]:
+    def _surface(
+        self, label_map: LabelMap, number: int = 0, case: Case | None = None
+    ) -> tuple[Labelled, Frame]:
         """The surfaces of a label map, drawn from as the training data were.
 
         number : of points (0: as many as in the training data).
@@ -165,7 +169,7 @@ class PartCompleter:
             near_points=DISTANCES,
             volume_points=DISTANCES,
         )
-        cuts = cuts_of(label_map, self.table)
+        cuts = cuts_of(label_map, self.table, case)
         rng = np.random.default_rng(options.seed)
         arrays, _ = case_points(fields, surfaces, frame, self.table, options, rng, cuts)
         channel = np.array(channel_of_value(self.table.values), np.uint8)

@@ -191,5 +191,6 @@ def remove_others(out: Path, names: Iterable[str]) -> None:
     kept = {*names, "state"}  # beside the hearts, which cannot be called like that
     for folder, ending in FOLDERS.items():
         for path in (out / folder).glob(f"*{ending}"):
-            if path.name.removesuffix(ending) not in kept:  # ids may have dots
+            of_heart = bool(ending) or path.is_dir()  # trees: a folder each
+            if of_heart and path.name.removesuffix(ending) not in kept:  # ids may have dots
                 outputs.remove(path)
