@@ -124,12 +124,12 @@ class LabelTable(Sequence[LabelClass]):
 
     @property
     def other_parts(self) -> dict[str, dict[str, list[int]]]:
-        """The ranges of parts that :meth:`as_dicts` does not tell, under one key; empty: it tells
+        """The ranges of parts that :meth:`as_dicts` does not have, under one key; empty: it has
         all of them."""
         known = {c: c.expected for c in STACOM_2025}
-        told = [known.get(c, range(c.components, c.components + 1)) for c in self.classes]
+        listed = [known.get(c, range(c.components, c.components + 1)) for c in self.classes]
         ends = {c.name: [*c.expected[:1], *c.expected[-1:]] for c in self.classes}
-        other = {c.name: ends[c.name] for c, t in zip(self.classes, told) if c.expected != t}
+        other = {c.name: ends[c.name] for c, t in zip(self.classes, listed) if c.expected != t}
         return {"parts": other} if other else {}
 
     def channel(self, name: str) -> int:

@@ -35,7 +35,7 @@ from .diffusion_model import LatentStatistics
 from .hearts_on_grid import Grid
 
 LEAST_DEVIATION_ML = 1e-3
-USUAL_DEVIATION = 0.2  # of the volume, where the hearts tell none: one alone has the class
+USUAL_DEVIATION = 0.2  # of the volume, where one heart alone has the class
 
 
 def encode_case(
@@ -180,8 +180,8 @@ def _summary(cases: Sequence[_CaseFigures], grid: Grid) -> dict[str, Any]:
     present = np.ma.masked_equal(volumes, 0)
     average_ml = present.mean(axis=0).filled(0.0)
     deviation_ml = present.std(axis=0).filled(1.0)
-    told = deviation_ml > LEAST_DEVIATION_ML
-    deviation_ml = np.where(told, deviation_ml, USUAL_DEVIATION * average_ml)
+    varied = deviation_ml > LEAST_DEVIATION_ML
+    deviation_ml = np.where(varied, deviation_ml, USUAL_DEVIATION * average_ml)
     usual = {
         n: np.mean([c.middles[n] for c in cases if n in c.middles], axis=0).tolist()
         for n in grid.table.names

@@ -138,10 +138,10 @@ def diffusion_job(
 
 
 def latents_key(statistics: LatentStatistics, options: DiffusionOptions) -> str:
-    """Hash of what a training is told of its latents.
+    """Hash of what a training reads of the statistics of its latents.
 
-    Where it is told no volumes, their deviations decide nothing: those that the version before
-    wrote where the hearts tell none stand for today's, so that its trainings stay finished.
+    Without volumes as a condition their deviations decide nothing: where one heart alone has a
+    class, that of the version before takes their place, so that its trainings stay finished.
     """
     found = statistics.as_dict()
     if not options.volumes_share:
