@@ -69,8 +69,8 @@ def problem(where: str | PathLike[str], fact: str, remedy: str) -> str:
 
 
 def _names_home(path: str) -> bool:
-    """Whether ``~`` or ``~somebody`` in a path is meant as a home folder: there is no such one, and
-    a file may be called so (``~$cohort.tsv``)."""
+    """Whether ``~`` or ``~somebody`` in a path means a home folder: it is one of the folders of the
+    path, and none here has that name. Files may have such names (``~$cohort.tsv``)."""
     parts = path.split("/")
     folders = [n for n, part in enumerate(parts[:-1], start=1) if part.startswith("~")]
     return parts[-1] == "~" or any(not os.path.exists("/".join(parts[:n])) for n in folders)

@@ -265,7 +265,7 @@ def _dice_distances(rows: HeartSet, columns: HeartSet) -> np.ndarray:
 
 def set_figures(to_real: np.ndarray, made: np.ndarray, real: np.ndarray) -> dict[str, float | None]:
     """Of distances (G, R), (G, G) and (R, R) between generated and real hearts, inf between hearts
-    of which no class is known in both. A heart that is like that to all others counts nowhere.
+    of which no class is known in both. A heart without any distance is left out of all figures.
 
     Returns
     -------
